@@ -1,0 +1,63 @@
+"""The two ways a request can fail, so that every caller can tell them apart."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Iterable
+
+
+class RequestError(ValueError):
+    """The request itself is wrong: an unknown name, an impossible value, missing or damaged data.
+
+    The message is one line that says what is wrong and what would be right.
+    """
+
+
+class WorkError(RuntimeError):
+    """The request was right, but the work could not be finished: disk full, out of memory."""
+
+
+def unknown_name(kind: str, name: str, known: Iterable[str]) -> RequestError:
+    """A ``RequestError`` for an unknown ``name``, with the nearest valid ones and the whole list."""
+    known = list(known)
+    near = difflib.get_close_matches(name.lower(), known, n=3, cutoff=0.5)
+    hint = f"did you mean {' or '.join(near)}? " if near else ""
+    return RequestError(f"unknown {kind} {name!r}: {hint}valid names are {', '.join(known)}")
+
+
+def check_whole(what: str, value: object, low: int, high: int) -> int:
+    """``value`` as an int, or a ``RequestError`` unless it is a whole number in [low, high].
+
+    >>> check_whole("depth", 30, 1, 100)
+    30
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+        raise RequestError(f"{what} must be a whole number from {low} to {high:,}, not {value}")
+    return value
+
+
+def check_real(
+    what: str, value: object, low: float, high: float = math.inf, *, open_low: bool = False
+) -> float:
+    """``value`` as a finite float in [low, high] (or (low, high]), or a ``RequestError``.
+
+    >>> check_real("learning rate", 1e-3, 0, 10, open_low=True)
+    0.001
+    """
+    range_text = f"above {low:g}" if open_low else f"at least {low:g}"
+    if high != math.inf:
+        range_text += f" and at most {high:g}"
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        raise RequestError(f"{what} must be a finite number {range_text}, not {value}")
+    if value < low or (open_low and value == low) or value > high:
+        raise RequestError(f"{what} must be {range_text}, not {value}")
+    return float(value)
+
+
+def check_choice(what: str, value: str, choices: Iterable[str]) -> str:
+    """``value`` if it is among ``choices``, else a ``RequestError`` that names the nearest."""
+    choices = list(choices)
+    if value not in choices:
+        raise unknown_name(what, value, choices)
+    return value
