@@ -1,0 +1,264 @@
+"""One cell, one study: what is trained, written down before anything runs.
+
+The defaults are the protocol of the course report: CIFAR-10, 32 filters, batch norm after every
+convolution but the first, Adam at 1e-3 for 10 epochs of batches of 64, and "He" with mode fan_out and
+the leaky-ReLU gain at slope 0.01, whatever the activation.  ``COURSE_REPORT`` is the report's whole
+grid and ``published_accuracy`` what it printed.
+
+In the words of the tuning playbook, depth, initializer and activation are *scientific* here: the
+study varies them.  Everything in ``Protocol`` is held fixed over a study and said to be.
+
+This module imports neither torch nor numpy: a wrong request is refused in milliseconds.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+from dataclasses import asdict, dataclass, field, fields
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from theory.devices import DEVICES
+from theory.errors import RequestError, check_choice, check_real, check_whole
+from theory.initializers import FANS, parse_initializer
+from theory.randomness import MAX_SEED
+from theory.rectifiers import parse_activation
+
+NORMS = ("batch", "none")
+DATASETS = ("cifar10",)
+PRECISIONS = ("fp32", "bf16")
+ENGINES = ("auto", "eager")
+TRAIN_IMAGES, TEST_IMAGES, CLASSES, IMAGE_SIZE = 50_000, 10_000, 10, 32
+
+MAX_DEPTH = 1000
+MAX_FILTERS = 4096
+MAX_EPOCHS = 10_000
+MAX_PARAMETERS = 1_000_000_000
+MAX_CELLS = 100_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Protocol:
+    """What a study holds fixed.
+
+    ``gain_slope`` is the slope in He's gain √(2/(1 + a²)); the report uses 0.01 for every activation.
+    ``limit_train`` and ``limit_test`` keep only the first so many images (None: all of them).
+    ``engine`` says how a step is run; ``auto`` becomes the engine it stands for.
+    """
+
+    norm: str = "batch"
+    fan: str = "fan_out"
+    gain_slope: float = 0.01
+    filters: int = 32
+    epochs: int = 10
+    batch_size: int = 64
+    learning_rate: float = 1e-3
+    dataset: str = "cifar10"
+    precision: str = "fp32"
+    engine: str = "eager"
+    limit_train: int | None = None
+    limit_test: int | None = None
+
+    def __post_init__(self) -> None:
+        check_choice("norm", self.norm, NORMS)
+        check_choice("fan", self.fan, FANS)
+        check_choice("dataset", self.dataset, DATASETS)
+        check_choice("precision", self.precision, PRECISIONS)
+        check_choice("engine", self.engine, ENGINES)
+        check_whole("filters", self.filters, 1, MAX_FILTERS)
+        check_whole("epochs", self.epochs, 1, MAX_EPOCHS)
+        check_whole("batch size", self.batch_size, 1, TRAIN_IMAGES)
+        if self.limit_train is not None:
+            check_whole("limit_train", self.limit_train, 1, TRAIN_IMAGES)
+        if self.limit_test is not None:
+            check_whole("limit_test", self.limit_test, 1, TEST_IMAGES)
+        slope = check_real("the slope in He's gain", self.gain_slope, -10, 10)
+        rate = check_real("learning rate", self.learning_rate, 0, 1e6, open_low=True)
+        _set(self, gain_slope=slope, learning_rate=rate)
+        if self.engine == "auto":
+            _set(self, engine="eager")
+
+    def shared(self) -> dict[str, Any]:
+        """The fields that every cell of a study has in common."""
+        return {item.name: getattr(self, item.name) for item in fields(Protocol)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainSpec(Protocol):
+    """One cell: a configuration and its seed.  Names are normalised, so HE and he are one cell.
+
+    >>> TrainSpec(initializer="HE", depth=2).cell_id == TrainSpec(initializer="he", depth=2).cell_id
+    True
+    """
+
+    initializer: str = "he"
+    activation: str = "relu"
+    depth: int = 2
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _set(
+            self,
+            initializer=parse_initializer(self.initializer, self.fan).name,
+            activation=parse_activation(self.activation).name,
+        )
+        check_whole("depth", self.depth, 1, MAX_DEPTH)
+        check_whole("seed", self.seed, 0, MAX_SEED)
+        if self.parameters > MAX_PARAMETERS:
+            raise RequestError(
+                f"depth {self.depth} with {self.filters} filters makes {self.parameters:,} parameters: "
+                f"choose fewer filters or layers, at most {MAX_PARAMETERS:,} parameters"
+            )
+        self._check_batches()
+
+    @property
+    def cell_id(self) -> str:
+        """A readable name plus a hash of everything that determines the result.
+
+        The device and the number of threads are not in it: they change the last bits, not the cell.
+        """
+        canonical = json.dumps(asdict(self), sort_keys=True)
+        digest = hashlib.sha256(canonical.encode()).hexdigest()[:8]
+        names = f"{self.initializer}-{self.activation}".replace(":", "")
+        return f"{names}-d{self.depth:02d}-s{self.seed}-{digest}"
+
+    @property
+    def map_sizes(self) -> tuple[int, ...]:
+        """Side of the square map that each convolution works on: pooling halves it after every even
+        i ≥ 2 (the convolutions count from i = 0) and stops at 1×1.
+
+        >>> TrainSpec(depth=12).map_sizes
+        (32, 32, 32, 16, 16, 8, 8, 4, 4, 2, 2, 1)
+        """
+        return tuple(
+            max(IMAGE_SIZE >> ((layer - 1) // 2 if layer else 0), 1) for layer in range(self.depth)
+        )
+
+    @property
+    def head_size(self) -> int:
+        """Side of the map that reaches the linear layer, after the last pooling."""
+        return max(IMAGE_SIZE >> ((self.depth - 1) // 2), 1)
+
+    @property
+    def parameters(self) -> int:
+        """Number of learned values, by formula."""
+        width, later = self.filters, self.depth - 1
+        norms = 2 * width * later if self.norm == "batch" else 0
+        slopes = self.depth if parse_activation(self.activation).kind == "prelu" else 0
+        convolutions = (9 * 3 + 1) * width + later * (9 * width + 1) * width
+        return convolutions + norms + slopes + (self.head_size**2 * width + 1) * CLASSES
+
+    def config(self) -> dict[str, Any]:
+        """Every field, ready for JSON; ``TrainSpec(**config)`` is the same cell."""
+        return asdict(self)
+
+    def _check_batches(self) -> None:
+        """Batch norm on a 1×1 map needs two images: refuse a batch of one before the training does."""
+        images = self.limit_train or TRAIN_IMAGES
+        if (
+            self.norm == "batch"
+            and 1 in self.map_sizes[1:]
+            and _smallest_batch(images, self.batch_size) == 1
+        ):
+            raise RequestError(
+                f"batches of {self.batch_size} out of {images:,} images leave a batch of one, which "
+                f"batch norm cannot normalise on the 1×1 map that depth {self.depth} reaches: "
+                "change the batch size"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudySpec(Protocol):
+    """A grid of cells, where their data are and where their records go.
+
+    Cells are trained in the order initializer, activation, depth, seed.  ``data_dir`` None means
+    ``$CIFAR10_DIR``, else a download.  A value named twice ("he", "HE") is a mistake and refused.
+    """
+
+    initializers: tuple[str, ...] = ("he",)
+    activations: tuple[str, ...] = ("relu", "prelu")
+    depths: tuple[int, ...] = (2, 5, 10, 12)
+    seeds: tuple[int, ...] = (0,)
+    data_dir: Path | None = None
+    out: Path = field(default=Path("runs/cifar"))
+    device: str = "auto"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_choice("device", self.device, DEVICES)
+        _set(
+            self,
+            initializers=tuple(parse_initializer(name, self.fan).name for name in self.initializers),
+            activations=tuple(parse_activation(name).name for name in self.activations),
+            depths=tuple(self.depths),
+            seeds=tuple(self.seeds),
+            out=Path(self.out),
+            data_dir=None if self.data_dir is None else Path(self.data_dir),
+        )
+        for what in ("initializers", "activations", "depths", "seeds"):
+            _check_distinct(what, getattr(self, what))
+        count = len(self.initializers) * len(self.activations) * len(self.depths) * len(self.seeds)
+        check_whole("the number of cells", count, 1, MAX_CELLS)
+        self.cells()  # each cell validates itself
+
+    def cells(self) -> list[TrainSpec]:
+        """Every cell of the grid, in order."""
+        grid = itertools.product(self.initializers, self.activations, self.depths, self.seeds)
+        return [
+            TrainSpec(
+                initializer=initializer, activation=activation, depth=depth, seed=seed, **self.shared()
+            )
+            for initializer, activation, depth, seed in grid
+        ]
+
+    def config(self) -> dict[str, Any]:
+        """Every field, ready for JSON."""
+        return asdict(self) | {
+            "out": str(self.out),
+            "data_dir": None if self.data_dir is None else str(self.data_dir),
+        }
+
+
+def published_accuracy(initializer: str, activation: str, depth: int) -> float | None:
+    """Final test accuracy (percent) that the course report printed for this cell, else None.
+
+    One run per cell with an unstated seed: nothing to agree with to the second decimal.
+
+    >>> published_accuracy("he", "relu", 12)
+    79.03
+    """
+    return _published().get((initializer, activation, depth))
+
+
+@cache
+def _published() -> dict[tuple[str, str, int], float]:
+    text = Path(__file__).with_name("course_report.json").read_text(encoding="utf-8")
+    return {
+        (cell["initializer"], cell["activation"], cell["depth"]): cell["test_accuracy"]
+        for cell in json.loads(text)["cells"]
+    }
+
+
+def _smallest_batch(images: int, batch_size: int) -> int:
+    return images % batch_size or batch_size
+
+
+def _check_distinct(what: str, values: tuple[object, ...]) -> None:
+    if not values:
+        raise RequestError(f"{what} must name at least one")
+    repeated = sorted({str(value) for value in values if values.count(value) > 1})
+    if repeated:
+        raise RequestError(f"{what} name {', '.join(repeated)} more than once: name each once")
+
+
+def _set(spec: object, **values: object) -> None:
+    """Set fields of a frozen dataclass while it is being constructed."""
+    for name, value in values.items():
+        object.__setattr__(spec, name, value)
+
+
+COURSE_REPORT = StudySpec(initializers=("he", "normal"))
