@@ -1,0 +1,5 @@
+"""Theory and practice side by side: tables for the terminal, pictures for the page.
+
+Functions here turn tidy tables into rich renderables and matplotlib figures.  They never simulate
+and never train.
+"""

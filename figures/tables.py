@@ -1,0 +1,111 @@
+"""Tidy tables as rich tables for the terminal.
+
+Numbers that may lie outside float64 come as log10 and are written out from there.  Layers are
+thinned so that a deep stack still fits a screen; the CSV beside the picture always has all of them.
+"""
+
+from __future__ import annotations
+
+import math
+
+import pandas as pd
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from figures.style import thin
+
+VERDICT_STYLES = {"stable": "green", "vanishing": "yellow", "exploding": "red"}
+BAND_WIDTH = 76  # columns below which a table leaves the band out
+LAYERS_SHOWN = 7
+
+TYPICAL_NETWORK_NOTE = (
+    "Theory is the exact mean over networks; a few large networks carry it, so the typical (median) "
+    "network lies below it, and the more so the deeper and narrower the stack."
+)
+
+
+def scientific(log10: float, digits: int = 3) -> str:
+    """10**log10 with ``digits`` significant digits, at any range.
+
+    >>> scientific(0.30103), scientific(-8.7299), scientific(2408.24), scientific(float("-inf"))
+    ('2.00', '1.86e-09', '1.74e+2408', '0')
+    """
+    if math.isnan(log10):
+        return "–"
+    if log10 == -math.inf:
+        return "0"
+    exponent = math.floor(log10)
+    mantissa = f"{10 ** (log10 - exponent):.{digits - 1}f}"
+    if mantissa.startswith("10"):
+        exponent, mantissa = exponent + 1, f"{1:.{digits - 1}f}"
+    if -2 <= exponent < digits:
+        return f"{float(mantissa) * 10.0**exponent:.{max(digits - 1 - exponent, 0)}f}"
+    return f"{mantissa}e{exponent:+03d}"
+
+
+def new_table(title: str, *, caption: str | None = None) -> Table:
+    """An empty rich table in the project's look."""
+    return Table(
+        title=title,
+        caption=caption,
+        title_justify="left",
+        caption_justify="left",
+        title_style="bold",
+        caption_style="dim",
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1),
+        pad_edge=False,
+    )
+
+
+def variance_table(table: pd.DataFrame, *, width: int = 80, all_layers: bool = False) -> Table:
+    """Theory, measurement and band per layer, a section per curve of ``theory.simulate.variance``."""
+    with_band = width >= BAND_WIDTH and bool(table["log10_band_low"].notna().any())
+    note = None if with_band or width >= BAND_WIDTH else "A wider terminal also shows the 95 % band."
+    result = new_table("Second moment of the pre-activations, mean of y² over units", caption=note)
+    result.add_column("curve", no_wrap=True)
+    names = ["layer", "theory", "measured", *(["95 % of networks"] if with_band else []), "z"]
+    for name in names:
+        result.add_column(name, justify="right", no_wrap=True)
+    layers = int(table["layer"].max())
+    shown = set(range(1, layers + 1) if all_layers else thin(layers, LAYERS_SHOWN))
+    for (initializer, activation), curve in table.groupby(["initializer", "activation"], sort=False):
+        label = f"{initializer} · {activation}"
+        for row in curve[curve["layer"].isin(shown)].to_dict("records"):
+            cells = [label, str(row["layer"])]
+            cells += [scientific(row["log10_theory"]), scientific(row["log10_measured"])]
+            if with_band:
+                low, high = row["log10_band_low"], row["log10_band_high"]
+                no_band = math.isnan(low)
+                cells.append("–" if no_band else f"{scientific(low)} … {scientific(high)}")
+            result.add_row(*cells, _z(row["z"]))
+            label = ""
+        result.add_section()
+    return result
+
+
+def growth_table(table: pd.DataFrame) -> Table:
+    """One line per curve of ``theory.simulate.growth``: factor per layer, agreement, verdict."""
+    result = new_table("Growth per layer", caption=TYPICAL_NETWORK_NOTE)
+    result.add_column("curve", no_wrap=True)
+    for name in ("theory", "measured", "largest |z|", "agreement"):
+        result.add_column(name, justify="right", no_wrap=True)
+    result.add_column("verdict", no_wrap=True)
+    for row in table.to_dict("records"):
+        largest = row["largest_z"]
+        result.add_row(
+            f"{row['initializer']} · {row['activation']}",
+            f"×{scientific(row['theory'], 4)}",
+            f"×{scientific(row['measured'], 4)}",
+            "–" if math.isnan(largest) else f"{largest:.1f}",
+            Text(row["agreement"], style="red" if row["agreement"] == "no" else ""),
+            Text(row["verdict"], style=VERDICT_STYLES[row["verdict"]]),
+        )
+    return result
+
+
+def _z(value: float) -> Text:
+    if math.isnan(value):
+        return Text("–")
+    return Text(f"{value:+.1f}", style="red" if abs(value) > 4 else "")

@@ -1,0 +1,120 @@
+"""The variance picture: exact theory as lines, Monte Carlo as points, one network as a band.
+
+Upper row: the second moment itself, every initializer in one panel per activation.  Lower row: the
+same divided by its exact expectation, which shows what the upper row cannot: the band in which 95 %
+of single networks lie, and that the typical network (dotted median) lies below the mean.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+
+from figures import style
+
+
+def variance_figure(table: pd.DataFrame) -> Figure:
+    """The figure of a table made by ``theory.simulate.variance``: a column of panels per activation."""
+    activations = list(dict.fromkeys(table["activation"]))
+    looks = style.initializer_looks(dict.fromkeys(table["initializer"]))
+    with style.styled():
+        width = max(style.PAGE_WIDTH * len(activations) / 2, 4.6)
+        figure = Figure(figsize=(width, 5.6), layout="constrained")
+        grid = figure.subplots(
+            2, len(activations), sharex=True, sharey="row", squeeze=False, height_ratios=(3, 2)
+        )
+        for column, activation in enumerate(activations):
+            part = table[table["activation"] == activation]
+            _absolute(grid[0, column], part, looks)
+            _relative(grid[1, column], part, looks)
+            grid[0, column].set_title(_title(activation, part))
+            grid[1, column].set_xlabel("layer $l$")
+        grid[0, 0].set_ylabel("second moment of pre-activations\n$q_l = \\mathrm{mean}(y_l^2)$")
+        grid[1, 0].set_ylabel("$q_l\\,/\\,\\mathrm{E}[q_l]$")
+        figure.legend(handles=_legend(table, looks), loc="outside lower center", ncols=3)
+    return figure
+
+
+def _title(activation: str, part: pd.DataFrame) -> str:
+    slope = part["negative_slope"].iloc[0]
+    names = {"relu": "ReLU", "prelu": "PReLU", "leaky-relu": "leaky ReLU"}
+    name = names.get(activation.partition(":")[0], activation)
+    return name if np.isnan(slope) or activation == "relu" else f"{name}, slope {slope:g}"
+
+
+def _points(curve: pd.DataFrame) -> pd.DataFrame:
+    layers = int(curve["layer"].max())
+    shown = {1, *range(2, layers + 1, max(round(layers / 14), 1))} if layers > 20 else {*range(1, 21)}
+    return curve[curve["layer"].isin(shown - {2} if layers > 20 else shown)]
+
+
+def _absolute(axes: Axes, part: pd.DataFrame, looks: dict[str, style.Look]) -> None:
+    for name, curve in part.groupby("initializer", sort=False):
+        look = looks[str(name)]
+        axes.fill_between(
+            curve["layer"],
+            curve["log10_band_low"],
+            curve["log10_band_high"],
+            color=look.color,
+            alpha=0.25,
+            linewidth=0,
+        )
+        axes.plot(curve["layer"], curve["log10_theory"], color=look.color, linestyle=look.dash)
+        seen = _points(curve)
+        axes.plot(
+            seen["layer"],
+            seen["log10_measured"],
+            look.marker,
+            color=look.color,
+            markerfacecolor="white",
+            markersize=4.5,
+        )
+    style.power_of_ten_axis(axes)
+
+
+def _relative(axes: Axes, part: pd.DataFrame, looks: dict[str, style.Look]) -> None:
+    axes.axhline(0.0, color="black", linewidth=0.8)
+    size = 8.0  # markers nest: with shared weight draws the initializers coincide here
+    for name, curve in part.groupby("initializer", sort=False):
+        look, mean = looks[str(name)], curve["log10_theory"]
+        low, high = curve["log10_band_low"] - mean, curve["log10_band_high"] - mean
+        if low.notna().any():
+            axes.fill_between(curve["layer"], low, high, color="#888888", alpha=0.15, linewidth=0)
+            axes.plot(
+                curve["layer"], curve["log10_median_theory"] - mean, ":", color="black", linewidth=1.2
+            )
+        seen = _points(curve)
+        axes.plot(
+            seen["layer"],
+            seen["log10_measured"] - seen["log10_theory"],
+            look.marker,
+            color=look.color,
+            markerfacecolor="none",
+            markersize=size,
+        )
+        size = max(size - 2.0, 3.0)
+    style.power_of_ten_axis(axes)
+
+
+def _legend(table: pd.DataFrame, looks: dict[str, style.Look]) -> list[Line2D | Patch]:
+    entries: list[Line2D | Patch] = [
+        Line2D(
+            [],
+            [],
+            color=look.color,
+            linestyle=look.dash,
+            marker=look.marker,
+            markerfacecolor="white",
+            markersize=4.5,
+            label=f"{name}: theory, simulation",
+        )
+        for name, look in looks.items()
+    ]
+    if table["log10_band_low"].notna().any():
+        entries.append(Patch(color="#888888", alpha=0.3, linewidth=0, label="95 % of single networks"))
+        entries.append(Line2D([], [], color="black", linestyle=":", label="median network"))
+    return entries

@@ -1,0 +1,232 @@
+"""Stacks of layers as nn.Modules: one plain network, or many drawn at once.
+
+``build_stack`` gives what a reader would write: ``nn.Sequential`` of Linear and activation, its
+weights drawn once.  ``Ensemble`` is the same computation for a block of independent networks, used
+by the Monte Carlo: each ``RedrawnLinear`` draws its weights when it is called and forgets them, so
+memory does not grow with depth, and the signal is rescaled between layers, so that a thousand
+layers of N(0, 1) weights overflow nothing.
+
+Rescaling is exact.  Write the true signal as x = e^λ·x̂.  A linear layer of weight std·W̃ gives
+
+    y = std·e^λ·ŷ,   ŷ = W̃·x̂ + (e^{−λ}/std)·b,
+
+and the activation of y is e^μ·φ(e^μ·û)/e^μ with û = ŷ/rms(ŷ) and e^μ = std·e^λ·rms(ŷ).  A rectifier
+is homogeneous, so its μ drops out: one unit-scale stream serves every initializer of a shape.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import cast
+
+import torch
+from torch import nn
+
+from theory.errors import check_whole
+from theory.initializers import TRUNCATED_VARIANCE, Initializer
+from theory.rectifiers import Activation
+
+MAX_WIDTH = 16_384
+# Beyond e^±300 a smooth activation is at its asymptote; the cut keeps float64 finite.
+LOG_SCALE_LIMIT = 300.0
+
+
+@dataclass(frozen=True)
+class StackSpec:
+    """A plain dense stack: ``widths`` = (n_0, n_1, …, n_L), L weight layers, one law, one activation.
+
+    The activation stands between the weight layers, not after the last one; no biases, but for the
+    ``pytorch`` law, which draws them too.
+    """
+
+    widths: tuple[int, ...]
+    initializer: Initializer
+    activation: Activation
+    gain_slope: float | None = None
+
+    def __post_init__(self) -> None:
+        check_whole("the number of layers", len(self.widths) - 1, 1, 100_000)
+        for width in self.widths:
+            check_whole("width", width, 1, MAX_WIDTH)
+
+    @property
+    def slope_in_gain(self) -> float:
+        """The slope in He's gain: the activation's own unless ``gain_slope`` is set."""
+        return self.activation.gain_slope if self.gain_slope is None else self.gain_slope
+
+    def weight_std(self) -> list[float]:
+        """Standard deviation of the weights of each layer, length L."""
+        return [self.initializer.std(n, m, self.slope_in_gain) for n, m in pairwise(self.widths)]
+
+
+def build_stack(
+    spec: StackSpec, generator: torch.Generator, dtype: torch.dtype = torch.float32
+) -> nn.Sequential:
+    """One network of ``spec`` on the generator's device: Linear, activation, …, Linear.
+
+    Maps (batch, n_0) to (batch, n_L).
+    """
+    modules: list[nn.Module] = []
+    has_bias = spec.initializer.name == "pytorch"
+    for fan_in, fan_out in pairwise(spec.widths):
+        if modules:
+            modules.append(spec.activation.module())
+        # torch's own initialization is skipped: it would draw from the global generator
+        linear: nn.Linear = nn.utils.skip_init(  # type: ignore[no-untyped-call]
+            nn.Linear, fan_in, fan_out, bias=has_bias, device=generator.device, dtype=dtype
+        )
+        spec.initializer.draw_(linear.weight, generator, spec.slope_in_gain)
+        if has_bias:
+            spec.initializer.draw_bias_(linear.bias, fan_in, generator)
+        modules.append(linear)
+    return nn.Sequential(*modules)
+
+
+class RedrawnLinear(nn.Module):
+    """``draws`` independent linear maps of unit-variance weights, redrawn from ``generator`` per call.
+
+    Maps (draws, fan_in, columns) to (draws, fan_out, columns).  ``shape`` is an initializer's shape.
+    """
+
+    def __init__(self, fan_in: int, fan_out: int, shape: str) -> None:
+        super().__init__()
+        self.fan_in, self.fan_out, self.shape = fan_in, fan_out, shape
+
+    def draw(self, draws: int, generator: torch.Generator) -> torch.Tensor:
+        """Weights of shape (draws, fan_out, fan_in), float32, mean 0 and variance 1."""
+        weight = torch.empty(draws, self.fan_out, self.fan_in, device=generator.device)
+        if self.shape == "normal":
+            return weight.normal_(generator=generator)
+        if self.shape == "uniform":
+            return weight.uniform_(-math.sqrt(3), math.sqrt(3), generator=generator)
+        if self.shape == "truncated":
+            sigma = 1 / math.sqrt(TRUNCATED_VARIANCE)
+            nn.init.trunc_normal_(weight, 0.0, sigma, -2 * sigma, 2 * sigma, generator=generator)
+            return weight
+        weight.normal_(generator=generator)
+        return haar(weight) * math.sqrt(max(self.fan_in, self.fan_out))
+
+    def forward(
+        self, signal: torch.Tensor, generator: torch.Generator, bias: torch.Tensor | None
+    ) -> torch.Tensor:
+        """W̃·x̂ plus the scaled bias, if there is one."""
+        output = torch.bmm(self.draw(len(signal), generator), signal)
+        return output if bias is None else output + bias
+
+
+def haar(gaussian: torch.Tensor) -> torch.Tensor:
+    """Haar-random orthogonal matrices from Gaussian ones, (…, rows, columns), batched.
+
+    QR with the signs of R's diagonal moved into Q makes the law invariant (Mezzadri 2007); more
+    columns than rows give orthonormal rows.
+    """
+    wide = gaussian.shape[-1] > gaussian.shape[-2]
+    q, r = torch.linalg.qr(gaussian.mT if wide else gaussian)
+    q = q * torch.diagonal(r, dim1=-2, dim2=-1).sign().unsqueeze(-2)
+    result: torch.Tensor = q.mT if wide else q
+    return result.contiguous()
+
+
+@dataclass(frozen=True)
+class Stream:
+    """One signal that runs through an ensemble: an activation, and the std of its weights.
+
+    ``weight_std`` has one entry per layer.  For rectifiers without bias it does not influence the
+    unit-scale stream at all.  ``bias_std`` is 0, or the standard deviation of the biases.
+    """
+
+    activation: Activation
+    weight_std: tuple[float, ...]
+    bias_std: tuple[float, ...] | None = None
+    uniform_bias: bool = False
+
+
+class Ensemble(nn.Module):
+    """A block of independent dense networks, through which several streams run side by side.
+
+    All streams of a draw see the same weights (common random numbers).  ``layers[i]`` is the
+    ``RedrawnLinear`` whose output, ŷ of shape (draws, n, streams·batch), the probe reads; its true
+    scale is what ``forward`` returns.  ``log_input`` is ln of the scale of the true input.
+    """
+
+    def __init__(
+        self, widths: Sequence[int], shape: str, streams: Sequence[Stream], log_input: float = 0.0
+    ) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(RedrawnLinear(n, m, shape) for n, m in pairwise(widths))
+        self.activations = nn.ModuleList(stream.activation.module() for stream in streams)
+        self.streams = tuple(streams)
+        self.log_input = log_input
+
+    def forward(
+        self,
+        inputs: torch.Tensor,
+        draws: int,
+        generator: torch.Generator,
+        bias_generator: torch.Generator,
+    ) -> torch.Tensor:
+        """Run ``inputs`` (n_0, batch), of second moment about 1, through ``draws`` networks.
+
+        Returns ln of the true scale of every layer's unit-scale output ŷ, shape (L, draws,
+        streams·batch), float64: ln|y| = ln|ŷ| + that.
+        """
+        batch = inputs.shape[1]
+        signal = inputs.repeat(1, len(self.streams)).expand(draws, -1, -1)
+        log_scale = torch.full((draws, signal.shape[2]), self.log_input, dtype=torch.float64)
+        log_scale = log_scale.to(inputs.device)
+        scales = []
+        for index, layer in enumerate(self.layers):
+            std = torch.tensor([stream.weight_std[index] for stream in self.streams])
+            log_std = std.to(inputs.device, torch.float64).log().repeat_interleave(batch)
+            log_scale = log_scale + log_std
+            bias = self._bias(
+                index, cast(RedrawnLinear, layer).fan_out, log_scale, batch, bias_generator
+            )
+            output: torch.Tensor = layer(signal, generator, bias)
+            scales.append(log_scale)
+            if index + 1 < len(self.layers):
+                signal, log_scale = self._activate(output, log_scale, batch)
+        return torch.stack(scales)
+
+    def _bias(
+        self,
+        index: int,
+        units: int,
+        log_scale: torch.Tensor,
+        batch: int,
+        generator: torch.Generator,
+    ) -> torch.Tensor | None:
+        if all(stream.bias_std is None for stream in self.streams):
+            return None
+        unit = torch.empty(len(log_scale), units, 1, device=log_scale.device)
+        if self.streams[0].uniform_bias:
+            unit.uniform_(-math.sqrt(3), math.sqrt(3), generator=generator)
+        else:
+            unit.normal_(generator=generator)
+        std = torch.tensor([s.bias_std[index] if s.bias_std else 0.0 for s in self.streams])
+        size = std.to(log_scale.device, torch.float64).repeat_interleave(batch) * (-log_scale).exp()
+        return (unit * size[:, None, :]).float()
+
+    def _activate(
+        self, output: torch.Tensor, log_scale: torch.Tensor, batch: int
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        rms = output.to(torch.float64).square().mean(1).sqrt()
+        rms = torch.where(rms > 0, rms, 1.0)  # a dead network stays at zero
+        log_scale = log_scale + rms.log()
+        unit = output / rms[:, None, :].float()
+        parts = list(self._parts(unit, log_scale, batch))
+        return torch.cat(parts, 2) if len(parts) > 1 else parts[0], log_scale
+
+    def _parts(self, unit: torch.Tensor, log_scale: torch.Tensor, batch: int) -> Iterator[torch.Tensor]:
+        for index, stream in enumerate(self.streams):
+            columns = slice(index * batch, (index + 1) * batch)
+            activation = self.activations[index]
+            if stream.activation.is_rectifier:
+                yield activation(unit[:, :, columns])
+                continue
+            limited = log_scale[:, None, columns].clamp(-LOG_SCALE_LIMIT, LOG_SCALE_LIMIT)
+            scale = limited.exp()
+            yield (activation(unit[:, :, columns].double() * scale) / scale).float()
