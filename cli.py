@@ -1,0 +1,438 @@
+"""The command line: parse the arguments, call one function, print what it returns.
+
+No science here.  torch, numpy, pandas and matplotlib are imported inside the commands, after the
+request has been checked, so that ``--help`` and a mistyped option answer at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import math
+import os
+import shlex
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from rich_argparse import RawDescriptionRichHelpFormatter
+
+from theory.devices import DEVICES
+from theory.errors import RequestError, WorkError
+from theory.initializers import FANS, INITIALIZERS
+from theory.rectifiers import ACTIVATIONS
+from theory.specs import DIRECTIONS, ENGINES, VarianceSpec
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from rich.console import RenderableType
+
+DONE, FAILED, WRONG_REQUEST, INTERRUPTED = 0, 1, 2, 130
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose errors are one ``error:`` line."""
+
+    def error(self, message: str) -> NoReturn:
+        raise RequestError(f"{message} (see {self.prog} --help)")
+
+
+class Session:
+    """Where a command's output goes: results to stdout, progress and warnings to stderr."""
+
+    def __init__(self, arguments: argparse.Namespace) -> None:
+        from rich.console import Console
+
+        self.arguments = arguments
+        self.json: bool = arguments.json
+        self.quiet: bool = arguments.quiet
+        self.stdout = Console(highlight=False)
+        self.stderr = Console(stderr=True, highlight=False)
+        self.out = Path(arguments.out or Path("runs") / arguments.command)
+        self.written: list[Path] = []
+
+    def prepare_out(self) -> None:
+        """Create the output folder and prove that it can be written, before any long work."""
+        probe = self.out / f".writable-{os.getpid()}"
+        try:
+            self.out.mkdir(parents=True, exist_ok=True)
+            probe.write_bytes(b"")
+            probe.unlink()
+        except OSError as error:
+            reason = error.strerror or str(error)
+            raise RequestError(
+                f"cannot write to --out {self.out}: {reason}; name another folder"
+            ) from None
+
+    def show(self, *renderables: RenderableType) -> None:
+        """Print tables, unless the one thing on stdout is to be JSON."""
+        if not self.json:
+            for renderable in renderables:
+                self.stdout.print(renderable)
+
+    def finish(self, document: dict[str, Any]) -> None:
+        """Print the JSON document if it was asked for, and list the files that were written."""
+        if self.json:
+            sys.stdout.write(json.dumps(plain(document), allow_nan=False) + "\n")
+        if self.written and not self.quiet:
+            console = self.stderr if self.json else self.stdout
+            console.print("Written:", *(f"  {path}" for path in self.written), sep="\n", soft_wrap=True)
+
+    def write_table(self, table: pd.DataFrame, name: str) -> None:
+        """Write ``table`` as CSV into the output folder."""
+        path, partial = self.out / name, self.out / f".{name}.partial"
+        table.to_csv(partial, index=False)
+        partial.replace(path)
+        self.written.append(path)
+
+
+def plain(value: Any) -> Any:
+    """``value`` as JSON can hold it: numpy scalars as numbers, NaN and infinities as null."""
+    if isinstance(value, dict):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    if hasattr(value, "item"):
+        value = value.item()
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return str(value) if isinstance(value, Path) else value
+
+
+# ------------------------------------------------------------------------------- variance
+
+
+def add_variance(commands: argparse._SubParsersAction[Parser]) -> None:
+    parser = add_command(
+        commands,
+        "variance",
+        "Simulate activation variance through a deep stack and lay exact theory over it.",
+        [
+            "variance --depth 30",
+            "variance --depth 100 --init he xavier --activation relu tanh --width 256",
+            "variance --depth 30 --init he --gain-slope 0 --activation prelu",
+            "variance --depth 1000 --init normal --draws 20 --json",
+        ],
+    )
+    parser.add_argument("--depth", type=int, default=30, help="weight layers (default 30)")
+    parser.add_argument("--width", type=int, default=512, help="units per layer (default 512)")
+    parser.add_argument("--draws", type=int, default=100, help="networks per curve (default 100)")
+    parser.add_argument("--batch", type=int, default=1, help="inputs per network (default 1)")
+    add_names(parser, init=["he", "xavier", "normal"])
+    parser.add_argument("--direction", choices=DIRECTIONS, default="forward", help="default forward")
+    parser.add_argument(
+        "--engine", choices=ENGINES, default="modules", help="modules: nn.Modules with hooks"
+    )
+    parser.add_argument("--fan", choices=FANS, help="the fan that he and lecun use (default fan_in)")
+    parser.add_argument(
+        "--input-second-moment", type=float, default=1.0, metavar="Q", help="mean of x_0² (default 1)"
+    )
+    parser.add_argument(
+        "--sigma-b", type=float, default=0.0, metavar="STD", help="std of the biases (0)"
+    )
+    parser.add_argument(
+        "--gain-slope",
+        type=float,
+        metavar="S",
+        help="slope in He's gain (default: the activation's own)",
+    )
+    parser.add_argument("--all-layers", action="store_true", help="a row for every layer, however many")
+    parser.set_defaults(run=run_variance)
+
+
+def run_variance(session: Session) -> None:
+    a = session.arguments
+    spec = VarianceSpec(
+        depth=a.depth,
+        width=a.width,
+        draws=a.draws,
+        batch=a.batch,
+        initializers=tuple(a.init),
+        activations=tuple(a.activation),
+        direction=a.direction,
+        engine=a.engine,
+        fan=a.fan,
+        input_second_moment=a.input_second_moment,
+        sigma_b=a.sigma_b,
+        gain_slope=a.gain_slope,
+        seed=a.seed,
+        device=a.device,
+    )
+    session.prepare_out()
+    from figures.style import save_figure
+    from figures.tables import growth_table, variance_table
+    from figures.variance import variance_figure
+    from theory.devices import environment, resolve_device
+    from theory.simulate import growth, variance
+
+    with draws_progress(session) as on_progress:
+        table = variance(spec, on_progress)
+    curves = growth(table)
+    session.show(
+        variance_table(table, width=session.stdout.width, all_layers=a.all_layers), growth_table(curves)
+    )
+    session.write_table(table, "variance.csv")
+    session.written += save_figure(variance_figure(table), session.out / "variance")
+    session.finish(
+        {
+            "command": "variance",
+            "spec": spec.as_dict(),
+            "environment": environment(resolve_device(spec.device)),
+            "curves": variance_curves(table, curves),
+        }
+    )
+
+
+def variance_curves(table: pd.DataFrame, curves: pd.DataFrame) -> list[dict[str, Any]]:
+    """The curves of the variance document: names, layers, growth, verdict."""
+    names = ["initializer", "activation", "negative_slope", "direction", "engine"]
+    documents = []
+    for curve in curves.to_dict("records"):
+        rows = table
+        for name in ("initializer", "activation", "direction"):
+            rows = rows[rows[name] == curve[name]]
+        layers = [
+            {key: value for key, value in row.items() if key not in names and "band" not in str(key)}
+            | {"log10_band": [row["log10_band_low"], row["log10_band_high"]]}
+            for row in rows.to_dict("records")
+        ]
+        documents.append(
+            {name: curve[name] for name in names}
+            | {
+                "layers": layers,
+                "log10_growth_per_layer": {key: curve[key] for key in ("measured", "theory")},
+                "agreement": curve["agreement"],
+                "verdict": curve["verdict"],
+            }
+        )
+    return documents
+
+
+@contextlib.contextmanager
+def draws_progress(session: Session) -> Any:
+    """A progress bar on stderr for simulations, where someone is there to see it."""
+    if session.quiet or not session.stderr.is_terminal:
+        yield None
+        return
+    from rich.progress import Progress
+
+    with Progress(console=session.stderr, transient=True) as progress:
+        task = progress.add_task("drawing networks", total=None)
+        yield lambda done, total: progress.update(task, completed=done, total=total)
+
+
+# ---------------------------------------------------------------------------------- cifar
+
+
+def add_cifar(commands: argparse._SubParsersAction[Parser]) -> None:
+    parser = add_command(
+        commands,
+        "cifar",
+        "Train the course report's networks on CIFAR-10; the same command resumes.",
+        [
+            "cifar --init he",
+            "cifar --init he xavier --activation relu --depths 2 5 --epochs 2",
+            "cifar --init he --seeds 6 --data-dir DIR",
+            "cifar --dry-run",
+        ],
+    )
+    add_names(parser, init=["he", "normal"])
+    parser.add_argument(
+        "--depths", type=int, nargs="+", default=[2, 5, 10, 12], help="conv layers (default 2 5 10 12)"
+    )
+    parser.add_argument("--epochs", type=int, default=10, help="default 10")
+    seeds = parser.add_mutually_exclusive_group()
+    seeds.add_argument("--seeds", type=int, metavar="N", help="run N seeds, from --seed on (default 1)")
+    seeds.add_argument(
+        "--seed-list", type=int, nargs="+", metavar="SEED", help="run exactly these seeds"
+    )
+    parser.add_argument("--batch-size", type=int, default=64, help="default 64")
+    parser.add_argument("--learning-rate", type=float, default=1e-3, help="of Adam, default 0.001")
+    parser.add_argument("--filters", type=int, default=32, help="per convolution, default 32")
+    parser.add_argument("--norm", choices=("batch", "none"), default="batch", help="default batch")
+    parser.add_argument("--fan", choices=FANS, default="fan_out", help="default fan_out, as the report")
+    parser.add_argument("--dataset", choices=("cifar10",), default="cifar10", help="default cifar10")
+    parser.add_argument(
+        "--data-dir", type=Path, metavar="DIR", help="default $CIFAR10_DIR, else a download"
+    )
+    parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32", help="default fp32")
+    parser.add_argument("--engine", choices=("auto", "eager"), default="auto", help="default auto")
+    parser.add_argument("--limit-train", type=int, metavar="N", help="train on the first N images only")
+    parser.add_argument("--limit-test", type=int, metavar="N", help="test on the first N images only")
+    parser.add_argument("--dry-run", action="store_true", help="print the plan and an estimate of time")
+    parser.set_defaults(run=run_cifar)
+
+
+def run_cifar(session: Session) -> None:
+    a = session.arguments
+    if a.seeds is not None and a.seeds < 1:
+        raise RequestError(f"--seeds must be at least 1, not {a.seeds}")
+    if a.seed_list is not None and a.seed:
+        raise RequestError("--seed and --seed-list contradict each other: name the seeds in one place")
+    seeds = a.seed_list if a.seed_list is not None else range(a.seed, a.seed + (a.seeds or 1))
+    from empirical.protocol import StudySpec
+
+    spec = StudySpec(
+        initializers=tuple(a.init),
+        activations=tuple(a.activation),
+        depths=tuple(a.depths),
+        seeds=tuple(seeds),
+        epochs=a.epochs,
+        batch_size=a.batch_size,
+        learning_rate=a.learning_rate,
+        filters=a.filters,
+        norm=a.norm,
+        fan=a.fan,
+        dataset=a.dataset,
+        data_dir=a.data_dir,
+        precision=a.precision,
+        engine=a.engine,
+        limit_train=a.limit_train,
+        limit_test=a.limit_test,
+        out=session.out,
+        device=a.device,
+    )
+    from empirical import study
+    from figures.tables import accuracy_table, plan_table
+    from theory.devices import environment, resolve_device
+
+    head = {
+        "command": "cifar",
+        "spec": spec.config(),
+        "environment": environment(resolve_device(spec.device)),
+    }
+    if a.dry_run:
+        plan = study.plan(spec)
+        session.show(plan_table(plan))
+        session.finish(head | {"plan": plan.to_dict("records")})
+        return
+    session.prepare_out()
+    from figures.progress import StudyProgress
+    from figures.study import course_report_figures
+    from figures.style import save_figure
+
+    with StudyProgress(session.stderr, quiet=session.quiet) as progress:
+        table = study.run_study(spec, progress.on_event)
+    session.show(accuracy_table(study.compare_with_report(table)))
+    session.write_table(table, "study.csv")
+    for stem, figure in course_report_figures(table).items():
+        session.written += save_figure(figure, session.out / stem)
+    session.written.append(session.out / "cells")
+    session.finish(head | {"cells": study.results(spec)})
+
+
+# --------------------------------------------------------------------------------- shared
+
+
+def add_command(
+    commands: argparse._SubParsersAction[Parser], name: str, purpose: str, examples: Sequence[str]
+) -> Parser:
+    """A subcommand with the options that every command has, and examples under its help."""
+    lines = "\n".join(f"  python cli.py {example}" for example in examples)
+    parser = commands.add_parser(
+        name,
+        help=purpose,
+        description=purpose,
+        epilog=f"examples:\n{lines}",
+        formatter_class=RawDescriptionRichHelpFormatter,
+        allow_abbrev=False,
+    )
+    common = parser.add_argument_group("every command")
+    common.add_argument(
+        "--seed", type=int, default=0, help="first number of all randomness (default 0)"
+    )
+    common.add_argument("--device", choices=DEVICES, default="auto", help="default auto")
+    common.add_argument("--out", metavar="DIR", help=f"where files go (default runs/{name})")
+    common.add_argument("--json", action="store_true", help="one JSON document on stdout, nothing else")
+    common.add_argument("--quiet", action="store_true", help="no progress and no list of files")
+    return parser
+
+
+def add_names(parser: Parser, init: list[str]) -> None:
+    parser.add_argument(
+        "--init",
+        nargs="+",
+        default=init,
+        metavar="NAME",
+        help=f"default {' '.join(init)}; any of {', '.join(INITIALIZERS)}",
+    )
+    parser.add_argument(
+        "--activation",
+        nargs="+",
+        default=["relu", "prelu"],
+        metavar="NAME",
+        help=f"default relu prelu; any of {', '.join(ACTIVATIONS)}",
+    )
+
+
+def build_parser() -> Parser:
+    parser = Parser(
+        prog="fanin",
+        description="How should these weights be initialized, and does it matter?",
+        epilog="examples:\n  python cli.py variance --depth 30\n  python cli.py cifar --init he",
+        formatter_class=RawDescriptionRichHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="store_true", help="print the version and stop")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=Parser)
+    add_variance(commands)
+    add_cifar(commands)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line ``argv``; returns the exit code, and raises nothing."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    try:
+        return dispatch(argv)
+    except RequestError as error:
+        return fail(error, WRONG_REQUEST)
+    except KeyboardInterrupt:
+        command = shlex.join([*program(), *argv])
+        sys.stderr.write(f"interrupted; nothing recorded is lost; go on with: {command}\n")
+        return INTERRUPTED
+    except BrokenPipeError:  # the reader of a pipe has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return DONE
+    except (WorkError, OSError, MemoryError) as error:
+        return fail(error, FAILED)
+
+
+def dispatch(argv: Sequence[str]) -> int:
+    parser = build_parser()
+    arguments = parser.parse_args(argv)
+    if arguments.version:
+        from theory.devices import project_version
+
+        sys.stdout.write(f"fanin {project_version()}\n")
+        return DONE
+    if arguments.command is None:
+        parser.print_help()
+        raise RequestError("name a command: variance or cifar")
+    run: Callable[[Session], None] = arguments.run
+    run(Session(arguments))
+    sys.stdout.flush()
+    return DONE
+
+
+def fail(error: BaseException, code: int) -> int:
+    message = " ".join(str(error).split()) or type(error).__name__
+    sys.stderr.write(f"error: {message}\n")
+    return code
+
+
+def program() -> list[str]:
+    """How this program was started, for a command that can be pasted."""
+    name = Path(sys.argv[0]).name if sys.argv else "fanin"
+    return ["python", sys.argv[0]] if name.endswith(".py") else [name]
+
+
+def console() -> None:
+    """The console script."""
+    sys.exit(main())
+
+
+if __name__ == "__main__":
+    console()

@@ -7,6 +7,8 @@ thinned so that a deep stack still fits a screen; the CSV beside the picture alw
 from __future__ import annotations
 
 import math
+from collections.abc import Hashable
+from typing import Any
 
 import pandas as pd
 from rich import box
@@ -109,3 +111,69 @@ def _z(value: float) -> Text:
     if math.isnan(value):
         return Text("–")
     return Text(f"{value:+.1f}", style="red" if abs(value) > 4 else "")
+
+
+def accuracy_table(comparison: pd.DataFrame) -> Table:
+    """Final accuracies of ``empirical.study.compare_with_report``, a row per init and activation.
+
+    Each cell: our percentage, the course report's, and the difference in points.
+    """
+    result = new_table(
+        "Final test accuracy in percent: here / course report (difference in points)",
+        caption="The report ran each cell once with an unstated seed; – where it has no such cell.",
+    )
+    result.add_column("init · activation", no_wrap=True)
+    depths = sorted({int(depth) for depth in comparison["depth"]})
+    for depth in depths:
+        result.add_column(f"{depth} layers", justify="right")
+    for (initializer, activation), row in comparison.groupby(["initializer", "activation"], sort=False):
+        cells = {int(cell["depth"]): _accuracy(cell) for cell in row.to_dict("records")}
+        label = f"{initializer} · {activation}"
+        result.add_row(label, *(cells.get(depth, Text("")) for depth in depths))
+    return result
+
+
+def _accuracy(cell: dict[Hashable, Any]) -> Text:
+    if cell["status"] == "diverged":
+        return Text("diverged", style="red")
+    text = f"{cell['test_accuracy']:.2f}"
+    if pd.isna(cell["published"]):
+        return Text(f"{text} / –")
+    return Text(f"{text} / {cell['published']:.2f} ({cell['difference']:+.2f})")
+
+
+def plan_table(plan: pd.DataFrame) -> Table:
+    """The cells of ``empirical.study.plan`` and what is left to do for each."""
+    left = plan["seconds"].sum()
+    result = new_table(
+        "Plan",
+        caption=f"{len(plan)} cells, about {duration(left)} of training left on this machine, "
+        f"{plan['megabytes'].max():.1f} MB of checkpoint at a time",
+    )
+    result.add_column("cell", no_wrap=True)
+    result.add_column("status", no_wrap=True)
+    for name in ("epochs", "parameters", "time left"):
+        result.add_column(name, justify="right", no_wrap=True)
+    for row in plan.to_dict("records"):
+        result.add_row(
+            str(row["cell"]),
+            str(row["status"]),
+            f"{row['epochs_done']}/{row['epochs']}",
+            f"{row['parameters']:,}",
+            duration(row["seconds"]),
+        )
+    return result
+
+
+def duration(seconds: float) -> str:
+    """Seconds in words for people.
+
+    >>> duration(42), duration(200), duration(8000)
+    ('42 s', '3 min 20 s', '2 h 13 min')
+    """
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"

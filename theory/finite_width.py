@@ -231,15 +231,16 @@ class SignalLaw:
         """Exact quantiles of ln q_l without the scale, shape (L, len(probabilities)).
 
         The characteristic function is taken on one midpoint grid of ω: fine enough that no layer's
-        law wraps around within 16 standard deviations, long enough for the narrowest layer.
+        law wraps around within 24 standard deviations, long enough for the narrowest layer (12/std
+        for a bell, 25 more for the e^{−πω/2} decay of the log of very few χ² variables).
         """
         std = np.sqrt(self.log_variance)
         spread = std[std > 1e-9]
         result = np.repeat(self.log_mean[:, None], len(probabilities), axis=1)
         if not len(spread):
             return result
-        step = np.pi / (16 * spread.max())
-        omega = (np.arange(int(np.ceil(12 / (spread.min() * step)))) + 0.5) * step
+        step = np.pi / (24 * spread.max())
+        omega = (np.arange(int(np.ceil((12 / spread.min() + 25) / step))) + 0.5) * step
         for layer, characteristic in enumerate(self._characteristics(omega)):
             if std[layer] > 1e-9:
                 result[layer] += std[layer] * _invert(
@@ -272,7 +273,7 @@ def _invert(characteristic: Complex, omega: Array, probabilities: Array) -> Arra
     last = int(needed[-1]) + 1 if len(needed) else 1
     omega, characteristic = omega[:last], characteristic[:last]
     x = special.ndtri(probabilities)
-    low, high = np.full_like(x, -16.0), np.full_like(x, 16.0)
+    low, high = np.full_like(x, -24.0), np.full_like(x, 24.0)
     for _ in range(60):
         wave = np.exp(-1j * np.outer(x, omega)) * characteristic
         excess = 0.5 - (step / np.pi) * (wave.imag / omega).sum(1) - probabilities

@@ -76,23 +76,25 @@ class Initializer:
     def variance(self, fan_in: float, fan_out: float, negative_slope: float = 0.0) -> float:
         """Var[w] of one weight; ``negative_slope`` is the slope in He's gain (Eq. 15).
 
-        >>> parse_initializer("he").variance(512, 256)
+        >>> round(parse_initializer("he").variance(512, 256), 12)
         0.00390625
         """
-        if self.fixed_std is not None:
-            return self.fixed_std**2
-        if self.law.gain == "pytorch":
-            return 1 / (3 * fan_in)
-        gain_squared = he_gain(negative_slope) ** 2 if self.law.gain == "he" else 1.0
-        if self.shape == "orthogonal":  # rows (or columns) of unit length
-            return gain_squared / max(fan_in, fan_out)
-        fans = {"fan_in": fan_in, "fan_out": fan_out, "fan_avg": (fan_in + fan_out) / 2}
-        cut = TRUNCATED_VARIANCE if self.shape == "truncated" else 1.0
-        return cut * gain_squared / fans[self.fan or "fan_in"]
+        return self.std(fan_in, fan_out, negative_slope) ** 2
 
     def std(self, fan_in: float, fan_out: float, negative_slope: float = 0.0) -> float:
-        """Standard deviation of one weight, the square root of ``variance``."""
-        return math.sqrt(self.variance(fan_in, fan_out, negative_slope))
+        """Standard deviation of one weight, rounded as torch rounds it (gain/√fan)."""
+        if self.fixed_std is not None:
+            return self.fixed_std
+        if self.law.gain == "pytorch":
+            return 1 / math.sqrt(3 * fan_in)
+        if self.law.fan == "fan_avg":
+            return math.sqrt(2 / (fan_in + fan_out))
+        gain = he_gain(negative_slope) if self.law.gain == "he" else 1.0
+        if self.shape == "orthogonal":  # rows (or columns) of unit length
+            return gain / math.sqrt(max(fan_in, fan_out))
+        fans = {"fan_in": fan_in, "fan_out": fan_out, "fan_avg": (fan_in + fan_out) / 2}
+        cut = math.sqrt(TRUNCATED_VARIANCE) if self.shape == "truncated" else 1.0
+        return cut * gain / math.sqrt(fans[self.fan or "fan_in"])
 
     def draw_(
         self, tensor: torch.Tensor, generator: torch.Generator, negative_slope: float = 0.0

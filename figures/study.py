@@ -1,0 +1,73 @@
+"""The course report's figures from a study's table: average weight and accuracy against epoch.
+
+One figure of each kind per experiment (initializer × activation), a line per depth.  With several
+seeds, the line is their mean and each seed a thin line behind it.
+"""
+
+from __future__ import annotations
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from figures import style
+
+QUANTITIES = {
+    "average_weight": "average weight\n(mean over parameter tensors of each tensor's mean)",
+    "test_accuracy": "test accuracy (percent)",
+}
+
+
+def course_report_figures(study: pd.DataFrame) -> dict[str, Figure]:
+    """File stem -> figure, two for each experiment in a table of ``empirical.study.run_study``.
+
+    Cells that diverged are drawn up to their last measured epoch.
+    """
+    figures = {}
+    for (initializer, activation), cells in study.groupby(["initializer", "activation"], sort=False):
+        for quantity in QUANTITIES:
+            stem = f"{quantity}-{initializer}-{activation}".replace("_", "-").replace(":", "")
+            title = (
+                f"{str(initializer).capitalize()} initialization, {_activation_name(str(activation))}"
+            )
+            figures[stem] = _against_epoch(cells, quantity, title)
+    return figures
+
+
+def _activation_name(name: str) -> str:
+    return {"relu": "ReLU", "prelu": "PReLU"}.get(name, name)
+
+
+def _against_epoch(cells: pd.DataFrame, quantity: str, title: str) -> Figure:
+    with style.styled():
+        figure = Figure(figsize=(style.PAGE_WIDTH * 0.7, 3.4), layout="constrained")
+        axes = figure.subplots()
+        looks = style.depth_looks(int(depth) for depth in cells["depth"].unique())
+        for depth, look in looks.items():
+            _depth_line(axes, cells[cells["depth"] == depth], quantity, depth, look)
+        axes.set_title(title)
+        axes.set_xlabel("epoch")
+        axes.set_ylabel(QUANTITIES[quantity])
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+        figure.legend(loc="outside right center", title="layers")
+    return figure
+
+
+def _depth_line(axes: Axes, cells: pd.DataFrame, quantity: str, depth: int, look: style.Look) -> None:
+    measured = cells[cells[quantity].notna()]
+    seeds = measured.pivot_table(index="epoch", columns="seed", values=quantity)
+    if seeds.empty:
+        return
+    if seeds.shape[1] > 1:
+        axes.plot(seeds.index, seeds.to_numpy(), color=look.color, linewidth=0.5, alpha=0.5)
+    diverged = " (diverged)" if (cells["status"] == "diverged").any() else ""
+    axes.plot(
+        seeds.index,
+        seeds.mean(axis=1),
+        color=look.color,
+        linestyle=look.dash,
+        marker=look.marker,
+        markersize=4,
+        label=f"{depth}{diverged}",
+    )
