@@ -13,7 +13,7 @@ import math
 import os
 import shlex
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -28,6 +28,8 @@ from theory.specs import DIRECTIONS, ENGINES, VarianceSpec
 if TYPE_CHECKING:
     import pandas as pd
     from rich.console import RenderableType
+
+    from empirical.study import Event
 
 DONE, FAILED, WRONG_REQUEST, INTERRUPTED = 0, 1, 2, 130
 
@@ -211,7 +213,7 @@ def variance_curves(table: pd.DataFrame, curves: pd.DataFrame) -> list[dict[str,
 
 
 @contextlib.contextmanager
-def draws_progress(session: Session) -> Any:
+def draws_progress(session: Session) -> Iterator[Callable[[int, int], None] | None]:
     """A progress bar on stderr for simulations, where someone is there to see it."""
     if session.quiet or not session.stderr.is_terminal:
         yield None
@@ -309,18 +311,47 @@ def run_cifar(session: Session) -> None:
         session.finish(head | {"plan": plan.to_dict("records")})
         return
     session.prepare_out()
-    from figures.progress import StudyProgress
     from figures.study import course_report_figures
     from figures.style import save_figure
 
-    with StudyProgress(session.stderr, quiet=session.quiet) as progress:
-        table = study.run_study(spec, progress.on_event)
+    with study_progress(session) as on_event:
+        table = study.run_study(spec, on_event)
     session.show(accuracy_table(study.compare_with_report(table)))
     session.write_table(table, "study.csv")
     for stem, figure in course_report_figures(table).items():
         session.written += save_figure(figure, session.out / stem)
     session.written.append(session.out / "cells")
     session.finish(head | {"cells": study.results(spec)})
+
+
+@contextlib.contextmanager
+def study_progress(session: Session) -> Iterator[Callable[[Event], None]]:
+    """A live bar on stderr where someone watches, a line per epoch elsewhere; warnings always."""
+    from rich.progress import BarColumn, Progress, TextColumn
+
+    from empirical.study import StepDone
+    from figures.progress import announcement, pace, position, warning
+
+    bar = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=20),
+        TextColumn("{task.fields[pace]}"),
+        console=session.stderr,
+        transient=True,
+        disable=session.quiet or not session.stderr.is_terminal,
+    )
+    task = bar.add_task("starting", total=None, pace="")
+
+    def on_event(event: Event) -> None:
+        if isinstance(event, StepDone):
+            total, done = event.images_per_epoch, event.images
+            bar.update(task, description=position(event), total=total, completed=done, pace=pace(event))
+        line = warning(event) if session.quiet else announcement(event)
+        if line is not None:
+            session.stderr.print(line, soft_wrap=True, markup=False)
+
+    with bar:
+        yield on_event
 
 
 # --------------------------------------------------------------------------------- shared

@@ -78,7 +78,9 @@ def test_truncation_at_two_sigma_has_the_published_moments():
 
 
 def test_orthogonal_rows_are_orthonormal_up_to_hes_gain():
-    weight = parse_initializer("orthogonal").draw_(torch.empty(20, 50, dtype=torch.float64), generator(0))
+    weight = parse_initializer("orthogonal").draw_(
+        torch.empty(20, 50, dtype=torch.float64), generator(0)
+    )
     torch.testing.assert_close(weight @ weight.T, 2 * torch.eye(20, dtype=torch.float64))
 
 
@@ -97,7 +99,9 @@ def test_a_draw_changes_no_global_random_state():
 @given(st.integers(1, 10_000), st.integers(1, 10_000))
 def test_xavier_is_between_the_two_he_modes(fan_in, fan_out):
     xavier = parse_initializer("xavier").variance(fan_in, fan_out)
-    modes = [parse_initializer("he", fan).variance(fan_in, fan_out) / 2 for fan in ("fan_in", "fan_out")]
+    modes = [
+        parse_initializer("he", fan).variance(fan_in, fan_out) / 2 for fan in ("fan_in", "fan_out")
+    ]
     assert min(modes) <= xavier * (1 + 1e-12) and xavier <= max(modes) * (1 + 1e-12)
 
 

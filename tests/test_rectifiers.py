@@ -90,7 +90,9 @@ def test_smooth_moments_match_scipys_adaptive_quadrature(name, variance):
 
     points = [0.0, *(sign * k / std for k in (0.3, 1, 3, 10, 30) for sign in (-1, 1) if k / std < 12)]
     expected, _ = integrate.quad(integrand, -12, 12, points=points, limit=400, epsabs=0, epsrel=1e-11)
-    assert quadrature.second_moment(parse_activation(name), variance) == pytest.approx(expected, rel=1e-9)
+    assert quadrature.second_moment(parse_activation(name), variance) == pytest.approx(
+        expected, rel=1e-9
+    )
 
 
 @pytest.mark.parametrize(

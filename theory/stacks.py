@@ -73,7 +73,7 @@ def build_stack(
     has_bias = spec.initializer.name == "pytorch"
     for fan_in, fan_out in pairwise(spec.widths):
         if modules:
-            modules.append(spec.activation.module())
+            modules.append(spec.activation.module().to(generator.device, dtype))
         # torch's own initialization is skipped: it would draw from the global generator
         linear: nn.Linear = nn.utils.skip_init(  # type: ignore[no-untyped-call]
             nn.Linear, fan_in, fan_out, bias=has_bias, device=generator.device, dtype=dtype
