@@ -5,7 +5,8 @@
                                        2×2 max-pool        after every even i, while the map is > 1×1
     flatten, linear → 10
 
-Layers are counted from 1 in the modules' names: ``conv01 act01 conv02 norm02 act02 … pool03 … head``.
+Layers are counted from 1 in the modules' names: ``conv01 act01 conv02 norm02 act02 … pool03 … head``,
+and the head flattens.
 
 Weights are drawn on the CPU in float32 from the explicit generator (seed, "weights"), tensor after
 tensor in the order of the modules, and moved afterwards: the same seed gives the same network on every
@@ -42,9 +43,7 @@ def build_network(spec: TrainSpec, device: torch.device | str = "cpu") -> nn.Seq
         network.add_module(f"act{number}", activation_module(activation))
         if layer > 0 and layer % 2 == 0 and size > 1:
             network.add_module(f"pool{number}", nn.MaxPool2d(2))
-    features = spec.filters * spec.head_size**2
-    network.add_module("flatten", nn.Flatten())
-    network.add_module("head", _undrawn(nn.Linear, features, CLASSES))
+    network.add_module("head", _undrawn(FlattenLinear, spec.filters * spec.head_size**2, CLASSES))
     draw_weights_(network, spec)
     return to_device(network, torch.device(device))
 
@@ -81,6 +80,21 @@ def activation_module(activation: Activation) -> nn.Module:
         assert activation.negative_slope is not None
         return SharedPReLU(init=activation.negative_slope)
     return activation.module(inplace=True)
+
+
+class FlattenLinear(nn.Linear):
+    """``nn.Flatten`` and ``nn.Linear`` in one: maps (B, C, H, W) to (B, out).
+
+    The weight is that of the pair, its columns in the order (C, H, W).  Flattening a channels_last map
+    in that order would copy it, and send back a gradient in the other layout, on which the layers
+    before are slow: so the weight, which is smaller by B/out, is put in the map's order instead.
+    """
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        if not input.is_contiguous(memory_format=torch.channels_last):
+            return super().forward(input.flatten(1))
+        weight = self.weight.view(-1, *input.shape[1:]).permute(0, 2, 3, 1).flatten(1)
+        return nn.functional.linear(input.permute(0, 2, 3, 1).flatten(1), weight, self.bias)
 
 
 class SharedPReLU(nn.PReLU):

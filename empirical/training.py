@@ -1,0 +1,234 @@
+"""One cell: a spec and a data set in, one row of measurements per epoch out.
+
+The protocol is the course report's: Adam with torch's defaults but the learning rate, cross-entropy,
+no schedule, every image once per epoch in a new order, the last partial batch kept.  A step is
+
+    gather the batch → augment → forward → cross-entropy → backward → Adam
+
+on tensors that stay on the device, without a DataLoader and without reading the loss back.
+
+Randomness: the order of epoch e comes from the stream (seed, "shuffle", e) and its flips and crops
+from (seed, "augment", e).  So the state of a cell between two epochs is the network, the optimizer
+and the number e; a resumed cell ends with the same bits (on a CPU with the same number of threads).
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+
+from empirical.datasets import Dataset, Offsets, augment_with, normalize, sample_offsets
+from empirical.instruments import FIXED_BATCH, average_weight, measure
+from empirical.networks import build_network
+from empirical.protocol import TrainSpec
+from theory.errors import RequestError
+from theory.randomness import generator
+
+TEST_BATCH = 250
+REPORT_EVERY = 25  # steps between two looks at the loss, the only moments that wait for the device
+EPOCH_COLUMNS = (
+    "epoch",  # from 1
+    "train_loss",  # mean cross-entropy over the epoch's images, each before its step
+    "test_accuracy",  # percent, in eval mode
+    "test_loss",  # mean cross-entropy over the test images
+    "average_weight",  # the report's: mean over parameter tensors of each tensor's mean
+    "gradient_norm",  # L2 norm of the loss gradient on the fixed batch
+    "seconds",  # wall time of the epoch: training, testing and measuring
+)
+
+
+@dataclass(frozen=True)
+class StepReport:
+    """How the current epoch goes: mean loss of the last few steps and images per second."""
+
+    epoch: int
+    images: int
+    loss: float
+    images_per_second: float
+
+
+@dataclass
+class CellState:
+    """Everything that a cell needs to go on: plain values and tensors, safe to save and load.
+
+    ``status`` is running, completed or diverged; ``epochs`` and ``layers`` are the rows so far.
+    """
+
+    epoch: int = 0
+    status: str = "running"
+    epochs: list[dict[str, Any]] = field(default_factory=list)
+    layers: list[dict[str, Any]] = field(default_factory=list)
+    network: dict[str, Any] = field(default_factory=dict)
+    optimizer: dict[str, Any] = field(default_factory=dict)
+
+
+def train_cell(
+    spec: TrainSpec,
+    dataset: Dataset,
+    device: torch.device,
+    *,
+    resume: CellState | None = None,
+    on_step: Callable[[StepReport], None] = lambda report: None,
+    on_epoch: Callable[[CellState], None] = lambda state: None,
+) -> CellState:
+    """Train ``spec`` to its end, from ``resume`` if given; returns the final state.
+
+    ``on_epoch`` receives the state after every epoch (and before the first); it may save it.  A loss
+    that is not finite ends the cell with the status ``diverged`` and what was measured until then.
+    """
+    training = CellTraining(spec, dataset, device, resume)
+    if resume is None:
+        training.look(epoch=0)
+        on_epoch(training.state())
+    while training.status == "running":
+        training.run_epoch(on_step)
+        on_epoch(training.state())
+    return training.state()
+
+
+class CellTraining:
+    """A cell in progress: its network, optimizer and rows."""
+
+    def __init__(
+        self, spec: TrainSpec, dataset: Dataset, device: torch.device, resume: CellState | None = None
+    ) -> None:
+        check_batches(spec, len(dataset.train_images))
+        self.spec, self.dataset, self.device = spec, dataset, device
+        self.network = build_network(spec, device)
+        fused = device.type in ("cpu", "cuda")
+        self.optimizer = torch.optim.Adam(
+            self.network.parameters(), lr=spec.learning_rate, fused=fused or None
+        )
+        done = resume or CellState()
+        self.epoch, self.status = done.epoch, done.status
+        self.epochs, self.layers = list(done.epochs), list(done.layers)
+        if resume is not None:
+            self.network.load_state_dict(resume.network)
+            self.optimizer.load_state_dict(resume.optimizer)
+
+    def state(self) -> CellState:
+        """The state as it is now; its tensors are the live ones, to be saved before the next step."""
+        return CellState(
+            self.epoch,
+            self.status,
+            list(self.epochs),
+            list(self.layers),
+            self.network.state_dict(),
+            self.optimizer.state_dict(),
+        )
+
+    def run_epoch(self, on_step: Callable[[StepReport], None] = lambda report: None) -> None:
+        """One pass over the training images, then the test and the instruments."""
+        start = time.perf_counter()
+        train_loss = self.train_pass(on_step)
+        accuracy, test_loss = self.test() if math.isfinite(train_loss) else (math.nan, math.nan)
+        average = average_weight(self.network)
+        if not (math.isfinite(train_loss) and math.isfinite(average)):
+            self.status = "diverged"
+            return
+        self.epoch += 1
+        gradient_norm = self.look(self.epoch)
+        self.epochs.append(
+            {
+                "epoch": self.epoch,
+                "train_loss": train_loss,
+                "test_accuracy": accuracy,
+                "test_loss": test_loss,
+                "average_weight": average,
+                "gradient_norm": gradient_norm,
+                "seconds": time.perf_counter() - start,
+            }
+        )
+        if self.epoch == self.spec.epochs:
+            self.status = "completed"
+
+    def train_pass(self, on_step: Callable[[StepReport], None]) -> float:
+        """Every training image once; returns the mean loss, or the first that is not finite."""
+        spec, count = self.spec, len(self.dataset.train_images)
+        order, offsets = epoch_plan(spec, self.epoch + 1, count, self.device)
+        steps = math.ceil(count / spec.batch_size)
+        losses = torch.zeros(steps, device=self.device)
+        self.network.train()
+        since, reported = time.perf_counter(), 0
+        for step in range(steps):
+            begin, end = step * spec.batch_size, min((step + 1) * spec.batch_size, count)
+            losses[step] = self.step(order[begin:end], offsets.part(begin, end))
+            if step + 1 - reported == REPORT_EVERY or step + 1 == steps:
+                loss = losses[reported : step + 1].mean().item()
+                if not math.isfinite(loss):
+                    return loss
+                now = time.perf_counter()
+                speed = (end - reported * spec.batch_size) / (now - since)
+                on_step(StepReport(self.epoch + 1, end, loss, speed))
+                since, reported = now, step + 1
+        sizes = torch.full((steps,), spec.batch_size, dtype=torch.float64)
+        sizes[-1] = count - (steps - 1) * spec.batch_size
+        return float((losses.cpu().double() * sizes).sum() / count)
+
+    def step(self, chosen: torch.Tensor, offsets: Offsets) -> torch.Tensor:
+        """One step on the images ``chosen`` (B,); returns their mean loss before it, on the device."""
+        images = augment_with(self.dataset.train_images.index_select(0, chosen), *offsets)
+        loss = nn.functional.cross_entropy(
+            self.forward(images), self.dataset.train_labels.index_select(0, chosen)
+        )
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        self.optimizer.step()
+        return loss.detach()
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Logits in float32; with precision bf16 the layers run under autocast."""
+        if self.spec.precision == "fp32":
+            logits: torch.Tensor = self.network(images)
+            return logits
+        with torch.autocast(self.device.type, dtype=torch.bfloat16):
+            logits = self.network(images)
+        return logits.float()
+
+    @torch.no_grad()
+    def test(self) -> tuple[float, float]:
+        """(accuracy in percent, mean cross-entropy) over the test images, in eval mode."""
+        images, labels = self.dataset.test_images, self.dataset.test_labels
+        right = torch.zeros((), dtype=torch.int64, device=self.device)
+        loss = torch.zeros((), device=self.device)
+        self.network.eval()
+        for begin in range(0, len(images), TEST_BATCH):
+            answers = labels[begin : begin + TEST_BATCH]
+            logits = self.forward(normalize(images[begin : begin + TEST_BATCH]))
+            right += (logits.argmax(1) == answers).sum()
+            loss += nn.functional.cross_entropy(logits, answers, reduction="sum")
+        self.network.train()
+        return 100 * right.item() / len(images), loss.item() / len(images)
+
+    def look(self, epoch: int) -> float:
+        """Add the layers' rows for ``epoch``; returns the gradient's norm on the fixed batch."""
+        images = normalize(self.dataset.train_images[:FIXED_BATCH])
+        labels = self.dataset.train_labels[:FIXED_BATCH]
+        rows, gradient_norm = measure(self.network, images, labels, epoch, self.forward)
+        self.layers += rows
+        return gradient_norm
+
+
+def epoch_plan(
+    spec: TrainSpec, epoch: int, count: int, device: torch.device
+) -> tuple[torch.Tensor, Offsets]:
+    """The order of ``epoch``'s images and the flip and crop of each, drawn on the CPU."""
+    order = torch.randperm(count, generator=generator(spec.seed, "shuffle", epoch))
+    offsets = sample_offsets(count, generator(spec.seed, "augment", epoch))
+    return order.to(device), offsets.to(device)
+
+
+def check_batches(spec: TrainSpec, images: int) -> None:
+    """Refuse a batch of one image where batch norm would see a single value per channel."""
+    smallest = min(images % spec.batch_size or spec.batch_size, FIXED_BATCH)
+    if spec.norm == "batch" and 1 in spec.map_sizes[1:] and smallest == 1:
+        raise RequestError(
+            f"batches of {spec.batch_size} out of {images:,} images leave a batch of one, which batch "
+            f"norm cannot normalise on the 1×1 map of depth {spec.depth}: change the batch size"
+        )
