@@ -1,0 +1,444 @@
+"""The grid: plan, skip what is finished, go on with what was interrupted, run the rest.
+
+``run_study`` takes a spec and returns a tidy table, one row per cell and epoch; the records it leaves
+under ``spec.out`` give the same table again (``load_study``) without training.  It tells what happens
+through events, prints nothing, and may be killed at any time: the same spec goes on from the last
+finished epoch of the interrupted cell.  Several processes may share one ``out``: each takes cells that
+no other is working on.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pandas as pd
+import torch
+
+from empirical import records
+from empirical.datasets import Dataset, find_cifar10, load_dataset
+from empirical.memory import keep_freed_memory
+from empirical.protocol import TEST_IMAGES, TRAIN_IMAGES, StudySpec, TrainSpec, published_accuracy
+from empirical.records import DamagedRecord, Finished
+from empirical.training import CellState, CellTraining, StepReport, check_batches, train_cell
+from theory.devices import environment, resolve_device
+from theory.errors import RequestError, WorkError
+
+T = TypeVar("T")
+
+POLL_SECONDS = 1.0
+STUDY_COLUMNS = (
+    "cell",  # its id, the name of its folder
+    *("initializer", "activation", "depth", "seed", "norm", "fan", "filters", "precision", "engine"),
+    "status",  # completed or diverged
+    *(
+        "epoch",
+        "train_loss",
+        "test_accuracy",
+        "test_loss",
+        "average_weight",
+        "gradient_norm",
+        "seconds",
+    ),
+)
+
+
+@dataclass(frozen=True)
+class StudyPlanned:
+    """Before the first cell: how many cells there are and how many are finished already."""
+
+    cells: int
+    finished: int
+    out: Path
+
+
+@dataclass(frozen=True)
+class CellStarted:
+    """A cell begins (``epoch`` 0) or goes on after ``epoch`` finished epochs."""
+
+    spec: TrainSpec
+    index: int
+    total: int
+    epoch: int
+
+
+@dataclass(frozen=True)
+class StepDone:
+    """Some steps further: where the cell and the study are.
+
+    ``loss`` is the mean of the last steps; ``seconds_left`` is an estimate for all cells that are left,
+    None until there is a speed to go by.
+    """
+
+    spec: TrainSpec
+    index: int
+    total: int
+    epoch: int
+    images: int
+    images_per_epoch: int
+    loss: float
+    images_per_second: float
+    seconds_left: float | None
+
+
+@dataclass(frozen=True)
+class EpochDone:
+    """An epoch is finished and safe on disk; ``row`` holds ``training.EPOCH_COLUMNS``."""
+
+    spec: TrainSpec
+    index: int
+    total: int
+    row: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class CellFinished:
+    """A cell ended; ``result`` is its result.json.  ``skipped``: it was finished before."""
+
+    spec: TrainSpec
+    index: int
+    total: int
+    result: dict[str, Any]
+    skipped: bool
+
+    @property
+    def diverged(self) -> bool:
+        """Whether its loss became non-finite: a result, not a failure."""
+        return bool(self.result["status"] == "diverged")
+
+
+@dataclass(frozen=True)
+class CellWaiting:
+    """Another process works on this cell, and nothing else is left to do."""
+
+    spec: TrainSpec
+    index: int
+    total: int
+
+
+@dataclass(frozen=True)
+class RecordDamaged:
+    """A record was bad, for ``reason``; ``moved_to`` is where it was set aside (None: left there)."""
+
+    cell: str
+    reason: str
+    moved_to: Path | None
+
+
+Event = StudyPlanned | CellStarted | StepDone | EpochDone | CellFinished | CellWaiting | RecordDamaged
+OnEvent = Callable[[Event], None]
+
+
+def _ignore(event: Event) -> None:
+    pass
+
+
+def run_study(
+    spec: StudySpec, on_event: OnEvent = _ignore, *, dataset: Dataset | None = None
+) -> pd.DataFrame:
+    """Train every cell of ``spec`` that has no finished record; returns the table of all its cells.
+
+    One row per cell and epoch with ``STUDY_COLUMNS``, in the order of the grid.  ``dataset`` replaces
+    the spec's data set by one in memory (its records then belong to it: give it its own ``out``).
+    Raises ``RequestError`` before any work for a wrong request and ``WorkError`` when the machine gives
+    out; what is finished stays on disk in both cases.
+    """
+    device = resolve_device(spec.device)
+    keep_freed_memory()
+    records.prepare(spec.out)
+    done = _finished(spec)
+    on_event(StudyPlanned(len(spec.cells()), len(done), spec.out))
+    if len(done) < len(spec.cells()):
+        with _memory():
+            dataset = _dataset(spec, device, dataset)
+    runner = _Runner(spec, device, dataset, on_event)
+    waiting = deque(enumerate(spec.cells(), start=1))
+    passed_over = 0
+    while waiting:
+        index, cell = waiting.popleft()
+        if runner.take(index, cell):
+            passed_over = 0
+            continue
+        waiting.append((index, cell))
+        passed_over += 1
+        if passed_over >= len(waiting):
+            on_event(CellWaiting(cell, index, len(spec.cells())))
+            time.sleep(POLL_SECONDS)
+            passed_over = 0
+    return table([runner.finished[cell.cell_id] for cell in spec.cells()])
+
+
+def load_study(out: Path, on_event: OnEvent = _ignore) -> pd.DataFrame:
+    """The table of every finished cell under ``out``; bad records are reported and left out."""
+    good, bad = records.read_all(Path(out))
+    for cell, reason in bad.items():
+        on_event(RecordDamaged(cell, reason, None))
+    return table(good)
+
+
+def load_layers(out: Path, on_event: OnEvent = _ignore) -> pd.DataFrame:
+    """The layers' table of every finished cell under ``out``: the cell, then ``LAYER_COLUMNS``."""
+    good, bad = records.read_all(Path(out))
+    for cell, reason in bad.items():
+        on_event(RecordDamaged(cell, reason, None))
+    return pd.DataFrame([_identity(cell) | row for cell in good for row in cell.layers])
+
+
+def results(spec: StudySpec) -> list[dict[str, Any]]:
+    """The result.json of every finished cell of ``spec``, in the order of the grid."""
+    done = _finished(spec)
+    return [done[cell.cell_id].result for cell in spec.cells() if cell.cell_id in done]
+
+
+def table(cells: list[Finished]) -> pd.DataFrame:
+    """One row per cell and epoch, ``STUDY_COLUMNS``; a cell that diverged in its first epoch has one
+    row with epoch 0 and no measurements."""
+    rows = []
+    for cell in cells:
+        rows += [_identity(cell) | row for row in cell.epochs or [{"epoch": 0}]]
+    return pd.DataFrame(rows, columns=list(STUDY_COLUMNS))
+
+
+def compare_with_report(study: pd.DataFrame) -> pd.DataFrame:
+    """Final accuracy of each initializer × activation × depth beside the course report's.
+
+    Columns: initializer, activation, depth, seeds, test_accuracy (mean over seeds, percent),
+    published (None where the report has no such cell), difference, status.
+    """
+    last = study.sort_values("epoch", kind="stable").groupby("cell", sort=False).tail(1)
+    rows = []
+    for (initializer, activation, depth), group in last.groupby(
+        ["initializer", "activation", "depth"], sort=False
+    ):
+        published = published_accuracy(str(initializer), str(activation), int(str(depth)))
+        accuracy = float(group["test_accuracy"].mean())
+        rows.append(
+            {
+                "initializer": initializer,
+                "activation": activation,
+                "depth": depth,
+                "seeds": len(group),
+                "test_accuracy": accuracy,
+                "published": published,
+                "difference": None if published is None else accuracy - published,
+                "status": "diverged" if (group["status"] == "diverged").any() else "completed",
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def plan(spec: StudySpec, *, calibration_steps: int = 3) -> pd.DataFrame:
+    """What ``run_study`` would do, without doing it: one row per cell.
+
+    Columns: cell, initializer, activation, depth, seed, status (finished, interrupted, new or damaged),
+    epochs_done, epochs, parameters, seconds (rough, from a few steps on random images), megabytes (on
+    disk while the cell runs).  Checks the data folder if one is named; downloads and writes nothing.
+    """
+    device = resolve_device(spec.device)
+    keep_freed_memory()
+    find_cifar10(spec.data_dir)
+    speeds: dict[tuple[str, int], float] = {}
+    rows = []
+    for cell in spec.cells():
+        status, epochs_done = _progress(spec.out, cell)
+        kind = (cell.activation, cell.depth)
+        if status != "finished" and kind not in speeds:
+            with _memory():
+                speeds[kind] = _seconds_per_image(cell, device, calibration_steps)
+        left = 0 if status == "finished" else cell.epochs - epochs_done
+        rows.append(
+            {
+                "cell": cell.cell_id,
+                "initializer": cell.initializer,
+                "activation": cell.activation,
+                "depth": cell.depth,
+                "seed": cell.seed,
+                "status": status,
+                "epochs_done": epochs_done,
+                "epochs": cell.epochs,
+                "parameters": cell.parameters,
+                "seconds": left * _epoch_images(cell) * speeds.get(kind, 0.0),
+                "megabytes": cell.parameters * 3 * 4 / 1e6,  # weights and Adam's two moments
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+class _Runner:
+    """Runs one cell after the other and keeps what is needed to estimate the time left."""
+
+    def __init__(
+        self, spec: StudySpec, device: torch.device, dataset: Dataset | None, on_event: OnEvent
+    ) -> None:
+        self.spec, self.device, self.dataset, self.on_event = spec, device, dataset, on_event
+        self.total = len(spec.cells())
+        self.finished: dict[str, Finished] = {}
+
+    def take(self, index: int, cell: TrainSpec) -> bool:
+        """Finish ``cell`` unless another process is working on it."""
+        with records.locked(self.spec.out, cell.cell_id) as ours:
+            if not ours:
+                return False
+            found = self._read(lambda: records.read_finished(self.spec.out, cell), cell)
+            skipped = found is not None
+            if found is None:
+                with _memory():
+                    found = self._run(index, cell)
+        self.finished[cell.cell_id] = found
+        self.on_event(CellFinished(cell, index, self.total, found.result, skipped))
+        return True
+
+    def _run(self, index: int, cell: TrainSpec) -> Finished:
+        if self.dataset is None:  # a record that was finished when the study was planned is gone
+            self.dataset = _dataset(self.spec, self.device, None)
+        state = self._read(lambda: records.read_checkpoint(self.spec.out, cell), cell)
+        records.write_config(self.spec.out, cell)
+        self.on_event(CellStarted(cell, index, self.total, state.epoch if state else 0))
+
+        def on_step(report: StepReport) -> None:
+            self.on_event(self._step_done(index, cell, report))
+
+        def on_epoch(state: CellState) -> None:
+            records.write_checkpoint(self.spec.out, cell, state)
+            if state.epochs and state.status != "diverged":
+                self.on_event(EpochDone(cell, index, self.total, dict(state.epochs[-1])))
+
+        state = train_cell(
+            cell, self.dataset, self.device, resume=state, on_step=on_step, on_epoch=on_epoch
+        )
+        return records.write_result(self.spec.out, cell, state, environment(self.device))
+
+    def _read(self, read: Callable[[], T | None], cell: TrainSpec) -> T | None:
+        try:
+            return read()
+        except DamagedRecord as damage:
+            moved_to = records.set_aside(self.spec.out, cell.cell_id)
+            self.on_event(RecordDamaged(cell.cell_id, str(damage), moved_to))
+            return None
+
+    def _step_done(self, index: int, cell: TrainSpec, report: StepReport) -> StepDone:
+        assert self.dataset is not None
+        per_epoch = len(self.dataset.train_images)
+        left = sum(
+            _work(other) for other in self.spec.cells()[index:] if other.cell_id not in self.finished
+        )
+        left += _work(cell) * (cell.epochs - report.epoch + 1 - report.images / per_epoch) / cell.epochs
+        rate = report.images_per_second / _work_per_image(cell)
+        return StepDone(
+            cell,
+            index,
+            self.total,
+            report.epoch,
+            report.images,
+            per_epoch,
+            report.loss,
+            report.images_per_second,
+            left * per_epoch / rate if rate > 0 else None,
+        )
+
+
+def _finished(spec: StudySpec) -> dict[str, Finished]:
+    """The good finished records of ``spec`` by cell id; bad ones are dealt with in their turn."""
+    done = {}
+    for cell in spec.cells():
+        try:
+            found = records.read_finished(spec.out, cell)
+        except DamagedRecord:
+            continue
+        if found is not None:
+            done[cell.cell_id] = found
+    return done
+
+
+def _progress(out: Path, cell: TrainSpec) -> tuple[str, int]:
+    try:
+        if records.read_finished(out, cell) is not None:
+            return "finished", cell.epochs
+        state = records.read_checkpoint(out, cell)
+    except DamagedRecord:
+        return "damaged", 0
+    return ("new", 0) if state is None else ("interrupted", state.epoch)
+
+
+def _dataset(spec: StudySpec, device: torch.device, given: Dataset | None) -> Dataset:
+    if given is not None:
+        dataset = given.limited(spec.limit_train, spec.limit_test).to(device)
+    else:
+        dataset = load_dataset(
+            spec.dataset,
+            spec.data_dir,
+            device,
+            limit_train=spec.limit_train,
+            limit_test=spec.limit_test,
+        )
+    for cell in spec.cells():
+        check_batches(cell, len(dataset.train_images))
+    return dataset
+
+
+def _identity(cell: Finished) -> dict[str, Any]:
+    config = cell.spec.config() | {"cell": cell.spec.cell_id, "status": cell.result["status"]}
+    return {name: config[name] for name in STUDY_COLUMNS if name in config}
+
+
+def _work_per_image(cell: TrainSpec) -> float:
+    """Relative cost of one image: multiplications of the convolutions, and passes over the maps."""
+    sizes = [size**2 for size in cell.map_sizes]
+    channels = [3] + [cell.filters] * (cell.depth - 1)
+    products = sum(
+        9 * inside * cell.filters * size for inside, size in zip(channels, sizes, strict=True)
+    )
+    return products + 300.0 * cell.filters * sum(sizes)
+
+
+def _work(cell: TrainSpec) -> float:
+    return _work_per_image(cell) * cell.epochs
+
+
+def _epoch_images(cell: TrainSpec) -> float:
+    """Images of an epoch, a test image counting as a third of a training image (no backward pass)."""
+    return (cell.limit_train or TRAIN_IMAGES) + (cell.limit_test or TEST_IMAGES) / 3
+
+
+def _seconds_per_image(cell: TrainSpec, device: torch.device, steps: int) -> float:
+    """Median time of a training step per image, on random images."""
+    noise = torch.Generator().manual_seed(0)
+    count = max(cell.batch_size, 2)
+    images = torch.randint(256, (count, 32, 32, 3), dtype=torch.uint8, generator=noise)
+    labels = torch.randint(10, (count,), generator=noise)
+    training = CellTraining(cell, Dataset(images, labels, images, labels).to(device), device)
+    seconds = []
+    for _ in range(steps + 1):
+        start = time.perf_counter()
+        training.train_pass(lambda report: None)
+        seconds.append(time.perf_counter() - start)
+    return sorted(seconds[1:])[(steps - 1) // 2] / count
+
+
+class _memory:
+    """Turn an allocation that failed into a ``WorkError``."""
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, RequestError | WorkError) or not _is_out_of_memory(error):
+            return
+        first = str(error).strip().splitlines()[0] if str(error).strip() else "allocation failed"
+        raise WorkError(
+            f"out of memory ({first[:160]}): choose a smaller batch size, fewer filters or a lower "
+            "depth; finished cells are intact"
+        ) from error
+
+
+def _is_out_of_memory(error: BaseException | None) -> bool:
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    text = str(error).lower()
+    return isinstance(error, RuntimeError) and (
+        "out of memory" in text or "can't allocate memory" in text
+    )
