@@ -116,10 +116,10 @@ def _z(value: float) -> Text:
 def accuracy_table(comparison: pd.DataFrame) -> Table:
     """Final accuracies of ``empirical.study.compare_with_report``, a row per init and activation.
 
-    Each cell: our percentage, the course report's, and the difference in points.
+    Each cell: our percentage, and under it the course report's with the difference in points.
     """
     result = new_table(
-        "Final test accuracy in percent: here / course report (difference in points)",
+        "Final test accuracy in percent; below it the course report's (difference)",
         caption="The report ran each cell once with an unstated seed; – where it has no such cell.",
     )
     result.add_column("init · activation", no_wrap=True)
@@ -138,8 +138,8 @@ def _accuracy(cell: dict[Hashable, Any]) -> Text:
         return Text("diverged", style="red")
     text = f"{cell['test_accuracy']:.2f}"
     if pd.isna(cell["published"]):
-        return Text(f"{text} / –")
-    return Text(f"{text} / {cell['published']:.2f} ({cell['difference']:+.2f})")
+        return Text(f"{text}\n–")
+    return Text(f"{text}\n{cell['published']:.2f} ({cell['difference']:+.2f})")
 
 
 def plan_table(plan: pd.DataFrame) -> Table:

@@ -1,0 +1,216 @@
+"""The program as its user meets it: exit codes, one error line, JSON, files."""
+
+import json
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import cli
+
+ROOT = Path(__file__).parent.parent
+SMALL = ["--depth", "4", "--width", "16", "--draws", "20", "--device", "cpu"]
+
+
+def run(*argv):
+    return cli.main([str(part) for part in argv])
+
+
+def one_error_line(captured):
+    assert captured.out == ""
+    assert captured.err.startswith("error: ") and captured.err.count("\n") == 1
+    assert "Traceback" not in captured.err
+    return captured.err
+
+
+@pytest.mark.parametrize(
+    "argv, says",
+    [
+        (["variance", "--init", "hee"], "did you mean he"),
+        (["variance", "--activation", "rellu"], "did you mean relu"),
+        (["variance", "--depth", "0"], "depth must be"),
+        (["variance", "--depth", "-3"], "depth must be"),
+        (["variance", "--depth", "1000000000"], "depth must be"),
+        (["variance", "--depth", "many"], "invalid int value: 'many'"),
+        (["variance", "--width", "0"], "width must be"),
+        (["variance", "--draws", "1"], "draws must be"),
+        (["variance", "--init", "normal:nan"], "finite"),
+        (["variance", "--init", "normal:-2"], "above 0"),
+        (["variance", "--input-second-moment", "nan"], "second moment"),
+        (["variance", "--seed", "-1"], "seed must be"),
+        (["variance", "--init", "xavier", "--fan", "fan_in"], "fan of its own"),
+        (["variance", "--device", "tpu"], "invalid choice: 'tpu'"),
+        (["variance", "--nonsense"], "unrecognized arguments: --nonsense"),
+        (["varience"], "variance"),
+        ([], "name a command"),
+        (["cifar", "--init", "hee"], "did you mean he"),
+        (["cifar", "--depths", "0"], "depth must be"),
+        (["cifar", "--epochs", "0"], "epochs must be"),
+        (["cifar", "--seeds", "0"], "--seeds must be"),
+        (["cifar", "--seeds", "2", "--seed-list", "1"], "not allowed with"),
+        (["cifar", "--seed", "2", "--seed-list", "1"], "contradict"),
+        (["cifar", "--learning-rate", "nan"], "learning rate"),
+        (["cifar", "--data-dir", "no/such/folder"], "no/such/folder"),
+        (["cifar", "--depths", "2", "2"], "more than once"),
+    ],
+)
+def test_a_wrong_request_is_one_line_and_exit_2(argv, says, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert run(*argv) == 2
+    captured = capsys.readouterr()
+    if argv:
+        one_error_line(captured)
+    assert says in captured.err
+    assert not list(tmp_path.rglob("*.csv"))
+
+
+def test_cuda_without_cuda_is_a_wrong_request(capsys, tmp_path):
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("this machine has CUDA")
+    for command in ("variance", "cifar"):
+        assert run(command, "--device", "cuda", "--out", tmp_path) == 2
+        assert "no cuda device" in one_error_line(capsys.readouterr())
+
+
+def test_an_unwritable_out_is_found_before_the_work(capsys, tmp_path, monkeypatch):
+    blocked = tmp_path / "file"
+    blocked.write_text("in the way")
+    monkeypatch.setattr("theory.simulate.variance", None)  # the work must not be reached
+    assert run("variance", *SMALL, "--out", blocked) == 2
+    assert "cannot write to --out" in one_error_line(capsys.readouterr())
+
+
+def test_a_disk_that_fills_up_is_exit_1(capsys, tmp_path, monkeypatch):
+    import errno
+
+    def full(self, *args, **kwargs):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("pandas.DataFrame.to_csv", full)
+    assert run("variance", *SMALL, "--out", tmp_path) == 1
+    captured = capsys.readouterr()
+    assert captured.err.startswith("error: ") and "No space left" in captured.err
+
+
+def test_out_of_memory_is_exit_1(capsys, tmp_path, monkeypatch):
+    def explode(*args):
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes")
+
+    monkeypatch.setattr("theory.simulate._run_block", explode)
+    assert run("variance", *SMALL, "--out", tmp_path) == 1
+    assert "out of memory at width 16" in one_error_line(capsys.readouterr())
+
+
+def test_an_interruption_is_130_and_names_the_command(capsys, tmp_path, monkeypatch):
+    def interrupt(*args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("theory.simulate.variance", interrupt)
+    assert run("variance", *SMALL, "--out", tmp_path) == 130
+    assert f"variance --depth 4 --width 16 --draws 20 --device cpu --out {tmp_path}" in (
+        capsys.readouterr().err
+    )
+
+
+def test_variance_json_is_one_document_as_in_the_contract(capsys, tmp_path):
+    assert run("variance", *SMALL, "--json", "--out", tmp_path) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert list(document) == ["command", "spec", "environment", "curves"]
+    assert document["spec"]["depth"] == 4 and document["environment"]["device"] == "cpu"
+    assert {"torch", "version"} <= set(document["environment"])
+    assert len(document["curves"]) == 6
+    curve = document["curves"][0]
+    assert (curve["initializer"], curve["activation"], curve["negative_slope"]) == ("he", "relu", 0.0)
+    assert (curve["direction"], curve["engine"], curve["verdict"]) == ("forward", "modules", "stable")
+    assert set(curve["log10_growth_per_layer"]) == {"measured", "theory"}
+    assert [layer["layer"] for layer in curve["layers"]] == [1, 2, 3, 4]
+    names = "log10_measured log10_theory log_mean log_mean_theory log_variance log_variance_theory z"
+    for layer in curve["layers"]:
+        assert all(math.isfinite(layer[name]) for name in names.split())
+        assert layer["log10_band"][0] < layer["log10_band"][1]
+        assert layer["log10_theory"] == pytest.approx(math.log10(2))
+    assert curve["layers"][0]["log_variance_theory"] == pytest.approx(0.133, abs=0.001)  # ψ'(8)
+
+
+def test_variance_prints_tables_and_lists_what_it_wrote(capsys, tmp_path):
+    assert run("variance", *SMALL, "--out", tmp_path / "new" / "folder") == 0
+    captured = capsys.readouterr()
+    assert "he · relu" in captured.out and "vanishing" in captured.out
+    for name in ("variance.csv", "variance.png", "variance.pdf"):
+        assert (tmp_path / "new" / "folder" / name).stat().st_size > 1000
+        assert name in captured.out
+    assert captured.err == ""
+
+
+def test_quiet_leaves_the_results_only(capsys, tmp_path):
+    assert run("variance", *SMALL, "--quiet", "--out", tmp_path) == 0
+    captured = capsys.readouterr()
+    assert "Written" not in captured.out and "he · relu" in captured.out and captured.err == ""
+
+
+@pytest.mark.parametrize(
+    "argv", [["--help"], ["variance", "--help"], ["cifar", "--help"], ["--version"]]
+)
+def test_help_needs_no_torch(argv):
+    assert_light(argv, code=0, says="fanin")
+
+
+@pytest.mark.parametrize(
+    "argv", [["variance", "--init", "hee"], ["cifar", "--depths", "0"], ["variance", "--depth", "x"]]
+)
+def test_a_usage_error_needs_no_torch(argv):
+    assert_light(argv, code=2, says="error: ")
+
+
+def assert_light(argv, code, says):
+    """In a process of its own: none of the heavy libraries is imported."""
+    program = (
+        "import sys, cli\n"
+        "try:\n    code = cli.main(sys.argv[1:])\n"
+        "except SystemExit as stop:\n    code = stop.code or 0\n"
+        "heavy = {'torch', 'numpy', 'pandas', 'scipy', 'matplotlib'} & set(sys.modules)\n"
+        "sys.exit(99 if heavy else code)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, *argv], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == code, done.stderr
+    assert says in done.stdout + done.stderr
+
+
+def test_help_shows_examples():
+    parser = cli.build_parser()
+    for command in ("variance", "cifar"):
+        text = subprocess.run(
+            [sys.executable, str(ROOT / "cli.py"), command, "--help"],
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        assert "examples:" in text and f"python cli.py {command}" in text
+    assert "variance" in parser.format_help()
+
+
+def test_a_closed_pipe_is_no_error(tmp_path):
+    command = (
+        f"{sys.executable} {ROOT / 'cli.py'} variance {' '.join(SMALL)} --out {tmp_path} | head -1"
+    )
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, check=False)
+    assert done.stderr == "" and "Second moment" in done.stdout
+
+
+def test_pipes_and_no_color_are_plain(tmp_path):
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "cli.py"), "variance", *SMALL, "--out", str(tmp_path)],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=os.environ | {"NO_COLOR": "1", "COLUMNS": "70"},
+    )
+    assert "\x1b" not in done.stdout
+    assert max(map(len, done.stdout.split("Written:")[0].splitlines())) <= 70
