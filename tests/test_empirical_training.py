@@ -53,9 +53,8 @@ def plain(network):
 def test_a_step_is_the_plain_step_of_torch(activation, depth):
     spec = TrainSpec(activation=activation, depth=depth, filters=8, batch_size=32)
     training = CellTraining(spec, tiny_dataset(), CPU)
-    training.network.double()
+    training.network.double()  # in place: the optimizer keeps its parameters
     reference = plain(training.network).double()
-    training.optimizer = torch.optim.Adam(training.network.parameters(), lr=1e-3, fused=True)
     optimizer = torch.optim.Adam(reference.parameters(), lr=1e-3, fused=False, foreach=False)
     training.forward = lambda images: training.network(images.double())
     order, offsets = epoch_plan(spec, 1, 96, CPU)
