@@ -132,3 +132,17 @@ def test_depth_does_not_leave_the_numbers_range():
     quantiles = law.quantiles()
     assert np.isfinite(quantiles).all() and np.isfinite(law.squared_ratio).all()
     assert np.all(np.diff(quantiles, axis=1) > 0)
+
+
+@pytest.mark.parametrize("uniform", [False, True])
+def test_the_sampler_draws_biases_of_the_right_shape(uniform):
+    """A bias-dominated layer, where a uniform bias makes q much narrower than a Gaussian one."""
+    n, draws, rng = 30, 20_000, np.random.default_rng(4)
+    bias = rng.uniform(-1, 1, (draws, n)) * math.sqrt(3) if uniform else rng.standard_normal((draws, n))
+    y = 0.1 * rng.standard_normal((draws, n)) + bias
+    expected = np.log(np.mean(y**2, axis=1))
+    (got,) = sample_log_second_moments(
+        (n,), 0.0, [math.log(0.01)], draws, rng, bias_variance=1.0, uniform_bias=uniform
+    )
+    assert stats.ks_2samp(got, expected).pvalue > 1e-3
+    assert (got.std() < 0.2) == uniform

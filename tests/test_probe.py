@@ -45,6 +45,18 @@ def test_reads_the_moments_of_outputs_and_of_their_gradients():
     assert (probe.table()["gradient_second_moment"] > 0).all()
 
 
+def test_moments_are_numpys():
+    y = inputs(6, 4, 3) + 2
+    values = y.double().numpy()
+    whole, kept = moments(y), moments(y, keep=(1,))
+    assert float(whole["second_moment"]) == pytest.approx((values**2).mean())
+    assert float(whole["mean"]) == pytest.approx(values.mean())
+    assert float(whole["variance"]) == pytest.approx(values.var())
+    assert kept["variance"].numpy() == pytest.approx(
+        (values**2).mean((0, 2)) - values.mean((0, 2)) ** 2
+    )
+
+
 def test_the_gradient_is_what_a_full_backward_hook_sees():
     model, seen = small(), {}
     handles = [
