@@ -159,8 +159,8 @@ def write_result(out: Path, spec: TrainSpec, state: CellState, environment: dict
 def result_of(spec: TrainSpec, state: CellState, environment: dict[str, Any]) -> dict[str, Any]:
     """The content of result.json: the cell, its status, and its curves epoch by epoch.
 
-    ``final_test_accuracy`` (percent) and ``train_loss`` are those of the last finished epoch, null when
-    the cell diverged before its first.
+    ``final_test_accuracy`` (percent) is that of the last finished epoch, null when the cell diverged
+    before its first; the other measurements are lists with one entry per finished epoch.
     """
     last = state.epochs[-1] if state.epochs else {}
     named = ("initializer", "activation", "depth", "seed", "norm", "fan", "filters", "epochs")
@@ -170,10 +170,9 @@ def result_of(spec: TrainSpec, state: CellState, environment: dict[str, Any]) ->
         **{name: config.pop(name) for name in named},
         "status": state.status,
         "final_test_accuracy": last.get("test_accuracy"),
-        "train_loss": last.get("train_loss"),
         **{
             name: [row[name] for row in state.epochs]
-            for name in ("average_weight", "test_accuracy", "seconds")
+            for name in ("train_loss", "average_weight", "test_accuracy", "seconds")
         },
         **config,
         "environment": environment,

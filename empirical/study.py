@@ -27,6 +27,7 @@ from empirical.records import DamagedRecord, Finished
 from empirical.training import CellState, CellTraining, StepReport, check_batches, train_cell
 from theory.devices import environment, resolve_device
 from theory.errors import RequestError, WorkError
+from theory.randomness import generator
 
 T = TypeVar("T")
 
@@ -406,7 +407,7 @@ def _epoch_images(cell: TrainSpec) -> float:
 
 def _seconds_per_image(cell: TrainSpec, device: torch.device, steps: int) -> float:
     """Median time of a training step per image, on random images."""
-    noise = torch.Generator().manual_seed(0)
+    noise = generator(0, "calibration")
     count = max(cell.batch_size, 2)
     images = torch.randint(256, (count, 32, 32, 3), dtype=torch.uint8, generator=noise)
     labels = torch.randint(10, (count,), generator=noise)

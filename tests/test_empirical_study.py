@@ -108,7 +108,7 @@ def test_the_result_has_the_contracts_fields(tmp_path):
     assert result["final_test_accuracy"] == result["test_accuracy"][-1]
     with (tmp_path / "cells" / result["cell"] / "epochs.csv").open(newline="") as file:
         epochs = list(csv.DictReader(file))
-    assert result["train_loss"] == float(epochs[-1]["train_loss"])
+    assert result["train_loss"] == [float(row["train_loss"]) for row in epochs]
 
 
 def test_a_finished_study_is_not_run_again(tmp_path):
