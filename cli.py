@@ -316,7 +316,9 @@ def run_cifar(session: Session) -> None:
 
     with study_progress(session) as on_event:
         table = study.run_study(spec, on_event)
-    session.show(accuracy_table(study.compare_with_report(table)))
+    partial = spec.limit_train is not None or spec.limit_test is not None
+    comparison = study.compare_with_report(table)
+    session.show(accuracy_table(comparison, epochs=spec.epochs, partial=partial))
     session.write_table(table, "study.csv")
     for stem, figure in course_report_figures(table).items():
         session.written += save_figure(figure, session.out / stem)

@@ -1,6 +1,7 @@
 """The course report's figures from a study's table: average weight and accuracy against epoch.
 
-One figure of each kind per experiment (initializer × activation), a line per depth.  With several
+The average weight is the report's: the mean over all parameter tensors of each tensor's mean.  One
+figure of each kind per experiment (initializer × activation), a line per depth.  With several
 seeds, the line is their mean and each seed a thin line behind it.
 """
 
@@ -14,7 +15,7 @@ from matplotlib.ticker import MaxNLocator
 from figures import style
 
 QUANTITIES = {
-    "average_weight": "average weight\n(mean over parameter tensors of each tensor's mean)",
+    "average_weight": "average weight",
     "test_accuracy": "test accuracy (percent)",
 }
 
@@ -50,7 +51,7 @@ def _against_epoch(cells: pd.DataFrame, quantity: str, title: str) -> Figure:
         axes.set_xlabel("epoch")
         axes.set_ylabel(QUANTITIES[quantity])
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-        figure.legend(loc="outside right center", title="layers")
+        figure.legend(loc="outside right center", title="layers", borderaxespad=0.8)
     return figure
 
 
