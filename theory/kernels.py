@@ -21,7 +21,7 @@ stands for them, which is good where neighbors are alike and too wide a spread w
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -37,10 +37,14 @@ SAMPLE = 256  # points; the error of a mean over their pairs is about that of as
 
 @dataclass(frozen=True)
 class Points:
-    """Covariances of sampled points, of mean diagonal 1; before the first layer, the batch itself."""
+    """Covariances of sampled points, of mean diagonal 1; before the first layer, the batch itself.
+
+    ``places`` (points, 3): image, row and column of each point of a convolutional network.
+    """
 
     covariance: Array | None
     batch: torch.Tensor | None = None
+    places: NDArray[np.int64] | None = None
 
     @classmethod
     def of_batch(cls, batch: torch.Tensor) -> Points:
@@ -57,15 +61,26 @@ class Points:
 
     def linear(self, bias_share: float) -> Points:
         """After a linear layer, of whose second moment the bias contributes ``bias_share``."""
-        return Points((1 - bias_share) * self.known + bias_share)
+        return Points((1 - bias_share) * self.known + bias_share, places=self.places)
+
+    def thinned(self, before: tuple[int, ...], after: tuple[int, ...]) -> Points:
+        """After a map of ``before`` pixels has shrunk to ``after``: one point for each pixel left."""
+        if self.places is None or self.covariance is None or before == after:
+            return self
+        places = self.places.copy()
+        for axis in (0, 1):
+            places[:, axis + 1] = places[:, axis + 1] * after[axis] // before[axis]
+        _, kept = np.unique(places, axis=0, return_index=True)
+        return replace(_normalized(self.covariance[np.ix_(kept, kept)]), places=places[kept])
 
     def convolution(self, module: nn.Conv2d, bias_share: float, border: float) -> Points:
         """After a convolution; ``border`` is what pairs lose to zero padding more than points do."""
         if self.batch is not None:
-            return Points((1 - bias_share) * _gram(_patches(module, self.batch)) + bias_share)
+            patches, places = _patches(module, self.batch)
+            return Points((1 - bias_share) * _gram(patches) + bias_share, places=places)
         covariance = self.known * border
         np.fill_diagonal(covariance, np.diag(self.known))
-        return Points((1 - bias_share) * covariance + bias_share)
+        return replace(self, covariance=(1 - bias_share) * covariance + bias_share)
 
     def rectified(self, even: float, odd: float) -> Points:
         """After a rectifier with the means (1 − a)² = ``even`` and (1 + a)² = ``odd`` over channels."""
@@ -73,7 +88,7 @@ class Points:
         scale = np.outer(std, std)
         c = np.clip(self.known / np.where(scale > 0, scale, 1.0), -1.0, 1.0)
         arc = (2 / np.pi) * (np.sqrt(1 - c**2) + c * np.arcsin(c))
-        return _normalized(scale * (odd * c + even * arc))
+        return replace(_normalized(scale * (odd * c + even * arc)), places=self.places)
 
     def activated(self, product: Callable[[Array], Array]) -> Points:
         """After any activation; ``product`` maps correlations (n,) to E[φ(y)·φ(y')]."""
@@ -81,13 +96,14 @@ class Points:
         scale = np.outer(std, std)
         grid = np.sin(np.linspace(-np.pi / 2, np.pi / 2, 65))
         c = np.clip(self.known / np.where(scale > 0, scale, 1.0), -1.0, 1.0)
-        return _normalized(np.interp(c, grid, product(grid)))
+        return replace(_normalized(np.interp(c, grid, product(grid))), places=self.places)
 
     def centered(self) -> Points:
         """After batch norm: the mean over the batch is gone."""
         known = self.known
         across = known.mean(0)
-        return _normalized(known - across - across[:, None] + known.mean())
+        centered = known - across - across[:, None] + known.mean()
+        return replace(_normalized(centered), places=self.places)
 
     def mean(self, count: int) -> float:
         """E[μ²]/q for a channel of ``count`` values: pairs of one point with itself count 1/count."""
@@ -126,17 +142,17 @@ def _sample(count: int, most: int = SAMPLE) -> torch.Tensor:
     return torch.randperm(count, generator=generator(0, "points", count))[:most]
 
 
-def _patches(module: nn.Conv2d, batch: torch.Tensor) -> torch.Tensor:
-    """What a sample of output pixels sees, (points, fan_in): ``SAMPLE`` of all images and places."""
+def _patches(module: nn.Conv2d, batch: torch.Tensor) -> tuple[torch.Tensor, NDArray[np.int64]]:
+    """What a sample of output pixels sees, (points, fan_in), and their places (points, 3)."""
     padding: Any = module._reversed_padding_repeated_twice
     mode = {"zeros": "constant"}.get(module.padding_mode, module.padding_mode)
     images = batch[_sample(len(batch))]
     padded = nn.functional.pad(images, padding, mode=mode)
-    spread = nn.functional.unfold(
-        padded,
-        module.kernel_size,
-        module.dilation,
-        stride=module.stride,
-    )
-    chosen = _sample(len(spread) * spread.shape[2])
-    return spread[chosen // spread.shape[2], :, chosen % spread.shape[2]]
+    reach = module.dilation[1] * (module.kernel_size[1] - 1)
+    columns = (padded.shape[3] - reach - 1) // module.stride[1] + 1
+    spread = nn.functional.unfold(padded, module.kernel_size, module.dilation, stride=module.stride)
+    pixels = spread.shape[2]
+    chosen = _sample(len(spread) * pixels)
+    image, pixel = chosen // pixels, chosen % pixels
+    places = torch.stack([image, pixel // columns, pixel % columns], 1).numpy()
+    return spread[image, :, pixel], places

@@ -12,8 +12,8 @@ need.  ``theory.predict_rules`` says how each kind of layer acts.  Every number 
     exact            the expectation over draws of the weights, at any width (He et al. 2015, Eq. 7–15)
     infinite width   Gaussian pre-activations, one variance for all inputs (Poole et al. 2016)
     infinite batch   batch norm: its statistics are taken for their expectation over draws
-    held weights     the actual mean of w² in the place of Var[w]: how the weights lie to the signal,
-                     and to each other, is left out
+    held weights     the actual mean of w² in the place of Var[w], and the actual biases: how the
+                     weights lie to the signal, and to each other, is left out
     measured factor  a pool stands in between: its factor was measured on a calibration batch
     no closed form   the same without calibration; the number is NaN
 
@@ -310,10 +310,11 @@ def _setting(
         return Setting(batch, factor=calibration.get(key), feeds_pool=feeds_pool)
     weight, bias = module.get_parameter("weight"), getattr(module, "bias", None)
     if law is None:
-        held = [0.0 if tensor is None else _mean_square(tensor) for tensor in (weight, bias)]
-        return Setting(batch, held[0], held[1], frozenset({HELD_WEIGHTS}))
+        zero = np.zeros(1)
+        held = zero if bias is None else bias.detach().cpu().to(torch.float64).numpy()
+        return Setting(batch, _mean_square(weight), held**2, held, frozenset({HELD_WEIGHTS}))
     weight_variance, bias_variance = law.variances(key[0], weight.shape)
-    return Setting(batch, weight_variance, 0.0 if bias is None else bias_variance)
+    return Setting(batch, weight_variance, np.full(1, 0.0 if bias is None else bias_variance))
 
 
 def _mean_square(tensor: torch.Tensor) -> float:
