@@ -7,7 +7,7 @@ thinned so that a deep stack still fits a screen; the CSV beside the picture alw
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from typing import Any
 
 import pandas as pd
@@ -16,14 +16,15 @@ from rich.table import Table
 from rich.text import Text
 
 from figures.style import thin
+from theory.specs import VarianceSpec
 
 VERDICT_STYLES = {"stable": "green", "vanishing": "yellow", "exploding": "red"}
-BAND_WIDTH = 76  # columns below which a table leaves the band out
+BAND_WIDTH = 78  # columns below which a table leaves the band out
 LAYERS_SHOWN = 7
 
 TYPICAL_NETWORK_NOTE = (
-    "Theory is the exact mean over networks; a few large networks carry it, so the typical (median) "
-    "network lies below it, and the more so the deeper and narrower the stack."
+    "The mean is carried by a few large networks, so the typical (median) network lies below it, and "
+    "the more so the deeper and narrower the stack."
 )
 
 
@@ -62,42 +63,60 @@ def new_table(title: str, *, caption: str | None = None) -> Table:
 
 
 def variance_table(table: pd.DataFrame, *, width: int = 80, all_layers: bool = False) -> Table:
-    """Theory, measurement and band per layer, a section per curve of ``theory.simulate.variance``."""
+    """Theory, measurement and band per layer, a section per curve of ``theory.simulate.variance``.
+
+    Rows of one direction.
+    mean is the exact expectation, measured the mean over draws; median and band are of one network.
+    """
     with_band = width >= BAND_WIDTH and bool(table["log10_band_low"].notna().any())
     note = None if with_band or width >= BAND_WIDTH else "A wider terminal also shows the 95 % band."
-    result = new_table("Second moment of the pre-activations, mean of y² over units", caption=note)
-    result.add_column("curve", no_wrap=True)
-    names = ["layer", "theory", "measured", *(["95 % of networks"] if with_band else []), "z"]
-    for name in names:
+    back = (table["direction"] == "backward").all()
+    quantity = "gradients ∂/∂y of a random cotangent" if back else "pre-activations y"
+    result = new_table(f"Second moment of the {quantity}", caption=note)
+    result.add_column("curve, layer", max_width=16)
+    for name in ("mean", "median", "measured", *(["95 % of nets"] if with_band else []), "z"):
         result.add_column(name, justify="right", no_wrap=True)
     layers = int(table["layer"].max())
     shown = set(range(1, layers + 1) if all_layers else thin(layers, LAYERS_SHOWN))
     for (initializer, activation), curve in table.groupby(["initializer", "activation"], sort=False):
-        label = f"{initializer} · {activation}"
+        result.add_row(Text(f"{initializer} · {activation}", style="bold"))
         for row in curve[curve["layer"].isin(shown)].to_dict("records"):
-            cells = [label, str(row["layer"])]
-            cells += [scientific(row["log10_theory"]), scientific(row["log10_measured"])]
+            cells = [f"{row['layer']:>8}"]
+            columns = ("log10_theory", "log10_median_theory", "log10_measured")
+            cells += [scientific(row[column]) for column in columns]
             if with_band:
                 low, high = row["log10_band_low"], row["log10_band_high"]
-                no_band = math.isnan(low)
-                cells.append("–" if no_band else f"{scientific(low)} … {scientific(high)}")
+                cells.append("–" if math.isnan(low) else f"{scientific(low, 2)}…{scientific(high, 2)}")
             result.add_row(*cells, _z(row["z"]))
-            label = ""
         result.add_section()
     return result
 
 
-def growth_table(table: pd.DataFrame) -> Table:
-    """One line per curve of ``theory.simulate.growth``: factor per layer, agreement, verdict."""
-    result = new_table("Growth per layer", caption=TYPICAL_NETWORK_NOTE)
+def curve_name(row: Mapping[Hashable, Any]) -> str:
+    """A curve in words: initializer, activation, and the direction if it is backward.
+
+    >>> curve_name({"initializer": "he", "activation": "relu", "direction": "backward"})
+    'he · relu · backward'
+    """
+    back = " · backward" if row["direction"] == "backward" else ""
+    return f"{row['initializer']} · {row['activation']}{back}"
+
+
+def growth_table(table: pd.DataFrame, *, note: str = "") -> Table:
+    """One line per curve of ``theory.simulate.growth``: factor per layer, agreement, verdict.
+
+    ``note`` is said under the table before the line on the typical network.
+    """
+    caption = f"{note} {TYPICAL_NETWORK_NOTE}".strip()
+    result = new_table("Growth per layer, in the direction in which the signal runs", caption=caption)
     result.add_column("curve", no_wrap=True)
-    for name in ("theory", "measured", "largest |z|", "agreement"):
+    for name in ("theory", "measured", "max |z|", "agrees"):
         result.add_column(name, justify="right", no_wrap=True)
     result.add_column("verdict", no_wrap=True)
     for row in table.to_dict("records"):
         largest = row["largest_z"]
         result.add_row(
-            f"{row['initializer']} · {row['activation']}",
+            curve_name(row),
             f"×{scientific(row['theory'], 4)}",
             f"×{scientific(row['measured'], 4)}",
             "–" if math.isnan(largest) else f"{largest:.1f}",
@@ -105,6 +124,22 @@ def growth_table(table: pd.DataFrame) -> Table:
             Text(row["verdict"], style=VERDICT_STYLES[row["verdict"]]),
         )
     return result
+
+
+def drift_note(spec: VarianceSpec) -> str:
+    """What unequal widths must do to one direction under He's two fan modes; empty for equal ones.
+
+    He et al. 2015, after Eq. 14: fan_out scaling multiplies the signal by n_1/n_L (c_2/d_L there), and
+    fan_in scaling the gradient by n_L/n_1.
+    """
+    first, last = spec.widths[1], spec.widths[-1]
+    if first == last or not any(law.law.gain == "he" and law.fan for law, _ in spec.curves):
+        return ""
+    return (
+        f"Under he, fan_in keeps the signal and changes the gradient by n_L/n_1 = {last / first:.4g} "
+        f"from top to bottom; fan_out keeps the gradient and changes the signal by n_1/n_L = "
+        f"{first / last:.4g}."
+    )
 
 
 def _z(value: float) -> Text:

@@ -16,27 +16,79 @@ from matplotlib.patches import Patch
 
 from figures import style
 
+LABELS = {
+    "forward": (
+        "second moment of pre-activations\n$q_l = \\mathrm{mean}(y_l^2)$",
+        "$q_l\\,/\\,\\mathrm{E}[q_l]$",
+    ),
+    "backward": (
+        "second moment of gradients\n$g_l = \\mathrm{mean}((\\partial E/\\partial y_l)^2)$",
+        "$g_l\\,/\\,\\mathrm{E}[g_l]$",
+    ),
+}
+
 
 def variance_figure(table: pd.DataFrame) -> Figure:
-    """The figure of a table made by ``theory.simulate.variance``: a column of panels per activation."""
+    """The figure of a table made by ``theory.simulate.variance``: a column of panels per activation.
+
+    Two rows of panels per direction.  Backward, the cotangent enters at the top layer L, on the right.
+    """
     activations = list(dict.fromkeys(table["activation"]))
+    directions = list(dict.fromkeys(table["direction"]))
     looks = style.initializer_looks(dict.fromkeys(table["initializer"]))
     with style.styled():
         width = max(style.PAGE_WIDTH * len(activations) / 2, 4.6)
-        figure = Figure(figsize=(width, 5.6), layout="constrained")
+        figure = Figure(figsize=(width, 0.8 + 4.8 * len(directions)), layout="constrained")
         grid = figure.subplots(
-            2, len(activations), sharex=True, sharey="row", squeeze=False, height_ratios=(3, 2)
+            2 * len(directions),
+            len(activations),
+            sharex=True,
+            sharey="row",
+            squeeze=False,
+            height_ratios=(3, 2) * len(directions),
         )
-        for column, activation in enumerate(activations):
-            part = table[table["activation"] == activation]
-            _absolute(grid[0, column], part, looks)
-            _relative(grid[1, column], part, looks)
-            grid[0, column].set_title(_title(activation, part))
-            grid[1, column].set_xlabel("layer $l$")
-        grid[0, 0].set_ylabel("second moment of pre-activations\n$q_l = \\mathrm{mean}(y_l^2)$")
-        grid[1, 0].set_ylabel("$q_l\\,/\\,\\mathrm{E}[q_l]$")
+        for row, direction in zip(range(0, len(grid), 2), directions, strict=True):
+            for column, activation in enumerate(activations):
+                part = table[(table["activation"] == activation) & (table["direction"] == direction)]
+                _absolute(grid[row, column], part, looks)
+                _relative(grid[row + 1, column], part, looks)
+                grid[0, column].set_title(_title(activation, part))
+                grid[-1, column].set_xlabel("layer $l$")
+            grid[row, 0].set_ylabel(LABELS[direction][0])
+            grid[row + 1, 0].set_ylabel(LABELS[direction][1])
         figure.legend(handles=_legend(table, looks), loc="outside lower center", ncols=3)
     return figure
+
+
+def weight_gradient_figure(table: pd.DataFrame) -> Figure:
+    """Squared norms of ∂E/∂W_l by layer, theory and simulation, a panel per activation."""
+    back = table[table["direction"] == "backward"]
+    activations = list(dict.fromkeys(back["activation"]))
+    looks = style.initializer_looks(dict.fromkeys(back["initializer"]))
+    with style.styled():
+        width = max(style.PAGE_WIDTH * len(activations) / 2, 4.6)
+        figure = Figure(figsize=(width, 3.4), layout="constrained")
+        grid = figure.subplots(1, len(activations), sharey=True, squeeze=False)[0]
+        names = ("log10_weight_gradient_theory", "log10_weight_gradient")
+        for axes, activation in zip(grid, activations, strict=True):
+            part = back[back["activation"] == activation]
+            for name, curve in part.groupby("initializer", sort=False):
+                _curve(axes, curve, looks[str(name)], *names)
+            axes.set_title(_title(activation, part))
+            axes.set_xlabel("layer $l$")
+            _widen(axes)
+            style.power_of_ten_axis(axes)
+        label = "squared norm of weight gradients\n$\\|\\partial E/\\partial W_l\\|^2$"
+        grid[0].set_ylabel(label)
+        figure.legend(handles=_curve_legend(looks), loc="outside lower center", ncols=3)
+    return figure
+
+
+def _widen(axes: Axes, decades: float = 0.6) -> None:
+    """At least ``decades`` on the y axis, so that noise around a constant does not fill the panel."""
+    low, high = axes.get_ylim()
+    missing = max(decades - (high - low), 0.0) / 2
+    axes.set_ylim(low - missing, high + missing)
 
 
 def _title(activation: str, part: pd.DataFrame) -> str:
@@ -63,17 +115,22 @@ def _absolute(axes: Axes, part: pd.DataFrame, looks: dict[str, style.Look]) -> N
             alpha=0.25,
             linewidth=0,
         )
-        axes.plot(curve["layer"], curve["log10_theory"], color=look.color, linestyle=look.dash)
-        seen = _points(curve)
-        axes.plot(
-            seen["layer"],
-            seen["log10_measured"],
-            look.marker,
-            color=look.color,
-            markerfacecolor="white",
-            markersize=4.5,
-        )
+        _curve(axes, curve, look, "log10_theory", "log10_measured")
     style.power_of_ten_axis(axes)
+
+
+def _curve(axes: Axes, curve: pd.DataFrame, look: style.Look, theory: str, measured: str) -> None:
+    """Theory as a line, simulation as markers at some layers."""
+    axes.plot(curve["layer"], curve[theory], color=look.color, linestyle=look.dash)
+    seen = _points(curve)
+    axes.plot(
+        seen["layer"],
+        seen[measured],
+        look.marker,
+        color=look.color,
+        markerfacecolor="white",
+        markersize=4.5,
+    )
 
 
 def _relative(axes: Axes, part: pd.DataFrame, looks: dict[str, style.Look]) -> None:
@@ -100,8 +157,8 @@ def _relative(axes: Axes, part: pd.DataFrame, looks: dict[str, style.Look]) -> N
     style.power_of_ten_axis(axes)
 
 
-def _legend(table: pd.DataFrame, looks: dict[str, style.Look]) -> list[Line2D | Patch]:
-    entries: list[Line2D | Patch] = [
+def _curve_legend(looks: dict[str, style.Look]) -> list[Line2D | Patch]:
+    return [
         Line2D(
             [],
             [],
@@ -114,6 +171,10 @@ def _legend(table: pd.DataFrame, looks: dict[str, style.Look]) -> list[Line2D | 
         )
         for name, look in looks.items()
     ]
+
+
+def _legend(table: pd.DataFrame, looks: dict[str, style.Look]) -> list[Line2D | Patch]:
+    entries = _curve_legend(looks)
     if table["log10_band_low"].notna().any():
         entries.append(Patch(color="#888888", alpha=0.3, linewidth=0, label="95 % of single networks"))
         entries.append(Line2D([], [], color="black", linestyle=":", label="median network"))

@@ -101,7 +101,7 @@ def test_out_of_memory_is_exit_1(capsys, tmp_path, monkeypatch):
     def explode(*args):
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes")
 
-    monkeypatch.setattr("theory.simulate._run_block", explode)
+    monkeypatch.setattr("theory.monte_carlo._module_block", explode)
     assert run("variance", *SMALL, "--out", tmp_path) == 1
     assert "out of memory at width 16" in one_error_line(capsys.readouterr())
 

@@ -35,6 +35,7 @@ def variance_rows():
                 | {"initializer": initializer, "activation": "relu", "negative_slope": 0.0}
                 | {"direction": "forward", "engine": "modules", "layer": layer, "law": "exact"}
                 | {"log10_measured": mean + 0.01, "log10_theory": mean, "z": verdict_z}
+                | {"log10_median_theory": mean - 0.002 * layer}
                 | {"log10_band_low": mean - 0.01 * layer, "log10_band_high": mean + 0.01 * layer}
             )
     return pd.DataFrame(rows)
@@ -61,11 +62,12 @@ def test_a_table_without_a_band_leaves_its_column_out(variance_rows):
 
 @pytest.fixture
 def growth_rows():
-    names = ("initializer", "activation", "theory", "measured", "largest_z", "agreement", "verdict")
+    names = ("initializer", "activation", "direction", "theory", "measured", "largest_z")
+    names += ("agreement", "verdict")
     values = [
-        ("he", "relu", 0.0, 0.0004, 2.2, "yes", "stable"),
-        ("xavier", "relu", -0.30103, -0.3, 5.2, "no", "vanishing"),
-        ("normal", "tanh", 2.4082, 2.4081, math.nan, "–", "exploding"),
+        ("he", "relu", "forward", 0.0, 0.0004, 2.2, "yes", "stable"),
+        ("xavier", "relu", "backward", -0.30103, -0.3, 5.2, "no", "vanishing"),
+        ("normal", "tanh", "forward", 2.4082, 2.4081, math.nan, "–", "exploding"),
     ]
     return pd.DataFrame([dict(zip(names, row, strict=True)) for row in values])
 

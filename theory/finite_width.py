@@ -303,18 +303,19 @@ def sample_log_second_moments(
     rng: np.random.Generator,
     *,
     log_input: float = 0.0,
-    bias_variance: float = 0.0,
+    bias_variance: float | Sequence[float] = 0.0,
     uniform_bias: bool = False,
 ) -> Iterator[Array]:
     """ln q_l of ``draws`` networks, drawn from their law without drawing a weight.
 
     Yields one array of shape (draws,) per layer, before its activation; −∞ where the network is
-    dead.  Gaussian weights, and biases of variance ``bias_variance``: Gaussian ones join the
-    weights' variance, uniform ones are drawn unit by unit.
+    dead.  Gaussian weights, and biases of variance ``bias_variance`` (one, or one per layer): Gaussian
+    ones join the weights' variance, uniform ones are drawn unit by unit.
     """
     log_power = np.full(draws, log_input)
-    log_bias = np.log(bias_variance) if bias_variance else -np.inf
-    for n, log_scale in zip(units, log_scales, strict=True):
+    variances = np.broadcast_to(bias_variance, len(units))
+    for n, log_scale, variance in zip(units, log_scales, variances, strict=True):
+        log_bias = np.log(variance) if variance else -np.inf
         log_v = np.logaddexp(log_scale + log_power, log_bias)
         if uniform_bias:
             share = np.exp(log_bias - log_v)[:, None]  # of the variance that is the bias's

@@ -13,8 +13,8 @@ from theory.randomness import MAX_SEED
 from theory.rectifiers import Activation, parse_activation
 
 MAX_DEPTH, MAX_WIDTH, MAX_BATCH, MAX_DRAWS = 100_000, 16_384, 65_536, 10_000_000
-DIRECTIONS = ("forward",)
-ENGINES = ("modules",)
+DIRECTIONS = ("forward", "backward", "both")
+ENGINES = ("modules", "law")
 
 
 @dataclass(frozen=True)
@@ -22,8 +22,12 @@ class VarianceSpec:
     """A simulation of activation variance through dense stacks, one curve per law and activation.
 
     depth, width          L weight layers of ``width`` units each; the input has ``width`` entries too
+    layer_widths          (n_0, n_1, …, n_L) instead: widths of their own, which set the depth
     draws, batch          independent networks per curve; inputs that each of them sees
     initializers, activations   names as on the command line; every pair is one curve
+    direction             forward: pre-activations y_l; backward: gradients ∂/∂y_l of a random cotangent
+                          of second moment 1 at y_L; both
+    engine                modules: nn.Modules with hooks; law: their exact law, without weights
     fan                   fan_in, fan_out or fan_avg for the laws that leave it free; None: their own
     input_second_moment   mean of x_0² of every input, exactly
     sigma_b               standard deviation of Gaussian biases
@@ -35,6 +39,7 @@ class VarianceSpec:
 
     depth: int = 30
     width: int = 512
+    layer_widths: tuple[int, ...] | None = None
     draws: int = 100
     batch: int = 1
     initializers: tuple[str, ...] = ("he", "xavier", "normal")
@@ -49,6 +54,14 @@ class VarianceSpec:
     device: str = "auto"
 
     def __post_init__(self) -> None:
+        if self.layer_widths is not None:
+            if len(self.layer_widths) < 2:
+                raise RequestError("name at least two widths: the input's and one layer's")
+            for width in self.layer_widths:
+                check_whole("width", width, 1, MAX_WIDTH)
+            object.__setattr__(self, "layer_widths", tuple(self.layer_widths))
+            object.__setattr__(self, "depth", len(self.layer_widths) - 1)
+            object.__setattr__(self, "width", max(self.layer_widths))
         check_whole("depth", self.depth, 1, MAX_DEPTH)
         check_whole("width", self.width, 1, MAX_WIDTH)
         check_whole("draws", self.draws, 2, MAX_DRAWS)
@@ -71,6 +84,23 @@ class VarianceSpec:
             )
         if self.sigma_b and any(law.name == "pytorch" for law, _ in self.curves):
             raise RequestError("sigma-b contradicts pytorch, whose law draws its own biases; drop one")
+        if self.engine == "law":
+            self._check_law()
+
+    def _check_law(self) -> None:
+        """The exact law holds for independent Gaussian weights only."""
+        others = sorted({law.name for law, _ in self.curves if law.shape != "normal"})
+        if others:
+            raise RequestError(
+                f"--engine law needs Gaussian weights, and {', '.join(others)} draws none: "
+                "use --engine modules"
+            )
+        smooth = any(not activation.is_rectifier for _, activation in self.curves)
+        if self.direction != "forward" and (smooth or self.batch > 1 or self.sigma_b):
+            raise RequestError(
+                "--engine law goes backward for one input through rectifiers without bias: "
+                "use --engine modules"
+            )
 
     @cached_property
     def curves(self) -> tuple[tuple[Initializer, Activation], ...]:
@@ -82,13 +112,24 @@ class VarianceSpec:
     @property
     def widths(self) -> tuple[int, ...]:
         """(n_0, n_1, …, n_L)."""
-        return (self.width,) * (self.depth + 1)
+        return self.layer_widths or (self.width,) * (self.depth + 1)
+
+    @property
+    def directions(self) -> tuple[str, ...]:
+        """forward, backward, or both of them."""
+        return ("forward", "backward") if self.direction == "both" else (self.direction,)
+
+    @property
+    def needs_units(self) -> bool:
+        """Whether the exact law must draw every unit: several inputs, or a smooth activation."""
+        return self.batch > 1 or any(not activation.is_rectifier for _, activation in self.curves)
 
     def as_dict(self) -> dict[str, Any]:
         """The request as plain JSON values, names normalised."""
         return {
             "depth": self.depth,
             "width": self.width,
+            "widths": None if self.layer_widths is None else list(self.layer_widths),
             "draws": self.draws,
             "batch": self.batch,
             "init": list(dict.fromkeys(law.name for law, _ in self.curves)),

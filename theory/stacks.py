@@ -20,7 +20,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -89,11 +89,13 @@ class RedrawnLinear(nn.Module):
     """``draws`` independent linear maps of unit-variance weights, redrawn from ``generator`` per call.
 
     Maps (draws, fan_in, columns) to (draws, fan_out, columns).  ``shape`` is an initializer's shape.
+    A backward pass draws the same weights once more from the generator's recorded state, unless
+    ``keep`` says that there is memory to hold them.
     """
 
-    def __init__(self, fan_in: int, fan_out: int, shape: str) -> None:
+    def __init__(self, fan_in: int, fan_out: int, shape: str, *, keep: bool = False) -> None:
         super().__init__()
-        self.fan_in, self.fan_out, self.shape = fan_in, fan_out, shape
+        self.fan_in, self.fan_out, self.shape, self.keep = fan_in, fan_out, shape, keep
 
     def draw(self, draws: int, generator: torch.Generator) -> torch.Tensor:
         """Weights of shape (draws, fan_out, fan_in), float32, mean 0 and variance 1."""
@@ -113,8 +115,54 @@ class RedrawnLinear(nn.Module):
         self, signal: torch.Tensor, generator: torch.Generator, bias: torch.Tensor | None
     ) -> torch.Tensor:
         """W̃·x̂ plus the scaled bias, if there is one."""
-        output = torch.bmm(self.draw(len(signal), generator), signal)
+        if torch.is_grad_enabled():
+            output: torch.Tensor = _RedrawnProduct.apply(signal, self, generator)
+        else:
+            output = torch.bmm(self.draw(len(signal), generator), signal)
         return output if bias is None else output + bias
+
+
+class _RedrawnProduct(torch.autograd.Function):
+    """W̃·x̂, and W̃ᵀ·g on the way back, W̃ kept or drawn a second time."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, signal: torch.Tensor, layer: RedrawnLinear, generator: torch.Generator
+    ) -> torch.Tensor:
+        ctx.layer, ctx.state, ctx.device = layer, generator.get_state(), generator.device
+        weight = layer.draw(len(signal), generator)
+        ctx.weight = weight if layer.keep else None
+        return torch.bmm(weight, signal)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None, None]:
+        weight = ctx.weight
+        if weight is None:
+            again = torch.Generator(ctx.device)
+            again.set_state(ctx.state)
+            weight = ctx.layer.draw(len(gradient), again)
+        return torch.bmm(weight.mT, gradient), None, None
+
+
+class _RescaledGradient(torch.autograd.Function):
+    """The identity; its gradient is divided by its own rms per column, whose log joins a list."""
+
+    @staticmethod
+    def forward(ctx: Any, signal: torch.Tensor, logs: list[torch.Tensor]) -> torch.Tensor:
+        ctx.logs = logs
+        return signal.view_as(signal)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:
+        rms = column_rms(gradient)
+        ctx.logs.append(rms.log())
+        return gradient / rms[:, None, :].to(gradient), None
+
+
+def column_rms(tensor: torch.Tensor) -> torch.Tensor:
+    """Root mean square over units of (draws, units, columns), float64; 1 where all are zero."""
+    rms = tensor.detach().to(torch.float64).square().mean(1).sqrt()
+    return torch.where(rms > 0, rms, 1.0)
 
 
 def haar(gaussian: torch.Tensor) -> torch.Tensor:
@@ -144,6 +192,34 @@ class Stream:
     uniform_bias: bool = False
 
 
+@dataclass
+class Trace:
+    """What one pass of an ensemble leaves beside the probe's readings; (L, draws, columns), float64.
+
+    log_scale    ln of the true scale of every layer's unit-scale output ŷ: ln|y| = ln|ŷ| + log_scale
+    log_input    ln of the mean of x_{l-1}², the true input of every layer; only for a backward pass
+    gradient     ln of the true scale of the gradient at every ŷ; filled by ``backward``
+    """
+
+    log_scale: torch.Tensor
+    log_input: torch.Tensor
+    output: torch.Tensor
+    start: torch.Tensor
+    rescaled: list[torch.Tensor]
+
+    def backward(self, cotangent: torch.Tensor) -> torch.Tensor:
+        """Send ``cotangent`` (draws, n_L, columns) back from y_L.
+
+        Returns ln of the factor that turns the gradient at every ŷ_l, as a hook sees it, into the true
+        gradient at y_l, same shape as ``log_scale``.
+        """
+        torch.autograd.backward(self.output, cotangent, inputs=[self.start])
+        above = [torch.zeros_like(self.log_scale[0])]  # the product of what was divided out above l
+        for rescaled in self.rescaled[: len(self.log_scale) - 1]:
+            above.append(above[-1] + rescaled)
+        return torch.stack(above[::-1]) + self.log_scale[-1] - self.log_scale
+
+
 class Ensemble(nn.Module):
     """A block of independent dense networks, through which several streams run side by side.
 
@@ -153,10 +229,16 @@ class Ensemble(nn.Module):
     """
 
     def __init__(
-        self, widths: Sequence[int], shape: str, streams: Sequence[Stream], log_input: float = 0.0
+        self,
+        widths: Sequence[int],
+        shape: str,
+        streams: Sequence[Stream],
+        log_input: float = 0.0,
+        *,
+        keep: bool = False,
     ) -> None:
         super().__init__()
-        self.layers = nn.ModuleList(RedrawnLinear(n, m, shape) for n, m in pairwise(widths))
+        self.layers = nn.ModuleList(RedrawnLinear(n, m, shape, keep=keep) for n, m in pairwise(widths))
         self.activations = nn.ModuleList(stream.activation.module() for stream in streams)
         self.streams = tuple(streams)
         self.log_input = log_input
@@ -167,20 +249,24 @@ class Ensemble(nn.Module):
         draws: int,
         generator: torch.Generator,
         bias_generator: torch.Generator,
-    ) -> torch.Tensor:
+    ) -> Trace:
         """Run ``inputs`` (n_0, batch), of second moment about 1, through ``draws`` networks.
 
-        Returns ln of the true scale of every layer's unit-scale output ŷ, shape (L, draws,
-        streams·batch), float64: ln|y| = ln|ŷ| + that.
+        The columns of the trace are streams × batch.  With gradients enabled it can go ``backward``.
         """
-        batch = inputs.shape[1]
-        signal = inputs.repeat(1, len(self.streams)).expand(draws, -1, -1)
+        batch, backward = inputs.shape[1], torch.is_grad_enabled()
+        signal = inputs.repeat(1, len(self.streams)).expand(draws, -1, -1).requires_grad_(backward)
+        start, rescaled = signal, list[torch.Tensor]()
         log_scale = torch.full((draws, signal.shape[2]), self.log_input, dtype=torch.float64)
         log_scale = log_scale.to(inputs.device)
-        scales = []
+        scales, powers = [], []
         for index, layer in enumerate(self.layers):
             std = torch.tensor([stream.weight_std[index] for stream in self.streams])
             log_std = std.to(inputs.device, torch.float64).log().repeat_interleave(batch)
+            if backward:
+                power = signal.detach().to(torch.float64).square().mean(1)
+                powers.append(power.log() + 2 * log_scale)
+                signal = _RescaledGradient.apply(signal, rescaled)
             log_scale = log_scale + log_std
             bias = self._bias(
                 index, cast(RedrawnLinear, layer).fan_out, log_scale, batch, bias_generator
@@ -189,7 +275,8 @@ class Ensemble(nn.Module):
             scales.append(log_scale)
             if index + 1 < len(self.layers):
                 signal, log_scale = self._activate(output, log_scale, batch)
-        return torch.stack(scales)
+        log_power = torch.stack(powers) if powers else torch.empty(0)
+        return Trace(torch.stack(scales), log_power, output, start, rescaled)
 
     def _bias(
         self,
@@ -213,8 +300,7 @@ class Ensemble(nn.Module):
     def _activate(
         self, output: torch.Tensor, log_scale: torch.Tensor, batch: int
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        rms = output.to(torch.float64).square().mean(1).sqrt()
-        rms = torch.where(rms > 0, rms, 1.0)  # a dead network stays at zero
+        rms = column_rms(output)  # a dead network stays at zero
         log_scale = log_scale + rms.log()
         unit = output / rms[:, None, :].float()
         parts = list(self._parts(unit, log_scale, batch))
@@ -223,10 +309,20 @@ class Ensemble(nn.Module):
     def _parts(self, unit: torch.Tensor, log_scale: torch.Tensor, batch: int) -> Iterator[torch.Tensor]:
         for index, stream in enumerate(self.streams):
             columns = slice(index * batch, (index + 1) * batch)
-            activation = self.activations[index]
-            if stream.activation.is_rectifier:
-                yield activation(unit[:, :, columns])
-                continue
-            limited = log_scale[:, None, columns].clamp(-LOG_SCALE_LIMIT, LOG_SCALE_LIMIT)
-            scale = limited.exp()
-            yield (activation(unit[:, :, columns].double() * scale) / scale).float()
+            module = self.activations[index]
+            yield activate(stream.activation, module, unit[:, :, columns], log_scale[:, columns])
+
+
+def activate(
+    activation: Activation, module: nn.Module, unit: torch.Tensor, log_scale: torch.Tensor
+) -> torch.Tensor:
+    """φ(e^μ·û)/e^μ of a unit-scale û (draws, units, columns), μ = ``log_scale`` (draws, columns).
+
+    A rectifier is homogeneous: φ(û), whatever the scale.
+    """
+    if activation.is_rectifier:
+        rectified: torch.Tensor = module(unit)
+        return rectified
+    scale = log_scale[:, None, :].clamp(-LOG_SCALE_LIMIT, LOG_SCALE_LIMIT).exp()
+    smooth: torch.Tensor = module(unit.double() * scale) / scale
+    return smooth.float()
