@@ -356,6 +356,171 @@ def study_progress(session: Session) -> Iterator[Callable[[Event], None]]:
         yield on_event
 
 
+# ------------------------------------------------------------------------------- jacobian
+
+
+def add_jacobian(commands: argparse._SubParsersAction[Parser]) -> None:
+    parser = add_command(
+        commands,
+        "jacobian",
+        "Singular values of a deep stack's input-output Jacobian against exact theory.",
+        [
+            "jacobian --depth 10 --width 200",
+            "jacobian --init he orthogonal he-uniform --activation relu prelu:0.5 --draws 100",
+            "jacobian --depth 50 --init orthogonal --activation linear relu --json",
+        ],
+    )
+    parser.add_argument("--depth", type=int, default=10, help="layers (default 10)")
+    parser.add_argument("--width", type=int, default=200, help="units per layer (default 200)")
+    parser.add_argument("--draws", type=int, default=30, help="networks per curve (default 30)")
+    parser.add_argument(
+        "--init",
+        nargs="+",
+        default=["he", "orthogonal"],
+        metavar="NAME",
+        help=f"default he orthogonal; any of {', '.join(INITIALIZERS)}",
+    )
+    parser.add_argument(
+        "--activation",
+        nargs="+",
+        default=["linear", "relu", "prelu"],
+        metavar="NAME",
+        help="default linear relu prelu; rectifiers only, prelu:SLOPE and leaky-relu:SLOPE included",
+    )
+    parser.set_defaults(run=run_jacobian)
+
+
+def run_jacobian(session: Session) -> None:
+    from theory.jacobian_spec import JacobianSpec
+
+    a = session.arguments
+    spec = JacobianSpec(
+        depth=a.depth,
+        width=a.width,
+        draws=a.draws,
+        initializers=tuple(a.init),
+        activations=tuple(a.activation),
+        seed=a.seed,
+        device=a.device,
+    )
+    session.prepare_out()
+    from figures.jacobian import jacobian_figure, jacobian_table
+    from figures.style import save_figure
+    from theory.devices import environment
+    from theory.jacobian import jacobian, singular_values
+    from theory.precision import float64_device
+
+    device = float64_device(spec.device)
+    with draws_progress(session) as on_progress:
+        values = singular_values(spec, on_progress)
+    table = jacobian(spec, values)
+    session.show(jacobian_table(table))
+    session.write_table(table, "jacobian.csv")
+    session.write_table(values, "singular_values.csv")
+    session.written += save_figure(jacobian_figure(values, table), session.out / "jacobian")
+    session.finish(
+        {
+            "command": "jacobian",
+            "spec": spec.as_dict(),
+            "environment": environment(device),
+            "curves": table.to_dict("records"),
+        }
+    )
+
+
+# ---------------------------------------------------------------------------------- paper
+
+
+def add_paper(commands: argparse._SubParsersAction[Parser]) -> None:
+    parser = add_command(
+        commands,
+        "paper",
+        "He et al.'s statements on initialization: published, computed here, agree?",
+        ["paper", "paper --json"],
+    )
+    parser.set_defaults(run=run_paper)
+
+
+def run_paper(session: Session) -> None:
+    session.prepare_out()
+    from figures.paper import paper_figure, paper_table
+    from figures.style import save_figure
+    from theory.devices import environment, resolve_device
+    from theory.paper import paper
+
+    device = resolve_device(session.arguments.device)
+    table = paper()
+    session.show(paper_table(table))
+    session.write_table(table, "paper.csv")
+    session.written += save_figure(paper_figure(), session.out / "paper")
+    session.finish(
+        {
+            "command": "paper",
+            "spec": {},
+            "environment": environment(device),
+            "statements": table.to_dict("records"),
+        }
+    )
+
+
+# --------------------------------------------------------------------------------- derive
+
+
+def add_derive(commands: argparse._SubParsersAction[Parser]) -> None:
+    parser = add_command(
+        commands,
+        "derive",
+        "He's derivation line by line, each line checked on real networks.",
+        ["derive", "derive --negative-slope 0.5", "derive --width 512 --draws 400 --seed 1"],
+    )
+    parser.add_argument("--depth", type=int, default=10, help="layers (default 10)")
+    parser.add_argument("--width", type=int, default=128, help="units per layer (default 128)")
+    parser.add_argument("--draws", type=int, default=100, help="networks per kind (default 100)")
+    rectifier = parser.add_mutually_exclusive_group()
+    rectifier.add_argument(
+        "--activation", default="prelu", metavar="NAME", help="rectifier of the part after Eq. 15"
+    )
+    rectifier.add_argument(
+        "--negative-slope", type=float, metavar="A", help="its slope; the same as leaky-relu:A"
+    )
+    parser.set_defaults(run=run_derive)
+
+
+def run_derive(session: Session) -> None:
+    from theory.derivation_spec import DerivationSpec
+
+    a = session.arguments
+    spec = DerivationSpec(
+        depth=a.depth,
+        width=a.width,
+        draws=a.draws,
+        activation=a.activation if a.negative_slope is None else f"leaky-relu:{a.negative_slope}",
+        seed=a.seed,
+        device=a.device,
+    )
+    session.prepare_out()
+    from figures.derivation import derivation_figure, derivation_table
+    from figures.style import save_figure
+    from theory.derivation import THRESHOLD, derivation
+    from theory.devices import environment
+    from theory.precision import float64_device
+
+    device = float64_device(spec.device)
+    table = derivation(spec)
+    session.show(derivation_table(table))
+    session.write_table(table, "derive.csv")
+    session.written += save_figure(derivation_figure(table), session.out / "derive")
+    session.finish(
+        {
+            "command": "derive",
+            "spec": spec.as_dict(),
+            "environment": environment(device),
+            "threshold": THRESHOLD,
+            "lines": table.to_dict("records"),
+        }
+    )
+
+
 # --------------------------------------------------------------------------------- shared
 
 
@@ -412,6 +577,9 @@ def build_parser() -> Parser:
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=Parser)
     add_variance(commands)
     add_cifar(commands)
+    add_jacobian(commands)
+    add_paper(commands)
+    add_derive(commands)
     return parser
 
 

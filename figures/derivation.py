@@ -1,0 +1,113 @@
+"""The checked derivation as a lesson in a table, and as measured over predicted in a picture."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from rich.table import Table
+from rich.text import Text
+
+from figures import style
+from figures.tables import new_table
+from theory.derivation import THRESHOLD
+
+LESSON_NOTE = (
+    f"Notation: y_l = W_l·x_(l−1), x_l = φ(y_l), Δ the gradient there, n fan_in, n̂ fan_out; measured "
+    f"over independent networks ± its standard error; ✓: |z| ≤ {THRESHOLD:g}."
+)
+SLIP_NOTE = (
+    " The slip is meant to fail (✗): the rectifier halves the second moment, and not the variance."
+)
+
+
+def derivation_table(table: pd.DataFrame) -> Table:
+    """The table of ``theory.derivation.derivation``: words, formula and assumption in one cell each."""
+    result = new_table(
+        "He et al. (2015), §2.2, line by line", caption=LESSON_NOTE + SLIP_NOTE + _surprises(table)
+    )
+    result.padding = (0, 1, 0, 0)  # room for the formulas
+    result.add_column("", no_wrap=True)
+    result.add_column("line")
+    result.add_column("theory", justify="right", no_wrap=True)
+    result.add_column("measured", justify="right", no_wrap=True)
+    result.add_column("z", justify="right", no_wrap=True)
+    result.add_column("", no_wrap=True)
+    for part, rows in table.groupby("part", sort=False):
+        result.add_row("", Text(str(part), style="bold"))
+        for row in rows.to_dict("records"):
+            words = Text.assemble(
+                str(row["claim"]),
+                "\n",
+                (str(row["formula"]), "bold cyan"),
+                "\n",
+                (f"if {row['assumption']}", "dim"),
+            )
+            result.add_row(
+                str(row["equation"]),
+                words,
+                f"{row['predicted']:.4g}",
+                f"{row['measured']:.4g}\n± {row['standard_error']:.2g}",
+                f"{row['z']:+.1f}",
+                _mark(row),
+            )
+        result.add_section()
+    return result
+
+
+def _mark(row: dict[Hashable, Any]) -> Text:
+    if row["passes"]:
+        return Text("✓", style="green")
+    return Text("✗", style="yellow" if row["known_slip"] else "red")
+
+
+def _surprises(table: pd.DataFrame) -> str:
+    """A warning where a true line failed, or the slip did not; empty otherwise."""
+    wrong = table[table["passes"] == table["known_slip"]]
+    if wrong.empty:
+        return ""
+    names = ", ".join(dict.fromkeys(wrong["equation"]))
+    return f" Not as it should be: {names}; try another --seed and more --draws."
+
+
+def derivation_figure(table: pd.DataFrame) -> Figure:
+    """Measured over predicted, a row per line, with bars of two standard errors."""
+    with style.styled():
+        figure = Figure(figsize=(style.PAGE_WIDTH, 0.6 + 0.27 * len(table)), layout="constrained")
+        axes = figure.subplots()
+        positions = np.arange(len(table))[::-1]
+        ratio = (table["measured"] / table["predicted"]).to_numpy()
+        error = (2 * table["standard_error"] / table["predicted"]).to_numpy()
+        slip = table["known_slip"].to_numpy(dtype=bool)
+        axes.axvline(1.0, color="black", linewidth=0.8)
+        for chosen, color, marker, label in (
+            (~slip, style.BLUE, "o", "lines of the derivation"),
+            (slip, style.VERMILION, "X", "the known slip: variance for second moment"),
+        ):
+            axes.errorbar(
+                ratio[chosen],
+                positions[chosen],
+                xerr=error[chosen],
+                fmt=marker,
+                color=color,
+                markersize=5,
+                capsize=2,
+                label=label,
+            )
+        names = [f"{row['equation']}   {row['formula']}" for row in table.to_dict("records")]
+        axes.set_yticks(positions, names)
+        axes.grid(visible=False, axis="y")
+        for boundary in _boundaries(table):
+            axes.axhline(positions[boundary] + 0.5, color="#999999", linewidth=0.6)
+        axes.set_xlabel("measured / predicted, ± 2 standard errors")
+        figure.legend(loc="outside upper right", ncols=2)
+    return figure
+
+
+def _boundaries(table: pd.DataFrame) -> list[int]:
+    """The rows at which a new part begins, but for the first."""
+    parts = table["part"].tolist()
+    return [index for index in range(1, len(parts)) if parts[index] != parts[index - 1]]
