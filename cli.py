@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from rich_argparse import RawDescriptionRichHelpFormatter
 
+from theory.batch_norm_spec import BatchNormSpec
+from theory.convolution_spec import PADDINGS, ConvSpec
 from theory.devices import DEVICES
 from theory.errors import RequestError, WorkError
 from theory.initializers import FANS, INITIALIZERS
@@ -116,6 +118,8 @@ def add_variance(commands: argparse._SubParsersAction[Parser]) -> None:
             "variance --depth 100 --init he xavier --activation relu tanh --width 256",
             "variance --depth 30 --init he --gain-slope 0 --activation prelu",
             "variance --depth 1000 --init normal --draws 20 --json",
+            "variance --stack conv --image-size 32 --channels 32",
+            "variance --norm batch --init he",
         ],
     )
     parser.add_argument("--depth", type=int, default=30, help="weight layers (default 30)")
@@ -141,11 +145,15 @@ def add_variance(commands: argparse._SubParsersAction[Parser]) -> None:
         help="slope in He's gain (default: the activation's own)",
     )
     parser.add_argument("--all-layers", action="store_true", help="a row for every layer, however many")
+    add_stacks(parser)
     parser.set_defaults(run=run_variance)
 
 
 def run_variance(session: Session) -> None:
     a = session.arguments
+    if a.stack == "conv" or a.norm == "batch":
+        return run_other_stack(session)
+    dense_defaults(a)
     spec = VarianceSpec(
         depth=a.depth,
         width=a.width,
@@ -184,6 +192,153 @@ def run_variance(session: Session) -> None:
             "environment": environment(resolve_device(spec.device)),
             "curves": variance_curves(table, curves),
         }
+    )
+
+
+def add_stacks(parser: Parser) -> None:
+    """The options of stacks that are not plain and dense.
+
+    Where a default depends on the stack, None stands for it: what the user asked for is then known,
+    and a contradiction can be refused.
+    """
+    group = parser.add_argument_group("other stacks")
+    group.add_argument("--stack", choices=("dense", "conv"), default="dense", help="default dense")
+    group.add_argument("--channels", type=int, metavar="C", help="of --stack conv (default 32)")
+    group.add_argument("--image-size", type=int, metavar="H", help="of --stack conv (default 32)")
+    group.add_argument("--kernel-size", type=int, metavar="K", help="of --stack conv (default 3)")
+    group.add_argument("--padding", choices=PADDINGS, help="of --stack conv (default zero)")
+    group.add_argument(
+        "--norm",
+        choices=("none", "batch"),
+        default="none",
+        help="batch: batch norm after each dense layer (default batch 256, draws 10, both directions)",
+    )
+    parser.set_defaults(depth=None, width=None, draws=None, batch=None, direction=None)
+
+
+def dense_defaults(a: argparse.Namespace) -> None:
+    refuse(a, "is of --stack conv: add it", "channels", "image_size", "kernel_size", "padding")
+    defaults: dict[str, Any] = {"draws": 100, "batch": 1, "direction": "forward"}
+    if getattr(a, "widths", None) is None:
+        defaults |= {"depth": 30, "width": 512}
+    for name, value in defaults.items():
+        if getattr(a, name) is None:
+            setattr(a, name, value)
+
+
+def refuse(a: argparse.Namespace, why: str, *names: str) -> None:
+    """A ``RequestError`` if one of the options ``names`` was given."""
+    for name in names:
+        if getattr(a, name, None) is not None:
+            raise RequestError(f"--{name.replace('_', '-')} {why}")
+
+
+def run_other_stack(session: Session) -> None:
+    """Convolutions, or batch norm."""
+    a = session.arguments
+    conv = a.stack == "conv"
+    if conv and a.norm == "batch":
+        raise RequestError("--norm batch is there for dense stacks only: drop it or --stack conv")
+    if a.engine != "modules":
+        other = "--stack conv" if conv else "--norm batch"
+        raise RequestError(f"--engine {a.engine} knows plain dense stacks only: drop it or {other}")
+    own: tuple[str, ...] = ("channels", "image_size", "kernel_size", "padding")
+    shared: dict[str, Any]
+    if conv:
+        refuse(a, "is of dense stacks; --stack conv has --channels", "width", "widths")
+        names, shared = own, {"sigma_b": a.sigma_b}
+    else:
+        refuse(a, "is of --stack conv: add it, and drop --norm batch", *own)
+        refuse(a, "contradicts --norm batch, which has one --width", "widths")
+        if a.sigma_b:
+            raise RequestError("--sigma-b contradicts --norm batch, which removes every bias: drop one")
+        names, shared = ("width",), {}
+    names += ("depth", "draws", "batch", "direction")
+    shared |= {name: getattr(a, name) for name in names if getattr(a, name) is not None}
+    shared |= {
+        "initializers": tuple(a.init),
+        "activations": tuple(a.activation),
+        "fan": a.fan,
+        "input_second_moment": a.input_second_moment,
+        "gain_slope": a.gain_slope,
+        "seed": a.seed,
+        "device": a.device,
+    }
+    spec = ConvSpec(**shared) if conv else BatchNormSpec(**shared)
+    session.prepare_out()
+    if isinstance(spec, ConvSpec):
+        run_conv(session, spec)
+    else:
+        run_batch_norm(session, spec)
+
+
+def run_conv(session: Session, spec: ConvSpec) -> None:
+    from figures.convolution import border_figure, border_note
+    from figures.style import save_figure
+    from figures.tables import growth_table
+    from theory.convolution_simulate import measure
+    from theory.simulate import growth
+
+    with draws_progress(session) as on_progress:
+        table, border = measure(spec, on_progress)
+    curves = growth(table)
+    show_stack(session, table, growth_table(curves), *border_note(border))
+    session.write_table(border, "border.csv")
+    if spec.padding == "zero":
+        session.written += save_figure(border_figure(border), session.out / "border")
+    finish_stack(session, spec, table, curves)
+
+
+def run_batch_norm(session: Session, spec: BatchNormSpec) -> None:
+    from figures.batch_norm import norm_growth_figure, norm_growth_table
+    from figures.style import save_figure
+    from theory.batch_norm import measure
+    from theory.simulate import growth
+
+    with draws_progress(session) as on_progress:
+        table, gradients = measure(spec, on_progress)
+    show_stack(session, table, *([] if gradients.empty else [norm_growth_table(gradients)]))
+    if not gradients.empty:
+        session.write_table(gradients, "gradient-growth.csv")
+        figure = norm_growth_figure(table, gradients)
+        session.written += save_figure(figure, session.out / "gradient-growth")
+    inner = table[table["layer"] > 1] if spec.depth > 1 else table  # layer 1 has another input
+    rows = gradients.to_dict("records")
+    finish_stack(session, spec, table, growth(inner), gradient_growth=rows)
+
+
+def show_stack(session: Session, table: pd.DataFrame, *more: RenderableType) -> None:
+    """Print and write what every stack has, a table and a picture per direction."""
+    from figures.style import save_figure
+    from figures.tables import variance_table
+    from figures.variance import variance_figure
+
+    all_layers, width = session.arguments.all_layers, session.stdout.width
+    for direction, rows in table.groupby("direction", sort=False):
+        session.show(variance_table(rows, width=width, all_layers=all_layers))
+        stem = "variance" if direction == "forward" else "variance-backward"
+        session.written += save_figure(variance_figure(rows), session.out / stem)
+    session.show(*more)
+    session.write_table(table, "variance.csv")
+
+
+def finish_stack(
+    session: Session,
+    spec: ConvSpec | BatchNormSpec,
+    table: pd.DataFrame,
+    curves: pd.DataFrame,
+    **more: Any,
+) -> None:
+    from theory.devices import environment, resolve_device
+
+    session.finish(
+        {
+            "command": "variance",
+            "spec": spec.as_dict(),
+            "environment": environment(resolve_device(spec.device)),
+            "curves": variance_curves(table, curves),
+        }
+        | more
     )
 
 

@@ -28,7 +28,8 @@ def norm_growth_table(table: pd.DataFrame) -> Table:
     result = new_table(
         "Growth of the gradient's second moment per layer, output to input",
         caption=f"Width {first['width']}, batch B = {first['batch']}. λ_B holds at infinite width; a "
-        "finite width deviates, more in deeper stacks. After batch norm z has second moment 1 at every layer.",
+        "finite width deviates, more in deeper stacks. After batch norm z has second moment 1 in "
+        "every layer.",
     )
     result.add_column("activation", no_wrap=True)
     for name in ("λ, B = ∞", "λ_B", "measured", "± s.e.", "mean z²"):

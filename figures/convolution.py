@@ -14,6 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
+from rich.text import Text
 
 from figures import style
 
@@ -38,6 +39,18 @@ def border_figure(table: pd.DataFrame) -> Figure:
             "relative to no border"
         )
     return figure
+
+
+def border_note(table: pd.DataFrame) -> list[Text]:
+    """One line on what the border takes in the first curve; none where it takes nothing."""
+    first = table.iloc[0]
+    same = (table["activation"] == first["activation"]) & (table["direction"] == first["direction"])
+    curve = table[same & (table["initializer"] == first["initializer"])]
+    means = curve.groupby("layer")["theory"].mean()
+    if np.allclose(means, 1):
+        return []
+    shares = ", ".join(f"{mean:.5f} at layer {layer}" for layer, mean in means.items())
+    return [Text(f"Left of the mean by the border ({first['activation']}): {shares}.")]
 
 
 def _chosen(layers: list[int]) -> list[int]:

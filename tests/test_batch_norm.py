@@ -1,3 +1,4 @@
+import json
 import math
 
 import numpy as np
@@ -6,6 +7,7 @@ import torch
 from scipy import stats
 from torch import nn
 
+import cli
 from figures.batch_norm import norm_growth_figure, norm_growth_table
 from theory import batch_norm
 from theory.batch_norm import (
@@ -261,3 +263,19 @@ def test_tables_and_picture():
 def test_a_wrong_request_is_refused_on_construction(changes, says):
     with pytest.raises(RequestError, match=says):
         small(**changes)
+
+
+def test_the_command_writes_its_tables_and_pictures(capsys, tmp_path):
+    argv = ["variance", "--norm", "batch", "--depth", "4", "--width", "16", "--batch", "8"]
+    argv += ["--draws", "3", "--init", "he", "--device", "cpu"]
+    assert cli.main([*argv, "--json", "--out", str(tmp_path)]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["spec"]["norm"] == "batch"
+    relu = next(row for row in document["gradient_growth"] if row["activation"] == "relu")
+    assert relu["infinite_batch"] == pytest.approx(1.46694, abs=1e-5)
+    verdicts = {(curve["direction"], curve["verdict"]) for curve in document["curves"]}
+    assert ("forward", "stable") in verdicts and ("forward", "vanishing") not in verdicts
+    files = {path.name for path in tmp_path.iterdir()}
+    assert files >= {"variance.csv", "gradient-growth.csv", "gradient-growth.png"}
+    assert cli.main([*argv, "--direction", "forward", "--out", str(tmp_path / "forward")]) == 0
+    assert "gradient-growth" not in capsys.readouterr().out

@@ -1,4 +1,5 @@
 import itertools
+import json
 import math
 
 import numpy as np
@@ -8,6 +9,7 @@ import torch
 from scipy import stats
 from torch import nn
 
+import cli
 from figures.convolution import border_figure
 from theory import convolution_simulate as simulate
 from theory import mean_field
@@ -326,3 +328,54 @@ def test_the_border_picture_shows_what_the_table_holds():
     assert maps[0].get_title() == f"$l = 1$: {theory.mean():.3f}"
     profile = next(axes for axes in figure.axes if axes.get_xlabel() == "row of the image")
     np.testing.assert_allclose(profile.lines[0].get_ydata(), theory.mean(1) / theory.mean())
+
+
+# ------------------------------------------------------------------------------- command line
+
+CONV = ["--stack", "conv", "--image-size", "4", "--channels", "4", "--draws", "4", "--device", "cpu"]
+
+
+def run(*argv):
+    return cli.main(["variance", *map(str, argv)])
+
+
+def test_the_command_writes_its_tables_and_pictures(capsys, tmp_path):
+    assert run(*CONV, "--depth", 3, "--direction", "both", "--json", "--out", tmp_path) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["spec"]["stack"] == "conv" and document["spec"]["padding"] == "zero"
+    assert len(document["curves"]) == 3 * 2 * 2
+    layers = document["curves"][0]["layers"]
+    assert [layer["layer"] for layer in layers] == [1, 2, 3]
+    assert layers[0]["log10_theory"] == pytest.approx(math.log10(2 * 0.69444), abs=1e-5)
+    files = {path.name for path in tmp_path.iterdir()}
+    assert files >= {"variance.csv", "border.csv", "border.png", "variance-backward.pdf"}
+    assert run(*CONV, "--depth", 1, "--padding", "circular", "--out", tmp_path / "circular") == 0
+    out = capsys.readouterr().out
+    assert "border.csv" in out and "border.png" not in out
+
+
+def test_the_command_says_what_the_border_takes(capsys, tmp_path):
+    assert run(*CONV, "--depth", 1, "--out", tmp_path) == 0
+    assert "by the border (relu): 0.69444 at layer 1." in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "argv, says",
+    [
+        (["--channels", "8"], "--channels is of --stack conv"),
+        (["--padding", "circular"], "--padding is of --stack conv"),
+        (["--stack", "conv", "--width", "64"], "--width is of dense stacks"),
+        (["--stack", "conv", "--kernel-size", "2"], "odd kernel"),
+        (["--stack", "conv", "--padding", "none"], "larger than 60"),
+        (["--stack", "conv", "--norm", "batch"], "dense stacks only"),
+        (["--stack", "convolution"], "invalid choice"),
+        (["--norm", "batch", "--image-size", "8"], "--image-size is of --stack conv"),
+        (["--norm", "batch", "--batch", "2"], "at least 4"),
+        (["--norm", "batch", "--sigma-b", "1"], "removes every bias"),
+    ],
+)
+def test_a_contradiction_is_one_line_and_exit_2(argv, says, capsys, tmp_path):
+    assert run(*argv, "--out", tmp_path) == 2
+    captured = capsys.readouterr()
+    assert captured.out == "" and captured.err.count("\n") == 1 and says in captured.err
+    assert not list(tmp_path.iterdir())

@@ -50,10 +50,11 @@ from theory.convolution_simulate import Progress
 from theory.devices import resolve_device
 from theory.errors import RequestError, WorkError, check_choice, check_real
 from theory.initializers import Initializer
+from theory.log_moments import LogMoments
 from theory.probe import Probe
 from theory.randomness import generator
 from theory.rectifiers import Activation
-from theory.simulate import COLUMNS, LogMoments
+from theory.simulate import COLUMNS
 
 if TYPE_CHECKING:
     import torch

@@ -35,10 +35,11 @@ from theory.convolution_spec import ConvSpec
 from theory.devices import resolve_device
 from theory.errors import WorkError
 from theory.initializers import Initializer
+from theory.log_moments import LogMoments
 from theory.probe import Probe
 from theory.randomness import generator
 from theory.rectifiers import Activation
-from theory.simulate import COLUMNS, LogMoments
+from theory.simulate import COLUMNS
 
 if TYPE_CHECKING:
     import torch
