@@ -52,3 +52,16 @@ def test_both_ways_of_mapping_a_correlation_agree(name):
         assert closed == pytest.approx(float(phi.correlation_map(c)), abs=1e-12)
         general = Nonlinearity.of_points(module, Points(matrix), 1.7).known[0, 1]
         assert general == pytest.approx(closed, abs=2e-3)
+
+
+def test_a_value_is_a_pair_with_itself_once_in_count():
+    pair = Points(np.array([[1.0, 0.3], [0.3, 1.0]]))
+    assert pair.mean(10) == pytest.approx(0.3 + 0.7 / 10)
+    assert Points(np.eye(3)).mean(3) == pytest.approx(1 / 3)
+
+
+def test_points_that_pooling_merges_count_once():
+    places = np.array([[0, 0, 0], [0, 1, 1], [0, 2, 0], [1, 0, 1]])
+    points = Points(np.eye(4), places=places).thinned((4, 4), (2, 2))
+    np.testing.assert_array_equal(points.known, np.eye(3))
+    np.testing.assert_array_equal(points.places, [[0, 0, 0], [0, 1, 0], [1, 0, 0]])

@@ -32,6 +32,7 @@ from theory.predict import (
     predict_layers,
     run_order,
 )
+from theory.predict_rules import Gradient, Setting, Signal, convolution
 from theory.quadrature import expectation
 from theory.randomness import generator
 from theory.rectifiers import parse_activation
@@ -160,6 +161,18 @@ def test_every_pixel_of_a_convolution_is_exact_in_both_directions(geometry):
     for pair, layer in zip(averaged(model, law, x, 200), predicted, strict=True):
         within(pair[0], layer.forward, 5.5)
         within(pair[1], layer.backward, 5.5)
+
+
+@pytest.mark.parametrize("geometry", GEOMETRIES.values(), ids=GEOMETRIES)
+def test_backward_is_the_transpose_of_forward(geometry):
+    """Σ E[δy²]·E[y²] = Σ E[δx²]·E[x²] for any two maps, channels of different groups told apart."""
+    layer = nn.Conv2d(4, 6, **({"kernel_size": 3} | geometry))
+    rng = np.random.default_rng(0)
+    signal = Signal(rng.random((4, 8, 9)), np.zeros(4))
+    after, backward = convolution(layer, signal, Setting(weight_variance=0.3))
+    gradient = Gradient(rng.random(after.power.shape))
+    product = (backward(gradient).power * signal.power).sum()
+    assert product == pytest.approx((gradient.power * after.power).sum(), rel=1e-12)
 
 
 def test_zero_padding_leaves_the_published_map():
