@@ -24,6 +24,7 @@ from theory.convolution_spec import PADDINGS, ConvSpec
 from theory.devices import DEVICES
 from theory.errors import RequestError, WorkError
 from theory.initializers import FANS, INITIALIZERS
+from theory.mean_field_specs import GAINS_ACTIVATIONS, CorrelationSpec, GainsSpec, PhaseSpec
 from theory.rectifiers import ACTIVATIONS
 from theory.specs import DIRECTIONS, ENGINES, VarianceSpec
 
@@ -380,6 +381,189 @@ def draws_progress(session: Session) -> Iterator[Callable[[int, int], None] | No
         yield lambda done, total: progress.update(task, completed=done, total=total)
 
 
+# ------------------------------------------------------------------- gains, correlation, phase
+
+
+def add_gains(commands: argparse._SubParsersAction[Parser]) -> None:
+    parser = add_command(
+        commands,
+        "gains",
+        "The exact gain of every activation, beside torch.nn.init.calculate_gain.",
+        ["gains", "gains --activation tanh gelu prelu:0.1"],
+    )
+    add_activation(parser, GAINS_ACTIVATIONS)
+    parser.set_defaults(run=run_gains)
+
+
+def run_gains(session: Session) -> None:
+    spec = GainsSpec(tuple(session.arguments.activation))
+    session.prepare_out()
+    from figures.gains import gains_figure, gains_notes, gains_table
+    from figures.style import save_figure
+    from theory.devices import environment, resolve_device
+    from theory.gains import gains
+
+    table = gains(spec)
+    session.show(gains_table(table), gains_notes(table))
+    session.write_table(table, "gains.csv")
+    session.written += save_figure(gains_figure(table, spec.parsed), session.out / "gains")
+    session.finish(
+        {
+            "command": "gains",
+            "spec": spec.as_dict(),
+            "environment": environment(resolve_device(session.arguments.device)),
+            "gains": table.to_dict("records"),
+        }
+    )
+
+
+def add_correlation(commands: argparse._SubParsersAction[Parser]) -> None:
+    parser = add_command(
+        commands,
+        "correlation",
+        "Send pairs of inputs through deep stacks and lay the correlation map over them.",
+        [
+            "correlation --depth 50",
+            "correlation --depth 30 --activation tanh --correlations 0.2 0.6 0.99 --sigma-b 0.2",
+            "correlation --depth 20 --init he orthogonal --width 64 --draws 1000",
+        ],
+    )
+    parser.add_argument("--depth", type=int, default=50, help="weight layers (default 50)")
+    parser.add_argument("--width", type=int, default=512, help="units per layer (default 512)")
+    parser.add_argument("--draws", type=int, default=100, help="networks per curve (default 100)")
+    add_names(parser, init=["he"])
+    parser.add_argument(
+        "--correlations",
+        type=float,
+        nargs="+",
+        default=[0.0, 0.5, 0.9],
+        metavar="C",
+        help="of the two inputs, each a pair of its own (default 0 0.5 0.9)",
+    )
+    parser.add_argument("--fan", choices=FANS, help="the fan that he and lecun use (default fan_in)")
+    parser.add_argument(
+        "--input-second-moment", type=float, default=1.0, metavar="Q", help="mean of x_0² (default 1)"
+    )
+    parser.add_argument(
+        "--sigma-b", type=float, default=0.0, metavar="STD", help="std of the biases (0)"
+    )
+    parser.add_argument(
+        "--gain-slope",
+        type=float,
+        metavar="S",
+        help="slope in He's gain (default: the activation's own)",
+    )
+    parser.add_argument("--all-layers", action="store_true", help="a row for every layer, however many")
+    parser.set_defaults(run=run_correlation)
+
+
+def run_correlation(session: Session) -> None:
+    a = session.arguments
+    spec = CorrelationSpec(
+        depth=a.depth,
+        width=a.width,
+        draws=a.draws,
+        initializers=tuple(a.init),
+        activations=tuple(a.activation),
+        correlations=tuple(a.correlations),
+        fan=a.fan,
+        gain_slope=a.gain_slope,
+        sigma_b=a.sigma_b,
+        input_second_moment=a.input_second_moment,
+        seed=a.seed,
+        device=a.device,
+    )
+    session.prepare_out()
+    from figures.correlation import correlation_figure, correlation_table
+    from figures.style import save_figure
+    from theory.correlation import correlation
+    from theory.devices import environment, resolve_device
+
+    with draws_progress(session) as on_progress:
+        table = correlation(spec, on_progress)
+    session.show(correlation_table(table, all_layers=a.all_layers))
+    session.write_table(table, "correlation.csv")
+    session.written += save_figure(correlation_figure(table), session.out / "correlation")
+    names = ["initializer", "activation", "negative_slope", "input_correlation"]
+    session.finish(
+        {
+            "command": "correlation",
+            "spec": spec.as_dict(),
+            "environment": environment(resolve_device(spec.device)),
+            "curves": [
+                rows.iloc[0][names].to_dict() | {"layers": rows.drop(columns=names).to_dict("records")}
+                for _, rows in table.groupby(
+                    ["initializer", "activation", "input_correlation"], sort=False
+                )
+            ],
+        }
+    )
+
+
+def add_phase(commands: argparse._SubParsersAction[Parser]) -> None:
+    parser = add_command(
+        commands,
+        "phase",
+        "The phase diagram (σ_w², σ_b²): ordered, critical and chaotic, initializers marked.",
+        ["phase", "phase --activation tanh relu --width 256", "phase --activation elu --sigma-b 0.3"],
+    )
+    parser.add_argument("--width", type=int, default=512, help="fan_in and fan_out (default 512)")
+    add_activation(parser, ("tanh",))
+    parser.add_argument(
+        "--init",
+        nargs="+",
+        default=["he", "xavier", "normal"],
+        metavar="NAME",
+        help=f"marked; default he xavier normal; any of {', '.join(INITIALIZERS)} but pytorch",
+    )
+    parser.add_argument(
+        "--sigma-b",
+        type=float,
+        default=0.0,
+        metavar="STD",
+        help="std of the marked networks' biases (0)",
+    )
+    parser.add_argument(
+        "--max-bias-variance", type=float, default=1.0, metavar="V", help="end of the σ_b² axis (1)"
+    )
+    parser.set_defaults(run=run_phase)
+
+
+def run_phase(session: Session) -> None:
+    a = session.arguments
+    spec = PhaseSpec(tuple(a.activation), tuple(a.init), a.width, a.sigma_b, a.max_bias_variance)
+    session.prepare_out()
+    from figures.phase import critical_table, phase_figure, phase_table
+    from figures.style import save_figure
+    from theory import phase
+    from theory.devices import environment, resolve_device
+
+    marks, contours, critical = phase.marks(spec), phase.contours(spec), phase.critical_line(spec)
+    session.show(phase_table(marks), critical_table(critical))
+    session.write_table(marks, "phase.csv")
+    session.write_table(contours, "phase_contours.csv")
+    session.written += save_figure(phase_figure(contours, marks), session.out / "phase")
+    session.finish(
+        {
+            "command": "phase",
+            "spec": spec.as_dict(),
+            "environment": environment(resolve_device(a.device)),
+            "initializers": marks.to_dict("records"),
+            "critical_line": critical.to_dict("records"),
+        }
+    )
+
+
+def add_activation(parser: Parser, default: Sequence[str]) -> None:
+    parser.add_argument(
+        "--activation",
+        nargs="+",
+        default=list(default),
+        metavar="NAME",
+        help=f"default {' '.join(default)}; any of {', '.join(ACTIVATIONS)}",
+    )
+
+
 # ---------------------------------------------------------------------------------- cifar
 
 
@@ -731,6 +915,9 @@ def build_parser() -> Parser:
     parser.add_argument("--version", action="store_true", help="print the version and stop")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=Parser)
     add_variance(commands)
+    add_gains(commands)
+    add_correlation(commands)
+    add_phase(commands)
     add_cifar(commands)
     add_jacobian(commands)
     add_paper(commands)
