@@ -129,7 +129,7 @@ def forward_theory(spec: VarianceSpec, curve: Curve) -> Theory:
         expected,
         law.log_mean + shift,
         law.log_variance,
-        law.quantiles(BAND) + shift[:, None],
+        _band(law) + shift[:, None],
         law.dead_probability,
         chain.source,
     )
@@ -147,7 +147,7 @@ def backward_theory(spec: VarianceSpec, curve: Curve) -> Theory:
     if hidden:
         law = _signal_law(hidden, curve.activation.gain_slope, True, _orthogonal(curve))
         mean[:-1], variance[:-1] = law.log_mean[::-1], law.log_variance[::-1]
-        quantiles[:-1] = law.quantiles(BAND)[::-1]
+        quantiles[:-1] = _band(law)[::-1]
     shift = _from_the_top(chain.backward_scales)
     return Theory(
         expected + np.log1p(-dead["below"]),
@@ -235,6 +235,12 @@ def _sampled(chain: Chain, expected: Array) -> Theory:
 
 def _orthogonal(curve: Curve) -> bool:
     return curve.initializer.shape == "orthogonal"
+
+
+@lru_cache(maxsize=64)
+def _band(law: finite_width.SignalLaw) -> Array:
+    """The quantiles at ``BAND``: the same for every initializer, but for a shift."""
+    return law.quantiles(BAND)
 
 
 @lru_cache(maxsize=64)
