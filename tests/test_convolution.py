@@ -275,8 +275,9 @@ def test_a_thousand_layers_stay_finite_in_both_directions():
 
 
 def test_the_table_is_the_dense_ones_and_says_what_has_no_law():
-    table = variance(tiny(activations=("relu", "tanh"), initializers=("he", "xavier")))
-    assert list(table.columns) == list(COLUMNS)
+    both = variance(tiny(activations=("relu", "tanh"), initializers=("he", "xavier"), direction="both"))
+    assert list(both.columns) == list(COLUMNS)
+    table = both[both["direction"] == "forward"]
     relu, tanh = (table[table["activation"] == name] for name in ("relu", "tanh"))
     assert set(relu["law"]) == {"mean only"} and set(tanh["law"]) == {"none"}
     assert tanh["z"].isna().all() and relu["z"].notna().all()
@@ -285,6 +286,12 @@ def test_the_table_is_the_dense_ones_and_says_what_has_no_law():
     gap = he["log10_measured"].to_numpy() - xavier["log10_measured"].to_numpy()
     np.testing.assert_allclose(gap, np.arange(1, 4) * math.log10(2), atol=1e-12)  # shared weights
     np.testing.assert_allclose(he["z"], xavier["z"])
+    back = both[(both["direction"] == "backward") & (both["activation"] == "relu")]
+    for source in ("log10_measured", "log10_theory"):
+        values = back[source].to_numpy().reshape(2, 3)
+        np.testing.assert_allclose(
+            values[0] - values[1], np.array([2, 1, 0]) * math.log10(2), atol=1e-12
+        )
 
 
 def test_results_depend_on_the_seed_alone():
