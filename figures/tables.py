@@ -74,7 +74,10 @@ def variance_table(table: pd.DataFrame, *, width: int = 80, all_layers: bool = F
     quantity = "gradients ∂/∂y of a random cotangent" if back else "pre-activations y"
     result = new_table(f"Second moment of the {quantity}", caption=note)
     result.add_column("curve, layer", max_width=16)
-    for name in ("mean", "median", "measured", *(["95 % of nets"] if with_band else []), "z"):
+    columns = {"mean": "log10_theory", "median": "log10_median_theory", "measured": "log10_measured"}
+    if table["log10_median_theory"].isna().all():
+        del columns["median"]
+    for name in (*columns, *(["95 % of nets"] if with_band else []), "z"):
         result.add_column(name, justify="right", no_wrap=True)
     layers = int(table["layer"].max())
     shown = set(range(1, layers + 1) if all_layers else thin(layers, LAYERS_SHOWN))
@@ -82,8 +85,7 @@ def variance_table(table: pd.DataFrame, *, width: int = 80, all_layers: bool = F
         result.add_row(Text(f"{initializer} · {activation}", style="bold"))
         for row in curve[curve["layer"].isin(shown)].to_dict("records"):
             cells = [f"{row['layer']:>8}"]
-            columns = ("log10_theory", "log10_median_theory", "log10_measured")
-            cells += [scientific(row[column]) for column in columns]
+            cells += [scientific(row[column]) for column in columns.values()]
             if with_band:
                 low, high = row["log10_band_low"], row["log10_band_high"]
                 cells.append("–" if math.isnan(low) else f"{scientific(low, 2)}…{scientific(high, 2)}")
