@@ -85,11 +85,11 @@ def _against_batch(axes: Axes, growth: pd.DataFrame, looks: dict[str, style.Look
     batches = np.unique(np.geomspace(5, 2048, 60).round())
     for row in growth.to_dict("records"):
         look = looks[str(row["activation"])]
+        axes.axhline(row["infinite_batch"], color=look.color, linestyle=(0, (1, 2)), linewidth=1)
         if not math.isnan(row["theory"]):
             activation = parse_activation(str(row["activation"]))
             line = [gradient_growth(activation, float(batch)) for batch in batches]
             axes.plot(batches, line, color=look.color, linestyle=look.dash)
-            axes.axhline(row["infinite_batch"], color=look.color, linestyle=(0, (1, 2)), linewidth=1)
         axes.errorbar(row["batch"], row["measured"], 2 * row["standard_error"], color=look.color,
                       marker=look.marker, markerfacecolor="white", markersize=5, capsize=2)  # fmt: skip
     axes.set_xscale("log", base=2)

@@ -79,9 +79,20 @@ def test_the_growth_is_one_wide_layers_own(slope, batch):
 
 def test_no_formula_is_made_up():
     with pytest.raises(RequestError, match="no rectifier"):
-        gradient_growth(parse_activation("tanh"))
+        gradient_growth(parse_activation("tanh"), 64)
     with pytest.raises(RequestError, match="batch must be"):
         gradient_growth(RELU, 3)
+
+
+@pytest.mark.parametrize("name", ["tanh", "gelu"])
+def test_smooth_activations_grow_by_the_slope_over_the_variance(name):
+    """At a large batch; tanh is odd, so its inverse is E[φ²]/E[φ′²]."""
+    phi = parse_activation(name)
+    spec = small(depth=5, width=256, batch=400, draws=4, activations=(name,))
+    row = measure(spec)[1].iloc[0]
+    assert row["infinite_batch"] == gradient_growth(phi)
+    allowed = 4 * row["standard_error"] + 4 / 256 + 4 / 400
+    assert abs(row["measured"] - row["infinite_batch"]) < allowed
 
 
 def test_effective_learning_rates():
@@ -175,7 +186,7 @@ def test_the_forward_z_is_standard_normal_over_many_seeds(changes):
     z = np.array([table["z"] for table in tables])
     assert np.all(np.abs(z.mean(0)) < 4 / math.sqrt(seeds))
     low, high = stats.chi2.ppf([5e-5, 1 - 5e-5], seeds - 1) / (seeds - 1)
-    assert np.all((z.var(0, ddof=1) > low) & (z.var(0, ddof=1) < 1.15 * high))
+    assert np.all((z.var(0, ddof=1) > low) & (z.var(0, ddof=1) < high))
 
 
 @pytest.mark.parametrize("name", ["relu", "prelu", "linear"])

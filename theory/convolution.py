@@ -28,6 +28,7 @@ uncorrelated, and their variances follow the transposed map times fan_out·Var[w
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
@@ -195,14 +196,19 @@ def expected_log_power(
     return result
 
 
-def expected_log_gradient(spec: ConvSpec, activation: Activation, weight_std: float) -> list[Array]:
-    """ln E[(∂E/∂y_l)²] per pixel, l = 1 … L, for a cotangent of variance 1; NaN unless a rectifier."""
-    gain = math.log(activation.second_moment) if activation.is_rectifier else math.nan
-    log_s = math.log(spec.fan_in) + 2 * math.log(weight_std) + gain
+def expected_log_gradient(
+    spec: ConvSpec, activation: Activation, weight_std: float, bias_variance: float = 0.0
+) -> list[Array]:
+    """ln E[(∂E/∂y_l)²] per pixel, l = 1 … L, for a cotangent of variance 1 at y_L.
+
+    Exact for rectifiers; for other activations the limit of many channels (χ₁ at each pixel's q_l).
+    """
+    log_s = math.log(spec.fan_in) + 2 * math.log(weight_std)
+    signals = expected_log_power(spec, activation, weight_std, bias_variance)
     log_power = np.zeros((spec.sizes[-1],) * 2)
     result = [log_power]
-    for size in spec.sizes[-2:0:-1]:
-        log_power = log_s + _log_mapped(spec, log_power, size)
+    for signal in signals[-2::-1]:
+        log_power = log_s + _log_mapped(spec, log_power, len(signal)) + _log_slopes(activation, signal)
         result.append(log_power)
     return result[::-1]
 
@@ -224,11 +230,25 @@ def _log_mapped(spec: ConvSpec, log_power: Array, input_size: int | None = None)
 
 
 def _log_gains(activation: Activation, log_power: Array) -> Array:
+    """ln(E[φ(y)²]/E[y²]) per pixel, for Gaussian y of second moment e^``log_power``."""
+    return _per_value(lambda q: mean_field.log_activation_gain(activation, q), activation, log_power)
+
+
+def _log_slopes(activation: Activation, log_power: Array) -> Array:
+    """ln E[φ′(y)²] per pixel; beyond e^±200 a smooth activation's is taken there."""
+
+    def slope(q: float) -> float:
+        moment = mean_field.chi_1(activation, 1.0, math.exp(min(max(q, -200.0), 200.0)))
+        return math.log(moment) if moment else -math.inf
+
+    return _per_value(slope, activation, log_power)
+
+
+def _per_value(function: Callable[[float], float], activation: Activation, log_power: Array) -> Array:
     if activation.is_rectifier:
-        return np.full(log_power.shape, mean_field.log_activation_gain(activation, 0.0))
+        return np.full(log_power.shape, function(0.0))
     values, where = np.unique(log_power.round(12), return_inverse=True)
-    gains = np.array([mean_field.log_activation_gain(activation, float(q)) for q in values])
-    mapped: Array = gains[where].reshape(log_power.shape)
+    mapped: Array = np.array([function(float(q)) for q in values])[where].reshape(log_power.shape)
     return mapped
 
 
@@ -237,9 +257,9 @@ def log_borderless(
 ) -> Array:
     """ln of the expected second moment (backward: of the gradient) far from any border, (L,)."""
     log_s = math.log(spec.fan_in) + 2 * math.log(weight_std)
+    log_input, scales = math.log(spec.input_second_moment), [log_s] * spec.depth
+    signal = np.array(mean_field.log_second_moments(activation, scales, log_input, bias_variance))
     if direction == "forward":
-        log_input, scales = math.log(spec.input_second_moment), [log_s] * spec.depth
-        return np.array(mean_field.log_second_moments(activation, scales, log_input, bias_variance))
-    gain = math.log(activation.second_moment) if activation.is_rectifier else math.nan
-    steps: Array = np.arange(spec.depth - 1, -1, -1, dtype=np.float64)
-    return (log_s + gain) * steps
+        return signal
+    steps = log_s + _log_slopes(activation, signal[:-1])
+    return np.append(np.cumsum(steps[::-1])[::-1], 0.0)

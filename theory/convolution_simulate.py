@@ -7,7 +7,8 @@ but q_l over its expectation given the layer before,
     r_l = q_l / (s·A₂·mean(forward_power(y_{l−1}²))),
 
 has mean 1 exactly, given the past, and no heavy tail.  ``z`` at layer l is the mean over draws of
-Σ_{k≤l} (r_k − 1) divided by its empirical standard error: a test of the growth up to layer l.
+Σ_{k≤l} (r_k − 1) divided by its empirical standard error (as the normal score of Student's t): a
+test of the growth up to layer l.
 Backward there is no such conditioning, and z compares the mean itself, as long as its estimated
 skewness allows.
 """
@@ -23,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from scipy import special
 
 from theory import mean_field
 from theory.convolution import (
@@ -172,9 +174,8 @@ class Tally:
         if self.direction == "forward":
             values = _surprises(spec, self.curve, powers, log_scales, log_q).cumsum(0)
         else:
-            with np.errstate(over="ignore"):
-                expected = _log_means(_expectation(spec, self.curve, self.direction))
-                values = np.exp(log_q - expected[:, None, None]) - 1
+            expected = _log_means(_expectation(spec, self.curve, self.direction))
+            values = np.exp(log_q - expected[:, None, None]) - 1
         _accumulate(self.test, values.mean(1).T)
         reference = _reference(spec, self.curve, self.direction)
         for layer in spec.border_layers:
@@ -184,11 +185,15 @@ class Tally:
 
     @property
     def z(self) -> Array:
-        """The t statistic of ``test``, (L,); a rounding error per layer is added to its error."""
+        """What ``test`` says, (L,), standard normal if the theory holds; NaN for an approximation.
+
+        A rounding error per layer is added to the standard error.
+        """
         mean, error = _mean_and_error(self.test)
+        if not self.curve.activation.is_rectifier:
+            return np.full(mean.shape, np.nan)
         floor = 1e-6 * np.arange(1, len(mean) + 1)
-        result: Array = mean / np.sqrt(error**2 + floor**2)
-        return result
+        return normal_score(mean / np.sqrt(error**2 + floor**2), self.test[0] - 1)
 
 
 def _accumulate(sums: list[Any], values: Array) -> None:
@@ -201,6 +206,12 @@ def _mean_and_error(sums: list[Any]) -> tuple[Array, Array]:
     count, mean = sums[0], sums[1] / sums[0]
     with np.errstate(invalid="ignore"):
         return mean, np.sqrt((sums[2] / count - mean**2).clip(0) / (count - 1))
+
+
+def normal_score(t: Array, degrees: float) -> Array:
+    """The z that is as unlikely under a standard normal as ``t`` is under Student's law."""
+    score: Array = -np.sign(t) * special.ndtri(special.stdtr(degrees, -np.abs(t)))
+    return score
 
 
 def _surprises(
@@ -312,9 +323,8 @@ def _run_block(
 
 
 def _expectation(spec: ConvSpec, curve: ConvCurve, direction: str) -> list[Array]:
-    if direction == "backward":
-        return expected_log_gradient(spec, curve.activation, curve.weight_std)
-    return expected_log_power(spec, curve.activation, curve.weight_std, (curve.bias_std or 0.0) ** 2)
+    expected = expected_log_gradient if direction == "backward" else expected_log_power
+    return expected(spec, curve.activation, curve.weight_std, (curve.bias_std or 0.0) ** 2)
 
 
 def _reference(spec: ConvSpec, curve: ConvCurve, direction: str) -> Array:
