@@ -124,8 +124,9 @@ def _panel(axes: Axes, squared: Array, row: dict[Hashable, Any], look: style.Loo
     axes.stairs(height, edges, fill=True, color=look.color, alpha=0.45, linewidth=0)
     line = np.linspace(edges[0], edges[-1], 400)
     law, activation = parse_initializer(row["initializer"]), parse_activation(row["activation"])
-    density = limit_density(line * math.log(10), int(row["depth"]), law, activation)
-    axes.plot(line, density * math.log(10), color="black")
+    if law.shape != "orthogonal" or row["depth"] > 1:  # one orthogonal layer has two values only
+        density = limit_density(line * math.log(10), int(row["depth"]), law, activation)
+        axes.plot(line, density * math.log(10), color="black")
     _ten(axes)
     axes.set_ylim(0, 1.5 * axes.get_ylim()[1])
 

@@ -55,6 +55,8 @@ def test_predictions_are_the_papers(table):
     values = dict(zip(table["formula"], table["predicted"], strict=True))
     assert values["Var[y_L]/Var[y_1] = Π ½·n_l·Var[w_l]"] == pytest.approx(2**-9)
     assert values["Var[Δx_1]/Var[Δx_L] = Π ½·n̂_l·Var[w_l]"] == pytest.approx(2**-9)
+    assert values["Π ½·n_l·Var[w_l] = n_2/n̂_L = ½"] == pytest.approx(0.5)
+    assert values["Π ½·n̂_l·Var[w_l] = n̂_L/n_2 = 2"] == pytest.approx(2)
     assert values["E[x²] = ½(1 + a²)·Var[y]"] == 0.53125
     assert values["Var[y_L]/Var[y_1] = (1 + a²)^(L−1)"] == pytest.approx(1.0625**9)
 

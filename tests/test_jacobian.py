@@ -146,8 +146,9 @@ def test_he_keeps_the_mean_at_one_and_xavier_halves_it():
     assert xavier.log_scale == pytest.approx(-4 * math.log(2))
 
 
-def test_kurtosis_of_the_truncated_normal_is_scipys():
+def test_kurtosis_is_scipys():
     _, _, _, kurtosis = stats.truncnorm.stats(-2, 2, moments="mvsk")
+    assert excess_kurtosis("uniform") == pytest.approx(float(stats.uniform.stats(moments="k")))
     assert excess_kurtosis("truncated") == pytest.approx(float(kurtosis), abs=1e-10)
 
 
@@ -209,6 +210,19 @@ def test_the_limit_density_holds_its_own_moments(law, activation):
     assert total <= 1.001 and total + below > (0.49 if activation == "relu" else 0.97)
     assert mean == pytest.approx(1, abs=2e-3)  # the trapezoid rule at a square-root edge
     assert square - 1 == pytest.approx(limit_variance(depth, initializer, phi), rel=5e-3)
+
+
+def test_the_root_of_the_density_is_followed_across_its_cut():
+    """One layer of slope 0.1: the principal root loses the path, the continuous one does not."""
+    x = np.linspace(-14, 3, 3001)
+    density = limit_density(x, 1, parse_initializer("he"), parse_activation("prelu:0.1"))
+    assert np.trapezoid(density * np.exp(x), x) == pytest.approx(1, abs=2e-3)
+
+
+def test_far_below_the_support_the_density_is_zero():
+    x = np.linspace(-400, -300, 11)
+    density = limit_density(x, 100, parse_initializer("orthogonal"), parse_activation("prelu:0.95"))
+    assert np.all(density < 1e-6)
 
 
 def test_the_linear_gaussian_density_is_fuss_and_catalans():

@@ -332,12 +332,12 @@ def _backward_lines() -> list[Line]:
         Line(
             BACKWARD, "after 14", "fan_out law, widths doubled: forward drifts by c₂/d_L only",
             "Π ½·n_l·Var[w_l] = n_2/n̂_L = ½", "Var[w_l] = 2/n̂_l",
-            FAN_OUT, lambda r: r.widths[1] / r.widths[-1], through_forward,
+            FAN_OUT, forward_factor, through_forward,
         ),
         Line(
             BACKWARD, "after 14", "fan_in law, widths doubled: backward drifts the other way",
             "Π ½·n̂_l·Var[w_l] = n̂_L/n_2 = 2", "Var[w_l] = 2/n_l",
-            FAN_IN, lambda r: r.widths[-1] / r.widths[1], through_backward,
+            FAN_IN, backward_factor, through_backward,
         ),
     ]  # fmt: skip
 

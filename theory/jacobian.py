@@ -205,7 +205,8 @@ def limit_density(
         S_W = 1/(1 + z) for independent weights, 1 for orthogonal ones.
 
     Solved by Newton along a path in the upper half-plane of λ, from far away, where z ≈ 1/λ, down to
-    just above the real axis.  An atom at λ = 0 (half of the mass for ReLU) has no ln λ.
+    just above the real axis; the root is the one that is continuous along it.  Atoms have no density:
+    half of the mass at λ = 0 for ReLU, and all of it in a single orthogonal layer.
     """
     from_weights = 0.0 if initializer.shape == "orthogonal" else 1.0
     p = activation.gain_slope**2 / activation.second_moment**2
@@ -215,19 +216,20 @@ def limit_density(
     turn = [x + 1j * angle for angle in np.geomspace(0.5 * np.pi, 1e-5, 200)]
     z = np.exp(-down[0])
     root = np.ones_like(z)
-    for target in (*down, *turn):
-        for _ in range(3):
-            candidate = np.sqrt(1 + 4 * (1 - p) * z * (1 + z))
-            root = np.where((candidate * root.conj()).real < 0, -candidate, candidate)
-            gate = 1 + 2 * z + root
-            power = np.log(2 * (1 + z) / gate) - from_weights * np.log(1 + z)
-            miss = np.log((1 + z) / z) - depth * power - target
-            miss = miss.real + 1j * np.angle(np.exp(1j * miss.imag))  # logs know 2πi only
-            root_slope = 2 * (1 - p) * (1 + 2 * z) / root
-            slope = 1 / (1 + z) - 1 / z
-            slope -= depth * ((1 - from_weights) / (1 + z) - (2 + root_slope) / gate)
-            z = z - miss / slope
-    density: Array = np.maximum(-z.imag / np.pi, 0.0)
+    with np.errstate(all="ignore"):  # far below the support 1 + z is lost to rounding: density 0
+        for target in (*down, *turn):
+            for _ in range(3):
+                candidate = np.sqrt(1 + 4 * (1 - p) * z * (1 + z))
+                root = np.where((candidate * root.conj()).real < 0, -candidate, candidate)
+                gate = 1 + 2 * z + root
+                power = np.log(2 * (1 + z) / gate) - from_weights * np.log(1 + z)
+                miss = np.log((1 + z) / z) - depth * power - target
+                miss = miss.real + 1j * np.angle(np.exp(1j * miss.imag))  # logs know 2πi only
+                root_slope = 2 * (1 - p) * (1 + 2 * z) / root
+                slope = 1 / (1 + z) - 1 / z
+                slope -= depth * ((1 - from_weights) / (1 + z) - (2 + root_slope) / gate)
+                z = z - miss / slope
+    density: Array = np.maximum(np.nan_to_num(-z.imag / np.pi), 0.0)
     return density
 
 
