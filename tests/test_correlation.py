@@ -129,6 +129,7 @@ def test_the_table_lays_map_and_correction_over_the_measurement():
     relu = table[(table["activation"] == "relu") & (table["input_correlation"] == 0.0)]
     assert list(relu["theory"].round(6))[1:3] == [0.318310, 0.493731]
     assert relu["theory"].iloc[10] == pytest.approx(0.871536, abs=1e-6)
+    assert table["standard_error"].to_numpy() == pytest.approx(table["std"] / 20, rel=1e-3)  # √400
     ratio = (table["std"] / table["std_theory"]).to_numpy()
     assert np.all(np.abs(ratio - 1) < 0.25)
 

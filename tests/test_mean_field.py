@@ -330,7 +330,9 @@ def test_lines_of_equal_chi_are_what_they_say():
             limit = mean_field.fixed_points(phi, row["sigma_w2"], row["sigma_b2"])
             if limit.degenerate or row["q"] < 1e-6:
                 continue
-            assert limit.limit(row["q"]).chi_1 == pytest.approx(chi, abs=1e-6)
+            end = limit.limit(row["q"])
+            assert end.chi_1 == pytest.approx(chi, abs=1e-6)
+            assert end.q == pytest.approx(row["q"], rel=1e-5)
 
 
 def test_what_becomes_of_the_three_initializers():
