@@ -118,19 +118,32 @@ def add_variance(commands: argparse._SubParsersAction[Parser]) -> None:
             "variance --depth 30",
             "variance --depth 100 --init he xavier --activation relu tanh --width 256",
             "variance --depth 30 --init he --gain-slope 0 --activation prelu",
+            "variance --direction both --init he --fan fan_out --widths 64 128 256 512",
+            "variance --engine law --draws 1000000 --width 1024",
             "variance --depth 1000 --init normal --draws 20 --json",
             "variance --stack conv --image-size 32 --channels 32",
             "variance --norm batch --init he",
         ],
     )
-    parser.add_argument("--depth", type=int, default=30, help="weight layers (default 30)")
-    parser.add_argument("--width", type=int, default=512, help="units per layer (default 512)")
+    parser.add_argument("--depth", type=int, help="weight layers (default 30)")
+    parser.add_argument("--width", type=int, help="units per layer (default 512)")
+    parser.add_argument(
+        "--widths", type=int, nargs="+", metavar="N", help="n_0 n_1 … n_L instead of depth and width"
+    )
     parser.add_argument("--draws", type=int, default=100, help="networks per curve (default 100)")
     parser.add_argument("--batch", type=int, default=1, help="inputs per network (default 1)")
     add_names(parser, init=["he", "xavier", "normal"])
-    parser.add_argument("--direction", choices=DIRECTIONS, default="forward", help="default forward")
     parser.add_argument(
-        "--engine", choices=ENGINES, default="modules", help="modules: nn.Modules with hooks"
+        "--direction",
+        choices=DIRECTIONS,
+        default="forward",
+        help="signal, gradient of a random cotangent, or both (default forward)",
+    )
+    parser.add_argument(
+        "--engine",
+        choices=ENGINES,
+        default="modules",
+        help="modules: nn.Modules with hooks (default); law: the exact law, without weights",
     )
     parser.add_argument("--fan", choices=FANS, help="the fan that he and lecun use (default fan_in)")
     parser.add_argument(
@@ -155,9 +168,12 @@ def run_variance(session: Session) -> None:
     if a.stack == "conv" or a.norm == "batch":
         return run_other_stack(session)
     dense_defaults(a)
+    if a.widths is not None and (a.depth is not None or a.width is not None):
+        raise RequestError("--widths contradicts --depth and --width: it says both; drop them")
     spec = VarianceSpec(
-        depth=a.depth,
-        width=a.width,
+        depth=30 if a.depth is None else a.depth,
+        width=512 if a.width is None else a.width,
+        layer_widths=None if a.widths is None else tuple(a.widths),
         draws=a.draws,
         batch=a.batch,
         initializers=tuple(a.init),
@@ -173,8 +189,8 @@ def run_variance(session: Session) -> None:
     )
     session.prepare_out()
     from figures.style import save_figure
-    from figures.tables import growth_table, variance_table
-    from figures.variance import variance_figure
+    from figures.tables import drift_note, growth_table, variance_table
+    from figures.variance import variance_figure, weight_gradient_figure
     from theory.devices import environment, resolve_device
     from theory.simulate import growth, variance
 
@@ -182,10 +198,17 @@ def run_variance(session: Session) -> None:
         table = variance(spec, on_progress)
     curves = growth(table)
     session.show(
-        variance_table(table, width=session.stdout.width, all_layers=a.all_layers), growth_table(curves)
+        *(
+            variance_table(rows, width=session.stdout.width, all_layers=a.all_layers)
+            for _, rows in table.groupby("direction", sort=False)
+        ),
+        growth_table(curves, note=drift_note(spec)),
     )
     session.write_table(table, "variance.csv")
     session.written += save_figure(variance_figure(table), session.out / "variance")
+    if "backward" in spec.directions:
+        gradients = weight_gradient_figure(table)
+        session.written += save_figure(gradients, session.out / "weight-gradients")
     session.finish(
         {
             "command": "variance",

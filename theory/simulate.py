@@ -102,10 +102,11 @@ def growth(table: pd.DataFrame) -> pd.DataFrame:
     """One row per curve of ``variance``'s table: growth per layer and a verdict.
 
     Columns: the curve's names, ``measured`` and ``theory`` (log10 of the mean factor from one layer
-    to the next, backward from one layer to the one below; NaN for a single layer), ``largest_z`` (largest |z| over the layers), ``agreement``
-    (yes when chance alone exceeds that |z| in more than 1 of 1,000 runs, by Bonferroni over the
-    layers; else no; – where the theory has no law of ln q) and ``verdict``: stable when the theory's
-    factor per layer is within 2 % of one, else vanishing or exploding.
+    to the next, backward from one layer to the one below; NaN for a single layer), ``largest_z``
+    (largest |z| over the layers), ``agreement`` (yes when chance alone exceeds that |z| in more than 1
+    of 1,000 runs, by Bonferroni over the layers; else no; – where the theory has no law of ln q) and
+    ``verdict``: stable when the theory's factor per layer is within 2 % of one, else vanishing or
+    exploding.
     """
     names = ["initializer", "activation", "negative_slope", "direction", "engine"]
     rows: list[dict[str, Any]] = []
