@@ -1,7 +1,8 @@
 """The exact sampler: what modules with Gaussian weights would give, without drawing a weight.
 
 One input, rectifiers: given the layer before, the n units are independent N(0, v) with
-v = s·mean(x²) + σ_b².  Only sums over units are read, so K ~ Bin(n, ½) active units and two χ² variables are enough,
+v = s·mean(x²) + σ_b².  Only sums over units are read, so K ~ Bin(n, ½) active units and two χ²
+variables are enough,
 
     mean y² = v·(P + N)/n,   mean x² = v·(P + a²·N)/n,   P ~ χ²_K,  N ~ χ²_{n−K},
 
