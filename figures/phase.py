@@ -50,7 +50,10 @@ def phase_figure(contours: pd.DataFrame, marks: pd.DataFrame) -> Figure:
             axes.set_xlabel("$\\sigma_w^2 = $ fan_in · Var$[w]$")
             axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         panels[0].set_ylabel("$\\sigma_b^2 = $ Var$[b]$")
-        figure.legend(handles=_legend(marks), loc="outside lower center", ncols=3)
+        handles = _legend(
+            marks, any(divergence_scale(parse_activation(name)) < right for name in names)
+        )
+        figure.legend(handles=handles, loc="outside lower center", ncols=3)
     return figure
 
 
@@ -124,7 +127,7 @@ def _marks(axes: Axes, marks: pd.DataFrame) -> None:
         )
 
 
-def _legend(marks: pd.DataFrame) -> list[Line2D | Patch]:
+def _legend(marks: pd.DataFrame, diverging: bool) -> list[Line2D | Patch]:
     looks = style.initializer_looks(dict.fromkeys(marks["initializer"]))
     entries: list[Line2D | Patch] = [
         Line2D([], [], color=look.color, marker=look.marker, linestyle="", markersize=7, label=name)
@@ -135,8 +138,10 @@ def _legend(marks: pd.DataFrame) -> list[Line2D | Patch]:
         Line2D([], [], color="#555555", linewidth=0.8, label="equal $\\chi_1$ (number above)"),
         Patch(facecolor=ORDERED, label="ordered, $\\chi_1 < 1$"),
         Patch(facecolor=CHAOTIC, label="chaotic, $\\chi_1 > 1$"),
-        Patch(facecolor="white", edgecolor="#BBBBBB", hatch="///", label="large $q$ diverges"),
     ]
+    if diverging:
+        hatched = Patch(facecolor="white", edgecolor="#BBBBBB", hatch="///", label="large $q$ diverges")
+        entries.append(hatched)
     return entries
 
 

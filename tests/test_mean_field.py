@@ -323,6 +323,7 @@ def test_lines_of_equal_chi_are_what_they_say():
     spec = PhaseSpec(("tanh", "relu", "elu"), largest_bias_variance=0.5)
     table = phase.contours(spec)
     assert list(table.columns) == list(phase.CONTOUR_COLUMNS)
+    assert set(table[table["activation"] == "tanh"]["chi_1"]) == set(phase.CHI_LEVELS)  # steep ones too
     for (name, chi), line in table.groupby(["activation", "chi_1"]):
         phi = parse_activation(name)
         assert line["sigma_b2"].max() == pytest.approx(0.5, abs=1e-9)

@@ -102,15 +102,12 @@ def _line(phi: Activation, chi: float, largest: float) -> list[dict[str, float]]
             {"q": b / (1 - chi) if chi < 1 else math.inf, "sigma_w2": scale, "sigma_b2": b}
             for b in (0.0, largest)
         ]
-    grid = np.linspace(*LOG_Q_GRID)
-    inside = np.flatnonzero([_is_inside(phi, chi, float(t), largest) for t in grid])
-    if not inside.size:
+    grid = np.array(sorted([*np.linspace(*LOG_Q_GRID), *_crossings(phi, chi, largest)]))
+    inside = grid[[_is_inside(phi, chi, float(log_q), largest) for log_q in grid]]
+    if inside.size < 2:
         return []
-    first, last = inside[0], inside[-1]
-    low = _end(phi, chi, grid[first], grid[max(first - 1, 0)], largest)
-    high = _end(phi, chi, grid[last], grid[min(last + 1, len(grid) - 1)], largest)
     points = []
-    for log_q in np.linspace(low, high, POINTS):
+    for log_q in np.linspace(inside[0], inside[-1], POINTS):
         q = math.exp(log_q)
         scale, bias = mean_field.contour_point(phi, q, chi)
         points.append({"q": q, "sigma_w2": scale, "sigma_b2": min(max(bias, 0.0), largest)})
@@ -120,21 +117,27 @@ def _line(phi: Activation, chi: float, largest: float) -> list[dict[str, float]]
 def _is_inside(phi: Activation, chi: float, log_q: float, largest: float) -> bool:
     q = math.exp(log_q)
     scale, bias = mean_field.contour_point(phi, q, chi)
-    return -EQUAL <= bias <= largest and scale * quadrature.second_moment_slope(phi, q) < 1
+    rounding = 1e-9 * (q + largest)
+    within = -rounding <= bias <= largest + rounding
+    return within and scale * quadrature.second_moment_slope(phi, q) < 1
 
 
-def _end(phi: Activation, chi: float, inside: float, outside: float, largest: float) -> float:
-    """Where, between two values of ln q, a line of equal χ₁ leaves the diagram; else ``inside``."""
+def _crossings(phi: Activation, chi: float, largest: float) -> list[float]:
+    """The ln q at which a line of equal χ₁ enters or leaves the diagram, at σ_b² = 0 or its end."""
     from scipy.optimize import brentq
 
+    def bias(log_q: float) -> float:
+        return mean_field.contour_point(phi, math.exp(log_q), chi)[1]
+
+    grid = np.linspace(*LOG_Q_GRID)
+    values = np.array([bias(float(log_q)) for log_q in grid])
+    found = []
     for edge in (0.0, largest):
-
-        def beyond(log_q: float, edge: float = edge) -> float:
-            return mean_field.contour_point(phi, math.exp(log_q), chi)[1] - edge
-
-        if beyond(inside) * beyond(outside) < 0:
-            return float(brentq(beyond, inside, outside))
-    return inside
+        beyond = np.where(np.abs(values - edge) > EQUAL, np.sign(values - edge), 0.0)
+        for left in np.flatnonzero(beyond[:-1] * beyond[1:] < 0):
+            ends = grid[left], grid[left + 1]
+            found.append(float(brentq(lambda log_q, edge=edge: bias(log_q) - edge, *ends, xtol=1e-13)))
+    return found
 
 
 def _mark(spec: PhaseSpec, phi: Activation, law: Initializer) -> dict[str, Any]:
