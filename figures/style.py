@@ -110,19 +110,38 @@ def styled() -> Iterator[None]:
         yield
 
 
+# Ticks within one decade, sparse to dense.
+_PER_DECADE: tuple[tuple[float, ...], ...] = (
+    (1,),
+    (1, 2, 5),
+    (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8),
+    tuple(1 + k / 20 for k in range(180)),
+    tuple(1 + k / 100 for k in range(900)),
+    tuple(1 + k / 1000 for k in range(9000)),
+)
+
+
 def power_of_ten_axis(axes: Axes) -> None:
     """Label a y axis that holds log10 values as powers of ten, at any range."""
-
     low, high = axes.get_ylim()
-    if high - low < 2.5:  # less than a few decades: 1, 2, 5, 10, …
-        per_decade = (1, 2, 5) if high - low > 0.7 else (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8)
-        decades = range(math.floor(low), math.ceil(high) + 1)
-        ticks = [decade + math.log10(k) for decade in decades for k in per_decade]
-        axes.set_yticks([tick for tick in ticks if low <= tick <= high])
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{10**value:.3g}"))
+    if high - low < 2.5:  # less than a few decades: 1, 2, 5, 10, … as dense as three ticks ask for
+        ticks = next(
+            (found for found in map(lambda k: _ticks(low, high, k), _PER_DECADE) if len(found) >= 3),
+            _ticks(low, high, _PER_DECADE[-1]),
+        )
+        axes.set_yticks(ticks)
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{10**value:.4g}"))
     else:
         axes.yaxis.set_major_locator(MaxNLocator(nbins=7, steps=[1, 2, 5, 10], integer=True))
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"$10^{{{round(value)}}}$"))
+
+
+def _ticks(low: float, high: float, per_decade: tuple[float, ...]) -> list[float]:
+    """log10 of k·10^d inside [low, high], at most about eight of them."""
+    decades = range(math.floor(low), math.ceil(high) + 1)
+    found = [decade + math.log10(k) for decade in decades for k in per_decade]
+    inside = [tick for tick in found if low <= tick <= high]
+    return inside[:: max(len(inside) // 6, 1)]
 
 
 def thin(layers: int, most: int) -> list[int]:
