@@ -26,7 +26,7 @@ from theory.errors import RequestError, WorkError
 
 if TYPE_CHECKING:
     import pandas as pd
-    from rich.console import RenderableType
+    from rich.console import Console, RenderableType
 
     from empirical.study import Event
     from figures.commands.answer import Answer, Picture
@@ -67,17 +67,26 @@ class Parser(argparse.ArgumentParser):
         raise RequestError(f"{message} (see {self.prog} --help)")
 
 
+def open_console(*, stderr: bool = False) -> Console:
+    """A console that tells of a closed pipe as Python does, and not by leaving the program."""
+    from rich.console import Console
+
+    class Plain(Console):
+        def on_broken_pipe(self) -> None:
+            raise BrokenPipeError
+
+    return Plain(stderr=stderr, highlight=False)
+
+
 class Session:
     """Where a command's output goes: results to stdout, progress and warnings to stderr."""
 
     def __init__(self, arguments: argparse.Namespace) -> None:
-        from rich.console import Console
-
         self.arguments = arguments
         self.json: bool = arguments.json
         self.quiet: bool = arguments.quiet
-        self.stdout = Console(highlight=False)
-        self.stderr = Console(stderr=True, highlight=False)
+        self.stdout = open_console()
+        self.stderr = open_console(stderr=True)
         self.out = Path(arguments.out or Path("runs") / arguments.command)
         self.written: list[Path] = []
 
@@ -106,10 +115,25 @@ class Session:
                 self.stdout.print(renderable)
 
     def present(self, answer: Answer) -> None:
-        """Show the answer, write its files, print the JSON document, list what was written."""
+        """Write the answer's files, show it, print the JSON document, list what was written.
+
+        Files first: a reader who closes the pipe early loses nothing.
+        """
         from theory.devices import environment, resolve_device
 
-        self.show(answer.show)
+        try:
+            self.write_files(answer)
+        finally:  # a full disk shall not take the tables too
+            self.show(answer.show)
+        head = {
+            "command": self.arguments.command,
+            "spec": answer.spec,
+            "environment": environment(resolve_device(answer.device)),
+        }
+        self.finish(head | answer.document)
+
+    def write_files(self, answer: Answer) -> None:
+        """Write tables and pictures, in the order that the answer asks for."""
         pictures = dict(answer.figures)
         for stem in answer.first:
             self.write_figure(pictures.pop(stem), stem)
@@ -118,12 +142,6 @@ class Session:
         for stem, picture in pictures.items():
             self.write_figure(picture, stem)
         self.written += answer.paths
-        head = {
-            "command": self.arguments.command,
-            "spec": answer.spec,
-            "environment": environment(resolve_device(answer.device)),
-        }
-        self.finish(head | answer.document)
 
     def finish(self, document: dict[str, Any]) -> None:
         """Print the JSON document if it was asked for, and list the files that were written."""
@@ -272,8 +290,8 @@ def dispatch(argv: Sequence[str]) -> int:
         sys.stdout.write(f"fanin {project_version()}\n")
         return DONE
     if arguments.command is None:
-        parser.print_help()
-        raise RequestError("name a command: variance or cifar")
+        parser.print_help(sys.stderr)
+        raise RequestError(f"name a command: {', '.join(COMMANDS)}")
     run: Callable[[argparse.Namespace, Offer], Answer] = arguments.run
     session = Session(arguments)
     session.present(run(arguments, session))

@@ -9,7 +9,7 @@ from scipy import stats
 
 from theory import law
 from theory.errors import RequestError
-from theory.monte_carlo import blocks, groups
+from theory.monte_carlo import BLOCK_BYTES, blocks, groups
 from theory.randomness import generator
 from theory.rectifiers import parse_activation
 from theory.simulate import growth, log_second_moments, variance
@@ -181,7 +181,7 @@ def test_one_fan_mode_keeps_one_direction_and_the_other_drifts(fan, direction, k
 def test_memory_does_not_grow_with_the_number_of_draws():
     few, many = spec(engine="law", draws=10_000), spec(engine="law", draws=10_000_000)
     first = [next(iter(blocks(one, groups(one)[0]))).forward.shape for one in (few, many)]
-    assert math.prod(first[1]) <= 2**20 and first[0][0] <= first[1][0]
+    assert 8 * math.prod(first[1]) <= BLOCK_BYTES and first[0][0] <= first[1][0]
 
 
 def test_the_law_keeps_its_numbers_in_logs():

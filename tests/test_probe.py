@@ -180,12 +180,22 @@ def test_where_it_cannot_read_it_says_so():
 @pytest.mark.filterwarnings("ignore:.*torch.jit:Warning")
 def test_a_compiled_script_is_refused():
     scripted = torch.jit.script(nn.Sequential(nn.Linear(2, 2)))
-    with pytest.raises(RequestError, match="compiled script"):
+    with pytest.raises(RequestError, match="is compiled"):
         Probe(scripted, lambda name, module: name == "0")
 
 
 def test_a_probe_is_not_entered_twice():
     model = small()
-    with Probe(model) as probe, pytest.raises(RequestError, match="open already"), probe:
-        pass
+    with Probe(model) as probe:
+        model(inputs(1, 5))
+        with pytest.raises(RequestError, match="open already"), probe:
+            pass
     assert hooks_left(model) == 0
+
+
+def test_a_compiled_model_is_refused_and_silence_is_named():
+    compiled = torch.compile(small(), backend="eager")
+    with pytest.raises(RequestError, match=r"is compiled \(OptimizedModule\)"):
+        Probe(compiled)
+    with pytest.raises(RequestError, match="read nothing"), Probe(small()):
+        pass

@@ -144,6 +144,41 @@ def test_results_depend_on_the_seed_and_on_nothing_else():
     assert not first["log_mean"].equals(variance(small(width=300, draws=60, seed=1))["log_mean"])
 
 
+def test_a_bias_may_dwarf_the_weights_and_the_weights_the_bias():
+    for changes in ({"initializers": ("normal:1e-40",), "sigma_b": 1.0}, {"sigma_b": 1e-30}):
+        table = variance(small(**changes, depth=40, direction="both"))
+        assert np.isfinite(table[["log10_measured", "log_mean"]].to_numpy()).all()
+    alone = variance(small(initializers=("normal:1e-40",), sigma_b=2.0, draws=400))
+    assert alone["log10_theory"].iloc[-1] == pytest.approx(math.log10(4.0))
+    assert (alone["z"].abs() < 4.5).all()
+
+
+def test_numbers_in_names_are_not_rounded():
+    spec = small(initializers=("normal:0.1234567", "normal:0.1234568"), activations=("relu",))
+    assert [law.name for law, _ in spec.curves] == ["normal:0.1234567", "normal:0.1234568"]
+    assert len(growth(variance(spec))) == 2
+
+
+@pytest.mark.parametrize("engine", ["modules", "law"])
+@pytest.mark.parametrize("direction", ["forward", "both"])
+def test_a_block_is_bounded_whatever_is_asked_for(engine, direction):
+    """The readings of one block, for the deepest, the widest and the largest batch that are allowed."""
+    from theory.monte_carlo import BLOCK_BYTES, _block_size
+
+    for shape in (
+        {"depth": 100_000, "width": 8},
+        {"depth": 2, "width": 16_384},
+        {"depth": 3, "batch": 60_000},
+    ):
+        if engine == "law" and direction == "both" and "batch" in shape:
+            continue
+        spec = small(**shape, draws=10**6, engine=engine, direction=direction)
+        readings = spec.depth * spec.batch * len(spec.curves) * 8
+        assert _block_size(spec) == 1 or _block_size(spec) * readings <= BLOCK_BYTES / 3
+        if engine == "modules" or spec.needs_units:
+            assert _block_size(spec) * spec.width * spec.batch * 4 <= BLOCK_BYTES
+
+
 def test_dead_networks_are_counted_and_kept_out_of_the_logs():
     table = variance(small(width=2, depth=4, draws=4000, initializers=("he",), activations=("relu",)))
     theory = table["dead_fraction_theory"].to_numpy()
@@ -208,6 +243,8 @@ def test_xaviers_std_after_l_layers_is_2_to_the_minus_l_over_2_of_hes():
         ({"width": -3}, "width must be"),
         ({"draws": 1}, "draws must be"),
         ({"batch": 0}, "batch must be"),
+        ({"batch": 60_000, "depth": 1000}, "depth × batch must be"),
+        ({"batch": 60_000, "width": 16_000}, "width × batch must be"),
         ({"sigma_b": float("nan")}, "sigma-b must be a finite"),
         ({"sigma_b": -1.0}, "sigma-b must be"),
         ({"input_second_moment": 0.0}, "second moment must be"),

@@ -48,10 +48,10 @@ from numpy.typing import NDArray
 from theory import mean_field, quadrature
 from theory.batch_norm_spec import BatchNormSpec
 from theory.convolution_simulate import Progress, normal_score
-from theory.devices import resolve_device
 from theory.errors import RequestError, WorkError, check_choice, check_real
 from theory.initializers import Initializer
 from theory.log_moments import LogMoments
+from theory.precision import float64_device
 from theory.probe import Probe
 from theory.randomness import generator
 from theory.rectifiers import Activation
@@ -243,7 +243,7 @@ def _run(
 ) -> Readings:
     import torch
 
-    device = resolve_device(spec.device)
+    device = float64_device(spec.device)
     inputs = torch.randn(
         spec.batch, spec.width, dtype=torch.float64, generator=generator(spec.seed, "inputs")
     )

@@ -34,10 +34,10 @@ from theory.convolution import (
     log_borderless,
 )
 from theory.convolution_spec import ConvSpec
-from theory.devices import resolve_device
 from theory.errors import WorkError
 from theory.initializers import Initializer
 from theory.log_moments import LogMoments
+from theory.precision import float64_device
 from theory.probe import Probe
 from theory.randomness import generator
 from theory.rectifiers import Activation
@@ -263,7 +263,7 @@ def _blocks(
     """Per direction, power per pixel of every layer and ln of its scale, block of draws by block."""
     import torch
 
-    device = resolve_device(spec.device)
+    device = float64_device(spec.device)
     images = spec.batch * len(group.streams)
     pixels = images * spec.image_size**2
     size = min(BLOCK_NUMBERS // (pixels * spec.channels), PIXEL_NUMBERS // (pixels * spec.depth))

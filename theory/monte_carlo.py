@@ -21,9 +21,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from theory.devices import resolve_device
 from theory.errors import WorkError
 from theory.initializers import Initializer
+from theory.precision import float64_device
 from theory.probe import Probe
 from theory.randomness import generator
 from theory.rectifiers import Activation
@@ -40,10 +40,11 @@ Progress = Callable[[int, int], None]
 # One block holds this many weights per layer at most: 8 MiB of float32.
 BLOCK_WEIGHTS = 2**21
 BLOCK_DRAWS = 4096
-# The exact law has no weights: blocks of this many numbers per layer.
-LAW_NUMBERS = 2**19
-# A backward pass keeps its weights up to this many numbers (1 GiB), and draws them twice beyond.
+# All blocks at work together keep weights for the way back up to this many numbers (1 GiB); beyond,
+# they are drawn twice.
 KEPT_WEIGHTS = 2**28
+# What one draw of a block needs beside its weights is bounded too: signals, and one number per layer.
+BLOCK_BYTES = 2**26
 
 
 @dataclass(frozen=True)
@@ -126,7 +127,7 @@ def blocks(spec: VarianceSpec, group: Group, on_progress: Progress | None = None
     """
     import torch
 
-    device = resolve_device(spec.device)
+    device = float64_device(spec.device)
     size = _block_size(spec)
     starts = range(0, spec.draws, size)
     inputs = _inputs(spec, device)
@@ -139,8 +140,8 @@ def blocks(spec: VarianceSpec, group: Group, on_progress: Progress | None = None
     workers = 1 if alone else min(torch.get_num_threads(), len(starts))
     try:
         with ThreadPoolExecutor(workers) as pool:
-            for begin in range(0, len(starts), 4 * workers):  # a few at a time: nothing piles up
-                some = starts[begin : begin + 4 * workers]
+            for begin in range(0, len(starts), 2 * workers):  # a few at a time: nothing piles up
+                some = starts[begin : begin + 2 * workers]
                 for start, block in zip(some, pool.map(run, some), strict=True):
                     yield block
                     if on_progress:
@@ -154,11 +155,20 @@ def blocks(spec: VarianceSpec, group: Group, on_progress: Progress | None = None
 
 
 def _block_size(spec: VarianceSpec) -> int:
-    if spec.engine == "law":
-        numbers = spec.batch * spec.width if spec.needs_units else len(spec.curves)
-        return max(1, min(spec.draws, LAW_NUMBERS // (8 * numbers)))
-    weights = max(fan_in * fan_out for fan_in, fan_out in pairwise(spec.widths))
-    return max(1, min(spec.draws, BLOCK_WEIGHTS // weights, BLOCK_DRAWS))
+    """Draws per block: a function of the spec alone, so that results are too."""
+    columns = spec.batch * len(spec.curves)
+    back = "backward" in spec.directions
+    # per layer, draw and column: float64 readings of up to three kinds, and copies for the merge
+    readings = spec.depth * columns * (72 if back else 24)
+    # float32 signal, its float64 copies; a backward pass keeps the signal of every layer
+    signals = spec.width * columns * (40 + (16 * spec.depth if back else 0))
+    if spec.engine == "law" and not spec.needs_units:
+        signals = columns * 64
+    most = max(1, BLOCK_BYTES // (readings + signals))
+    if spec.engine == "modules":
+        weights = max(fan_in * fan_out for fan_in, fan_out in pairwise(spec.widths))
+        most = min(most, max(1, BLOCK_WEIGHTS // weights), BLOCK_DRAWS)
+    return min(spec.draws, most)
 
 
 def _inputs(spec: VarianceSpec, device: torch.device) -> torch.Tensor:
@@ -189,7 +199,7 @@ def _module_block(
         group.shape,
         group.streams,
         0.5 * math.log(spec.input_second_moment),
-        keep=weights <= KEPT_WEIGHTS,
+        keep=weights * torch.get_num_threads() <= KEPT_WEIGHTS,
     ).to(inputs.device)
     names = [f"layers.{index}" for index in range(spec.depth)]
 

@@ -62,9 +62,9 @@ class Probe:
     mode      "train" or "eval" to put the model into that mode for the duration; None leaves it
     statistics  replaces the default reduction: tensor -> {name: float64 tensor}
 
-    Raises ``RequestError`` when nothing matches, when a module is a compiled script (hooks do not
-    reach inside), and, from within the model's own call, when a selected module returns something
-    other than one tensor.
+    Raises ``RequestError`` when nothing matches, when a module is compiled (hooks do not reach inside),
+    on leaving when nothing was read, and, from within the model's own call, when a selected module
+    returns something other than one tensor.
 
     >>> import torch
     >>> model = torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.ReLU())
@@ -117,6 +117,11 @@ class Probe:
         trace: TracebackType | None,
     ) -> None:
         self._close()
+        if kind is None and not self.readings:
+            raise RequestError(
+                "the probe read nothing: inside its block the model was not called, or it runs "
+                "compiled code that hooks do not reach"
+            )
 
     def table(self) -> pd.DataFrame:
         """One row per reading: module, kind, call, shape, then each statistic.
@@ -182,7 +187,7 @@ def moments(tensor: torch.Tensor, keep: tuple[int, ...] = ()) -> dict[str, torch
 
     kept = {dimension % tensor.dim() for dimension in keep}
     over = [dimension for dimension in range(tensor.dim()) if dimension not in kept]
-    wide = tensor.to(torch.float64)
+    wide = (tensor.cpu() if tensor.device.type == "mps" else tensor).to(torch.float64)
     second_moment, mean = wide.square().mean(over), wide.mean(over)
     return {"second_moment": second_moment, "mean": mean, "variance": second_moment - mean**2}
 
@@ -214,10 +219,11 @@ def _select(
         chosen = {name: modules[name] for name in names}
     if not chosen:
         raise RequestError("the probe found no module to read: name them with select=")
-    for name, module in chosen.items():
-        if isinstance(module, torch.jit.ScriptModule):
+    for name, module in {"": model, **chosen}.items():
+        # by its name: importing torch.compile's own class costs a second
+        if isinstance(module, torch.jit.ScriptModule) or type(module).__name__ == "OptimizedModule":
             raise RequestError(
-                f"{name or 'the model'} is a compiled script, which hooks do not reach into: "
-                "probe the module that it was compiled from"
+                f"{name or 'the model'} is compiled ({type(module).__name__}), and hooks do not reach "
+                "inside: probe the module that it was compiled from"
             )
     return chosen

@@ -141,8 +141,20 @@ def parse_activation(name: str) -> Activation:
         raise RequestError("leaky-relu needs its slope: for instance leaky-relu:0.01")
     if kind in ("prelu", "leaky-relu"):
         slope = parse_number(f"the slope of {kind}", argument, example=f"{kind}:0.1")
-        return Activation(f"{kind}:{slope:g}", kind, check_real(f"the slope of {kind}", slope, -10, 10))
+        return Activation(
+            f"{kind}:{short(slope)}", kind, check_real(f"the slope of {kind}", slope, -10, 10)
+        )
     raise unknown_name("activation", name, ACTIVATIONS)
+
+
+def short(value: float) -> str:
+    """``value`` in as few digits as give it back exactly.
+
+    >>> short(0.01), short(1.0), short(0.1234567)
+    ('0.01', '1', '0.1234567')
+    """
+    brief = f"{value:g}"
+    return brief if float(brief) == value else repr(value)
 
 
 def parse_number(what: str, text: str, example: str) -> float:

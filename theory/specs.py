@@ -13,6 +13,8 @@ from theory.randomness import MAX_SEED
 from theory.rectifiers import Activation, parse_activation
 
 MAX_DEPTH, MAX_WIDTH, MAX_BATCH, MAX_DRAWS = 100_000, 16_384, 65_536, 10_000_000
+# Of one draw: a signal of this many numbers, or readings, is what still fits in a few GiB.
+MAX_NUMBERS = 2**24
 DIRECTIONS = ("forward", "backward", "both")
 ENGINES = ("modules", "law")
 
@@ -66,6 +68,8 @@ class VarianceSpec:
         check_whole("width", self.width, 1, MAX_WIDTH)
         check_whole("draws", self.draws, 2, MAX_DRAWS)
         check_whole("batch", self.batch, 1, MAX_BATCH)
+        for what, size in (("depth × batch", self.depth), ("width × batch", self.width)):
+            check_whole(what, size * self.batch, 1, MAX_NUMBERS)
         check_whole("seed", self.seed, 0, MAX_SEED)
         check_choice("direction", self.direction, DIRECTIONS)
         check_choice("engine", self.engine, ENGINES)

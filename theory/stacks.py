@@ -267,10 +267,16 @@ class Ensemble(nn.Module):
                 power = signal.detach().to(torch.float64).square().mean(1)
                 powers.append(power.log() + 2 * log_scale)
                 signal = _RescaledGradient.apply(signal, rescaled)
-            log_scale = log_scale + log_std
-            bias = self._bias(
-                index, cast(RedrawnLinear, layer).fan_out, log_scale, batch, bias_generator
-            )
+            log_scale, bias = log_scale + log_std, None
+            if self.has_bias:
+                units = cast(RedrawnLinear, layer).fan_out
+                unit = self._unit_bias(draws, units, inputs.device, bias_generator)
+                log_bias = self._log_bias(index, log_scale, batch)
+                # in units of the larger of the two, so that neither overflows
+                larger = torch.maximum(log_scale, log_bias)
+                signal = signal * (log_scale - larger).exp()[:, None, :].float()
+                bias = unit * (log_bias - larger).exp()[:, None, :].float()
+                log_scale = larger
             output: torch.Tensor = layer(signal, generator, bias)
             scales.append(log_scale)
             if index + 1 < len(self.layers):
@@ -278,24 +284,24 @@ class Ensemble(nn.Module):
         log_power = torch.stack(powers) if powers else torch.empty(0)
         return Trace(torch.stack(scales), log_power, output, start, rescaled)
 
-    def _bias(
-        self,
-        index: int,
-        units: int,
-        log_scale: torch.Tensor,
-        batch: int,
-        generator: torch.Generator,
-    ) -> torch.Tensor | None:
-        if all(stream.bias_std is None for stream in self.streams):
-            return None
-        unit = torch.empty(len(log_scale), units, 1, device=log_scale.device)
+    @property
+    def has_bias(self) -> bool:
+        """Whether any stream has biases."""
+        return any(stream.bias_std is not None for stream in self.streams)
+
+    def _unit_bias(
+        self, draws: int, units: int, device: torch.device, generator: torch.Generator
+    ) -> torch.Tensor:
+        """Biases of variance 1, (draws, units, 1), shared by the streams."""
+        unit = torch.empty(draws, units, 1, device=device)
         if self.streams[0].uniform_bias:
-            unit.uniform_(-math.sqrt(3), math.sqrt(3), generator=generator)
-        else:
-            unit.normal_(generator=generator)
+            return unit.uniform_(-math.sqrt(3), math.sqrt(3), generator=generator)
+        return unit.normal_(generator=generator)
+
+    def _log_bias(self, index: int, like: torch.Tensor, batch: int) -> torch.Tensor:
+        """ln of the standard deviation of layer ``index``'s biases, in the shape of ``like``."""
         std = torch.tensor([s.bias_std[index] if s.bias_std else 0.0 for s in self.streams])
-        size = std.to(log_scale.device, torch.float64).repeat_interleave(batch) * (-log_scale).exp()
-        return (unit * size[:, None, :]).float()
+        return std.to(like).log().repeat_interleave(batch).expand_as(like)
 
     def _activate(
         self, output: torch.Tensor, log_scale: torch.Tensor, batch: int

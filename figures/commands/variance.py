@@ -81,8 +81,10 @@ def run(arguments: argparse.Namespace, session: Session) -> Answer:
     session.prepare_out()
     from figures.tables import drift_note, growth_table, variance_table
     from figures.variance import variance_figure, weight_gradient_figure
+    from theory.precision import float64_device
     from theory.simulate import growth, variance
 
+    device = float64_device(spec.device)  # a missing one is said before the work
     with session.draws_progress() as on_progress:
         table = variance(spec, on_progress)
     curves = growth(table)
@@ -91,7 +93,7 @@ def run(arguments: argparse.Namespace, session: Session) -> Answer:
         figures["weight-gradients"] = partial(weight_gradient_figure, table)
     return Answer(
         spec=spec.as_dict(),
-        device=spec.device,
+        device=device.type,
         document={"curves": variance_stacks.curve_documents(table, curves)},
         show=[
             *(

@@ -52,7 +52,10 @@ def _conv(spec: ConvSpec, arguments: argparse.Namespace, session: Session) -> An
     from figures.convolution import border_figure, border_note
     from figures.tables import growth_table
     from theory.convolution_simulate import measure
+    from theory.precision import float64_device
     from theory.simulate import growth
+
+    device = float64_device(spec.device)  # a missing one is said before the work
 
     with session.draws_progress() as on_progress:
         table, border = measure(spec, on_progress)
@@ -61,7 +64,7 @@ def _conv(spec: ConvSpec, arguments: argparse.Namespace, session: Session) -> An
     zero = {"border": partial(border_figure, border)} if spec.padding == "zero" else {}
     return Answer(
         spec=spec.as_dict(),
-        device=spec.device,
+        device=device.type,
         document={"curves": curve_documents(table, curves)},
         show=[*shown, growth_table(curves), *border_note(border)],
         tables={"variance.csv": table, "border.csv": border},
@@ -73,7 +76,10 @@ def _conv(spec: ConvSpec, arguments: argparse.Namespace, session: Session) -> An
 def _batch_norm(spec: BatchNormSpec, arguments: argparse.Namespace, session: Session) -> Answer:
     from figures.batch_norm import norm_growth_figure, norm_growth_table
     from theory.batch_norm import measure
+    from theory.precision import float64_device
     from theory.simulate import growth
+
+    device = float64_device(spec.device)  # a missing one is said before the work
 
     with session.draws_progress() as on_progress:
         table, gradients = measure(spec, on_progress)
@@ -86,7 +92,7 @@ def _batch_norm(spec: BatchNormSpec, arguments: argparse.Namespace, session: Ses
     inner = table[table["layer"] > 1] if spec.depth > 1 else table  # layer 1 has another input
     return Answer(
         spec=spec.as_dict(),
-        device=spec.device,
+        device=device.type,
         document={
             "curves": curve_documents(table, growth(inner)),
             "gradient_growth": gradients.to_dict("records"),
