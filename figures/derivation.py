@@ -13,7 +13,7 @@ from rich.text import Text
 
 from figures import style
 from figures.tables import new_table
-from theory.derivation import THRESHOLD
+from theory.derivation import THRESHOLD, UNDECIDED
 
 LESSON_NOTE = (
     f"Notation: y_l = W_l·x_(l−1), x_l = φ(y_l), Δ the gradient there, n fan_in, n̂ fan_out; measured "
@@ -59,18 +59,22 @@ def derivation_table(table: pd.DataFrame) -> Table:
 
 
 def _mark(row: dict[Hashable, Any]) -> Text:
+    if row["verdict"] == UNDECIDED:
+        return Text("?", style="yellow")
     if row["passes"]:
         return Text("✓", style="green")
     return Text("✗", style="yellow" if row["known_slip"] else "red")
 
 
 def _surprises(table: pd.DataFrame) -> str:
-    """A warning where a true line failed, or the slip did not; empty otherwise."""
-    wrong = table[table["passes"] == table["known_slip"]]
+    """What could not be told, and a warning where a true line failed or the slip did not."""
+    open_ = table["verdict"] == UNDECIDED
+    told = f" ?: {UNDECIDED} the slip from its correction; ask for more --draws." if open_.any() else ""
+    wrong = table[(table["passes"] == table["known_slip"]) & ~open_]
     if wrong.empty:
-        return ""
+        return told
     names = ", ".join(dict.fromkeys(wrong["equation"]))
-    return f" Not as it should be: {names}; try another --seed and more --draws."
+    return f"{told} Not as it should be: {names}; try another --seed and more --draws."
 
 
 def derivation_figure(table: pd.DataFrame) -> Figure:

@@ -188,7 +188,7 @@ def test_results_depend_on_the_seed_alone():
 
 
 def test_nothing_overflows_at_any_depth():
-    spec = CorrelationSpec(200, 48, 4, ("normal", "xavier"), ("relu",), (0.5,), device="cpu")
+    spec = CorrelationSpec(200, 48, 10, ("normal", "xavier"), ("relu",), (0.5,), device="cpu")
     table = C.correlation(spec)
     assert np.isfinite(table[["measured", "theory", "z", "finite_width"]].to_numpy()).all()
     assert (table["measured"].abs() <= 1 + 1e-9).all()
@@ -225,7 +225,7 @@ def test_moments_merge_blocks_and_skip_nan():
         ({"correlations": ()}, "number of correlations"),
         ({"correlations": (0.5, 0.5)}, "once"),
         ({"width": 1}, "width must be"),
-        ({"draws": 1}, "draws must be"),
+        ({"draws": 9}, "draws must be"),
         ({"activations": ()}, "at least one activation"),
         ({"initializers": ("xavier",), "fan": "fan_in"}, "fan of its own"),
         ({"initializers": ("pytorch",), "sigma_b": 0.1}, "draws its own biases"),

@@ -43,6 +43,7 @@ from theory.mean_field_specs import CorrelationSpec
 from theory.probe import Probe
 from theory.randomness import generator
 from theory.rectifiers import Activation
+from theory.scores import normal_score
 
 if TYPE_CHECKING:
     import torch
@@ -61,9 +62,9 @@ COLUMNS = {
     "measured": "mean over draws of c_l, the correlation of the pre-activations y_l",
     "standard_error": "its standard error, from the scatter between draws",
     "theory": "the correlation map: infinite width",
-    "z": "(measured − theory)/standard_error: large at finite width, and rightly so",
+    "z": "normal score of Student's (measured − theory)/standard_error; large at finite width, rightly",
     "finite_width": "the mean of c_l at this width to first order in 1/width; NaN where not known",
-    "z_finite_width": "(measured − finite_width)/standard_error",
+    "z_finite_width": "normal score of Student's (measured − finite_width)/standard_error",
     "std": "standard deviation of c_l between draws; c_l is skewed, the more so the deeper",
     "std_theory": "the same to first order; NaN where not known",
 }
@@ -77,19 +78,20 @@ def correlation(spec: CorrelationSpec, on_progress: Progress | None = None) -> p
     ``on_progress(done, total)`` is called as draws finish.  Columns: see ``COLUMNS``.  Raises
     ``RequestError`` for a device that is not there, ``WorkError`` when memory runs out.
 
-    >>> spec = CorrelationSpec(depth=2, width=8, draws=4, activations=("relu",), correlations=(0.5,))
+    >>> spec = CorrelationSpec(depth=2, width=8, draws=10, activations=("relu",), correlations=(0.5,))
     >>> list(correlation(spec)["layer"])
     [1, 2]
     """
-    measured: dict[int, tuple[Array, Array]] = {}
+    measured: dict[int, tuple[Array, Array, Array]] = {}
     for group in _groups(spec):
         moments = Moments()
         for block in _blocks(spec, group, on_progress):
             moments.add(block)
         for stream, index in enumerate(group.curves):
-            measured[index] = (moments.mean[:, stream], moments.std[:, stream])
+            parts = (moments.mean, moments.std, moments.count)
+            measured[index] = tuple(part[:, stream] for part in parts)  # type: ignore[assignment]
     tables = [
-        _table(spec, *curve, c_0, measured[index][0][:, pair], measured[index][1][:, pair])
+        _table(spec, *curve, c_0, *(part[:, pair] for part in measured[index]))
         for index, curve in enumerate(spec.curves)
         for pair, c_0 in enumerate(spec.correlations)
     ]
@@ -97,8 +99,10 @@ def correlation(spec: CorrelationSpec, on_progress: Progress | None = None) -> p
 
 
 def _table(
-    spec: CorrelationSpec, law: Initializer, phi: Activation, c_0: float, measured: Array, std: Array
-) -> pd.DataFrame:
+    spec: CorrelationSpec, law: Initializer, phi: Activation, c_0: float,
+    measured: Array, std: Array, count: Array,
+) -> pd.DataFrame:  # fmt: skip
+    """The rows of one curve and pair; ``count`` is how many networks have a signal there."""
     weight_std, bias_std = _weight_std(spec, law, phi), _bias_std(spec, law)
     log_scales = 2 * np.log(weight_std) + np.log(spec.widths[:-1])
     bias_variance = bias_std[0] ** 2 if bias_std else 0.0
@@ -107,7 +111,7 @@ def _table(
             phi, list(log_scales), c_0, math.log(spec.input_second_moment), bias_variance
         )
     )
-    error = np.hypot(std / math.sqrt(spec.draws), ROUNDING)
+    error = np.hypot(std / np.sqrt(np.maximum(count, 1)), ROUNDING)
     known = law.shape == "normal" and phi.is_rectifier and not bias_variance
     shift, variance = first_order(phi, c_0, spec.depth) if known else np.full((2, spec.depth), np.nan)
     finite = theory + shift / spec.width
@@ -120,9 +124,9 @@ def _table(
         "measured": measured,
         "standard_error": error,
         "theory": theory,
-        "z": (measured - theory) / error,
+        "z": normal_score((measured - theory) / error, count - 1),
         "finite_width": finite,
-        "z_finite_width": (measured - finite) / error,
+        "z_finite_width": normal_score((measured - finite) / error, count - 1),
         "std": std,
         "std_theory": np.sqrt(variance / spec.width),
     }

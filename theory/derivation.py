@@ -7,12 +7,14 @@ probe, forward from one input of second moment 1 and backward from a random unit
 at x_L.  Every line is normalised so that its prediction is the *exact* expectation at any width, not
 a limit; so a line that fails is wrong, and not only narrow.
 
-A line passes when |z| = |measured − predicted| / standard error is at most ``THRESHOLD``: for a true
-line, chance alone exceeds it about once in 16,000 runs.
+A line passes when |z| is at most ``THRESHOLD``, z being (measured − predicted) / standard error as the
+normal score of Student's t: for a true line, chance alone exceeds it about once in 16,000 runs.
 
 One line fails, and is meant to: the slip of taking the *variance* of the rectified signal for its
 second moment.  Var[max(0, y)] is (½ − 1/(2π))·Var[y] = 0.341·Var[y], not ½·Var[y], because the mean
 of max(0, y) is not zero; what is halved is E[max(0, y)²], and Eq. 7 has E[x²] for that reason.
+The slip and its correction predict the same measurement; where it refutes neither of them, the draws
+were too few to tell, and neither line is called right.
 """
 
 from __future__ import annotations
@@ -33,6 +35,7 @@ from theory.precision import float64_device, threads_for
 from theory.probe import Probe, Reading
 from theory.randomness import generator
 from theory.rectifiers import Activation, parse_activation
+from theory.scores import normal_score
 
 if TYPE_CHECKING:
     import torch
@@ -49,11 +52,13 @@ COLUMNS = {
     "predicted": "its value: the exact expectation at this width",
     "measured": "the average over networks",
     "standard_error": "of measured, from the scatter between networks",
-    "z": "(measured − predicted) / standard_error",
+    "z": "normal score of Student's (measured − predicted) / standard_error",
     "passes": "whether |z| is at most THRESHOLD",
     "known_slip": "whether the line is the well-known slip, which has to fail",
+    "verdict": "holds, fails, or too few draws to tell: neither it nor its rival is refuted",
 }
 THRESHOLD = 4.0
+UNDECIDED = "too few draws to tell"
 # Rounding of float64 averages, as a floor under a standard error.
 ROUNDING = 1e-12
 
@@ -110,6 +115,9 @@ class Line:
     predict: Callable[[Measured], float]
     measure: Callable[[Measured], Array]
     known_slip: bool = False
+    rival: Callable[[Measured], float] | None = (
+        None  # what the same measurement would be, were it false
+    )
 
 
 def derivation(spec: DerivationSpec) -> pd.DataFrame:
@@ -132,9 +140,16 @@ def _row(line: Line, read: Measured) -> dict[str, Any]:
     values = line.measure(read)
     predicted, measured = line.predict(read), float(values.mean())
     error = math.hypot(float(values.std(ddof=1)) / math.sqrt(len(values)), ROUNDING)
-    z = (measured - predicted) / error
+
+    def score(value: float) -> float:
+        return float(normal_score((measured - value) / error, len(values) - 1))
+
+    z = score(predicted)
+    verdict = "holds" if abs(z) <= THRESHOLD else "fails"
+    if verdict == "holds" and line.rival and abs(score(line.rival(read))) <= THRESHOLD:
+        verdict = UNDECIDED
     cells = (line.part, line.equation, line.claim, line.formula, line.assumption)
-    cells += (predicted, measured, error, z, abs(z) <= THRESHOLD, line.known_slip)  # type: ignore[assignment]
+    cells += (predicted, measured, error, z, abs(z) <= THRESHOLD, line.known_slip, verdict)  # type: ignore[assignment]
     return dict(zip(COLUMNS, cells, strict=True))
 
 
@@ -227,6 +242,11 @@ def first_variance(read: Measured) -> float:
     return read.widths[0] * read.weight_variance[0]
 
 
+def rectified_variance(read: Measured) -> float:
+    """Var[φ(y)]/Var[y] for a Gaussian y: ½ − 1/(2π) for ReLU."""
+    return read.activation.second_moment * read.activation.variance_ratio
+
+
 def through_forward(read: Measured) -> Array:
     """Mean of y_L² over Var[y_1]."""
     return read.y[:, -1] / first_variance(read)
@@ -269,13 +289,13 @@ def _forward_lines() -> list[Line]:
             FORWARD, "the slip", "“the rectifier halves the variance”",
             "Var[x] = ½·Var[y]", "E[x] = 0, which is false",
             XAVIER, lambda r: r.activation.second_moment,
-            lambda r: r.x_variance[:, 0] / first_variance(r), known_slip=True,
+            lambda r: r.x_variance[:, 0] / first_variance(r), known_slip=True, rival=rectified_variance,
         ),
         Line(
             FORWARD, "set right", "what the variance is instead",
             "Var[x] = (½ − 1/(2π))·Var[y]", "y Gaussian",
-            XAVIER, lambda r: r.activation.second_moment * r.activation.variance_ratio,
-            lambda r: r.x_variance[:, 0] / first_variance(r),
+            XAVIER, rectified_variance, lambda r: r.x_variance[:, 0] / first_variance(r),
+            rival=lambda r: r.activation.second_moment,
         ),
         Line(
             FORWARD, "Eq. 8", "one layer, n·Var[w] = 1",

@@ -47,6 +47,7 @@ from theory.jacobian_spec import JacobianSpec
 from theory.precision import float64_device, threads_for
 from theory.randomness import generator
 from theory.rectifiers import Activation
+from theory.scores import normal_score
 
 if TYPE_CHECKING:
     import torch
@@ -79,11 +80,11 @@ COLUMNS = {
     "variance_error": "its standard error, from the scatter between networks",
     "variance_theory": "its exact value at this width",
     "variance_limit": "its value at infinite width",
-    "variance_z": "(variance − variance_theory) / variance_error",
+    "variance_z": "normal score of Student's (variance − variance_theory) / variance_error",
     "mean_square": "mean over networks of (the network's own mean)²",
     "mean_square_error": "its standard error, from the scatter between networks",
     "mean_square_theory": "its exact value, t₁/n² in units of the mean",
-    "mean_square_z": "(mean_square − mean_square_theory) / mean_square_error",
+    "mean_square_z": "normal score of Student's (mean_square − mean_square_theory) / its error",
     "zero_fraction": "fraction of singular values at or below n·eps of the network's largest",
     "zero_fraction_theory": "exact fraction that is zero: 1 − E[fewest active units of a layer]/n",
 }
@@ -324,7 +325,7 @@ def jacobian(spec: JacobianSpec, values: pd.DataFrame | None = None) -> pd.DataF
     ``values`` is what ``singular_values(spec)`` returned; without it the networks are drawn here.
     Columns: see ``COLUMNS``.
 
-    >>> table = jacobian(JacobianSpec(depth=2, width=8, draws=4, initializers=("orthogonal",)))
+    >>> table = jacobian(JacobianSpec(depth=2, width=8, draws=5, initializers=("orthogonal",)))
     >>> [round(value, 6) for value in table["variance"]][:1]  # linear: every value is 1
     [0.0]
     """
@@ -363,11 +364,15 @@ def _row(
         "variance_error": second_error,
         "variance_theory": exact.variance,
         "variance_limit": limit_variance(spec.depth, law, activation),
-        "variance_z": (second - exact.second_moment) / second_error,
+        "variance_z": float(
+            normal_score((second - exact.second_moment) / second_error, spec.draws - 1)
+        ),
         "mean_square": mean_square,
         "mean_square_error": mean_square_error,
         "mean_square_theory": exact.mean_square,
-        "mean_square_z": (mean_square - exact.mean_square) / mean_square_error,
+        "mean_square_z": float(
+            normal_score((mean_square - exact.mean_square) / mean_square_error, spec.draws - 1)
+        ),
         "zero_fraction": float(zero.mean()),
         "zero_fraction_theory": zero_fraction(spec.depth, spec.width, activation),
     }

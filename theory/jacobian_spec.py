@@ -13,6 +13,7 @@ from theory.randomness import MAX_SEED
 from theory.rectifiers import Activation, parse_activation
 
 MAX_DEPTH, MAX_WIDTH, MAX_DRAWS, MAX_VALUES = 1000, 4096, 100_000, 20_000_000
+LEAST_DRAWS = 5  # below, a spread estimated from the draws says little
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ class JacobianSpec:
     def __post_init__(self) -> None:
         check_whole("depth", self.depth, 1, MAX_DEPTH)
         check_whole("width", self.width, 1, MAX_WIDTH)
-        check_whole("draws", self.draws, 2, MAX_DRAWS)
+        check_whole("draws", self.draws, LEAST_DRAWS, MAX_DRAWS)
         check_whole("seed", self.seed, 0, MAX_SEED)
         check_choice("device", self.device, DEVICES)
         if not self.initializers or not self.activations:

@@ -25,6 +25,7 @@ GAINS_ACTIVATIONS = (
     "selu",
 )
 MAX_PAIRS = 64
+LEAST_DRAWS = 10  # below, a spread estimated from the draws says little
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,7 @@ class CorrelationSpec:
     def __post_init__(self) -> None:
         check_whole("depth", self.depth, 1, MAX_DEPTH)
         check_whole("width", self.width, 2, MAX_WIDTH)
-        check_whole("draws", self.draws, 2, MAX_DRAWS)
+        check_whole("draws", self.draws, LEAST_DRAWS, MAX_DRAWS)
         check_whole("seed", self.seed, 0, MAX_SEED)
         check_choice("device", self.device, DEVICES)
         check_real("sigma-b", self.sigma_b, 0, 1e6)

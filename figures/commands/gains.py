@@ -21,8 +21,10 @@ def run(arguments: argparse.Namespace, session: Session) -> Answer:
     spec = GainsSpec(tuple(arguments.activation))
     session.prepare_out()
     from figures.gains import gains_figure, gains_notes, gains_table
+    from theory.devices import resolve_device
     from theory.gains import gains
 
+    resolve_device(arguments.device)  # a missing one is said before the work
     table = gains(spec)
     return Answer(
         spec=spec.as_dict(),

@@ -33,7 +33,9 @@ def run(arguments: argparse.Namespace, session: Session) -> Answer:
     session.prepare_out()
     from figures.phase import critical_table, phase_figure, phase_table
     from theory import phase
+    from theory.devices import resolve_device
 
+    resolve_device(arguments.device)  # a missing one is said before the work
     marks, contours, critical = phase.marks(spec), phase.contours(spec), phase.critical_line(spec)
     return Answer(
         spec=spec.as_dict(),
