@@ -25,13 +25,15 @@ from theory.rectifiers import parse_activation
 def norm_growth_table(table: pd.DataFrame) -> Table:
     """A row per activation of ``theory.batch_norm.growth_table``, whose laws share the numbers."""
     first = table.iloc[0]
+    smooth = " For a smooth activation no λ_B is known: its line is the limit of an infinite batch."
     result = new_table(
         "Growth of the gradient's second moment per layer, output to input",
         caption=f"Width {first['width']}, batch B = {first['batch']}. λ_B holds at infinite width; a "
         "finite width deviates, more in deeper stacks. After batch norm z has second moment 1 in "
-        "every layer.",
+        "every layer." + smooth * bool(table["theory"].isna().any()),
+        spare=("mean z²", "λ, B = ∞", "± s.e."),
     )
-    result.add_column("activation", no_wrap=True)
+    result.add_column("activation")
     for name in ("λ, B = ∞", "λ_B", "measured", "± s.e.", "mean z²"):
         result.add_column(name, justify="right", no_wrap=True)
     for row in table.drop_duplicates(["activation", "measured"]).to_dict("records"):
@@ -71,7 +73,7 @@ def norm_growth_figure(table: pd.DataFrame, growth: pd.DataFrame) -> Figure:
         _against_batch(right, growth[growth["initializer"] == first], looks)
         handles = [
             Line2D([], [], color=look.color, linestyle=look.dash, marker=look.marker, mfc="white",
-                   markersize=4.5, label=f"{name}: theory, simulation")
+                   markersize=4.5, label=f"{name}: {_theory_word(name)}, simulation")
             for name, look in looks.items()
         ]  # fmt: skip
         handles.append(
@@ -79,6 +81,10 @@ def norm_growth_figure(table: pd.DataFrame, growth: pd.DataFrame) -> Figure:
         )
         figure.legend(handles=handles, loc="outside lower center", ncols=3)
     return figure
+
+
+def _theory_word(name: str) -> str:
+    return "theory" if parse_activation(name).is_rectifier else "infinite-batch limit"
 
 
 def _against_batch(axes: Axes, growth: pd.DataFrame, looks: dict[str, style.Look]) -> None:

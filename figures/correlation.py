@@ -121,8 +121,9 @@ def correlation_table(table: pd.DataFrame, *, all_layers: bool = False) -> Table
         caption="map: infinite width.  this width: the map plus its correction of order 1/width "
         "(rectifiers, Gaussian weights, no biases).  z, z width: measured minus either, in standard "
         "errors; z may be large and the map still be right, for the networks are finite.",
+        spare=("this width", "z" if table["z_finite_width"].notna().all() else "z width", "map"),
     )
-    result.add_column("curve", no_wrap=True)
+    result.add_column("curve")
     for name in ("layer", "map", "this width", "measured ± s.e.", "z", "z width"):
         result.add_column(name, justify="right", no_wrap=True)
     layers = int(table["layer"].max())

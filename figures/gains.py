@@ -104,8 +104,9 @@ def gains_table(table: pd.DataFrame) -> Table:
         caption="forward: g²·E[φ²] = 1; backward: g²·E[φ′²] = 1.  torch ×: what a unit second moment "
         "becomes after one layer with torch's gain.  q = 1: what a signal near it does with the "
         "forward gain (neutral: every q stays).",
+        spare=("E[φ²]", "q = 1", "torch ×"),
     )
-    result.add_column("activation", no_wrap=True)
+    result.add_column("activation")
     for name in ("E[φ²]", "forward", "backward", "torch", "torch ×"):
         result.add_column(name, justify="right", no_wrap=True)
     result.add_column("q = 1", no_wrap=True)

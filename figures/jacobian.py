@@ -36,7 +36,7 @@ MOMENTS_NOTE = (
 )
 HEAVY_TAIL_NOTE = (
     " Few networks carry these averages at this depth and width: a sample of them lies mostly below "
-    "the exact value, and z says little."
+    "the exact value; its z would say little and is left out."
 )
 # Relative standard deviation of one network's mean square above which a sample mean is hopeless.
 HEAVY = 2.0
@@ -50,6 +50,7 @@ def jacobian_table(table: pd.DataFrame) -> Table:
         f"Squared singular values, {first['depth']} layers of {first['width']} units, "
         f"{first['draws']} networks",
         caption=MOMENTS_NOTE + (HEAVY_TAIL_NOTE if heavy else ""),
+        spare=("n = ∞", "exact", "mean"),
     )
     result.add_column("curve")
     for name in ("mean", "z", "variance", "exact", "n = ∞", "z"):
@@ -62,7 +63,7 @@ def jacobian_table(table: pd.DataFrame) -> Table:
             f"{_number(row['variance'])}±{_number(row['variance_error'])}",
             _number(row["variance_theory"]),
             _number(row["variance_limit"]),
-            _z(row["variance_z"]),
+            Text("–") if row["mean_square_theory"] > HEAVY else _z(row["variance_z"]),
         )
     return result
 

@@ -24,7 +24,10 @@ def paper_table(table: pd.DataFrame) -> Table:
     """The table of ``theory.paper.paper``, a section per topic."""
     agreed = int(table["agree"].sum())
     result = new_table(
-        f"Published against computed: {agreed} of {len(table)} agree", caption=AGREEMENT_NOTE
+        f"Published against computed: {agreed} of {len(table)} agree",
+        caption=AGREEMENT_NOTE,
+        spare=("where",),
+        name_room=20,
     )
     result.add_column("statement")
     result.add_column("where", width=15)

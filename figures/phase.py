@@ -152,8 +152,9 @@ def phase_table(marks: pd.DataFrame) -> Table:
         caption="q*: where a unit second moment ends.  χ₁: growth of a gradient's second moment per "
         "layer.  ξ = 1/|ln χ₁|: layers over which a perturbation changes by e.  c*: what the "
         "correlation of two inputs tends to.",
+        spare=("c*", "ξ", "q*"),
     )
-    result.add_column("activation · init", no_wrap=True)
+    result.add_column("activation · init")
     for name in ("σ_w²", "q*", "χ₁", "ξ", "c*"):
         result.add_column(name, justify="right", no_wrap=True)
     result.add_column("phase", no_wrap=True)
@@ -177,10 +178,13 @@ def _value(value: float) -> str:
 
 def critical_table(critical: pd.DataFrame) -> Table:
     """Points of the critical line."""
-    result = new_table("Critical line, χ₁ = 1: the σ_w² that goes with a σ_b²")
-    result.add_column("activation", no_wrap=True)
-    for bias in dict.fromkeys(critical["sigma_b2"]):
-        result.add_column(f"σ_b² = {bias:g}", justify="right", no_wrap=True)
+    headers = [f"σ_b² =\n{bias:g}" for bias in dict.fromkeys(critical["sigma_b2"])]
+    result = new_table(
+        "Critical line, χ₁ = 1: the σ_w² that goes with a σ_b²", spare=tuple(headers[1:-1])
+    )
+    result.add_column("activation")
+    for header in headers:
+        result.add_column(header, justify="right", no_wrap=True)
     for name, part in critical.groupby("activation", sort=False):
         cells = ["none" if math.isnan(value) else f"{value:.6f}" for value in part["sigma_w2"]]
         result.add_row(str(name), *cells)

@@ -43,8 +43,10 @@ CAPTION = (
 
 def prediction_table(comparison: pd.DataFrame) -> Table:
     """A row per layer of ``theory.predict.compare``: predicted, measured, their ratio and the basis."""
-    result = new_table("Second moments, predicted and measured / predicted", caption=CAPTION)
-    result.add_column("layer", no_wrap=True)
+    result = new_table(
+        "Second moments, predicted and measured / predicted", caption=CAPTION, spare=("basis",)
+    )
+    result.add_column("layer")
     for direction in DIRECTIONS:
         result.add_column(direction, justify="right", no_wrap=True)
         result.add_column("ratio", justify="right", no_wrap=True)

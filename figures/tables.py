@@ -11,15 +11,14 @@ from collections.abc import Hashable, Mapping
 from typing import Any
 
 import pandas as pd
-from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from figures.fitting import FittingTable
 from figures.style import thin
 from theory.specs import VarianceSpec
 
 VERDICT_STYLES = {"stable": "green", "vanishing": "yellow", "exploding": "red"}
-BAND_WIDTH = 78  # columns below which a table leaves the band out
 LAYERS_SHOWN = 7
 
 TYPICAL_NETWORK_NOTE = (
@@ -47,32 +46,32 @@ def scientific(log10: float, digits: int = 3) -> str:
     return f"{mantissa}e{exponent:+03d}"
 
 
-def new_table(title: str, *, caption: str | None = None) -> Table:
-    """An empty rich table in the project's look."""
-    return Table(
-        title=title,
-        caption=caption,
-        title_justify="left",
-        caption_justify="left",
-        title_style="bold",
-        caption_style="dim",
-        box=box.SIMPLE_HEAD,
-        padding=(0, 1),
-        pad_edge=False,
-    )
+def new_table(
+    title: str, *, caption: str | None = None, spare: tuple[str, ...] = (), name_room: int = 10
+) -> FittingTable:
+    """An empty rich table in the project's look, which fits itself into the terminal.
+
+    ``spare`` names the columns that a narrow terminal does without, the least important first;
+    ``name_room`` is how far the first column may be folded before one of them goes.
+    """
+    return FittingTable(title, caption=caption, spare=spare, name_room=name_room)
 
 
-def variance_table(table: pd.DataFrame, *, width: int = 80, all_layers: bool = False) -> Table:
+def variance_table(
+    table: pd.DataFrame, *, width: int | None = None, all_layers: bool = False
+) -> FittingTable:
     """Theory, measurement and band per layer, a section per curve of ``theory.simulate.variance``.
 
-    Rows of one direction.
+    Rows of one direction.  ``width`` limits the table beside the terminal's own.
     mean is the exact expectation, measured the mean over draws; median and band are of one network.
     """
-    with_band = width >= BAND_WIDTH and bool(table["log10_band_low"].notna().any())
-    note = None if with_band or width >= BAND_WIDTH else "A wider terminal also shows the 95 % band."
+    with_band = bool(table["log10_band_low"].notna().any())
     back = (table["direction"] == "backward").all()
     quantity = "gradients ∂/∂y of a random cotangent" if back else "pre-activations y"
-    result = new_table(f"Second moment of the {quantity}", caption=note)
+    result = new_table(
+        f"Second moment of the {quantity}", spare=("95 % of nets", "median"), name_room=13
+    )
+    result.limit = width
     result.add_column("curve, layer", max_width=16)
     columns = {"mean": "log10_theory", "median": "log10_median_theory", "measured": "log10_measured"}
     if table["log10_median_theory"].isna().all():
@@ -88,7 +87,9 @@ def variance_table(table: pd.DataFrame, *, width: int = 80, all_layers: bool = F
             cells += [scientific(row[column]) for column in columns.values()]
             if with_band:
                 low, high = row["log10_band_low"], row["log10_band_high"]
-                cells.append("–" if math.isnan(low) else f"{scientific(low, 2)}…{scientific(high, 2)}")
+                cells.append(
+                    "–" if math.isnan(low) else f"{scientific(low, 2)} to {scientific(high, 2)}"
+                )
             result.add_row(*cells, _z(row["z"]))
         result.add_section()
     return result
@@ -110,8 +111,12 @@ def growth_table(table: pd.DataFrame, *, note: str = "") -> Table:
     ``note`` is said under the table before the line on the typical network.
     """
     caption = f"{note} {TYPICAL_NETWORK_NOTE}".strip()
-    result = new_table("Growth per layer, in the direction in which the signal runs", caption=caption)
-    result.add_column("curve", no_wrap=True)
+    result = new_table(
+        "Growth per layer, in the direction in which the signal runs",
+        caption=caption,
+        spare=("max |z|", "measured"),
+    )
+    result.add_column("curve")
     for name in ("theory", "measured", "max |z|", "agrees"):
         result.add_column(name, justify="right", no_wrap=True)
     result.add_column("verdict", no_wrap=True)

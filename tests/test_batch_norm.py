@@ -252,7 +252,13 @@ def test_tables_and_picture():
     assert set(table["direction"]) == {"forward", "backward"}
     assert math.isnan(growth["theory"].iloc[1]) and growth["measured"].iloc[1] > 1
     assert norm_growth_table(growth).row_count == 2
+    smooth, rectifier = (norm_growth_table(growth.iloc[[row]]).caption for row in (1, 0))
+    assert "limit of an infinite batch" in smooth and "infinite" not in rectifier.replace(
+        "infinite width", ""
+    )
     figure = norm_growth_figure(table, growth)
+    words = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert "tanh: infinite-batch limit, simulation" in words and "relu: theory, simulation" in words
     relu = table[(table["activation"] == "relu") & (table["direction"] == "backward")]
     np.testing.assert_array_equal(figure.axes[0].lines[0].get_ydata(), relu["log10_theory"])
     forward_only = measure(small(direction="forward"))

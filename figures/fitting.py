@@ -1,0 +1,86 @@
+"""Tables that never cut a number: names fold, and columns that a narrow terminal can do without go.
+
+rich shortens what does not fit with an ellipsis, and half a number is a wrong number.  Here a column
+with ``no_wrap`` keeps its full width; the others fold.  What still does not fit drops the columns
+named in ``spare``, one after the other, and the caption says so.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+
+from rich import box
+from rich.cells import cell_len
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.table import Column, Table
+
+
+class FittingTable(Table):
+    """A table in the project's look that fits itself into the terminal when it is shown."""
+
+    def __init__(
+        self,
+        title: str,
+        *,
+        caption: str | None = None,
+        spare: tuple[str, ...] = (),
+        name_room: int = 10,
+    ) -> None:
+        super().__init__(
+            title=title,
+            caption=caption,
+            title_justify="left",
+            caption_justify="left",
+            title_style="bold",
+            caption_style="dim",
+            box=box.SIMPLE_HEAD,
+            padding=(0, 1),
+            pad_edge=False,
+        )
+        self.spare, self.name_room = spare, name_room
+        self.limit: int | None = None
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        width = options.max_width if self.limit is None else min(self.limit, options.max_width)
+        yield from Table.__rich_console__(self.fitted(width), console, options)
+
+    def fitted(self, width: int) -> FittingTable:
+        """This table without the spare columns for which ``width`` has no room."""
+        left, dropped = list(self.columns), []
+        for name in self.spare:
+            if self._least_width(left) <= width:
+                break
+            kept = [column for column in left if column.header != name]
+            if len(kept) < len(left):
+                dropped.append(name)
+            left = kept
+        result = copy.copy(self)
+        result.columns = [replace(column, _index=index) for index, column in enumerate(left)]
+        for column in result.columns:
+            if not column.no_wrap:
+                column.overflow = "fold"
+        if dropped:
+            names = " and ".join([", ".join(dropped[:-1]), dropped[-1]] if dropped[1:] else dropped)
+            note = f"A wider terminal also shows {' '.join(names.split())}."
+            result.caption = f"{self.caption} {note}" if self.caption else note
+        return result
+
+    def _least_width(self, columns: list[Column]) -> int:
+        """Columns of the terminal below which a number would be cut, or the names be folded too far."""
+        _, right, _, left = self.padding
+        between = 1 + left + right
+        rooms = [self._room(column, first=not index) for index, column in enumerate(columns)]
+        return sum(rooms) + between * (len(columns) - 1) + 2  # the box has an edge on either side
+
+    def _room(self, column: Column, *, first: bool) -> int:
+        texts = [str(cell) for cell in (column.header, *column.cells)]
+        lines = [line for text in texts for line in text.splitlines()]
+        whole = max(map(cell_len, lines), default=0)
+        if column.width is not None:
+            return column.width
+        if column.no_wrap:
+            return whole
+        if first:
+            return min(whole, self.name_room)
+        return max((cell_len(word) for line in lines for word in line.split()), default=0)

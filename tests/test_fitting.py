@@ -1,0 +1,133 @@
+"""No table cuts a number: every one of them, with the longest names, in narrow and wide terminals."""
+
+import math
+
+import pandas as pd
+import pytest
+from rich.cells import cell_len
+from rich.console import Console
+
+from figures import tables
+from figures.batch_norm import norm_growth_table
+from figures.correlation import correlation_table
+from figures.derivation import derivation_table
+from figures.fitting import FittingTable
+from figures.gains import gains_notes, gains_table
+from figures.jacobian import jacobian_table
+from figures.paper import paper_table
+from figures.phase import critical_table, phase_table
+from figures.predict import prediction_table
+from theory import phase
+from theory.batch_norm import GROWTH_COLUMNS
+from theory.correlation import correlation
+from theory.derivation import derivation
+from theory.derivation_spec import DerivationSpec
+from theory.gains import gains
+from theory.jacobian import jacobian
+from theory.jacobian_spec import JacobianSpec
+from theory.mean_field_specs import CorrelationSpec, GainsSpec, PhaseSpec
+from theory.paper import paper
+from theory.simulate import COLUMNS
+
+SLOPE, LAW = "leaky-relu:0.123", "xavier-uniform"
+
+
+def correlation_rows():
+    names = {"initializers": ("he", LAW), "activations": (SLOPE, "tanh")}
+    return correlation(CorrelationSpec(depth=3, width=16, draws=10, device="cpu", **names))
+
+
+def jacobian_rows():
+    names = {"initializers": ("normal", LAW), "activations": (SLOPE, "relu")}
+    return jacobian(JacobianSpec(depth=20, width=4, draws=5, device="cpu", **names))
+
+
+def variance_rows(log10):
+    row = dict.fromkeys(COLUMNS, math.nan) | {"initializer": LAW, "activation": SLOPE, "layer": 1}
+    row |= {"direction": "backward", "z": -123.4}
+    numbers = ("theory", "median_theory", "measured", "band_low", "band_high")
+    return pd.DataFrame([row | {f"log10_{name}": log10 for name in numbers}])
+
+
+def growth_rows():
+    names = {"initializer": LAW, "activation": SLOPE, "direction": "backward"}
+    numbers = {"theory": -1234.1, "measured": -1234.2, "largest_z": 1234.5}
+    return pd.DataFrame([names | numbers | {"agreement": "no", "verdict": "vanishing"}])
+
+
+def norm_rows():
+    row = dict.fromkeys(GROWTH_COLUMNS, 1.46694) | {"initializer": LAW, "activation": SLOPE}
+    return pd.DataFrame([row | {"width": 4096, "batch": 4096, "measured": 1234.5}])
+
+
+def prediction_rows():
+    row = {"layer": 1, "module": "features.denseblock1.denselayer12.conv2", "kind": "Conv2d", "call": 1}
+    for direction in ("forward", "backward"):
+        row |= {f"{direction}_predicted": 1.234e-100, f"{direction}_ratio": 123.45}
+        row |= {f"{direction}_basis": "infinite batch + measured factor"}
+    return pd.DataFrame([row])
+
+
+def phase_spec():
+    return PhaseSpec((SLOPE, "tanh"), ("normal:0.0123", LAW), 500)
+
+
+TABLES = {
+    "correlation": lambda: correlation_table(correlation_rows()),
+    "jacobian": lambda: jacobian_table(jacobian_rows()),
+    "gains": lambda: gains_table(gains(GainsSpec((SLOPE, "tanh", "selu")))),
+    "gains-notes": lambda: gains_notes(gains(GainsSpec((SLOPE, "tanh", "selu")))),
+    "derive": lambda: derivation_table(derivation(DerivationSpec(width=16, draws=10, depth=3))),
+    "paper": lambda: paper_table(paper()),
+    "phase": lambda: phase_table(phase.marks(phase_spec())),
+    "critical": lambda: critical_table(phase.critical_line(phase_spec())),
+    "batch-norm": lambda: norm_growth_table(norm_rows()),
+    "predict": lambda: prediction_table(prediction_rows()),
+    "variance-huge": lambda: tables.variance_table(variance_rows(2408.21)),
+    "variance-tiny": lambda: tables.variance_table(variance_rows(-2408.21)),
+    "variance": lambda: tables.variance_table(variance_rows(0.3)),
+    "growth": lambda: tables.growth_table(growth_rows()),
+}
+BUILT = {}
+
+
+def rendered(table, width):
+    console = Console(width=width, color_system=None)
+    with console.capture() as capture:
+        console.print(table)
+    return capture.get()
+
+
+@pytest.mark.parametrize("width", [60, 80, 160])
+@pytest.mark.parametrize("name", TABLES)
+def test_nothing_is_cut_and_nothing_sticks_out(name, width):
+    table = BUILT[name] = BUILT.get(name) or TABLES[name]()
+    text = rendered(table, width)
+    assert "…" not in text.replace("1/…", "")  # the paper's "one over the published number"
+    assert max(map(cell_len, text.splitlines())) <= width
+    whole = table.fitted(width).columns if isinstance(table, FittingTable) else table.columns
+    for column in whole:
+        if column.no_wrap:
+            for line in "\n".join(map(str, column.cells)).splitlines():
+                assert line in text
+
+
+def test_numbers_stay_whole_as_columns_go():
+    text = rendered(tables.variance_table(variance_rows(2408.21)), 60)
+    assert text.count("1.62e+2408") == 2 and "-123.4" in text
+    assert "A wider terminal also shows 95 % of nets and median." in " ".join(text.split())
+    text = rendered(tables.growth_table(growth_rows()), 60)
+    assert "vanishing" in text and "×7.943e-1235" in text
+    assert "also shows" not in rendered(tables.growth_table(growth_rows()), 100)
+
+
+def test_a_table_is_the_same_after_being_shown_narrow():
+    table = tables.growth_table(growth_rows())
+    before = rendered(table, 160)
+    rendered(table, 60)
+    assert rendered(table, 160) == before
+
+
+def test_the_limit_is_beside_the_terminals():
+    table = tables.variance_table(variance_rows(2408.21), width=60)
+    assert "also shows" in rendered(table, 200)
