@@ -124,10 +124,12 @@ def notebook(activation: str, depth: int, data_dir: Path) -> list[Iterator[Any]]
     from torchvision import transforms
     from torchvision.datasets import CIFAR10
 
-    from empirical.datasets import MEAN, STD, find_cifar10
+    from empirical.datasets import MEAN, STD
+    from empirical.locations import find_cifar10
 
     steps = [transforms.RandomHorizontalFlip(), transforms.RandomCrop(32, padding=4)]
     steps += [transforms.ToTensor(), transforms.Normalize(MEAN, STD)]
+    CIFAR10.base_folder = ""  # the folder of the batches itself is the root
     data = CIFAR10(str(find_cifar10(data_dir)), train=True, transform=transforms.Compose(steps))
     loader = torch.utils.data.DataLoader(data, batch_size=BATCH, shuffle=True, num_workers=2)
 

@@ -16,9 +16,9 @@ pads the raw image, so its border is black *before* the normalization.
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import http.client
-import os
 import shutil
 import tarfile
 import tempfile
@@ -32,14 +32,14 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from theory.errors import RequestError
+from empirical.locations import FOLDER, HOW_TO_SUPPLY, cache_folder, find_cifar10
+from theory.errors import RequestError, WorkError
 
 MEAN = (0.4914, 0.4822, 0.4465)
 STD = (0.2023, 0.1994, 0.2010)
 PADDING = 4
 OFFSETS = 2 * PADDING + 1  # a crop starts at one of 0 … 8 in each direction
 
-FOLDER = "cifar-10-batches-py"
 ARCHIVE_MD5 = "c58f30108f718f92721af3b95e74349a"
 MIRRORS = (
     "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz",  # the official address
@@ -47,7 +47,14 @@ MIRRORS = (
 )
 TIMEOUT_SECONDS = 30.0
 LOCK_SECONDS = 1800.0
-HOW_TO_SUPPLY = f"give the folder that holds {FOLDER} with --data-dir or $CIFAR10_DIR"
+DISK_GAVE_OUT = {
+    getattr(errno, name, None): reason
+    for name, reason in (
+        ("ENOSPC", "the disk is full"),
+        ("EDQUOT", "the disk quota is used up"),
+        ("EIO", "the disk fails"),
+    )
+}
 
 
 @dataclass(frozen=True)
@@ -166,40 +173,23 @@ def load_dataset(
 ) -> Dataset:
     """The data set called ``name`` on ``device``; a one-line ``RequestError`` when it cannot be had."""
     assert name == "cifar10"  # the protocol has checked it
-    root = find_cifar10(data_dir) or fetch_cifar10(cache_folder())
-    return read_cifar10(root).limited(limit_train, limit_test).to(device)
+    folder = find_cifar10(data_dir) or fetch_cifar10(cache_folder())
+    return read_cifar10(folder).limited(limit_train, limit_test).to(device)
 
 
-def find_cifar10(data_dir: Path | None) -> Path | None:
-    """The folder that holds ``cifar-10-batches-py``, or None when it would have to be downloaded.
-
-    ``data_dir`` and ``$CIFAR10_DIR`` may name that folder or ``cifar-10-batches-py`` itself.
-    """
-    named = (data_dir, "--data-dir") if data_dir is not None else _named_by_environment()
-    if named is None:
-        cached = cache_folder()
-        return cached if (cached / FOLDER).is_dir() else None
-    folder, source = named
-    if folder.name == FOLDER and folder.is_dir() and not (folder / FOLDER).is_dir():
-        return folder.absolute().parent
-    if (folder / FOLDER).is_dir():
-        return folder
-    problem = "holds no " + FOLDER if folder.is_dir() else "is no folder"
-    raise RequestError(f"{source} {folder} {problem}: {HOW_TO_SUPPLY}")
-
-
-def read_cifar10(root: Path, source: type[Any] | None = None) -> Dataset:
-    """CIFAR-10 from ``root``/cifar-10-batches-py through torchvision, which checks every MD5 sum.
+def read_cifar10(folder: Path, source: type[Any] | None = None) -> Dataset:
+    """CIFAR-10 from the batches in ``folder`` through torchvision, which checks every MD5 sum.
 
     ``source`` is torchvision's class, or a subclass of it with its own list of files and sums.
     """
     from torchvision.datasets import CIFAR10
 
     source = source or CIFAR10
+    here = type(source.__name__, (source,), {"base_folder": ""})  # whatever the folder is called
     try:
-        parts = [source(root=str(root), train=train, download=False) for train in (True, False)]
+        parts = [here(root=str(folder), train=train, download=False) for train in (True, False)]
     except (RuntimeError, OSError) as error:
-        raise RequestError(diagnose(root, source) or f"cannot read {root / FOLDER}: {error}") from error
+        raise RequestError(diagnose(folder, source) or f"cannot read {folder}: {error}") from error
     tensors = []
     for part in parts:
         tensors.append(torch.from_numpy(np.ascontiguousarray(part.data)))
@@ -207,11 +197,11 @@ def read_cifar10(root: Path, source: type[Any] | None = None) -> Dataset:
     return Dataset(*tensors)
 
 
-def diagnose(root: Path, source: type[Any]) -> str | None:
+def diagnose(folder: Path, source: type[Any]) -> str | None:
     """One line naming the first file that is missing, unreadable or not what was published."""
     expected = [*source.train_list, *source.test_list, [source.meta["filename"], source.meta["md5"]]]
     for filename, md5 in expected:
-        path = root / source.base_folder / filename
+        path = folder / filename
         try:
             found = _md5(path)
         except FileNotFoundError:
@@ -225,22 +215,14 @@ def diagnose(root: Path, source: type[Any]) -> str | None:
     return None
 
 
-def cache_folder() -> Path:
-    """Where a download is kept: ``$XDG_CACHE_HOME/fanin``, or what the platform has in its place."""
-    if os.environ.get("XDG_CACHE_HOME"):
-        return Path(os.environ["XDG_CACHE_HOME"]) / "fanin"
-    if os.name == "nt" and os.environ.get("LOCALAPPDATA"):
-        return Path(os.environ["LOCALAPPDATA"]) / "fanin" / "cache"
-    return Path.home() / ".cache" / "fanin"
-
-
 def fetch_cifar10(
     folder: Path, mirrors: tuple[str, ...] = MIRRORS, archive_md5: str = ARCHIVE_MD5
 ) -> Path:
-    """Download CIFAR-10 into ``folder`` unless it is there; returns ``folder``.
+    """Download CIFAR-10 into ``folder`` unless it is there; returns the folder of its batches.
 
     Processes that want it at the same time wait for one download.  The archive is checked and
     unpacked beside its place and then renamed, so a half-fetched data set is never seen.
+    Raises ``RequestError`` where it cannot be had and ``WorkError`` when the disk gives out.
     """
     from filelock import FileLock, Timeout
 
@@ -258,8 +240,14 @@ def fetch_cifar10(
             f"another process has been downloading to {folder} for half an hour: {HOW_TO_SUPPLY}"
         ) from None
     except (OSError, tarfile.TarError) as error:
+        number = getattr(error, "errno", None)
+        if number is not None and number in DISK_GAVE_OUT:
+            raise WorkError(
+                f"could not keep CIFAR-10 in {folder}: {DISK_GAVE_OUT[number]}; "
+                f"make room, name another cache with $XDG_CACHE_HOME, or {HOW_TO_SUPPLY}"
+            ) from error
         raise RequestError(f"cannot keep CIFAR-10 in {folder} ({error}): {HOW_TO_SUPPLY}") from error
-    return folder
+    return folder / FOLDER
 
 
 def _download(workplace: Path, mirrors: tuple[str, ...], archive_md5: str) -> Path:
@@ -289,11 +277,6 @@ def _opened(address: str) -> Iterator[Any]:
     request = urllib.request.Request(address, headers={"User-Agent": "fanin"})
     with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS) as response:
         yield response
-
-
-def _named_by_environment() -> tuple[Path, str] | None:
-    value = os.environ.get("CIFAR10_DIR")
-    return (Path(value), "$CIFAR10_DIR") if value else None
 
 
 def _md5(path: Path) -> str:

@@ -9,7 +9,8 @@ from typing import Any
 
 import torch
 
-from empirical.datasets import FOLDER, Dataset
+from empirical.datasets import Dataset
+from empirical.locations import FOLDER
 
 
 def tiny_dataset(train: int = 96, test: int = 40, seed: int = 0) -> Dataset:

@@ -1,7 +1,11 @@
 """The data set and the augmentation: torchvision's bits, torchvision's distribution, clear errors."""
 
+import errno
 import io
 import os
+import shutil
+import subprocess
+import sys
 import tarfile
 from pathlib import Path
 
@@ -13,7 +17,8 @@ from torchvision.transforms import functional as transform
 
 from empirical import datasets
 from empirical.datasets import MEAN, STD, augment, augment_with, normalize, sample_offsets
-from theory.errors import RequestError
+from empirical.locations import FOLDER, cache_folder, find_cifar10
+from theory.errors import RequestError, WorkError
 
 CPU = torch.device("cpu")
 REAL = os.environ.get("CIFAR10_DIR")
@@ -74,7 +79,7 @@ def test_augment_draws_from_the_generator_alone():
 def test_files_in_the_official_format_are_read_back(tmp_path):
     made = tiny_dataset()
     source = write_cifar10(tmp_path, made)
-    read = datasets.read_cifar10(tmp_path, source)
+    read = datasets.read_cifar10(tmp_path / FOLDER, source)
     for name in ("train_images", "train_labels", "test_images", "test_labels"):
         assert torch.equal(getattr(read, name), getattr(made, name)), name
     few = read.limited(10, 5)
@@ -84,16 +89,16 @@ def test_files_in_the_official_format_are_read_back(tmp_path):
 
 def test_a_damaged_or_missing_file_is_named(tmp_path):
     source = write_cifar10(tmp_path, tiny_dataset())
-    victim = tmp_path / datasets.FOLDER / "data_batch_3"
+    victim = tmp_path / FOLDER / "data_batch_3"
     content = victim.read_bytes()
     victim.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
     with pytest.raises(
         RequestError, match=r"data_batch_3 is damaged: expected MD5 \w{32}, found \w{32}"
     ):
-        datasets.read_cifar10(tmp_path, source)
+        datasets.read_cifar10(tmp_path / FOLDER, source)
     victim.unlink()
     with pytest.raises(RequestError, match="data_batch_3 is missing"):
-        datasets.read_cifar10(tmp_path, source)
+        datasets.read_cifar10(tmp_path / FOLDER, source)
 
 
 def test_the_published_sums_are_what_a_real_run_checks(tmp_path):
@@ -106,28 +111,44 @@ def test_the_published_sums_are_what_a_real_run_checks(tmp_path):
 
 def test_the_folder_and_its_parent_are_both_accepted(tmp_path, monkeypatch):
     write_cifar10(tmp_path, tiny_dataset())
-    assert datasets.find_cifar10(tmp_path) == tmp_path
-    assert datasets.find_cifar10(tmp_path / datasets.FOLDER) == tmp_path
+    assert find_cifar10(tmp_path) == tmp_path / FOLDER
+    assert find_cifar10(tmp_path / FOLDER) == tmp_path / FOLDER
     monkeypatch.setenv("CIFAR10_DIR", str(tmp_path))
-    assert datasets.find_cifar10(None) == tmp_path
+    assert find_cifar10(None) == tmp_path / FOLDER
+
+
+def test_a_folder_is_known_by_what_it_holds(tmp_path, monkeypatch):
+    made = tiny_dataset()
+    source = write_cifar10(tmp_path, made)
+    inside, link, renamed = tmp_path / FOLDER, tmp_path / "link", tmp_path / "else" / "cifar"
+    link.symlink_to(inside, target_is_directory=True)
+    shutil.copytree(inside, renamed)
+    monkeypatch.chdir(inside)
+    monkeypatch.setenv("CIFAR10_DIR", ".")
+    for named in (Path(), None, link, renamed, Path("../link"), Path(".."), inside / ".." / FOLDER):
+        read = datasets.read_cifar10(find_cifar10(named), source)
+        assert torch.equal(read.train_images, made.train_images), named
+    (renamed / "batches.meta").unlink()
+    with pytest.raises(RequestError, match=r"batches.meta is missing"):
+        datasets.read_cifar10(find_cifar10(renamed), source)
 
 
 def test_a_wrong_folder_is_refused(tmp_path, monkeypatch):
     with pytest.raises(RequestError, match=r"--data-dir .* holds no cifar-10-batches-py"):
-        datasets.find_cifar10(tmp_path)
+        find_cifar10(tmp_path)
     monkeypatch.setenv("CIFAR10_DIR", str(tmp_path / "nowhere"))
     with pytest.raises(RequestError, match=r"\$CIFAR10_DIR .* is no folder"):
-        datasets.find_cifar10(None)
+        find_cifar10(None)
 
 
 def test_the_cache_follows_the_platform(monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", "/somewhere")
-    assert datasets.cache_folder() == Path("/somewhere/fanin")
+    assert cache_folder() == Path("/somewhere/fanin")
 
 
 def archive(folder: Path, target: Path) -> str:
     with tarfile.open(target, "w:gz") as packed:
-        packed.add(folder / datasets.FOLDER, datasets.FOLDER)
+        packed.add(folder / FOLDER, FOLDER)
     return datasets._md5(target)
 
 
@@ -142,10 +163,10 @@ def test_a_download_passes_over_bad_mirrors_and_happens_once(tmp_path):
         (tmp_path / "good.tar.gz").as_uri(),
     )
     cache = tmp_path / "cache"
-    assert datasets.fetch_cifar10(cache, mirrors, md5) == cache
-    assert torch.equal(datasets.read_cifar10(cache, source).train_images, made.train_images)
+    assert datasets.fetch_cifar10(cache, mirrors, md5) == cache / FOLDER
+    assert torch.equal(datasets.read_cifar10(cache / FOLDER, source).train_images, made.train_images)
     assert not list(cache.glob("download-*"))
-    assert datasets.fetch_cifar10(cache, (), md5) == cache  # nothing left to fetch
+    assert datasets.fetch_cifar10(cache, (), md5) == cache / FOLDER  # nothing left to fetch
 
 
 def test_without_a_network_the_error_says_how_to_supply_the_data(tmp_path):
@@ -153,7 +174,38 @@ def test_without_a_network_the_error_says_how_to_supply_the_data(tmp_path):
     with pytest.raises(RequestError, match=r"could not download CIFAR-10 .*--data-dir") as caught:
         datasets.fetch_cifar10(tmp_path / "cache", mirrors, "0" * 32)
     assert "\n" not in str(caught.value)
-    assert not (tmp_path / "cache" / datasets.FOLDER).exists()
+    assert not (tmp_path / "cache" / FOLDER).exists()
+
+
+@pytest.mark.parametrize("number", ["ENOSPC", "EDQUOT", "EIO"])
+def test_a_disk_that_gives_out_during_the_download_is_no_wrong_request(tmp_path, monkeypatch, number):
+    def fail(*_):
+        raise OSError(getattr(errno, number), os.strerror(getattr(errno, number)))
+
+    (tmp_path / "archive").write_bytes(b"some")
+    monkeypatch.setattr(shutil, "copyfileobj", fail)
+    with pytest.raises(WorkError, match=r"the disk .*--data-dir"):
+        datasets.fetch_cifar10(tmp_path / "cache", ((tmp_path / "archive").as_uri(),), "0" * 32)
+
+
+@pytest.mark.parametrize("options", [[], ["--dry-run"]])
+def test_a_wrong_folder_is_said_before_torch_is_imported(tmp_path, options):
+    program = (
+        "import sys, cli\n"
+        "code = cli.main(sys.argv[1:])\n"
+        "heavy = {'torch', 'numpy', 'pandas', 'matplotlib'} & set(sys.modules)\n"
+        "sys.exit(99 if heavy else code)"
+    )
+    argv = ["cifar", "--data-dir", str(tmp_path / "none"), "--out", str(tmp_path / "out"), *options]
+    done = subprocess.run(
+        [sys.executable, "-c", program, *argv],
+        cwd=Path(__file__).parent.parent,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2 and "is no folder" in done.stderr
+    assert not (tmp_path / "out").exists()
 
 
 def test_an_archive_that_reaches_outside_is_not_unpacked(tmp_path):

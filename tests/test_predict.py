@@ -10,7 +10,8 @@ import pytest
 import torch
 from torch import nn
 
-from empirical.datasets import FOLDER, find_cifar10, normalize
+from empirical.datasets import normalize
+from empirical.locations import find_cifar10
 from empirical.networks import build_network, draw_weights_
 from empirical.protocol import TrainSpec
 from theory import mean_field
@@ -202,7 +203,7 @@ def test_the_power_of_a_batch_is_all_that_exact_rows_need():
 
 @pytest.fixture(scope="module")
 def real_images(cifar10_dir):
-    with (find_cifar10(cifar10_dir) / FOLDER / "data_batch_1").open("rb") as file:
+    with (find_cifar10(cifar10_dir) / "data_batch_1").open("rb") as file:
         rows = pickle.load(file, encoding="bytes")[b"data"][:64]
     return normalize(torch.from_numpy(rows.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1).copy()))
 
