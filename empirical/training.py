@@ -79,8 +79,9 @@ def train_cell(
 ) -> CellState:
     """Train ``spec`` to its end, from ``resume`` if given; returns the final state.
 
-    ``on_epoch`` receives the state after every epoch (and before the first); it may save it.  A loss
-    that is not finite ends the cell with the status ``diverged`` and what was measured until then.
+    ``on_epoch`` receives the state after every epoch (and before the first); it may save it.  A
+    training or test loss or a parameter that is not finite ends the cell with the status ``diverged``
+    and what was measured until then.
     """
     training = CellTraining(spec, dataset, device, resume)
     if resume is None:
@@ -105,12 +106,18 @@ class CellTraining:
         self.optimizer = torch.optim.Adam(
             self.network.parameters(), lr=spec.learning_rate, fused=fused or None
         )
-        done = resume or CellState()
-        self.epoch, self.status = done.epoch, done.status
-        self.epochs, self.layers = list(done.epochs), list(done.layers)
+        start = CellState()
+        self.epoch, self.status = start.epoch, start.status
+        self.epochs, self.layers = start.epochs, start.layers
         if resume is not None:
-            self.network.load_state_dict(resume.network)
-            self.optimizer.load_state_dict(resume.optimizer)
+            self.restore(resume)
+
+    def restore(self, state: CellState) -> None:
+        """Go back to ``state``; anything may be raised where it is not of this cell."""
+        self.network.load_state_dict(state.network)
+        self.optimizer.load_state_dict(state.optimizer)
+        self.epoch, self.status = state.epoch, state.status
+        self.epochs, self.layers = list(state.epochs), list(state.layers)
 
     def state(self) -> CellState:
         """The state as it is now; its tensors are the live ones, to be saved before the next step."""
@@ -129,7 +136,8 @@ class CellTraining:
         train_loss = self.train_pass(on_step)
         accuracy, test_loss = self.test() if math.isfinite(train_loss) else (math.nan, math.nan)
         average = average_weight(self.network)
-        if not (math.isfinite(train_loss) and math.isfinite(average)):
+        # The average is finite only if every parameter is; the test also sees the running statistics.
+        if not all(map(math.isfinite, (train_loss, accuracy, test_loss, average))):
             self.status = "diverged"
             return
         self.epoch += 1

@@ -196,6 +196,30 @@ def test_a_loss_that_is_not_finite_ends_the_cell_as_diverged():
     assert train_cell(later, tiny_dataset(), CPU).status == "diverged"
 
 
+@pytest.mark.parametrize("bad", [(10.0, math.nan), (10.0, math.inf), (math.nan, 2.3)])
+def test_a_test_that_is_not_finite_ends_the_cell_as_diverged(bad):
+    training = CellTraining(TrainSpec(**TINY), tiny_dataset(), CPU)
+    training.run_epoch()
+    training.test = lambda: bad
+    training.run_epoch()
+    assert training.status == "diverged" and len(training.epochs) == 1
+
+
+@pytest.mark.parametrize("broken", ["norm02.running_var", "head.weight"])
+def test_a_network_that_is_not_finite_after_its_epoch_has_diverged(broken):
+    training = CellTraining(TrainSpec(**TINY), tiny_dataset(), CPU)
+    whole = training.train_pass
+
+    def train_pass(on_step):
+        loss = whole(on_step)
+        training.network.state_dict()[broken].view(-1)[0] = math.nan
+        return loss
+
+    training.train_pass = train_pass
+    training.run_epoch()
+    assert training.status == "diverged" and training.epochs == []
+
+
 def test_a_resumed_cell_ends_with_the_same_bits():
     spec = TrainSpec(depth=5, activation="prelu", filters=4, epochs=4, batch_size=32)
     states = []
