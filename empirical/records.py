@@ -33,16 +33,16 @@ import torch
 from filelock import FileLock, Timeout
 
 from empirical.instruments import LAYER_COLUMNS
+from empirical.locations import RESULT, cell_folder
 from empirical.protocol import TrainSpec
 from empirical.training import EPOCH_COLUMNS, CellState
 from theory.errors import RequestError, WorkError
 
-CONFIG, CHECKPOINT, EPOCHS, LAYERS, RESULT = (
+CONFIG, CHECKPOINT, EPOCHS, LAYERS = (
     "config.json",
     "checkpoint.pt",
     "epochs.csv",
     "layers.csv",
-    "result.json",
 )
 
 
@@ -89,7 +89,7 @@ def locked(out: Path, cell_id: str) -> Iterator[bool]:
 
 def read_finished(out: Path, spec: TrainSpec) -> Finished | None:
     """The finished record of ``spec``, or None when there is none; ``DamagedRecord`` if it is bad."""
-    folder = _folder(out, spec)
+    folder = cell_folder(out, spec)
     if not (folder / RESULT).exists():
         return None
     _check_config(folder, spec)
@@ -111,22 +111,26 @@ def read_all(out: Path) -> tuple[list[Finished], dict[str, str]]:
 
 def read_checkpoint(out: Path, spec: TrainSpec) -> CellState | None:
     """The state to go on from, or None for a cell not begun; ``DamagedRecord`` if it is bad."""
-    folder = _folder(out, spec)
+    folder = cell_folder(out, spec)
     if not (folder / CHECKPOINT).exists():
         return None
     _check_config(folder, spec)
     digest, _, payload = _read(folder / CHECKPOINT).partition(b"\n")
     if hashlib.sha256(payload).hexdigest().encode() != digest:
         raise DamagedRecord(f"{folder / CHECKPOINT} does not match its checksum")
-    saved = torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
-    if saved.pop("cell", None) != spec.cell_id:
-        raise DamagedRecord(f"{folder / CHECKPOINT} belongs to another cell")
-    return CellState(**saved)
+    with interpreting(folder / CHECKPOINT):
+        saved = torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
+        if saved.pop("cell", None) != spec.cell_id:
+            raise DamagedRecord(f"{folder / CHECKPOINT} belongs to another cell")
+        state = CellState(**saved)
+        if not 0 <= int(state.epoch) <= spec.epochs:
+            raise DamagedRecord(f"{folder / CHECKPOINT} is after epoch {state.epoch} of {spec.epochs}")
+        return state
 
 
 def write_config(out: Path, spec: TrainSpec) -> None:
     """Make the cell's folder and say in it what the cell is."""
-    folder = _folder(out, spec)
+    folder = cell_folder(out, spec)
     with _writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
     _write(folder / CONFIG, _json({"cell": spec.cell_id, **spec.config()}))
@@ -134,7 +138,7 @@ def write_config(out: Path, spec: TrainSpec) -> None:
 
 def write_checkpoint(out: Path, spec: TrainSpec, state: CellState) -> None:
     """Save ``state``, then the tables so far (for the reader: resuming needs the checkpoint only)."""
-    folder = _folder(out, spec)
+    folder = cell_folder(out, spec)
     buffer = io.BytesIO()
     values = {name: getattr(state, name) for name in CellState.__dataclass_fields__}
     torch.save({"cell": spec.cell_id, **values}, buffer)
@@ -145,7 +149,7 @@ def write_checkpoint(out: Path, spec: TrainSpec, state: CellState) -> None:
 
 def write_result(out: Path, spec: TrainSpec, state: CellState, environment: dict[str, Any]) -> Finished:
     """Finish the cell: tables, then result.json, then the checkpoint goes."""
-    folder = _folder(out, spec)
+    folder = cell_folder(out, spec)
     _write_tables(folder, state)
     result = result_of(spec, state, environment)
     sums = {name: hashlib.sha256(_read(folder / name)).hexdigest() for name in (EPOCHS, LAYERS)}
@@ -190,26 +194,43 @@ def set_aside(out: Path, cell_id: str) -> Path:
     return place
 
 
+@contextlib.contextmanager
+def interpreting(path: Path) -> Iterator[None]:
+    """Turn whatever goes wrong with the content of ``path`` into a ``DamagedRecord``.
+
+    A file that is not what was written can fail in any way at all: in its syntax, by a missing name, by
+    a value of a wrong type, in torch's unpickler.  Only memory that runs out says nothing about it.
+    """
+    try:
+        yield
+    except (DamagedRecord, MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise DamagedRecord(f"{path} cannot be understood: {reason}") from error
+
+
 def _read_finished(folder: Path, spec: TrainSpec) -> Finished:
     result = _read_json(folder / RESULT)
-    sums = result.pop("sha256", None)
-    if not isinstance(sums, dict) or hashlib.sha256(_json(result)).hexdigest() != sums.get(RESULT):
-        raise DamagedRecord(f"{folder / RESULT} does not match its checksum")
+    with interpreting(folder / RESULT):
+        sums = result.pop("sha256", None)
+        if not isinstance(sums, dict) or hashlib.sha256(_json(result)).hexdigest() != sums.get(RESULT):
+            raise DamagedRecord(f"{folder / RESULT} does not match its checksum")
     for name in (EPOCHS, LAYERS):
         if hashlib.sha256(_read(folder / name)).hexdigest() != sums.get(name):
             raise DamagedRecord(f"{folder / name} does not match its checksum in {RESULT}")
     if result.get("cell") != spec.cell_id:
         raise DamagedRecord(f"{folder / RESULT} belongs to another cell")
+    if result.get("status") not in ("completed", "diverged"):
+        raise DamagedRecord(f"{folder / RESULT} says neither completed nor diverged")
     return Finished(spec, result, _read_table(folder / EPOCHS), _read_table(folder / LAYERS))
 
 
 def _read_spec(folder: Path) -> TrainSpec:
     config = _read_json(folder / CONFIG)
     cell_id = config.pop("cell", None)
-    try:
+    with interpreting(folder / CONFIG):
         spec = TrainSpec(**config)
-    except (TypeError, RequestError) as error:
-        raise DamagedRecord(f"{folder / CONFIG} describes no cell: {error}") from error
     if cell_id != spec.cell_id:
         raise DamagedRecord(f"{folder / CONFIG} describes another cell than it names")
     return spec
@@ -225,10 +246,6 @@ def _write_tables(folder: Path, state: CellState) -> None:
     _write(folder / LAYERS, _table(LAYER_COLUMNS, state.layers))
 
 
-def _folder(out: Path, spec: TrainSpec) -> Path:
-    return out / "cells" / spec.cell_id
-
-
 def _table(columns: tuple[str, ...], rows: list[dict[str, Any]]) -> bytes:
     """CSV in UTF-8; floats in their shortest exact form, NaN as an empty field."""
     text = io.StringIO(newline="")
@@ -240,8 +257,10 @@ def _table(columns: tuple[str, ...], rows: list[dict[str, Any]]) -> bytes:
 
 
 def _read_table(path: Path) -> list[dict[str, Any]]:
-    rows = csv.DictReader(io.StringIO(_read(path).decode(), newline=""))
-    return [{name: _value(name, text) for name, text in row.items()} for row in rows]
+    content = _read(path)
+    with interpreting(path):
+        rows = csv.DictReader(io.StringIO(content.decode(), newline=""))
+        return [{name: _value(name, text) for name, text in row.items()} for row in rows]
 
 
 def _value(name: str, text: str) -> Any:
@@ -261,13 +280,19 @@ def _json(content: dict[str, Any]) -> bytes:
 
 
 def _read_json(path: Path) -> dict[str, Any]:
+    text = _read(path)
     try:
-        content = json.loads(_read(path))
-    except ValueError as error:
+        content = json.loads(text, parse_constant=_no_number)
+    except (ValueError, RecursionError) as error:
         raise DamagedRecord(f"{path} is not JSON: {error}") from error
     if not isinstance(content, dict):
         raise DamagedRecord(f"{path} is not a JSON object")
     return content
+
+
+def _no_number(name: str) -> float:
+    """NaN and Infinity are Python's, not JSON's: no record was ever written with them."""
+    raise ValueError(f"{name} is no number of JSON")
 
 
 def _read(path: Path) -> bytes:

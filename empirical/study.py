@@ -20,7 +20,8 @@ import pandas as pd
 import torch
 
 from empirical import records
-from empirical.datasets import Dataset, find_cifar10, load_dataset
+from empirical.datasets import Dataset, load_dataset
+from empirical.locations import cell_folder, find_cifar10
 from empirical.memory import keep_freed_memory
 from empirical.protocol import TEST_IMAGES, TRAIN_IMAGES, StudySpec, TrainSpec, published_accuracy
 from empirical.records import DamagedRecord, Finished
@@ -72,7 +73,8 @@ class StepDone:
     """Some steps further: where the cell and the study are.
 
     ``loss`` is the mean of the last steps; ``seconds_left`` is an estimate for all cells that are left,
-    None until there is a speed to go by.
+    None until there is a speed to go by; ``test_accuracy`` (percent) is that of the cell's last
+    finished epoch, None in its first.
     """
 
     spec: TrainSpec
@@ -84,16 +86,22 @@ class StepDone:
     loss: float
     images_per_second: float
     seconds_left: float | None
+    test_accuracy: float | None = None
 
 
 @dataclass(frozen=True)
 class EpochDone:
-    """An epoch is finished and safe on disk; ``row`` holds ``training.EPOCH_COLUMNS``."""
+    """An epoch is finished and safe on disk; ``row`` holds ``training.EPOCH_COLUMNS``.
+
+    The speed and the time left are those of its last steps.
+    """
 
     spec: TrainSpec
     index: int
     total: int
     row: dict[str, Any]
+    images_per_second: float | None = None
+    seconds_left: float | None = None
 
 
 @dataclass(frozen=True)
@@ -207,26 +215,31 @@ def table(cells: list[Finished]) -> pd.DataFrame:
 def compare_with_report(study: pd.DataFrame) -> pd.DataFrame:
     """Final accuracy of each initializer × activation × depth beside the course report's.
 
-    Columns: initializer, activation, depth, seeds, test_accuracy (mean over seeds, percent),
-    published (None where the report has no such cell), difference, status.
+    Columns: initializer, activation, depth, seeds, diverged (how many of them), test_accuracy (percent,
+    mean over the seeds that did not diverge, NaN if all did), published (None where the report has no
+    such cell), difference, status (diverged if every seed did, else completed).
     """
+    study = study.reset_index(drop=True)
     last = study.sort_values("epoch", kind="stable").groupby("cell", sort=False).tail(1)
+    last = last.sort_index()  # the study's own order: cells that ended early do not come first
     rows = []
     for (initializer, activation, depth), group in last.groupby(
         ["initializer", "activation", "depth"], sort=False
     ):
         published = published_accuracy(str(initializer), str(activation), int(str(depth)))
-        accuracy = float(group["test_accuracy"].mean())
+        completed = group[group["status"] != "diverged"]
+        accuracy = float(completed["test_accuracy"].mean())
         rows.append(
             {
                 "initializer": initializer,
                 "activation": activation,
                 "depth": depth,
                 "seeds": len(group),
+                "diverged": len(group) - len(completed),
                 "test_accuracy": accuracy,
                 "published": published,
                 "difference": None if published is None else accuracy - published,
-                "status": "diverged" if (group["status"] == "diverged").any() else "completed",
+                "status": "diverged" if completed.empty else "completed",
             }
         )
     return pd.DataFrame(rows)
@@ -278,6 +291,7 @@ class _Runner:
         self.spec, self.device, self.dataset, self.on_event = spec, device, dataset, on_event
         self.total = len(spec.cells())
         self.finished: dict[str, Finished] = {}
+        self.latest: StepDone | None = None
 
     def take(self, index: int, cell: TrainSpec) -> bool:
         """Finish ``cell`` unless another process is working on it."""
@@ -296,22 +310,38 @@ class _Runner:
     def _run(self, index: int, cell: TrainSpec) -> Finished:
         if self.dataset is None:  # a record that was finished when the study was planned is gone
             self.dataset = _dataset(self.spec, self.device, None)
-        state = self._read(lambda: records.read_checkpoint(self.spec.out, cell), cell)
+        state = self._read(lambda: self._resumable(cell), cell)
         records.write_config(self.spec.out, cell)
+        accuracy = state.epochs[-1]["test_accuracy"] if state and state.epochs else None
         self.on_event(CellStarted(cell, index, self.total, state.epoch if state else 0))
 
         def on_step(report: StepReport) -> None:
-            self.on_event(self._step_done(index, cell, report))
+            self.latest = self._step_done(index, cell, report, accuracy)
+            self.on_event(self.latest)
 
         def on_epoch(state: CellState) -> None:
+            nonlocal accuracy
             records.write_checkpoint(self.spec.out, cell, state)
             if state.epochs and state.status != "diverged":
-                self.on_event(EpochDone(cell, index, self.total, dict(state.epochs[-1])))
+                row, step = dict(state.epochs[-1]), self.latest
+                accuracy = row["test_accuracy"]
+                pace = (step.images_per_second, step.seconds_left) if step else (None, None)
+                self.on_event(EpochDone(cell, index, self.total, row, *pace))
 
         state = train_cell(
             cell, self.dataset, self.device, resume=state, on_step=on_step, on_epoch=on_epoch
         )
         return records.write_result(self.spec.out, cell, state, environment(self.device))
+
+    def _resumable(self, cell: TrainSpec) -> CellState | None:
+        """The cell's checkpoint, once it has been seen to fit the network and its optimizer."""
+        assert self.dataset is not None
+        state = records.read_checkpoint(self.spec.out, cell)
+        if state is not None:
+            training = CellTraining(cell, self.dataset, self.device)
+            with records.interpreting(cell_folder(self.spec.out, cell) / records.CHECKPOINT):
+                training.restore(state)
+        return state
 
     def _read(self, read: Callable[[], T | None], cell: TrainSpec) -> T | None:
         try:
@@ -321,7 +351,9 @@ class _Runner:
             self.on_event(RecordDamaged(cell.cell_id, str(damage), moved_to))
             return None
 
-    def _step_done(self, index: int, cell: TrainSpec, report: StepReport) -> StepDone:
+    def _step_done(
+        self, index: int, cell: TrainSpec, report: StepReport, accuracy: float | None
+    ) -> StepDone:
         assert self.dataset is not None
         per_epoch = len(self.dataset.train_images)
         left = sum(
@@ -339,6 +371,7 @@ class _Runner:
             report.loss,
             report.images_per_second,
             left * per_epoch / rate if rate > 0 else None,
+            accuracy,
         )
 
 

@@ -20,9 +20,12 @@ def announcement(event: study.Event) -> str | None:
             return f"cell {event.index}/{event.total}: {cell_name(event.spec)}{resumed}"
         case study.EpochDone():
             row = event.row
+            speed = event.images_per_second
             return (
                 f"  epoch {row['epoch']:>2}/{event.spec.epochs}  loss {row['train_loss']:.4f}  "
-                f"accuracy {row['test_accuracy']:.2f} %  {row['seconds']:.1f} s"
+                f"accuracy {row['test_accuracy']:.2f} %"
+                + (f"  {speed:,.0f} images/s" if speed is not None else f"  {row['seconds']:.1f} s")
+                + (f"  {duration(event.seconds_left)} left" if event.seconds_left else "")
             )
         case study.CellWaiting():
             return f"waiting for another process that trains {cell_name(event.spec)}"
@@ -46,9 +49,10 @@ def position(event: study.StepDone) -> str:
 
 
 def pace(event: study.StepDone) -> str:
-    """How it goes: loss, images per second, time left for all cells."""
+    """How it goes: loss, the last epoch's accuracy, images per second, time left for all cells."""
     left = "" if event.seconds_left is None else f" · {duration(event.seconds_left)} left"
-    return f"loss {event.loss:.3f} · {event.images_per_second:,.0f} images/s{left}"
+    accuracy = "" if event.test_accuracy is None else f" · accuracy {event.test_accuracy:.1f} %"
+    return f"loss {event.loss:.3f}{accuracy} · {event.images_per_second:,.0f} images/s{left}"
 
 
 def cell_name(spec: TrainSpec) -> str:

@@ -24,6 +24,7 @@ from empirical.study import (
     CellWaiting,
     EpochDone,
     RecordDamaged,
+    StepDone,
     StudyPlanned,
     compare_with_report,
     load_layers,
@@ -323,3 +324,19 @@ def test_a_plan_writes_nothing_and_estimates(tmp_path, monkeypatch):
     assert not (tmp_path / "out").exists()
     with pytest.raises(RequestError, match="holds no cifar-10-batches-py"):
         plan(tiny_study(tmp_path / "out", data_dir=tmp_path))
+
+
+def test_events_tell_the_last_accuracy_the_speed_and_the_time_left(tmp_path):
+    _, events = run(tiny_study(tmp_path, depths=(2, 3)))
+    epochs = [event for event in events if isinstance(event, EpochDone)]
+    steps = [event for event in events if isinstance(event, StepDone)]
+    assert all(event.images_per_second > 0 for event in epochs)
+    left = [event.seconds_left for event in epochs]
+    assert all(seconds > 0 for seconds in left[:-1]) and left[-1] == pytest.approx(0, abs=1e-9)
+    for event in steps:
+        known = [
+            epoch.row["test_accuracy"]
+            for epoch in epochs
+            if epoch.spec == event.spec and epoch.row["epoch"] == event.epoch - 1
+        ]
+        assert event.test_accuracy == (known[0] if known else None)
