@@ -11,9 +11,11 @@ from collections.abc import Hashable, Mapping
 from typing import Any
 
 import pandas as pd
+from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from empirical.protocol import COURSE_REPORT, Protocol
 from figures.fitting import FittingTable
 from figures.style import thin
 from theory.specs import VarianceSpec
@@ -155,38 +157,77 @@ def _z(value: float) -> Text:
     return Text(f"{value:+.1f}", style="red" if abs(value) > 4 else "")
 
 
-def accuracy_table(comparison: pd.DataFrame, *, epochs: int = 10, partial: bool = False) -> Table:
+def accuracy_table(comparison: pd.DataFrame, protocol: Protocol = COURSE_REPORT) -> Group:
     """Final accuracies of ``empirical.study.compare_with_report``, a row per init and activation.
 
-    Each cell: our percentage, and under it the course report's with the difference in points.
-    ``epochs`` other than the report's ten and a ``partial`` data set are said under the table.
+    Each cell: our percentage (of several seeds, the mean of those that did not diverge, and how many
+    they are), and under it the course report's with the difference in points.  Every way in which
+    ``protocol``, that of the study, is not the report's is said under the table.
     """
-    caption = "The report ran each cell once with an unstated seed; – where it has no such cell."
-    if epochs != 10 or partial:
-        ours = f"{epochs} epoch{'s' * (epochs != 1)}{' on part of the images' * partial}"
-        caption += f" It trained 10 epochs on all images; this is {ours}."
-    result = new_table(
-        "Final test accuracy in percent; below it the course report's (difference)",
-        caption=caption,
-    )
-    result.add_column("init · activation", no_wrap=True)
+    table = new_table("")
+    table.title = None
+    table.add_column("init · activation", no_wrap=True)
     depths = sorted({int(depth) for depth in comparison["depth"]})
     for depth in depths:
-        result.add_column(f"{depth} layers", justify="right")
+        table.add_column(f"{depth} layers", justify="right")
     for (initializer, activation), row in comparison.groupby(["initializer", "activation"], sort=False):
         cells = {int(cell["depth"]): _accuracy(cell) for cell in row.to_dict("records")}
         label = f"{initializer} · {activation}"
-        result.add_row(label, *(cells.get(depth, Text("")) for depth in depths))
-    return result
+        table.add_row(label, *(cells.get(depth, Text("")) for depth in depths))
+    notes = [
+        "Below each percentage the course report's (difference), – where it has no such cell. The "
+        "report ran each cell once with an unstated seed."
+    ]
+    if differs := _protocol_differences(protocol):
+        notes.append(f"The report's protocol differs: {', '.join(differs)}.")
+    if (protocol.limit_train, protocol.limit_test) != (None, None):
+        notes.append("On part of the images the difference says little.")
+    # Outside the table: rich would wrap a title and a caption to the width of a table of one depth.
+    return Group(
+        Text("Final test accuracy in percent", style="bold"),
+        table,
+        *(Text(note, style="dim") for note in notes),
+    )
+
+
+def _protocol_differences(protocol: Protocol) -> list[str]:
+    """Each field in which ``protocol`` is not the report's: its value, and the one here.
+
+    >>> _protocol_differences(Protocol(filters=8, limit_train=500))
+    ['filters 32 (here 8)', 'training images all (here 500)']
+    """
+    words = {
+        "gain_slope": "slope in He's gain",
+        "limit_train": "training images",
+        "limit_test": "test images",
+    }
+    report, ours = COURSE_REPORT.shared(), protocol.shared()
+    del ours["engine"]  # it says how a step is run, not what it computes
+    return [
+        f"{words.get(name, name.replace('_', ' '))} {_setting(report[name])} (here {_setting(value)})"
+        for name, value in ours.items()
+        if value != report[name]
+    ]
+
+
+def _setting(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:g}"
+    return "all" if value is None else f"{value:,}" if isinstance(value, int) else str(value)
 
 
 def _accuracy(cell: dict[Hashable, Any]) -> Text:
-    if cell["status"] == "diverged":
-        return Text("diverged", style="red")
-    text = f"{cell['test_accuracy']:.2f}"
+    seeds, diverged = int(cell["seeds"]), int(cell["diverged"])
+    if diverged == seeds:
+        return Text("diverged" if seeds == 1 else f"all {seeds} diverged", style="red")
+    text = Text(f"{cell['test_accuracy']:.2f}")
+    if diverged:
+        text.append(f"\n({diverged} of {seeds} diverged)", style="red")
+    elif seeds > 1:
+        text.append(f"\n(mean of {seeds})")
     if pd.isna(cell["published"]):
-        return Text(f"{text}\n–")
-    return Text(f"{text}\n{cell['published']:.2f} ({cell['difference']:+.2f})")
+        return text.append("\n–")
+    return text.append(f"\n{cell['published']:.2f} ({cell['difference']:+.2f})")
 
 
 def plan_table(plan: pd.DataFrame) -> Table:

@@ -67,7 +67,7 @@ def test_the_report_has_two_figures_per_experiment_and_a_line_per_depth(study):
 def test_a_cell_that_diverged_is_named_in_the_legend(study):
     study.loc[study["depth"] == 12, "status"] = "diverged"
     axes = course_report_figures(study)["average-weight-he-relu"].axes[0]
-    assert any("12 (diverged)" in str(line.get_label()) for line in axes.lines)
+    assert any("12 (diverged\nin epoch 4)" in str(line.get_label()) for line in axes.lines)
 
 
 def test_files_are_the_same_bytes_every_time(table, tmp_path):

@@ -82,10 +82,11 @@ def test_growth_table(golden, growth_rows, color):
 @pytest.fixture
 def comparison():
     names = ("initializer", "activation", "depth", "test_accuracy", "published", "difference", "status")
+    names += ("seeds", "diverged")
     values = [
-        ("he", "relu", 2, 56.1, 55.83, 0.27, "completed"),
-        ("he", "relu", 12, math.nan, 79.03, math.nan, "diverged"),
-        ("xavier", "relu", 2, 60.0, None, None, "completed"),
+        ("he", "relu", 2, 56.1, 55.83, 0.27, "completed", 1, 0),
+        ("he", "relu", 12, math.nan, 79.03, math.nan, "diverged", 1, 1),
+        ("xavier", "relu", 2, 60.0, None, None, "completed", 1, 0),
     ]
     return pd.DataFrame([dict(zip(names, row, strict=True)) for row in values])
 

@@ -67,6 +67,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace, session: Session) -> Answer:
     spec = _spec(arguments, session.out)
+    from empirical.locations import find_cifar10, needs_data
+
+    if needs_data(spec):
+        find_cifar10(spec.data_dir)  # a wrong folder is said before torch is imported
     from theory.devices import resolve_device
 
     resolve_device(spec.device)  # a missing one is said before the work, and to --dry-run too
@@ -79,13 +83,12 @@ def run(arguments: argparse.Namespace, session: Session) -> Answer:
 
     with session.study_progress() as on_event:
         table = study.run_study(spec, on_event)
-    partial = spec.limit_train is not None or spec.limit_test is not None
     comparison = study.compare_with_report(table)
     return Answer(
         spec=spec.config(),
         device=spec.device,
         document={"cells": study.results(spec)},
-        show=[accuracy_table(comparison, epochs=spec.epochs, partial=partial)],
+        show=[accuracy_table(comparison, spec)],
         tables={"study.csv": table},
         figures={**course_report_figures(table)},
         paths=[session.out / "cells"],
