@@ -47,7 +47,7 @@ from numpy.typing import NDArray
 
 from theory import mean_field, quadrature
 from theory.batch_norm_spec import BatchNormSpec
-from theory.convolution_simulate import Progress, normal_score
+from theory.convolution_simulate import Progress
 from theory.errors import RequestError, WorkError, check_choice, check_real
 from theory.initializers import Initializer
 from theory.log_moments import LogMoments
@@ -55,6 +55,7 @@ from theory.precision import float64_device
 from theory.probe import Probe
 from theory.randomness import generator
 from theory.rectifiers import Activation
+from theory.scores import normal_score
 from theory.simulate import COLUMNS
 
 if TYPE_CHECKING:

@@ -24,7 +24,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy import special
 
 from theory import mean_field
 from theory.convolution import (
@@ -41,6 +40,7 @@ from theory.precision import float64_device
 from theory.probe import Probe
 from theory.randomness import generator
 from theory.rectifiers import Activation
+from theory.scores import normal_score
 from theory.simulate import COLUMNS
 
 if TYPE_CHECKING:
@@ -206,12 +206,6 @@ def _mean_and_error(sums: list[Any]) -> tuple[Array, Array]:
     count, mean = sums[0], sums[1] / sums[0]
     with np.errstate(invalid="ignore"):
         return mean, np.sqrt((sums[2] / count - mean**2).clip(0) / (count - 1))
-
-
-def normal_score(t: Array, degrees: float) -> Array:
-    """The z that is as unlikely under a standard normal as ``t`` is under Student's law."""
-    score: Array = -np.sign(t) * special.ndtri(special.stdtr(degrees, -np.abs(t)))
-    return score
 
 
 def _surprises(
