@@ -360,7 +360,7 @@ class _Runner:
             _work(other) for other in self.spec.cells()[index:] if other.cell_id not in self.finished
         )
         left += _work(cell) * (cell.epochs - report.epoch + 1 - report.images / per_epoch) / cell.epochs
-        rate = report.images_per_second / _work_per_image(cell)
+        rate = report.images_per_second * _work_per_image(cell)  # work per second
         return StepDone(
             cell,
             index,

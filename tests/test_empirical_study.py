@@ -340,3 +340,12 @@ def test_events_tell_the_last_accuracy_the_speed_and_the_time_left(tmp_path):
             if epoch.spec == event.spec and epoch.row["epoch"] == event.epoch - 1
         ]
         assert event.test_accuracy == (known[0] if known else None)
+
+
+def test_between_equal_cells_the_time_left_is_the_images_left_over_the_speed(tmp_path):
+    spec = tiny_study(tmp_path, depths=(2,), seeds=(0, 1))
+    _, events = run(spec)
+    for event in (event for event in events if isinstance(event, StepDone)):
+        epochs_left = spec.epochs * (event.total - event.index) + spec.epochs - event.epoch + 1
+        images_left = epochs_left * event.images_per_epoch - event.images
+        assert event.seconds_left == pytest.approx(images_left / event.images_per_second)
