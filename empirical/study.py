@@ -11,8 +11,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,7 +19,19 @@ import pandas as pd
 import torch
 
 from empirical import records
+from empirical.costs import work, work_per_image
 from empirical.datasets import Dataset, load_dataset
+from empirical.events import CellFinished as CellFinished
+from empirical.events import CellStarted as CellStarted
+from empirical.events import CellWaiting as CellWaiting
+from empirical.events import EpochDone as EpochDone
+from empirical.events import Event as Event
+from empirical.events import OnEvent as OnEvent
+from empirical.events import RecordDamaged as RecordDamaged
+from empirical.events import StepDone as StepDone
+from empirical.events import StudyPlanned as StudyPlanned
+from empirical.events import WorkerLost as WorkerLost
+from empirical.events import WorkersAwaited as WorkersAwaited
 from empirical.locations import cell_folder, find_cifar10
 from empirical.memory import keep_freed_memory
 from empirical.protocol import TEST_IMAGES, TRAIN_IMAGES, StudySpec, TrainSpec, published_accuracy
@@ -49,123 +60,36 @@ STUDY_COLUMNS = (
 )
 
 
-@dataclass(frozen=True)
-class StudyPlanned:
-    """Before the first cell: how many cells there are and how many are finished already."""
-
-    cells: int
-    finished: int
-    out: Path
-
-
-@dataclass(frozen=True)
-class CellStarted:
-    """A cell begins (``epoch`` 0) or goes on after ``epoch`` finished epochs."""
-
-    spec: TrainSpec
-    index: int
-    total: int
-    epoch: int
-
-
-@dataclass(frozen=True)
-class StepDone:
-    """Some steps further: where the cell and the study are.
-
-    ``loss`` is the mean of the last steps; ``seconds_left`` is an estimate for all cells that are left,
-    None until there is a speed to go by; ``test_accuracy`` (percent) is that of the cell's last
-    finished epoch, None in its first.
-    """
-
-    spec: TrainSpec
-    index: int
-    total: int
-    epoch: int
-    images: int
-    images_per_epoch: int
-    loss: float
-    images_per_second: float
-    seconds_left: float | None
-    test_accuracy: float | None = None
-
-
-@dataclass(frozen=True)
-class EpochDone:
-    """An epoch is finished and safe on disk; ``row`` holds ``training.EPOCH_COLUMNS``.
-
-    The speed and the time left are those of its last steps.
-    """
-
-    spec: TrainSpec
-    index: int
-    total: int
-    row: dict[str, Any]
-    images_per_second: float | None = None
-    seconds_left: float | None = None
-
-
-@dataclass(frozen=True)
-class CellFinished:
-    """A cell ended; ``result`` is its result.json.  ``skipped``: it was finished before."""
-
-    spec: TrainSpec
-    index: int
-    total: int
-    result: dict[str, Any]
-    skipped: bool
-
-    @property
-    def diverged(self) -> bool:
-        """Whether its loss became non-finite: a result, not a failure."""
-        return bool(self.result["status"] == "diverged")
-
-
-@dataclass(frozen=True)
-class CellWaiting:
-    """Another process works on this cell, and nothing else is left to do."""
-
-    spec: TrainSpec
-    index: int
-    total: int
-
-
-@dataclass(frozen=True)
-class RecordDamaged:
-    """A record was bad, for ``reason``; ``moved_to`` is where it was set aside (None: left there)."""
-
-    cell: str
-    reason: str
-    moved_to: Path | None
-
-
-Event = StudyPlanned | CellStarted | StepDone | EpochDone | CellFinished | CellWaiting | RecordDamaged
-OnEvent = Callable[[Event], None]
-
-
 def _ignore(event: Event) -> None:
     pass
 
 
 def run_study(
-    spec: StudySpec, on_event: OnEvent = _ignore, *, dataset: Dataset | None = None
+    spec: StudySpec,
+    on_event: OnEvent = _ignore,
+    *,
+    dataset: Dataset | None = None,
+    cells: Sequence[TrainSpec] | None = None,
 ) -> pd.DataFrame:
     """Train every cell of ``spec`` that has no finished record; returns the table of all its cells.
 
     One row per cell and epoch with ``STUDY_COLUMNS``, in the order of the grid.  ``dataset`` replaces
     the spec's data set by one in memory (its records then belong to it: give it its own ``out``).
+    ``cells`` leaves all others of the grid alone (``costs.cells_of`` gives a share).
     Raises ``RequestError`` before any work for a wrong request and ``WorkError`` when the machine gives
     out; what is finished stays on disk in both cases.
     """
     device = resolve_device(spec.device)
     keep_freed_memory()
     records.prepare(spec.out)
+    numbered = numbered_cells(spec, cells)
     done = _finished(spec)
     on_event(StudyPlanned(len(spec.cells()), len(done), spec.out))
-    if len(done) < len(spec.cells()):
+    if any(cell.cell_id not in done for _, cell in numbered):
         with _memory():
             dataset = _dataset(spec, device, dataset)
-    runner = _Runner(spec, device, dataset, on_event)
-    waiting = deque(enumerate(spec.cells(), start=1))
+    runner = CellRunner(spec, device, dataset, on_event, numbered)
+    waiting = deque(numbered)
     passed_over = 0
     while waiting:
         index, cell = waiting.popleft()
@@ -175,10 +99,27 @@ def run_study(
         waiting.append((index, cell))
         passed_over += 1
         if passed_over >= len(waiting):
-            on_event(CellWaiting(cell, index, len(spec.cells())))
+            on_event(CellWaiting(cell, index, runner.total))
             time.sleep(POLL_SECONDS)
             passed_over = 0
-    return table([runner.finished[cell.cell_id] for cell in spec.cells()])
+    return table([runner.finished[cell.cell_id] for _, cell in numbered])
+
+
+def numbered_cells(
+    spec: StudySpec, cells: Sequence[TrainSpec] | None = None
+) -> list[tuple[int, TrainSpec]]:
+    """Each of ``cells`` (None: all of the grid) with its number in the grid, from 1, in its order."""
+    wanted = None if cells is None else {cell.cell_id for cell in cells}
+    return [
+        (index, cell)
+        for index, cell in enumerate(spec.cells(), start=1)
+        if wanted is None or cell.cell_id in wanted
+    ]
+
+
+def finished_table(spec: StudySpec) -> pd.DataFrame:
+    """The table of those cells of the grid that are finished, whoever trained them."""
+    return table(list(_finished(spec).values()))
 
 
 def load_study(out: Path, on_event: OnEvent = _ignore) -> pd.DataFrame:
@@ -282,16 +223,27 @@ def plan(spec: StudySpec, *, calibration_steps: int = 3) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-class _Runner:
-    """Runs one cell after the other and keeps what is needed to estimate the time left."""
+class CellRunner:
+    """Runs one cell after the other and keeps what is needed to estimate the time left.
+
+    ``numbered`` are the cells that it will be given (``numbered_cells``; None: all of the grid).
+    Without a ``dataset`` the spec's is loaded when the first cell needs it.
+    """
 
     def __init__(
-        self, spec: StudySpec, device: torch.device, dataset: Dataset | None, on_event: OnEvent
+        self,
+        spec: StudySpec,
+        device: torch.device,
+        dataset: Dataset | None,
+        on_event: OnEvent,
+        numbered: list[tuple[int, TrainSpec]] | None = None,
     ) -> None:
         self.spec, self.device, self.dataset, self.on_event = spec, device, dataset, on_event
         self.total = len(spec.cells())
+        self.numbered = numbered_cells(spec) if numbered is None else numbered
         self.finished: dict[str, Finished] = {}
         self.latest: StepDone | None = None
+        self._after: dict[int, float] = {}
 
     def take(self, index: int, cell: TrainSpec) -> bool:
         """Finish ``cell`` unless another process is working on it."""
@@ -356,11 +308,9 @@ class _Runner:
     ) -> StepDone:
         assert self.dataset is not None
         per_epoch = len(self.dataset.train_images)
-        left = sum(
-            _work(other) for other in self.spec.cells()[index:] if other.cell_id not in self.finished
-        )
-        left += _work(cell) * (cell.epochs - report.epoch + 1 - report.images / per_epoch) / cell.epochs
-        rate = report.images_per_second * _work_per_image(cell)  # work per second
+        left = self._work_after(index)
+        left += work(cell) * (cell.epochs - report.epoch + 1 - report.images / per_epoch) / cell.epochs
+        rate = report.images_per_second * work_per_image(cell)  # work per second
         return StepDone(
             cell,
             index,
@@ -373,6 +323,13 @@ class _Runner:
             left * per_epoch / rate if rate > 0 else None,
             accuracy,
         )
+
+    def _work_after(self, index: int) -> float:
+        """The work of the cells to come, reckoned once per cell: a grid may have thousands."""
+        if index not in self._after:
+            ahead = [c for number, c in self.numbered if number > index]
+            self._after = {index: sum(work(c) for c in ahead if c.cell_id not in self.finished)}
+        return self._after[index]
 
 
 def _finished(spec: StudySpec) -> dict[str, Finished]:
@@ -417,20 +374,6 @@ def _dataset(spec: StudySpec, device: torch.device, given: Dataset | None) -> Da
 def _identity(cell: Finished) -> dict[str, Any]:
     config = cell.spec.config() | {"cell": cell.spec.cell_id, "status": cell.result["status"]}
     return {name: config[name] for name in STUDY_COLUMNS if name in config}
-
-
-def _work_per_image(cell: TrainSpec) -> float:
-    """Relative cost of one image: multiplications of the convolutions, and passes over the maps."""
-    sizes = [size**2 for size in cell.map_sizes]
-    channels = [3] + [cell.filters] * (cell.depth - 1)
-    products = sum(
-        9 * inside * cell.filters * size for inside, size in zip(channels, sizes, strict=True)
-    )
-    return products + 300.0 * cell.filters * sum(sizes)
-
-
-def _work(cell: TrainSpec) -> float:
-    return _work_per_image(cell) * cell.epochs
 
 
 def _epoch_images(cell: TrainSpec) -> float:
