@@ -83,7 +83,7 @@ def run_study(
     keep_freed_memory()
     records.prepare(spec.out)
     numbered = numbered_cells(spec, cells)
-    done = _finished(spec)
+    done = finished_cells(spec)
     on_event(StudyPlanned(len(spec.cells()), len(done), spec.out))
     if any(cell.cell_id not in done for _, cell in numbered):
         with _memory():
@@ -91,6 +91,7 @@ def run_study(
     runner = CellRunner(spec, device, dataset, on_event, numbered)
     waiting = deque(numbered)
     passed_over = 0
+    waited_for = None
     while waiting:
         index, cell = waiting.popleft()
         if runner.take(index, cell):
@@ -99,7 +100,9 @@ def run_study(
         waiting.append((index, cell))
         passed_over += 1
         if passed_over >= len(waiting):
-            on_event(CellWaiting(cell, index, runner.total))
+            if cell != waited_for:
+                on_event(CellWaiting(cell, index, runner.total))
+            waited_for = cell
             time.sleep(POLL_SECONDS)
             passed_over = 0
     return table([runner.finished[cell.cell_id] for _, cell in numbered])
@@ -119,7 +122,7 @@ def numbered_cells(
 
 def finished_table(spec: StudySpec) -> pd.DataFrame:
     """The table of those cells of the grid that are finished, whoever trained them."""
-    return table(list(_finished(spec).values()))
+    return table(list(finished_cells(spec).values()))
 
 
 def load_study(out: Path, on_event: OnEvent = _ignore) -> pd.DataFrame:
@@ -140,7 +143,7 @@ def load_layers(out: Path, on_event: OnEvent = _ignore) -> pd.DataFrame:
 
 def results(spec: StudySpec) -> list[dict[str, Any]]:
     """The result.json of every finished cell of ``spec``, in the order of the grid."""
-    done = _finished(spec)
+    done = finished_cells(spec)
     return [done[cell.cell_id].result for cell in spec.cells() if cell.cell_id in done]
 
 
@@ -332,7 +335,7 @@ class CellRunner:
         return self._after[index]
 
 
-def _finished(spec: StudySpec) -> dict[str, Finished]:
+def finished_cells(spec: StudySpec) -> dict[str, Finished]:
     """The good finished records of ``spec`` by cell id; bad ones are dealt with in their turn."""
     done = {}
     for cell in spec.cells():
