@@ -5,6 +5,8 @@
                                        2×2 max-pool        after every even i, while the map is > 1×1
     flatten, linear → 10
 
+(with ``pool_every`` p, after every p-th i).
+
 Layers are counted from 1 in the modules' names: ``conv01 act01 conv02 norm02 act02 … pool03 … head``,
 and the head flattens.
 
@@ -12,6 +14,11 @@ Weights are drawn on the CPU in float32 from the explicit generator (seed, "weig
 tensor in the order of the modules, and moved afterwards: the same seed gives the same network on every
 device.  Normal laws of one shape use the same underlying numbers, so that at one seed "he" and "normal"
 are exact multiples of each other, layer by layer.  Biases keep torch's law U(±1/√fan_in).
+
+A weight followed by batch norm is *scale-free*: multiplied by k it gives the same function, and learns
+as if its learning rate were divided by k (Adam) or k² (SGD; theory.batch_norm).  The first convolution
+has no batch norm, but a rectifier is homogeneous and the second layer's batch norm takes out the common
+scale of its weight and bias.
 """
 
 from __future__ import annotations
@@ -22,9 +29,10 @@ import torch
 from torch import nn
 
 from empirical.protocol import CLASSES, TrainSpec
-from theory.initializers import parse_initializer
 from theory.randomness import generator
 from theory.rectifiers import Activation, parse_activation
+
+FIRST = "conv01"
 
 
 def build_network(spec: TrainSpec, device: torch.device | str = "cpu") -> nn.Sequential:
@@ -41,7 +49,7 @@ def build_network(spec: TrainSpec, device: torch.device | str = "cpu") -> nn.Seq
         if layer > 0 and spec.norm == "batch":
             network.add_module(f"norm{number}", nn.BatchNorm2d(spec.filters))
         network.add_module(f"act{number}", activation_module(activation))
-        if layer > 0 and layer % 2 == 0 and size > 1:
+        if layer > 0 and layer % spec.pool_every == 0 and size > 1:
             network.add_module(f"pool{number}", nn.MaxPool2d(2))
     network.add_module("head", _undrawn(FlattenLinear, spec.filters * spec.head_size**2, CLASSES))
     draw_weights_(network, spec)
@@ -49,14 +57,49 @@ def build_network(spec: TrainSpec, device: torch.device | str = "cpu") -> nn.Seq
 
 
 def draw_weights_(network: nn.Module, spec: TrainSpec) -> None:
-    """Draw every weight by ``spec.initializer`` and every bias by torch's law, in module order."""
-    law = parse_initializer(spec.initializer, spec.fan)
+    """Draw every weight by its layer's law and every bias by torch's, in module order.
+
+    Where learning rates refer to another law, the first convolution's bias is multiplied by the same k
+    as its weight: the network is then, but for scales that do not matter, the other law's.
+    """
     stream = generator(spec.seed, "weights")
-    for module in network.modules():
+    scales = scale_free_layers(spec)
+    for name, module in network.named_modules():
         if isinstance(module, (nn.Conv2d, nn.Linear)):
+            law = spec.head_law if isinstance(module, nn.Linear) else spec.weight_law
             law.draw_(module.weight, stream, negative_slope=spec.gain_slope)
             assert module.bias is not None
             law.draw_bias_(module.bias, module.weight[0].numel(), stream)
+            if name == FIRST and name in scales:
+                with torch.no_grad():
+                    module.bias.mul_(scales[name])
+
+
+def scale_free_layers(spec: TrainSpec) -> dict[str, float]:
+    """The weight layers whose scale batch norm takes out, each with its scale k.
+
+    k is the ratio of the weight's standard deviation to that under ``learning_rate_reference``; 1
+    without a reference.
+    """
+    if spec.norm != "batch":
+        return {}
+    kind = parse_activation(spec.activation).kind
+    homogeneous = spec.depth > 1 and kind in ("relu", "prelu", "leaky-relu", "linear")
+    layers = range(0 if homogeneous else 1, spec.depth)
+    width = 9 * spec.filters
+    return {
+        f"conv{layer + 1:02d}": spec.relative_scale(9 * 3 if layer == 0 else width, width)
+        for layer in layers
+    }
+
+
+def scale_free_parameters(spec: TrainSpec) -> dict[str, float]:
+    """Names of the parameters that learn at another rate when their scale k is not 1, with that k."""
+    scales = scale_free_layers(spec)
+    found = {f"{layer}.weight": scale for layer, scale in scales.items()}
+    if FIRST in scales:
+        found[f"{FIRST}.bias"] = scales[FIRST]
+    return found
 
 
 def _undrawn(kind: type[nn.Module], *sizes: int, **options: int) -> nn.Module:

@@ -23,13 +23,14 @@ from typing import Any
 
 from theory.devices import DEVICES
 from theory.errors import RequestError, check_choice, check_real, check_whole
-from theory.initializers import FANS, parse_initializer
+from theory.initializers import FANS, Initializer, parse_initializer
 from theory.randomness import MAX_SEED
 from theory.rectifiers import parse_activation
 
 NORMS = ("batch", "none")
 DATASETS = ("cifar10",)
 PRECISIONS = ("fp32", "bf16")
+OPTIMIZERS = ("adam", "sgd")
 ENGINES = ("auto", "eager")
 TRAIN_IMAGES, TEST_IMAGES, CLASSES, IMAGE_SIZE = 50_000, 10_000, 10, 32
 
@@ -44,31 +45,48 @@ MAX_CELLS = 100_000
 class Protocol:
     """What a study holds fixed.
 
-    ``gain_slope`` is the slope in He's gain √(2/(1 + a²)); the report uses 0.01 for every activation.
-    ``limit_train`` and ``limit_test`` keep only the first so many images (None: all of them).
-    ``engine`` says how a step is run; ``auto`` becomes the engine it stands for.
+    fan, head_fan   fan mode of the laws that leave it free; ``head_fan`` of the last linear layer
+                    alone (None: as ``fan``)
+    head_initializer  law of the last linear layer (None: the cell's)
+    gain_slope      the slope in He's gain √(2/(1 + a²)); the report uses 0.01 for every activation
+    pool_every      a 2×2 max-pool after every so many convolutions (not counting the first)
+    learning_rate_reference  an initializer, or None.  Every weight whose scale the next batch norm
+                    takes out again learns at the rate at which its relative step is the one it would
+                    have had, had it been drawn by this law: η·k for Adam and η·k² for SGD, where k is
+                    the ratio of the two standard deviations
+    engine          how a step is run; not what it computes, so it is no part of a cell's id
+    limit_train, limit_test  keep only the first so many images (None: all of them)
     """
 
     norm: str = "batch"
     fan: str = "fan_out"
+    head_fan: str | None = None
+    head_initializer: str | None = None
     gain_slope: float = 0.01
     filters: int = 32
+    pool_every: int = 2
     epochs: int = 10
     batch_size: int = 64
+    optimizer: str = "adam"
     learning_rate: float = 1e-3
+    learning_rate_reference: str | None = None
     dataset: str = "cifar10"
     precision: str = "fp32"
-    engine: str = "eager"
+    engine: str = "auto"
     limit_train: int | None = None
     limit_test: int | None = None
 
     def __post_init__(self) -> None:
         check_choice("norm", self.norm, NORMS)
         check_choice("fan", self.fan, FANS)
+        if self.head_fan is not None:
+            check_choice("the fan of the last layer", self.head_fan, FANS)
+        check_choice("optimizer", self.optimizer, OPTIMIZERS)
         check_choice("dataset", self.dataset, DATASETS)
         check_choice("precision", self.precision, PRECISIONS)
         check_choice("engine", self.engine, ENGINES)
         check_whole("filters", self.filters, 1, MAX_FILTERS)
+        check_whole("pool_every", self.pool_every, 1, MAX_DEPTH)
         check_whole("epochs", self.epochs, 1, MAX_EPOCHS)
         check_whole("batch size", self.batch_size, 1, TRAIN_IMAGES)
         if self.limit_train is not None:
@@ -78,8 +96,15 @@ class Protocol:
         slope = check_real("the slope in He's gain", self.gain_slope, -10, 10)
         rate = check_real("learning rate", self.learning_rate, 0, 1e6, open_low=True)
         _set(self, gain_slope=slope, learning_rate=rate)
-        if self.engine == "auto":
-            _set(self, engine="eager")
+        if self.head_fan == self.fan:
+            _set(self, head_fan=None)
+        for name in ("head_initializer", "learning_rate_reference"):
+            if (law := getattr(self, name)) is not None:
+                _set(self, **{name: parse_initializer(law, self.fan).name})
+        if self.learning_rate_reference is not None and self.norm != "batch":
+            raise RequestError(
+                "learning_rate_reference needs batch norm: without it no weight is free of its scale"
+            )
 
     def shared(self) -> dict[str, Any]:
         """The fields that every cell of a study has in common."""
@@ -106,6 +131,8 @@ class TrainSpec(Protocol):
             initializer=parse_initializer(self.initializer, self.fan).name,
             activation=parse_activation(self.activation).name,
         )
+        if self.head_initializer == self.initializer:
+            _set(self, head_initializer=None)
         check_whole("depth", self.depth, 1, MAX_DEPTH)
         check_whole("seed", self.seed, 0, MAX_SEED)
         if self.parameters > MAX_PARAMETERS:
@@ -119,29 +146,53 @@ class TrainSpec(Protocol):
     def cell_id(self) -> str:
         """A readable name plus a hash of everything that determines the result.
 
-        The device and the number of threads are not in it: they change the last bits, not the cell.
+        The engine, the device and the number of threads are not in it: they change the last bits, not
+        the cell.
         """
-        canonical = json.dumps(asdict(self), sort_keys=True)
+        config = self.config()
+        del config["engine"]
+        canonical = json.dumps(config, sort_keys=True)
         digest = hashlib.sha256(canonical.encode()).hexdigest()[:8]
         names = f"{self.initializer}-{self.activation}".replace(":", "")
         return f"{names}-d{self.depth:02d}-s{self.seed}-{digest}"
 
     @property
+    def weight_law(self) -> Initializer:
+        """The law of every convolution's weight."""
+        return parse_initializer(self.initializer, self.fan)
+
+    @property
+    def head_law(self) -> Initializer:
+        """The law of the last linear layer's weight."""
+        return parse_initializer(self.head_initializer or self.initializer, self.head_fan or self.fan)
+
+    def relative_scale(self, fan_in: int, fan_out: int) -> float:
+        """std(the cell's law)/std(the reference law) of a weight with these fans; 1 without one."""
+        if self.learning_rate_reference is None:
+            return 1.0
+        reference = parse_initializer(self.learning_rate_reference, self.fan)
+        ours, theirs = (
+            law.std(fan_in, fan_out, self.gain_slope) for law in (self.weight_law, reference)
+        )
+        return ours / theirs
+
+    @property
     def map_sizes(self) -> tuple[int, ...]:
-        """Side of the square map that each convolution works on: pooling halves it after every even
-        i ≥ 2 (the convolutions count from i = 0) and stops at 1×1.
+        """Side of the square map that each convolution works on: pooling halves it after every
+        ``pool_every``-th i ≥ 1 (the convolutions count from i = 0) and stops at 1×1.
 
         >>> TrainSpec(depth=12).map_sizes
         (32, 32, 32, 16, 16, 8, 8, 4, 4, 2, 2, 1)
         """
         return tuple(
-            max(IMAGE_SIZE >> ((layer - 1) // 2 if layer else 0), 1) for layer in range(self.depth)
+            max(IMAGE_SIZE >> ((layer - 1) // self.pool_every if layer else 0), 1)
+            for layer in range(self.depth)
         )
 
     @property
     def head_size(self) -> int:
         """Side of the map that reaches the linear layer, after the last pooling."""
-        return max(IMAGE_SIZE >> ((self.depth - 1) // 2), 1)
+        return max(IMAGE_SIZE >> ((self.depth - 1) // self.pool_every), 1)
 
     @property
     def parameters(self) -> int:

@@ -25,16 +25,17 @@ import math
 import os
 import tempfile
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from filelock import FileLock, Timeout
 
-from empirical.instruments import LAYER_COLUMNS
+from empirical.instruments import LAYER_COLUMNS, TEXT_COLUMNS
 from empirical.locations import RESULT, cell_folder
 from empirical.protocol import TrainSpec
+from empirical.provenance import code_digest
 from empirical.training import EPOCH_COLUMNS, CellState
 from theory.errors import RequestError, WorkError
 
@@ -178,7 +179,11 @@ def result_of(spec: TrainSpec, state: CellState, environment: dict[str, Any]) ->
             name: [row[name] for row in state.epochs]
             for name in ("train_loss", "average_weight", "test_accuracy", "seconds")
         },
+        "initial": state.initial,
         **config,
+        "engine": state.engine,
+        "notes": state.notes,
+        "code": code_digest(),
         "environment": environment,
     }
 
@@ -237,7 +242,7 @@ def _read_spec(folder: Path) -> TrainSpec:
 
 
 def _check_config(folder: Path, spec: TrainSpec) -> None:
-    if asdict(_read_spec(folder)) != asdict(spec) or folder.name != spec.cell_id:
+    if _read_spec(folder).cell_id != spec.cell_id or folder.name != spec.cell_id:
         raise DamagedRecord(f"{folder / CONFIG} describes another cell")
 
 
@@ -264,7 +269,7 @@ def _read_table(path: Path) -> list[dict[str, Any]]:
 
 
 def _value(name: str, text: str) -> Any:
-    if name in ("layer", "kind"):
+    if name in TEXT_COLUMNS:
         return text
     if name == "epoch":
         return int(text)

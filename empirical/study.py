@@ -12,6 +12,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -34,7 +35,14 @@ from empirical.events import WorkerLost as WorkerLost
 from empirical.events import WorkersAwaited as WorkersAwaited
 from empirical.locations import cell_folder, find_cifar10
 from empirical.memory import keep_freed_memory
-from empirical.protocol import TEST_IMAGES, TRAIN_IMAGES, StudySpec, TrainSpec, published_accuracy
+from empirical.protocol import (
+    TEST_IMAGES,
+    TRAIN_IMAGES,
+    Protocol,
+    StudySpec,
+    TrainSpec,
+    published_accuracy,
+)
 from empirical.records import DamagedRecord, Finished
 from empirical.training import CellState, CellTraining, StepReport, check_batches, train_cell
 from theory.devices import environment, resolve_device
@@ -46,7 +54,9 @@ T = TypeVar("T")
 POLL_SECONDS = 1.0
 STUDY_COLUMNS = (
     "cell",  # its id, the name of its folder
-    *("initializer", "activation", "depth", "seed", "norm", "fan", "filters", "precision", "engine"),
+    *("initializer", "activation", "depth", "seed"),
+    *(item.name for item in fields(Protocol) if item.name != "engine"),
+    "engine",  # the one that ran the steps
     "status",  # completed or diverged
     *(
         "epoch",
@@ -375,7 +385,8 @@ def _dataset(spec: StudySpec, device: torch.device, given: Dataset | None) -> Da
 
 
 def _identity(cell: Finished) -> dict[str, Any]:
-    config = cell.spec.config() | {"cell": cell.spec.cell_id, "status": cell.result["status"]}
+    named = {"cell": cell.spec.cell_id, "status": cell.result["status"]}
+    config = cell.spec.config() | named | {"engine": cell.result["engine"]}
     return {name: config[name] for name in STUDY_COLUMNS if name in config}
 
 

@@ -24,13 +24,16 @@ import torch
 from torch import nn
 
 from empirical.datasets import Dataset, Offsets, augment_with, normalize, sample_offsets
-from empirical.instruments import FIXED_BATCH, average_weight, measure
-from empirical.networks import build_network
+from empirical.instruments import FIXED_BATCH, Instruments, Look, average_weight
+from empirical.networks import build_network, scale_free_parameters
 from empirical.protocol import TrainSpec
+from empirical.provenance import Stopwatch, note_of_change, note_of_clock, provenance
+from theory.batch_norm import equivalent_learning_rate
 from theory.errors import RequestError
 from theory.randomness import generator
 
 TEST_BATCH = 250
+MOMENTUM = 0.9  # of SGD
 REPORT_EVERY = 25  # steps between two looks at the loss, the only moments that wait for the device
 EPOCH_COLUMNS = (
     "epoch",  # from 1
@@ -57,13 +60,22 @@ class StepReport:
 class CellState:
     """Everything that a cell needs to go on: plain values and tensors, safe to save and load.
 
-    ``status`` is running, completed or diverged; ``epochs`` and ``layers`` are the rows so far.
+    ``status`` is running, completed or diverged; ``epochs`` and ``layers`` are the rows so far;
+    ``initial`` holds the loss on the fixed batch, its prediction and the average weight of the network
+    as drawn; ``engine`` is what runs the steps, from the first to the last; ``provenance`` and
+    ``clock`` say what saved it and when, and ``notes`` what a reader should know: a changed version, a
+    clock that jumped.
     """
 
     epoch: int = 0
     status: str = "running"
     epochs: list[dict[str, Any]] = field(default_factory=list)
     layers: list[dict[str, Any]] = field(default_factory=list)
+    initial: dict[str, float | None] = field(default_factory=dict)
+    engine: str = ""
+    provenance: str = ""
+    clock: float = 0.0
+    notes: list[str] = field(default_factory=list)
     network: dict[str, Any] = field(default_factory=dict)
     optimizer: dict[str, Any] = field(default_factory=dict)
 
@@ -102,13 +114,18 @@ class CellTraining:
         check_batches(spec, len(dataset.train_images))
         self.spec, self.dataset, self.device = spec, dataset, device
         self.network = build_network(spec, device)
-        fused = device.type in ("cpu", "cuda")
-        self.optimizer = torch.optim.Adam(
-            self.network.parameters(), lr=spec.learning_rate, fused=fused or None
+        self.optimizer = build_optimizer(spec, self.network, device)
+        self.instruments = Instruments(
+            spec,
+            normalize(dataset.train_images[:FIXED_BATCH]),
+            dataset.train_labels[:FIXED_BATCH],
+            self.forward,
         )
-        start = CellState()
-        self.epoch, self.status = start.epoch, start.status
-        self.epochs, self.layers = start.epochs, start.layers
+        self.epoch, self.status, self.engine = 0, "running", "eager"
+        self.epochs: list[dict[str, Any]] = []
+        self.layers: list[dict[str, Any]] = []
+        self.initial: dict[str, float | None] = {}
+        self.notes: list[str] = []
         if resume is not None:
             self.restore(resume)
 
@@ -118,21 +135,33 @@ class CellTraining:
         self.optimizer.load_state_dict(state.optimizer)
         self.epoch, self.status = state.epoch, state.status
         self.epochs, self.layers = list(state.epochs), list(state.layers)
+        self.initial, self.engine = dict(state.initial), state.engine
+        now = provenance(self.device)
+        self.notes = [
+            *state.notes,
+            *note_of_change(state.epoch, state.provenance, now),
+            *note_of_clock(state.epoch, state.clock),
+        ]
 
     def state(self) -> CellState:
         """The state as it is now; its tensors are the live ones, to be saved before the next step."""
         return CellState(
-            self.epoch,
-            self.status,
-            list(self.epochs),
-            list(self.layers),
-            self.network.state_dict(),
-            self.optimizer.state_dict(),
+            epoch=self.epoch,
+            status=self.status,
+            epochs=list(self.epochs),
+            layers=list(self.layers),
+            initial=dict(self.initial),
+            engine=self.engine,
+            provenance=provenance(self.device),
+            clock=time.time(),
+            notes=list(self.notes),
+            network=self.network.state_dict(),
+            optimizer=self.optimizer.state_dict(),
         )
 
     def run_epoch(self, on_step: Callable[[StepReport], None] = lambda report: None) -> None:
         """One pass over the training images, then the test and the instruments."""
-        start = time.perf_counter()
+        watch = Stopwatch()
         train_loss = self.train_pass(on_step)
         accuracy, test_loss = self.test() if math.isfinite(train_loss) else (math.nan, math.nan)
         average = average_weight(self.network)
@@ -141,7 +170,8 @@ class CellTraining:
             self.status = "diverged"
             return
         self.epoch += 1
-        gradient_norm = self.look(self.epoch)
+        seen = self.look(self.epoch)
+        self.notes += watch.note(self.epoch)
         self.epochs.append(
             {
                 "epoch": self.epoch,
@@ -149,8 +179,8 @@ class CellTraining:
                 "test_accuracy": accuracy,
                 "test_loss": test_loss,
                 "average_weight": average,
-                "gradient_norm": gradient_norm,
-                "seconds": time.perf_counter() - start,
+                "gradient_norm": seen.gradient_norm,
+                "seconds": watch.seconds(),
             }
         )
         if self.epoch == self.spec.epochs:
@@ -214,13 +244,39 @@ class CellTraining:
         self.network.train()
         return 100 * right.item() / len(images), loss.item() / len(images)
 
-    def look(self, epoch: int) -> float:
-        """Add the layers' rows for ``epoch``; returns the gradient's norm on the fixed batch."""
-        images = normalize(self.dataset.train_images[:FIXED_BATCH])
-        labels = self.dataset.train_labels[:FIXED_BATCH]
-        rows, gradient_norm = measure(self.network, images, labels, epoch, self.forward)
-        self.layers += rows
-        return gradient_norm
+    def look(self, epoch: int) -> Look:
+        """Let the instruments read the network after ``epoch`` epochs, and keep the layers' rows."""
+        seen = self.instruments.look(self.network, epoch)
+        self.layers += seen.rows
+        if epoch == 0:
+            self.initial = {
+                "loss": _finite(seen.loss),
+                "loss_predicted": _finite(seen.loss_predicted),
+                "average_weight": _finite(average_weight(self.network)),
+            }
+        return seen
+
+
+def build_optimizer(spec: TrainSpec, network: nn.Module, device: torch.device) -> torch.optim.Optimizer:
+    """Adam with torch's defaults, or SGD with momentum 0.9 (Krizhevsky et al. 2012, §5), both without
+    weight decay; fused into one kernel where there is one.
+
+    Parameters whose learning rate refers to another law make groups of their own, with η·k or η·k².
+    """
+    scales = scale_free_parameters(spec)
+    groups: dict[float, list[nn.Parameter]] = {}
+    for name, parameter in network.named_parameters():
+        rate = equivalent_learning_rate(spec.learning_rate, scales.get(name, 1.0), spec.optimizer)
+        groups.setdefault(rate, []).append(parameter)
+    sets = [{"params": parameters, "lr": rate} for rate, parameters in groups.items()]
+    fused = device.type in ("cpu", "cuda") or None
+    if spec.optimizer == "sgd":
+        return torch.optim.SGD(sets, lr=spec.learning_rate, momentum=MOMENTUM, fused=fused)
+    return torch.optim.Adam(sets, lr=spec.learning_rate, fused=fused)
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
 
 
 def epoch_plan(

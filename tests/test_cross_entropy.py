@@ -38,3 +38,13 @@ def test_large_logits_cost_the_expected_maximum():
         initial_cross_entropy(-1.0, 10)
     with pytest.raises(RequestError, match="number of classes"):
         initial_cross_entropy(1.0, 1)
+
+
+def test_very_large_logits_go_on_smoothly() -> None:
+    """Beyond the range of the integrals: E[loss]/√q and 1 − E[(p − onehot)²]/limit keep their course."""
+    inside, beyond = 9.99e9, 1.001e10
+    ratio = initial_cross_entropy(beyond, 10) / initial_cross_entropy(inside, 10)
+    assert ratio == pytest.approx((beyond / inside) ** 0.5, rel=1e-9)
+    short = [0.18 - softmax_second_moment(q, 10) for q in (1e9, inside, beyond, 1e12)]
+    for q, gap in zip((inside, beyond, 1e12), short[1:], strict=True):
+        assert gap == pytest.approx(short[0] * (1e9 / q) ** 0.5, rel=2e-4)

@@ -74,14 +74,13 @@ def test_a_network_too_large_for_any_machine_is_refused():
         TrainSpec(depth=1000, filters=4096)
 
 
-def test_a_study_refuses_repetition_and_emptiness_and_resolves_auto():
+def test_a_study_refuses_repetition_and_emptiness():
     with pytest.raises(RequestError, match="he more than once"):
         StudySpec(initializers=("he", "HE"))
     with pytest.raises(RequestError, match="at least one"):
         StudySpec(depths=())
     with pytest.raises(RequestError, match="unknown device"):
         StudySpec(device="gpu")
-    assert StudySpec(engine="auto").cells()[0].engine == "eager"
 
 
 def test_the_grid_runs_seeds_fastest():

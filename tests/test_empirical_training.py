@@ -130,7 +130,7 @@ def test_the_instruments_by_brute_force():
     training = CellTraining(spec, data, CPU)
     with torch.no_grad():
         training.network.get_parameter("norm03.bias")[1] = -100.0  # one dead channel of four
-    total = training.look(0)
+    seen = training.look(0)
     rows = {row["layer"]: row for row in training.layers}
     assert all(tuple(row) == LAYER_COLUMNS for row in training.layers)
     reference = plain(training.network)
@@ -143,7 +143,8 @@ def test_the_instruments_by_brute_force():
         )
     }
     exact = math.sqrt(sum(g.double().square().sum().item() for g in gradients.values()))
-    assert total == pytest.approx(exact, rel=1e-4)
+    assert seen.gradient_norm == pytest.approx(exact, rel=1e-4)
+    assert seen.loss == training.initial["loss"] == pytest.approx(loss.item(), rel=1e-5)
     head = math.sqrt(
         sum(gradients[f"head.{p}"].double().square().sum().item() for p in ("weight", "bias"))
     )

@@ -34,7 +34,7 @@ Array = NDArray[np.float64]
 # A logit's std above which the Gumbel variable, and not the Gaussian, is the narrow one to sum over.
 WIDE = 0.5
 STEP = 0.02
-MAX_SECOND_MOMENT = 1e8
+WIDEST = 1e5  # a logit's std beyond which softmax is a maximum but for terms of order 1/std
 
 
 def initial_cross_entropy(logit_second_moment: float, classes: int) -> float:
@@ -47,6 +47,8 @@ def initial_cross_entropy(logit_second_moment: float, classes: int) -> float:
     2.3026
     """
     std = _checked(logit_second_moment, classes)
+    if std > WIDEST:  # the loss is then √q·E[max z_i] to ten digits, and proportional to std
+        return initial_cross_entropy(WIDEST**2, classes) * (std / WIDEST)
     scale = max(1.0, std)
     x = np.arange(-12 * scale - 40, 14 * scale + 45 + np.log(classes), STEP * 2.5 * scale)
     below = _gumbel_below(x, std)
@@ -64,6 +66,9 @@ def softmax_second_moment(logit_second_moment: float, classes: int) -> float:
     0.09
     """
     std = _checked(logit_second_moment, classes)
+    if std > WIDEST:  # p is 0 or 1 but where the two largest logits are close: a share ~ 1/std
+        hard = (2 - 2 / classes) / classes
+        return hard - (hard - softmax_second_moment(WIDEST**2, classes)) * WIDEST / std
     scale = max(1.0, std)
     # with t = e^u: E[p²] = ∫ E[h(u + z)]·E[exp(−e^{u + z})]^{K−1} du,  h(x) = e^{2x − e^x}
     u = np.arange(-14 * scale - 45 - np.log(classes), 12 * scale + 40, STEP * 2.5 * scale)
@@ -74,9 +79,7 @@ def softmax_second_moment(logit_second_moment: float, classes: int) -> float:
 
 def _checked(second_moment: float, classes: int) -> float:
     check_whole("the number of classes", classes, 2, 1_000_000)
-    return float(
-        np.sqrt(check_real("the second moment of the logits", second_moment, 0, MAX_SECOND_MOMENT))
-    )
+    return float(np.sqrt(check_real("the second moment of the logits", second_moment, 0)))
 
 
 def _gumbel_below(x: Array, std: float) -> Array:

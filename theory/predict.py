@@ -85,17 +85,20 @@ class WeightLaw:
 
     initializer  one law for all weight layers, or a mapping from their names
     gain_slope   the slope in He's gain (Eq. 15)
-    bias         variance of the biases, or None for torch's law U(±1/√fan_in): 1/(3·fan_in)
+    bias         variance of the biases, or None for torch's law U(±1/√fan_in): 1/(3·fan_in); or a
+                 mapping from the names of the layers that do not follow torch's law
     """
 
     initializer: Initializer | Mapping[str, Initializer]
     gain_slope: float = 0.0
-    bias: float | None = None
+    bias: float | Mapping[str, float] | None = None
 
     def __post_init__(self) -> None:
         check_real("the slope in He's gain", self.gain_slope, -10, 10)
-        if self.bias is not None:
-            check_real("the variance of the biases", self.bias, 0)
+        given = self.bias.values() if isinstance(self.bias, Mapping) else [self.bias]
+        for variance in given:
+            if variance is not None:
+                check_real("the variance of the biases", variance, 0)
 
     def variances(self, name: str, shape: tuple[int, ...] | torch.Size) -> tuple[float, float]:
         """(Var[w], Var[b]) of the layer ``name`` with a weight of ``shape`` (out, in, *kernel)."""
@@ -105,7 +108,8 @@ class WeightLaw:
                 raise RequestError(f"the weight law has no entry for {name}: name every weight layer")
             initializer = initializer[name]
         fan_in, fan_out = fans(shape)
-        bias = 1 / (3 * fan_in) if self.bias is None else self.bias
+        bias = self.bias.get(name) if isinstance(self.bias, Mapping) else self.bias
+        bias = 1 / (3 * fan_in) if bias is None else bias
         return initializer.variance(fan_in, fan_out, self.gain_slope), bias
 
 
