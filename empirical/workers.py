@@ -1,0 +1,363 @@
+"""Many cells at once on one machine: worker processes that share one folder of records.
+
+One process hands out the cells, those with the most work first, and every worker trains one after the
+other under the same locks and with the same records as ``study.run_study``.  So a worker may be killed
+at any time: the cell it had goes on in another from its last finished epoch, once; if that one dies of
+the same cell too, the study stops and says so.
+
+On a CPU each worker computes with one thread.  Small networks gain little from a second thread, and
+one cell per core needs no two cores to wait for each other; and the records do not depend on how many
+cores the machine has.  On a host with several GPUs, worker k computes on GPU k modulo their number.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import pickle
+import signal
+import time
+import traceback
+from collections import Counter, deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from typing import Any, cast
+
+import pandas as pd
+import torch
+
+from empirical import records
+from empirical.costs import heaviest_first
+from empirical.datasets import Dataset
+from empirical.events import (
+    CellFinished,
+    CellWaiting,
+    Event,
+    OnEvent,
+    StepDone,
+    StudyPlanned,
+    WorkerLost,
+)
+from empirical.memory import keep_freed_memory
+from empirical.overview import Overview
+from empirical.protocol import StudySpec, TrainSpec
+from empirical.study import POLL_SECONDS, CellRunner, finished_cells, numbered_cells, run_study, table
+from theory.devices import resolve_device
+from theory.errors import WorkError
+
+Job = tuple[int, TrainSpec]  # a cell and its number in the grid
+Arrays = tuple[Any, ...]  # a data set as numpy arrays, which travel without shared memory
+
+DEATHS_ALLOWED = 1  # of workers per cell
+STEP_SECONDS = 0.5  # between two reports of a worker's steps
+LEAVE_SECONDS = 10.0  # for a worker to leave when asked to
+
+
+class Leave(BaseException):
+    """Raised in a worker that is to stop at once; not an ``Exception``, so that nothing holds it up."""
+
+
+def run_on_workers(
+    spec: StudySpec,
+    count: int | None,
+    on_event: OnEvent,
+    *,
+    dataset: Dataset | None = None,
+    cells: Sequence[TrainSpec] | None = None,
+) -> pd.DataFrame:
+    """``study.run_study`` in ``count`` processes of this machine (None: ``suitable_count``).
+
+    One process is this one, with all of torch's threads.  Raises what ``run_study`` raises, and
+    ``WorkError`` where a second worker dies of the same cell.
+    """
+    device = resolve_device(spec.device)
+    count = suitable_count(device) if count is None else count
+    if count == 1:
+        return run_study(spec, on_event, dataset=dataset, cells=cells)
+    records.prepare(spec.out)
+    numbered = numbered_cells(spec, cells)
+    overview = Overview(spec, numbered, on_event)
+    waiting = begin(spec, numbered, overview)
+    if waiting:
+        _Crew(spec, min(count, len(waiting)), pack(dataset), overview).train(waiting)
+    return collect(spec, numbered)
+
+
+def suitable_count(device: torch.device) -> int:
+    """As many workers as there are GPUs, or as torch would use threads on the CPU."""
+    if device.type == "cuda":
+        return max(torch.cuda.device_count(), 1)
+    return torch.get_num_threads() if device.type == "cpu" else 1
+
+
+def begin(spec: StudySpec, numbered: list[Job], overview: Overview) -> list[Job]:
+    """Tell what is planned and what is finished; returns the other cells, the most work first."""
+    done = finished_cells(spec)
+    overview.tell(StudyPlanned(overview.total, len(done), spec.out))
+    for index, cell in numbered:
+        if cell.cell_id in done:
+            result = done[cell.cell_id].result
+            overview.tell(CellFinished(cell, index, overview.total, result, True))
+    order = heaviest_first([cell for _, cell in numbered])
+    return [numbered[k] for k in order if numbered[k][1].cell_id not in done]
+
+
+def collect(spec: StudySpec, numbered: list[Job], patience: float = 0.0) -> pd.DataFrame:
+    """The table of ``numbered``, all finished; a shared disk may show them ``patience`` s late."""
+    until = time.monotonic() + patience
+    while True:
+        done = finished_cells(spec)
+        missing = [cell.cell_id for _, cell in numbered if cell.cell_id not in done]
+        if not missing:
+            return table([done[cell.cell_id] for _, cell in numbered])
+        if time.monotonic() >= until:
+            raise WorkError(
+                f"{len(missing)} finished records are not to be seen in --out {spec.out}, such as "
+                f"{missing[0]}: run the same command again"
+            )
+        time.sleep(POLL_SECONDS)
+
+
+def pack(dataset: Dataset | None) -> Arrays | None:
+    """``dataset`` as plain arrays, for another process."""
+    if dataset is None:
+        return None
+    tensors = (dataset.train_images, dataset.train_labels, dataset.test_images, dataset.test_labels)
+    return tuple(tensor.cpu().numpy() for tensor in tensors)
+
+
+def unpack(arrays: Arrays | None) -> Dataset | None:
+    """What ``pack`` was given."""
+    return None if arrays is None else Dataset(*(torch.tensor(array) for array in arrays))
+
+
+def choose_device(name: str, number: int) -> torch.device:
+    """The device of worker ``number``: with several GPUs, each in turn becomes torch's current one."""
+    device = resolve_device(name)
+    if device.type == "cuda":
+        torch.cuda.set_device(number % torch.cuda.device_count())
+    return device
+
+
+def portable(error: Exception) -> Exception:
+    """``error`` as it can travel to another process, with its traceback, which cannot, as a note."""
+    try:
+        copy = pickle.loads(pickle.dumps(error))
+    except Exception:
+        copy = RuntimeError(f"{type(error).__name__}: {error}")
+    copy.add_note("".join(traceback.format_exception(error)))
+    return cast(Exception, copy)
+
+
+class Throttle:
+    """Lets a report of steps pass at most every ``STEP_SECONDS``, and everything else always."""
+
+    def __init__(self) -> None:
+        self.latest = -STEP_SECONDS
+
+    def passes(self, event: Event) -> bool:
+        if not isinstance(event, StepDone) or event.images == event.images_per_epoch:
+            return True
+        now = time.monotonic()
+        if now - self.latest < STEP_SECONDS:
+            return False
+        self.latest = now
+        return True
+
+
+@contextlib.contextmanager
+def deaf_children() -> Iterator[None]:
+    """Processes started inside never see a terminal's Ctrl-C: who started them stops them."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows, where a worker ignores it once it runs
+        yield
+        return
+    from multiprocessing import resource_tracker
+
+    resource_tracker.ensure_running()  # starting it unblocks the signal
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@dataclass
+class _Worker:
+    """A worker process as its employer sees it."""
+
+    process: BaseProcess
+    connection: Connection
+    job: Job | None = None
+
+    def messages(self) -> tuple[list[Any], bool]:
+        """What it has sent, and whether it is still there."""
+        alive, received = self.process.is_alive(), []
+        try:
+            while self.connection.poll():
+                received.append(self.connection.recv())
+        except (EOFError, OSError):  # the end, maybe in the middle of a message
+            return received, False
+        return received, alive
+
+    def end(self) -> str:
+        """How it died."""
+        self.process.join(LEAVE_SECONDS)
+        code = self.process.exitcode
+        if code is None:
+            return "it closed its connection"
+        if code >= 0:
+            return f"it ended with exit status {code}"
+        name = signal.Signals(-code).name
+        return f"it was killed by {name}" + (", perhaps for memory" if name == "SIGKILL" else "")
+
+
+class _Crew:
+    """Hands out cells to worker processes and listens to them."""
+
+    def __init__(self, spec: StudySpec, count: int, arrays: Arrays | None, overview: Overview) -> None:
+        self.spec, self.arrays, self.overview = spec, arrays, overview
+        self.places: list[_Worker | None] = [None] * count
+        self.waiting: deque[Job] = deque()
+        self.held: list[tuple[float, Job]] = []  # in another process's hands, to be asked for again
+        self.deaths: Counter[int] = Counter()
+
+    def train(self, jobs: list[Job]) -> None:
+        """Have every cell of ``jobs`` finished, or raise the first error of a worker."""
+        self.waiting.extend(jobs)
+        try:
+            while self.waiting or self.held or any(w and w.job for w in self.places):
+                self._hand_out()
+                self._listen()
+        finally:
+            self._dismiss()
+
+    def _hand_out(self) -> None:
+        now = time.monotonic()
+        self.waiting.extend(job for due, job in self.held if due <= now)
+        self.held = [(due, job) for due, job in self.held if due > now]
+        for number, worker in enumerate(self.places):
+            if not self.waiting:
+                break
+            if worker is None:
+                worker = self.places[number] = self._hire(number)
+            if worker.job is None:
+                worker.job = self.waiting.popleft()
+                with contextlib.suppress(OSError):  # a worker that died is found by listening
+                    worker.connection.send(worker.job)
+
+    def _hire(self, number: int) -> _Worker:
+        context = multiprocessing.get_context("spawn")
+        ours, theirs = context.Pipe()
+        process = context.Process(
+            target=_work, args=(theirs, number, self.spec, self.arrays), name=f"worker {number + 1}"
+        )
+        with deaf_children():
+            process.start()
+        theirs.close()  # or its end would never be seen
+        return _Worker(process, ours)
+
+    def _listen(self) -> None:
+        """Wait for messages, deaths, or the time to ask for a held cell again."""
+        workers = [worker for worker in self.places if worker]
+        if self.held and not any(worker.job for worker in workers):
+            index, cell = self.held[0][1]
+            self.overview.tell(CellWaiting(cell, index, self.overview.total))
+        signs = [sign for w in workers for sign in (w.connection, w.process.sentinel)]
+        patience = min((due for due, _ in self.held), default=time.monotonic() + 60) - time.monotonic()
+        ready = wait(signs, max(patience, 0))
+        for number, worker in enumerate(self.places):
+            if worker and (worker.connection in ready or worker.process.sentinel in ready):
+                messages, alive = worker.messages()
+                for message in messages:
+                    self._hear(worker, message)
+                if not alive:
+                    self.places[number] = None
+                    self._bury(worker)
+
+    def _hear(self, worker: _Worker, message: Any) -> None:
+        if isinstance(message, BaseException):
+            raise message
+        if not isinstance(message, bool):
+            self.overview.tell(message)
+            return
+        assert worker.job is not None
+        if not message:
+            self.held.append((time.monotonic() + POLL_SECONDS, worker.job))
+        worker.job = None
+
+    def _bury(self, worker: _Worker) -> None:
+        reason = worker.end()
+        worker.connection.close()
+        if worker.job is None:
+            return
+        index, cell = worker.job
+        self.deaths[index] += 1
+        if self.deaths[index] > DEATHS_ALLOWED:
+            raise WorkError(
+                f"{self.deaths[index]} workers died while they trained {cell.cell_id}; of the last, "
+                f"{reason}; finished cells are intact, and the same command goes on from there"
+            )
+        self.overview.tell(WorkerLost(cell, index, self.overview.total, worker.process.name, reason))
+        self.waiting.appendleft(worker.job)
+
+    def _dismiss(self) -> None:
+        workers = [worker for worker in self.places if worker]
+        for worker in workers:
+            if worker.job is None:
+                with contextlib.suppress(OSError):
+                    worker.connection.send(None)
+            else:
+                worker.process.terminate()
+        until = time.monotonic() + LEAVE_SECONDS
+        for worker in workers:
+            worker.process.join(max(until - time.monotonic(), 0))
+            if worker.process.is_alive():
+                worker.process.kill()
+                worker.process.join()
+            worker.connection.close()
+
+
+def _work(connection: Connection, number: int, spec: StudySpec, arrays: Arrays | None) -> None:
+    """The life of a worker process: cells come in, events and answers go out."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, _leave)
+    with contextlib.suppress(Leave):
+        try:
+            _train_cells(connection, number, spec, arrays)
+        except Exception as error:
+            _send(connection, portable(error))
+
+
+def _train_cells(connection: Connection, number: int, spec: StudySpec, arrays: Arrays | None) -> None:
+    keep_freed_memory()
+    torch.set_num_threads(1)
+    throttle = Throttle()
+
+    def on_event(event: Event) -> None:
+        if throttle.passes(event):
+            _send(connection, event)
+
+    runner = CellRunner(spec, choose_device(spec.device, number), unpack(arrays), on_event)
+    while (job := _receive(connection)) is not None:
+        _send(connection, runner.take(*job))
+
+
+def _receive(connection: Connection) -> Job | None:
+    try:
+        job: Job | None = connection.recv()
+    except (EOFError, OSError):  # nobody is left to work for
+        return None
+    return job
+
+
+def _send(connection: Connection, message: Any) -> None:
+    try:
+        connection.send(message)
+    except OSError:
+        raise Leave from None
+
+
+def _leave(number: int, frame: object) -> None:
+    raise Leave
