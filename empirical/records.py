@@ -88,6 +88,11 @@ def locked(out: Path, cell_id: str) -> Iterator[bool]:
         lock.release()
 
 
+def is_marked(out: Path, name: str) -> bool:
+    """Whether the file of the lock ``name`` is there: while someone holds it, this is the same folder."""
+    return (out / "locks" / f"{name}.lock").exists()
+
+
 def read_finished(out: Path, spec: TrainSpec) -> Finished | None:
     """The finished record of ``spec``, or None when there is none; ``DamagedRecord`` if it is bad."""
     folder = cell_folder(out, spec)
