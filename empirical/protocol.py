@@ -16,6 +16,8 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from functools import cache
 from pathlib import Path
@@ -31,7 +33,7 @@ NORMS = ("batch", "none")
 DATASETS = ("cifar10",)
 PRECISIONS = ("fp32", "bf16")
 OPTIMIZERS = ("adam", "sgd")
-ENGINES = ("auto", "eager")
+ENGINES = ("auto", "eager", "fused")
 TRAIN_IMAGES, TEST_IMAGES, CLASSES, IMAGE_SIZE = 50_000, 10_000, 10, 32
 
 MAX_DEPTH = 1000
@@ -226,14 +228,17 @@ class TrainSpec(Protocol):
 class StudySpec(Protocol):
     """A grid of cells, where their data are and where their records go.
 
-    Cells are trained in the order initializer, activation, depth, seed.  ``data_dir`` None means
-    ``$CIFAR10_DIR``, else a download.  A value named twice ("he", "HE") is a mistake and refused.
+    Cells are trained in the order arm, initializer, activation, depth, seed.  An arm is a mapping from
+    fields of ``TrainSpec`` to the values that they have in it, whatever the grid says; a cell that two
+    arms share is one cell.  ``data_dir`` None means ``$CIFAR10_DIR``, else a download.  A value named
+    twice ("he", "HE") is a mistake and refused.
     """
 
     initializers: tuple[str, ...] = ("he",)
     activations: tuple[str, ...] = ("relu", "prelu")
     depths: tuple[int, ...] = (2, 5, 10, 12)
     seeds: tuple[int, ...] = (0,)
+    arms: tuple[Mapping[str, Any], ...] = ({},)
     data_dir: Path | None = None
     out: Path = field(default=Path("runs/cifar"))
     device: str = "auto"
@@ -252,26 +257,63 @@ class StudySpec(Protocol):
         )
         for what in ("initializers", "activations", "depths", "seeds"):
             _check_distinct(what, getattr(self, what))
-        count = len(self.initializers) * len(self.activations) * len(self.depths) * len(self.seeds)
-        check_whole("the number of cells", count, 1, MAX_CELLS)
+        known = {item.name for item in fields(TrainSpec)}
+        for name in {name for arm in self.arms for name in arm} - known:
+            raise RequestError(f"an arm changes {name}, which is no field of a cell")
+        lengths = map(len, (self.arms, self.initializers, self.activations, self.depths, self.seeds))
+        check_whole("the number of cells", math.prod(lengths), 1, MAX_CELLS)
         self.cells()  # each cell validates itself
 
     def cells(self) -> list[TrainSpec]:
         """Every cell of the grid, in order."""
-        grid = itertools.product(self.initializers, self.activations, self.depths, self.seeds)
-        return [
-            TrainSpec(
-                initializer=initializer, activation=activation, depth=depth, seed=seed, **self.shared()
-            )
-            for initializer, activation, depth, seed in grid
-        ]
+        grid = itertools.product(
+            self.arms, self.initializers, self.activations, self.depths, self.seeds
+        )
+        found: dict[str, TrainSpec] = {}
+        for arm, initializer, activation, depth, seed in grid:
+            named = {
+                "initializer": initializer, "activation": activation, "depth": depth, "seed": seed
+            }  # fmt: skip
+            cell = TrainSpec(**self.shared() | named | dict(arm))
+            found.setdefault(cell.cell_id, cell)
+        return list(found.values())
 
     def config(self) -> dict[str, Any]:
         """Every field, ready for JSON."""
         return asdict(self) | {
+            "arms": [dict(arm) for arm in self.arms],
             "out": str(self.out),
             "data_dir": None if self.data_dir is None else str(self.data_dir),
         }
+
+
+def variant(config: Mapping[Any, Any]) -> str:
+    """In which fields a cell's ``config`` is not the course report's, in a few words; "" if in none.
+
+    >>> variant(TrainSpec(head_fan="fan_in", norm="none").config())
+    'no batch norm, head fan_in'
+    >>> variant(TrainSpec(initializer="normal", fan="fan_in").config())  # N(0, 1) knows no fan
+    ''
+    """
+    report = COURSE_REPORT.shared()
+    fan_matters = parse_initializer(str(config["initializer"])).law.free_fan
+    words = {
+        "norm": "no batch norm",
+        "fan": f"{config['fan']}" if fan_matters else "",
+        "head_fan": f"head {config['head_fan']}",
+        "head_initializer": f"head {config['head_initializer']}",
+        "learning_rate_reference": f"{config['learning_rate_reference']}'s relative steps",
+        "optimizer": f"{config['optimizer']}",
+        "precision": f"{config['precision']}",
+    }
+    differs = [name for name in report if name != "engine" and not _same(config[name], report[name])]
+    texts = (words.get(name, f"{name.replace('_', ' ')} {config[name]}") for name in differs)
+    return ", ".join(text for text in texts if text)
+
+
+def _same(one: object, two: object) -> bool:
+    """Equal, or both missing: a table has NaN where a spec has None."""
+    return one == two or (two is None and one != one)
 
 
 def published_accuracy(initializer: str, activation: str, depth: int) -> float | None:

@@ -42,6 +42,7 @@ from empirical.protocol import (
     StudySpec,
     TrainSpec,
     published_accuracy,
+    variant,
 )
 from empirical.records import DamagedRecord, Finished
 from empirical.training import CellState, CellTraining, StepReport, check_batches, train_cell
@@ -56,6 +57,7 @@ STUDY_COLUMNS = (
     "cell",  # its id, the name of its folder
     *("initializer", "activation", "depth", "seed"),
     *(item.name for item in fields(Protocol) if item.name != "engine"),
+    "variant",  # in what its protocol is not the course report's, in words
     "engine",  # the one that ran the steps
     "status",  # completed or diverged
     *(
@@ -167,18 +169,18 @@ def table(cells: list[Finished]) -> pd.DataFrame:
 
 
 def compare_with_report(study: pd.DataFrame) -> pd.DataFrame:
-    """Final accuracy of each initializer × activation × depth beside the course report's.
+    """Final accuracy of each initializer × activation × variant × depth beside the course report's.
 
-    Columns: initializer, activation, depth, seeds, diverged (how many of them), test_accuracy (percent,
-    mean over the seeds that did not diverge, NaN if all did), published (None where the report has no
-    such cell), difference, status (diverged if every seed did, else completed).
+    Columns: initializer, activation, variant, depth, seeds, diverged (how many of them), test_accuracy
+    (percent, mean over the seeds that did not diverge, NaN if all did), published (None where the
+    report has no such cell), difference, status (diverged if every seed did, else completed).
     """
     study = study.reset_index(drop=True)
     last = study.sort_values("epoch", kind="stable").groupby("cell", sort=False).tail(1)
     last = last.sort_index()  # the study's own order: cells that ended early do not come first
     rows = []
-    for (initializer, activation, depth), group in last.groupby(
-        ["initializer", "activation", "depth"], sort=False
+    for (initializer, activation, described, depth), group in last.groupby(
+        ["initializer", "activation", "variant", "depth"], sort=False
     ):
         published = published_accuracy(str(initializer), str(activation), int(str(depth)))
         completed = group[group["status"] != "diverged"]
@@ -187,6 +189,7 @@ def compare_with_report(study: pd.DataFrame) -> pd.DataFrame:
             {
                 "initializer": initializer,
                 "activation": activation,
+                "variant": described,
                 "depth": depth,
                 "seeds": len(group),
                 "diverged": len(group) - len(completed),
@@ -209,11 +212,11 @@ def plan(spec: StudySpec, *, calibration_steps: int = 3) -> pd.DataFrame:
     device = resolve_device(spec.device)
     keep_freed_memory()
     find_cifar10(spec.data_dir)
-    speeds: dict[tuple[str, int], float] = {}
+    speeds: dict[tuple[object, ...], float] = {}
     rows = []
     for cell in spec.cells():
         status, epochs_done = _progress(spec.out, cell)
-        kind = (cell.activation, cell.depth)
+        kind = (cell.activation, cell.depth, cell.norm, cell.filters, cell.pool_every, cell.batch_size)
         if status != "finished" and kind not in speeds:
             with _memory():
                 speeds[kind] = _seconds_per_image(cell, device, calibration_steps)
@@ -386,7 +389,8 @@ def _dataset(spec: StudySpec, device: torch.device, given: Dataset | None) -> Da
 
 def _identity(cell: Finished) -> dict[str, Any]:
     named = {"cell": cell.spec.cell_id, "status": cell.result["status"]}
-    config = cell.spec.config() | named | {"engine": cell.result["engine"]}
+    config = cell.spec.config()
+    config |= named | {"variant": variant(config), "engine": cell.result["engine"]}
     return {name: config[name] for name in STUDY_COLUMNS if name in config}
 
 

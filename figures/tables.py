@@ -170,9 +170,13 @@ def accuracy_table(comparison: pd.DataFrame, protocol: Protocol = COURSE_REPORT)
     depths = sorted({int(depth) for depth in comparison["depth"]})
     for depth in depths:
         table.add_column(f"{depth} layers", justify="right")
-    for (initializer, activation), row in comparison.groupby(["initializer", "activation"], sort=False):
+    several = comparison["variant"].nunique() > 1
+    arms = ["initializer", "activation", "variant"]
+    for (initializer, activation, variant), row in comparison.groupby(arms, sort=False):
         cells = {int(cell["depth"]): _accuracy(cell) for cell in row.to_dict("records")}
         label = f"{initializer} · {activation}"
+        if several:
+            label += f"\n  {variant or 'as printed'}"
         table.add_row(label, *(cells.get(depth, Text("")) for depth in depths))
     notes = [
         "Below each percentage the course report's (difference), – where it has no such cell. The "

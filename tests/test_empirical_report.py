@@ -16,7 +16,7 @@ from figures.tables import accuracy_table
 
 def cell(depth, seed, accuracies, status="completed"):
     """The rows of one cell in a study's table."""
-    identity = {"cell": f"{depth}-{seed}", "initializer": "he", "activation": "relu"}
+    identity = {"cell": f"{depth}-{seed}", "initializer": "he", "activation": "relu", "variant": ""}
     identity |= {"depth": depth, "seed": seed, "status": status}
     rows = [
         identity | {"epoch": epoch, "test_accuracy": accuracy, "average_weight": 0.1 * epoch}
@@ -142,3 +142,12 @@ def test_the_progress_tells_accuracy_speed_and_time_left():
 def test_a_diverged_cell_is_still_a_warning():
     event = CellFinished(TrainSpec(), 1, 1, {"status": "diverged"}, False)
     assert "diverged" in progress.announcement(event)
+
+
+def test_arms_are_rows_of_their_own_and_named():
+    textbook = pd.DataFrame([row | {"cell": "t", "variant": "fan_in"} for row in cell(2, 0, [67.5])])
+    compared = compare_with_report(pd.concat([pd.DataFrame(cell(2, 0, [50.0])), textbook]))
+    assert compared["variant"].tolist() == ["", "fan_in"]
+    assert compared["test_accuracy"].tolist() == [50.0, 67.5]
+    shown = text(accuracy_table(compared))
+    assert "as printed" in shown and "fan_in" in shown

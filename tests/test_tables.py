@@ -88,7 +88,7 @@ def comparison():
         ("he", "relu", 12, math.nan, 79.03, math.nan, "diverged", 1, 1),
         ("xavier", "relu", 2, 60.0, None, None, "completed", 1, 0),
     ]
-    return pd.DataFrame([dict(zip(names, row, strict=True)) for row in values])
+    return pd.DataFrame([dict(zip(names, row, strict=True)) for row in values]).assign(variant="")
 
 
 def test_accuracy_table(golden, comparison):

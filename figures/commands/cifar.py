@@ -4,30 +4,43 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from empirical.presets import PRESETS, preset
+from empirical.protocol import (
+    DATASETS,
+    ENGINES,
+    NORMS,
+    OPTIMIZERS,
+    PRECISIONS,
+    StudySpec,
+)
 from figures.commands import options
 from figures.commands.answer import Answer, Session
 from theory.errors import RequestError
-from theory.initializers import FANS
-
-if TYPE_CHECKING:
-    from empirical.protocol import StudySpec
+from theory.initializers import FANS, INITIALIZERS
+from theory.rectifiers import ACTIVATIONS
 
 PURPOSE = "Train the course report's networks on CIFAR-10; the same command resumes."
 EXAMPLES = (
     "cifar --init he",
     "cifar --init he xavier --activation relu --depths 2 5 --epochs 2",
     "cifar --init he --seeds 6 --data-dir DIR",
+    "cifar --preset textbook",
+    "cifar --list-presets",
     "cifar --dry-run",
 )
 SAME_NAMES = (
     "epochs",
     "batch_size",
+    "optimizer",
     "learning_rate",
+    "learning_rate_reference",
     "filters",
+    "pool_every",
     "norm",
     "fan",
+    "head_fan",
+    "gain_slope",
     "dataset",
     "data_dir",
     "precision",
@@ -35,37 +48,64 @@ SAME_NAMES = (
     "limit_train",
     "limit_test",
 )
+OTHER_NAMES = {
+    "init": "initializers",
+    "activation": "activations",
+    "depths": "depths",
+    "head_init": "head_initializer",
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    options.add_initializers(parser, "he", "normal")
-    options.add_activations(parser, "relu", "prelu")
+    known = f"any of {', '.join(INITIALIZERS)} (default he normal)"
+    parser.add_argument("--init", nargs="+", metavar="NAME", help=known)
+    known = f"any of {', '.join(ACTIVATIONS)} (default relu prelu)"
+    parser.add_argument("--activation", nargs="+", metavar="NAME", help=known)
+    parser.add_argument("--depths", type=int, nargs="+", help="conv layers (default 2 5 10 12)")
     parser.add_argument(
-        "--depths", type=int, nargs="+", default=[2, 5, 10, 12], help="conv layers (default 2 5 10 12)"
+        "--preset", metavar="NAME", help="a study with a question of its own; other options change it"
     )
-    parser.add_argument("--epochs", type=int, default=10, help="default 10")
+    parser.add_argument("--list-presets", action="store_true", help="print the presets and stop")
+    parser.add_argument("--epochs", type=int, help="default 10")
     seeds = parser.add_mutually_exclusive_group()
     seeds.add_argument("--seeds", type=int, metavar="N", help="run N seeds, from --seed on (default 1)")
     seeds.add_argument(
         "--seed-list", type=int, nargs="+", metavar="SEED", help="run exactly these seeds"
     )
-    parser.add_argument("--batch-size", type=int, default=64, help="default 64")
-    parser.add_argument("--learning-rate", type=float, default=1e-3, help="of Adam, default 0.001")
-    parser.add_argument("--filters", type=int, default=32, help="per convolution, default 32")
-    parser.add_argument("--norm", choices=("batch", "none"), default="batch", help="default batch")
-    parser.add_argument("--fan", choices=FANS, default="fan_out", help="default fan_out, as the report")
-    parser.add_argument("--dataset", choices=("cifar10",), default="cifar10", help="default cifar10")
+    parser.add_argument("--batch-size", type=int, help="default 64")
+    parser.add_argument(
+        "--optimizer", choices=OPTIMIZERS, help="default adam; sgd has momentum 0.9, no weight decay"
+    )
+    parser.add_argument("--learning-rate", type=float, help="constant, default 0.001")
+    parser.add_argument(
+        "--learning-rate-reference",
+        metavar="NAME",
+        help="scale the rates of weights before a batch norm so that their relative steps are those "
+        "under this initializer",
+    )
+    parser.add_argument("--filters", type=int, help="per convolution, default 32")
+    parser.add_argument("--pool-every", type=int, metavar="N", help="convolutions, default 2")
+    parser.add_argument("--norm", choices=NORMS, help="default batch")
+    parser.add_argument("--fan", choices=FANS, help="default fan_out, as the report")
+    parser.add_argument("--head-fan", choices=FANS, help="of the last layer (default: --fan)")
+    parser.add_argument("--head-init", metavar="NAME", help="of the last layer (default: --init)")
+    parser.add_argument(
+        "--gain-slope", type=float, metavar="S", help="slope in He's gain (default 0.01, as the report)"
+    )
+    parser.add_argument("--dataset", choices=DATASETS, help="default cifar10")
     parser.add_argument(
         "--data-dir", type=Path, metavar="DIR", help="default $CIFAR10_DIR, else a download"
     )
-    parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32", help="default fp32")
-    parser.add_argument("--engine", choices=("auto", "eager"), default="auto", help="default auto")
+    parser.add_argument("--precision", choices=PRECISIONS, help="default fp32")
+    parser.add_argument("--engine", choices=ENGINES, help="how a step is run (default auto)")
     parser.add_argument("--limit-train", type=int, metavar="N", help="train on the first N images only")
     parser.add_argument("--limit-test", type=int, metavar="N", help="test on the first N images only")
     parser.add_argument("--dry-run", action="store_true", help="print the plan and an estimate of time")
 
 
 def run(arguments: argparse.Namespace, session: Session) -> Answer:
+    if arguments.list_presets:
+        return _presets(arguments)
     spec = _spec(arguments, session.out)
     from empirical.locations import find_cifar10, needs_data
 
@@ -100,17 +140,43 @@ def _spec(a: argparse.Namespace, out: Path) -> StudySpec:
         raise RequestError(f"--seeds must be at least 1, not {a.seeds}")
     if a.seed_list is not None and a.seed:
         raise RequestError("--seed and --seed-list contradict each other: name the seeds in one place")
-    seeds = a.seed_list if a.seed_list is not None else range(a.seed, a.seed + (a.seeds or 1))
-    from empirical.protocol import StudySpec
-
+    fields = dict(preset(a.preset).fields) if a.preset is not None else {}
+    for name in fields.get("arms", ()):
+        for field in name:
+            options.refuse(a, f"is what preset {a.preset} compares: drop one of them", _option(field))
+    if a.seed_list is not None:
+        fields["seeds"] = a.seed_list
+    elif a.seeds is not None or "seeds" not in fields:
+        fields["seeds"] = range(a.seed, a.seed + (a.seeds or 1))
+    else:
+        fields["seeds"] = [a.seed + seed for seed in fields["seeds"]]
+    fields |= options.given(a, *SAME_NAMES)
+    fields |= {OTHER_NAMES[name]: value for name, value in options.given(a, *OTHER_NAMES).items()}
     return StudySpec(
-        initializers=tuple(a.init),
-        activations=tuple(a.activation),
-        depths=tuple(a.depths),
-        seeds=tuple(seeds),
+        **{"initializers": ("he", "normal"), **fields, "seeds": tuple(fields["seeds"])},
         out=out,
         device=a.device,
-        **{name: getattr(a, name) for name in SAME_NAMES},
+    )
+
+
+def _option(field: str) -> str:
+    """The argument whose value the field of a cell is."""
+    singular = {"initializer": "init", "head_initializer": "head_init", "depth": "depths"}
+    return singular.get(field, field)
+
+
+def _presets(a: argparse.Namespace) -> Answer:
+    from figures.presets import presets_table
+
+    presets = [
+        {"preset": name, "cells": len(StudySpec(**known.fields).cells()), "question": known.question}
+        for name, known in PRESETS.items()
+    ]
+    return Answer(
+        spec={"list_presets": True},
+        device=a.device,
+        document={"presets": presets},
+        show=[presets_table(presets)],
     )
 
 
