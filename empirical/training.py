@@ -24,6 +24,7 @@ import torch
 from torch import nn
 
 from empirical.datasets import Dataset, Offsets, augment_with, normalize, sample_offsets
+from empirical.engines import Engine, engine_for
 from empirical.instruments import FIXED_BATCH, Instruments, Look, average_weight
 from empirical.networks import build_network, scale_free_parameters
 from empirical.protocol import TrainSpec
@@ -121,13 +122,15 @@ class CellTraining:
             dataset.train_labels[:FIXED_BATCH],
             self.forward,
         )
-        self.epoch, self.status, self.engine = 0, "running", "eager"
+        self.epoch, self.status = 0, "running"
         self.epochs: list[dict[str, Any]] = []
         self.layers: list[dict[str, Any]] = []
         self.initial: dict[str, float | None] = {}
         self.notes: list[str] = []
         if resume is not None:
             self.restore(resume)
+        else:
+            self.engine, self.notes = engine_for(spec, self.network, self.optimizer, device)
 
     def restore(self, state: CellState) -> None:
         """Go back to ``state``; anything may be raised where it is not of this cell."""
@@ -135,10 +138,14 @@ class CellTraining:
         self.optimizer.load_state_dict(state.optimizer)
         self.epoch, self.status = state.epoch, state.status
         self.epochs, self.layers = list(state.epochs), list(state.layers)
-        self.initial, self.engine = dict(state.initial), state.engine
+        self.initial = dict(state.initial)
+        self.engine, missing = engine_for(
+            self.spec, self.network, self.optimizer, self.device, begun_with=state.engine
+        )
         now = provenance(self.device)
         self.notes = [
             *state.notes,
+            *missing,
             *note_of_change(state.epoch, state.provenance, now),
             *note_of_clock(state.epoch, state.clock),
         ]
@@ -151,7 +158,7 @@ class CellTraining:
             epochs=list(self.epochs),
             layers=list(self.layers),
             initial=dict(self.initial),
-            engine=self.engine,
+            engine=self.engine.name,
             provenance=provenance(self.device),
             clock=time.time(),
             notes=list(self.notes),
@@ -212,22 +219,11 @@ class CellTraining:
     def step(self, chosen: torch.Tensor, offsets: Offsets) -> torch.Tensor:
         """One step on the images ``chosen`` (B,); returns their mean loss before it, on the device."""
         images = augment_with(self.dataset.train_images.index_select(0, chosen), *offsets)
-        loss = nn.functional.cross_entropy(
-            self.forward(images), self.dataset.train_labels.index_select(0, chosen)
-        )
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        self.optimizer.step()
-        return loss.detach()
+        return self.engine.step(images, self.dataset.train_labels.index_select(0, chosen))
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Logits in float32; with precision bf16 the layers run under autocast."""
-        if self.spec.precision == "fp32":
-            logits: torch.Tensor = self.network(images)
-            return logits
-        with torch.autocast(self.device.type, dtype=torch.bfloat16):
-            logits = self.network(images)
-        return logits.float()
+        """Logits in float32 from the modules themselves, which instruments can read."""
+        return Engine(self.network, self.optimizer, self.spec.precision).forward(images)
 
     @torch.no_grad()
     def test(self) -> tuple[float, float]:
@@ -238,7 +234,7 @@ class CellTraining:
         self.network.eval()
         for begin in range(0, len(images), TEST_BATCH):
             answers = labels[begin : begin + TEST_BATCH]
-            logits = self.forward(normalize(images[begin : begin + TEST_BATCH]))
+            logits = self.engine.forward(normalize(images[begin : begin + TEST_BATCH]))
             right += (logits.argmax(1) == answers).sum()
             loss += nn.functional.cross_entropy(logits, answers, reduction="sum")
         self.network.train()

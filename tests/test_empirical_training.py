@@ -48,15 +48,17 @@ def plain(network):
     return nn.Sequential(*layers)
 
 
+@pytest.mark.parametrize("engine", ["eager", "fused"])
 @pytest.mark.parametrize("activation", ["relu", "prelu"])
 @pytest.mark.parametrize("depth", [2, 5, 12])
-def test_a_step_is_the_plain_step_of_torch(activation, depth):
-    spec = TrainSpec(activation=activation, depth=depth, filters=8, batch_size=32)
+def test_a_step_is_the_plain_step_of_torch(activation, depth, engine):
+    spec = TrainSpec(activation=activation, depth=depth, filters=8, batch_size=32, engine=engine)
     training = CellTraining(spec, tiny_dataset(), CPU)
     training.network.double()  # in place: the optimizer keeps its parameters
     reference = plain(training.network).double()
     optimizer = torch.optim.Adam(reference.parameters(), lr=1e-3, fused=False, foreach=False)
-    training.forward = lambda images: training.network(images.double())
+    single = training.engine.step
+    training.engine.step = lambda images, labels: single(images.double(), labels)
     order, offsets = epoch_plan(spec, 1, 96, CPU)
     training.network.train()
     for begin in (0, 32, 64):
