@@ -41,6 +41,8 @@ class Overview:
 
     def tell(self, event: Event) -> None:
         """Take note of ``event`` and pass on what a display needs of it."""
+        if isinstance(event, CellStarted | StepDone | EpochDone) and event.index not in self.open:
+            return  # late news of a cell that is finished
         match event:
             case CellStarted():
                 self.running[event.index] = None
