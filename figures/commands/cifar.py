@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from empirical.placement import Placement
 from empirical.presets import PRESETS, preset
 from empirical.protocol import (
     DATASETS,
@@ -20,6 +22,9 @@ from theory.errors import RequestError
 from theory.initializers import FANS, INITIALIZERS
 from theory.rectifiers import ACTIVATIONS
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 PURPOSE = "Train the course report's networks on CIFAR-10; the same command resumes."
 EXAMPLES = (
     "cifar --init he",
@@ -27,6 +32,8 @@ EXAMPLES = (
     "cifar --init he --seeds 6 --data-dir DIR",
     "cifar --preset textbook",
     "cifar --list-presets",
+    "cifar --seeds 6 --workers auto",
+    "cifar --preset seeds --shard 1/16 --out SHARED",
     "cifar --dry-run",
 )
 SAME_NAMES = (
@@ -101,32 +108,54 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--limit-train", type=int, metavar="N", help="train on the first N images only")
     parser.add_argument("--limit-test", type=int, metavar="N", help="test on the first N images only")
     parser.add_argument("--dry-run", action="store_true", help="print the plan and an estimate of time")
+    place = parser.add_argument_group("where cells are trained")
+    place.add_argument(
+        "--workers",
+        metavar="N",
+        help="N processes, a thread or a GPU each; auto: one per core or GPU (default 1, with all cores)",
+    )
+    place.add_argument(
+        "--shard",
+        metavar="I/N",
+        help="only the I-th of N parts of equal work, for job arrays that share one --out",
+    )
+    place.add_argument(
+        "--dask",
+        metavar="ADDRESS",
+        help="a Dask cluster, by its scheduler's address or file; local:N starts N workers here",
+    )
 
 
 def run(arguments: argparse.Namespace, session: Session) -> Answer:
     if arguments.list_presets:
         return _presets(arguments)
     spec = _spec(arguments, session.out)
+    place = Placement.parse(arguments.shard, arguments.workers, arguments.dask)
     from empirical.locations import find_cifar10, needs_data
 
-    if needs_data(spec):
+    if place.is_here and needs_data(spec):
         find_cifar10(spec.data_dir)  # a wrong folder is said before torch is imported
     from theory.devices import resolve_device
 
-    resolve_device(spec.device)  # a missing one is said before the work, and to --dry-run too
+    if place.is_here:
+        resolve_device(spec.device)  # a missing one is said before the work, and to --dry-run too
     if arguments.dry_run:
-        return _plan(spec)
+        return _plan(spec, place)
     session.prepare_out()
     from empirical import study
     from figures.study import course_report_figures
     from figures.tables import accuracy_table
 
     with session.study_progress() as on_event:
-        table = study.run_study(spec, on_event)
+        table = place.run(spec, on_event)
+    if place.share is not None:
+        table = study.finished_table(spec)
+        if table["cell"].nunique() < len(spec.cells()):
+            return _part(spec, place, table)
     comparison = study.compare_with_report(table)
     return Answer(
         spec=spec.config(),
-        device=spec.device,
+        device=spec.device if place.is_here else "auto",
         document={"cells": study.results(spec)},
         show=[accuracy_table(comparison, spec)],
         tables={"study.csv": table},
@@ -180,11 +209,30 @@ def _presets(a: argparse.Namespace) -> Answer:
     )
 
 
-def _plan(spec: StudySpec) -> Answer:
+def _part(spec: StudySpec, place: Placement, table: pd.DataFrame) -> Answer:
+    """What is finished of a grid whose other parts are not; pictures are the last part's to draw."""
+    from empirical import study
+    from figures.tables import accuracy_table
+
+    cells = study.results(spec)
+    count = f"{len(cells)} of {len(spec.cells())} cells of the grid are finished"
+    shown = [accuracy_table(study.compare_with_report(table), spec)] if cells else []
+    return Answer(
+        spec=spec.config(),
+        device=spec.device if place.is_here else "auto",
+        document={"cells": cells, "grid": {"cells": len(spec.cells()), "finished": len(cells)}},
+        show=[*shown, f"{count}; the part that ends last writes the table and the pictures."],
+        paths=[spec.out / "cells"],
+    )
+
+
+def _plan(spec: StudySpec, place: Placement) -> Answer:
     from empirical import study
     from figures.tables import plan_table
 
     plan = study.plan(spec)
+    if (cells := place.cells(spec)) is not None:
+        plan = plan[plan["cell"].isin([cell.cell_id for cell in cells])]
     return Answer(
         spec=spec.config(),
         device=spec.device,
