@@ -21,14 +21,17 @@ def announcement(event: study.Event) -> str | None:
         case study.EpochDone():
             row = event.row
             speed = event.images_per_second
+            which = f"cell {event.index}/{event.total} " if event.at_once > 1 else ""
             return (
-                f"  epoch {row['epoch']:>2}/{event.spec.epochs}  loss {row['train_loss']:.4f}  "
+                f"  {which}epoch {row['epoch']:>2}/{event.spec.epochs}  loss {row['train_loss']:.4f}  "
                 f"accuracy {row['test_accuracy']:.2f} %"
                 + (f"  {speed:,.0f} images/s" if speed is not None else f"  {row['seconds']:.1f} s")
                 + (f"  {duration(event.seconds_left)} left" if event.seconds_left else "")
             )
         case study.CellWaiting():
             return f"waiting for another process that trains {cell_name(event.spec)}"
+        case study.WorkersAwaited():
+            return f"waiting for workers at {event.place}"
     return warning(event)
 
 
@@ -40,6 +43,11 @@ def warning(event: study.Event) -> str | None:
             return f"warning: damaged record {event.cell}: {event.reason}{where}"
         case study.CellFinished() if event.diverged and not event.skipped:
             return f"warning: {cell_name(event.spec)} diverged: recorded as a result"
+        case study.WorkerLost():
+            return (
+                f"warning: {event.worker} is gone ({event.reason}): another goes on with "
+                f"{cell_name(event.spec)}"
+            )
     return None
 
 
