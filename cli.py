@@ -44,6 +44,7 @@ COMMANDS = (
     "jacobian",
     "paper",
     "derive",
+    "explorer",
 )
 
 

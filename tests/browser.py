@@ -28,6 +28,7 @@ FLAGS = (
     "--disable-component-update",
     "--disable-extensions",
     "--disable-sync",
+    "--hide-scrollbars",
     "--no-first-run",
     "--no-default-browser-check",
     "--force-color-profile=srgb",
