@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from cifar_format import tiny_dataset
 from torch import nn
 
 from empirical.datasets import normalize
@@ -11,7 +12,6 @@ from empirical.instruments import LAYER_COLUMNS, Instruments, second_moment, wei
 from empirical.networks import build_network, scale_free_layers, scale_free_parameters
 from empirical.protocol import TrainSpec
 from empirical.training import CellTraining, build_optimizer
-from tests.cifar_format import tiny_dataset
 from theory.cross_entropy import initial_cross_entropy
 from theory.errors import RequestError
 from theory.randomness import generator

@@ -4,12 +4,12 @@ import time
 
 import pytest
 import torch
+from cifar_format import tiny_dataset
 
 from empirical import provenance, records
 from empirical.protocol import TrainSpec
 from empirical.provenance import Stopwatch, code_digest, note_of_change, note_of_clock
 from empirical.training import CellTraining
-from tests.cifar_format import tiny_dataset
 
 CPU = torch.device("cpu")
 SPEC = TrainSpec(filters=4, epochs=2, batch_size=16)
