@@ -3,34 +3,28 @@
 import itertools
 import json
 import math
+import re
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from browser import run_javascript
+from explorer_theory import BASE, LN10, python_theory
 from scipy import special, stats
 
-from theory import curve_theory, monte_carlo
+import cli
+from figures.explorer import fragment, page
+from figures.explorer.build import study_records
+from theory.errors import RequestError
 from theory.finite_width import SignalLaw, binomial_half, log_factor
 from theory.rectifiers import parse_activation
-from theory.specs import VarianceSpec
 
 SOURCES = [
     (Path(__file__).parent.parent / "figures" / "explorer" / name).read_text(encoding="utf-8")
     for name in ("theory.js", "sampler.js")
 ]
 RELATIVE = 1e-9
-BASE = {
-    "depth": 30,
-    "width": 512,
-    "taper": 1,
-    "slope": 0,
-    "initializer": "he",
-    "fan": "fan_in",
-    "scale": 2,
-    "direction": "forward",
-}
-LN10 = math.log(10)
 
 
 def javascript(expression):
@@ -78,37 +72,6 @@ SHAPES = [
     *settings(depth=[400], width=[3, 100], slope=[0, 0.5]),
     *settings(depth=[12], width=[24, 128], taper=[0.25, 3], slope=[0, 0.25, 1], fan=["fan_out"]),
 ]
-
-
-def python_theory(setting):
-    """``theory.curve_theory`` for a setting, with the widths that the page itself gave it."""
-    name, slope = setting["initializer"], setting["slope"]
-    # weights of these two have lecun's variance but for a factor, which enters once per layer
-    factor = {"custom": setting["scale"], "pytorch": 1 / 3}.get(name, 1.0)
-    spec = VarianceSpec(
-        layer_widths=tuple(setting["widths"]),
-        initializers=({"he-relu": "he", "custom": "lecun", "pytorch": "lecun"}.get(name, name),),
-        activations=({0: "relu", 1: "linear"}.get(slope, f"leaky-relu:{slope}"),),
-        fan=setting["fan"] if name in ("he", "he-relu", "lecun", "custom") else None,
-        gain_slope=0.0 if name == "he-relu" else None,
-        direction=setting["direction"],
-    )
-    (group,) = monte_carlo.groups(spec)
-    forward = setting["direction"] == "forward"
-    compute = curve_theory.forward_theory if forward else curve_theory.backward_theory
-    theory = compute(spec, group.curves[0])
-    depth = setting["depth"]
-    passed = np.arange(1, depth + 1) if forward else np.arange(depth - 1, -1, -1)
-    shift = passed * math.log(factor)
-    return {
-        "mean": (theory.log_expected + shift) / LN10,
-        "low": (theory.quantiles[:, 0] + shift) / LN10,
-        "median": (theory.quantiles[:, 1] + shift) / LN10,
-        "high": (theory.quantiles[:, 2] + shift) / LN10,
-        "logMean": theory.log_mean + shift,
-        "logVariance": theory.log_variance,
-        "dead": theory.dead,
-    }
 
 
 @pytest.fixture(scope="module")
@@ -344,3 +307,132 @@ def test_drawn_networks_have_the_exact_law(direction, width, slope):
         for level, name in ((0.025, "low"), (0.5, "median"), (0.975, "high")):
             below = np.mean(log < curves[name][layer] * LN10)
             assert abs(below - level) < 4.5 * math.sqrt(level * (1 - level) / len(log))
+
+
+# --------------------------------------------------------------------------- the page as a text
+
+
+def small_study(**columns):
+    rows = {
+        "initializer": ["he", "he", "normal", "normal"],
+        "activation": "relu",
+        "depth": 2,
+        "seed": 0,
+        "status": "completed",
+        "epoch": [1, 2, 1, 2],
+        "test_accuracy": [50.0, 60.0, 30.0, math.nan],
+    }
+    return pd.DataFrame(rows | columns)
+
+
+def test_a_studys_table_becomes_curves():
+    records = study_records(small_study())
+    assert records["presets"] == [{"name": "study", "question": "", "common": []}]
+    assert list(records["quantities"]) == ["test_accuracy"]
+    he, normal = records["curves"]
+    assert (he["initializer"], he["depth"], he["variant"]) == ("he", 2, "")
+    assert he["published"] == 55.83 and normal["published"] == 37.58
+    assert he["seeds"] == [
+        {"seed": 0, "status": "completed", "epoch": [1, 2], "test_accuracy": [50.0, 60.0]}
+    ]
+    assert normal["seeds"][0]["test_accuracy"] == [30.0, None]  # JSON has no NaN
+
+
+def test_what_a_whole_preset_shares_is_said_once():
+    study = small_study(
+        preset="no-norm", variant=["no batch norm, fan_in"] * 2 + ["no batch norm"] * 2, norm="none"
+    )
+    records = study_records(study)
+    (preset,) = records["presets"]
+    assert preset["common"] == ["no batch norm"] and "batch norm hides" in preset["question"]
+    assert [curve["variant"] for curve in records["curves"]] == ["fan_in", ""]
+    assert [curve["published"] for curve in records["curves"]] == [
+        None,
+        None,
+    ]  # not the report's networks
+
+
+def test_the_reports_number_stands_beside_another_fan_but_no_other_protocol():
+    def published(**columns):
+        return study_records(small_study(**columns))["curves"][0]["published"]
+
+    assert published(fan="fan_in", head_fan=math.nan, limit_train=math.nan) == 55.83
+    assert published(epochs=2) is None and published(head_initializer="he") is None
+
+
+def test_variants_of_one_preset_are_curves_of_their_own():
+    study = small_study(variant=[None, None, "sgd", "sgd"], initializer="he", epoch=[1, 2, 1, 2])
+    assert [curve["variant"] for curve in study_records(study)["curves"]] == ["", "sgd"]
+
+
+@pytest.mark.parametrize(
+    "columns, says",
+    [
+        ({"depth": "two"}, "depth that are not numbers"),
+        ({"test_accuracy": "high"}, "test_accuracy that are not numbers"),
+        ({"status": None}, "rows without status"),
+    ],
+)
+def test_a_wrong_table_is_refused_in_words(columns, says):
+    with pytest.raises(RequestError, match=says):
+        page(small_study(**columns))
+
+
+def test_a_missing_column_is_named():
+    with pytest.raises(RequestError, match="lacks seed, status: it needs"):
+        page(small_study().drop(columns=["seed", "status"]))
+
+
+def test_the_page_is_whole_and_names_no_address():
+    text = page(small_study(), seed=12)
+    assert not re.search(r"\$\{(css|html|js|version|seed|level|sublevel|data)\}", text)
+    assert 'value="12"' in text
+    assert not re.search(r"""(src|href)\s*=\s*["'](?!#|data:,)|url\((?!#)|@import|fetch\(|XMLHttp""", text)
+    assert "default-src 'none'" in text
+    body, css, script = fragment(small_study(), seed=12)
+    assert body in text and css in text and script in text
+
+
+def test_a_fragment_takes_its_place_among_the_headings():
+    body, _, _ = fragment(heading_level=3)
+    assert "<h3" in body and "<h4" in body and "<h2" not in body
+    with pytest.raises(RequestError, match="heading level"):
+        fragment(heading_level=6)
+
+
+def test_the_stylesheet_touches_nothing_but_the_explorer():
+    _, css, _ = fragment()
+    plain = re.sub(r"/\*.*?\*/", "", css, flags=re.S)
+    plain = re.sub(r"@media[^{]*", "", plain)
+    rules = re.findall(r"([^{}]+)\{", plain)
+    selectors = [selector.strip() for rule in rules for selector in re.split(r",(?![^(]*\))", rule)]
+    assert len(selectors) > 60 and all(selector.startswith(".fx") for selector in selectors if selector)
+
+
+def test_the_command_writes_the_page(capsys, tmp_path):
+    small_study().to_csv(tmp_path / "study.csv", index=False)
+    out = tmp_path / "site"
+    assert cli.main(["explorer", "--records", str(tmp_path), "--out", str(out), "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    text = (out / "explorer.html").read_text(encoding="utf-8")
+    assert document["bytes"] == len(text.encode()) and document["configurations"] == 2
+    assert '"published":55.83' in text
+    assert [path.name for path in out.iterdir()] == ["explorer.html"]
+
+
+@pytest.mark.parametrize(
+    "content, says", [(None, "no study.csv"), ("", "cannot read"), ("a,b\n1,2\n", "lacks initializer")]
+)
+def test_records_that_are_none_are_one_line_and_exit_2(content, says, capsys, tmp_path):
+    if content is not None:
+        (tmp_path / "study.csv").write_text(content, encoding="utf-8")
+    out = tmp_path / "out"
+    assert cli.main(["explorer", "--records", str(tmp_path), "--out", str(out)]) == 2
+    captured = capsys.readouterr()
+    assert captured.err.startswith("error: ") and captured.err.count("\n") == 1 and says in captured.err
+    assert not out.exists()
+
+
+def test_a_seed_that_the_page_cannot_hold_is_refused(capsys, tmp_path):
+    assert cli.main(["explorer", "--seed", "4294967296", "--out", str(tmp_path)]) == 2
+    assert "4,294,967,295" in capsys.readouterr().err

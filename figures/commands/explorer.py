@@ -34,9 +34,9 @@ def run(arguments: argparse.Namespace, session: Session) -> Answer:
     from theory.errors import check_whole
 
     check_whole("seed", arguments.seed, 0, MAX_SEED)
-    session.prepare_out()
     study = None if path is None else read_study(path)
     text = page(study, seed=arguments.seed)
+    session.prepare_out()
     target = session.out / "explorer.html"
     partial = target.with_name(f".{target.name}.partial")
     partial.write_text(text, encoding="utf-8")

@@ -345,10 +345,8 @@ Fanin.theory = (() => {
         if (excess < 0) low = x;
         else high = x;
         const newton = x - excess / density;
-        const next = newton > low && newton < high ? newton : (low + high) / 2;
-        const moved = Math.abs(next - x);
-        x = next;
-        if (moved < 1e-10) break;
+        if (Math.abs(newton - x) < 1e-10) return newton; // the next step would be of the order of 1e-20
+        x = newton > low && newton < high ? newton : (low + high) / 2;
       }
       return x;
     });
