@@ -9,6 +9,7 @@ same data give the same bytes.
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,7 +18,9 @@ from typing import Any
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
+from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 BLUE, VERMILION, GREEN = "#0072B2", "#D55E00", "#009E73"
@@ -102,6 +105,81 @@ def depth_looks(depths: Iterable[int]) -> dict[int, Look]:
     return {depth: _LOOKS[i % len(_LOOKS)] for i, depth in enumerate(sorted(set(depths)))}
 
 
+# What an arm changes beside its initializer, in the words of ``empirical.selection.arm``, and how that
+# shifts the initializer's look: towards white (> 0) or black (< 0), and by another marker and dash.
+_ARMS: dict[str, tuple[float, str, Any]] = {
+    "head fan_in": (0.45, "^", _DASHES[1]),
+    "fan_in": (-0.45, "v", _DASHES[2]),
+    "head he": (0.45, "^", _DASHES[1]),
+    "head he, he's relative steps": (-0.45, "X", _DASHES[5]),
+}
+# The study's depths: a shade and a marker each, light to dark with depth.
+_DEPTHS: dict[int, tuple[float, str, Any]] = {
+    2: (0.5, "o", _DASHES[0]),
+    5: (0.22, "s", _DASHES[1]),
+    10: (-0.15, "D", _DASHES[2]),
+    12: (-0.5, "^", _DASHES[3]),
+    22: (0.22, "v", _DASHES[1]),
+    30: (-0.5, "P", _DASHES[0]),
+}
+
+
+def arm_looks(arms: Iterable[str]) -> dict[str, Look]:
+    """A look for each arm ("he", "he, head fan_in", …): its initializer's color, in shades."""
+    arms = list(dict.fromkeys(arms))
+    initializers = initializer_looks(dict.fromkeys(name.partition(", ")[0] for name in arms))
+    looks: dict[str, Look] = {}
+    for name in arms:
+        initializer, _, words = name.partition(", ")
+        look = initializers[initializer]
+        if words:
+            among = len([other for other in looks if other.partition(", ")[0] == initializer])
+            by_turn = ((0.45, -0.45)[among % 2], "^vPX"[among % 4], _DASHES[1 + among % 6])
+            amount, marker, dash = _ARMS.get(words, by_turn)
+            look = Look(shade(look.color, amount), marker, dash)
+        looks[name] = look
+    return looks
+
+
+def depth_shades(depths: Iterable[int], color: str) -> dict[int, Look]:
+    """A look for each depth in shades of ``color``; the same depth has the same everywhere."""
+    chosen = sorted(set(depths))
+    if all(depth in _DEPTHS for depth in chosen):
+        parts = [_DEPTHS[depth] for depth in chosen]
+    else:
+        step = 1.0 / max(len(chosen) - 1, 1)
+        parts = [
+            (0.5 - step * i, "osD^vPX"[i % 7], _DASHES[i % len(_DASHES)]) for i in range(len(chosen))
+        ]
+    return {
+        depth: Look(shade(color, amount), marker, dash)
+        for depth, (amount, marker, dash) in zip(chosen, parts, strict=True)
+    }
+
+
+def shade(color: str, amount: float) -> str:
+    """``color`` mixed with ``amount`` of white, or with −``amount`` of black.
+
+    >>> shade("#0072B2", 0.0), shade("#000000", 0.5), shade("#ffffff", -1.0)
+    ('#0072b2', '#808080', '#000000')
+    """
+    target = 1.0 if amount > 0 else 0.0
+    red, green, blue = (part + (target - part) * abs(amount) for part in to_rgb(color))
+    return str(to_hex((red, green, blue)))
+
+
+def legend_key(label: str, **drawn: Any) -> Line2D:
+    """An entry of a legend: a line or, with ``linestyle="none"``, a marker, drawn as said."""
+    return Line2D([], [], label=label, **({"markersize": 4.5} | drawn))
+
+
+def add_note(figure: Figure, text: str) -> None:
+    """Small grey words under a picture whose layout is constrained; nothing for an empty text."""
+    if text:
+        lines = textwrap.fill(text, width=round(figure.get_figwidth() * 18), break_on_hyphens=False)
+        figure.supxlabel(lines, x=0.01, ha="left", fontsize=7, color="#555555")
+
+
 @contextmanager
 def styled() -> Iterator[None]:
     """Draw inside this block to get the project's look; nothing global is changed afterwards."""
@@ -121,19 +199,20 @@ _PER_DECADE: tuple[tuple[float, ...], ...] = (
 )
 
 
-def power_of_ten_axis(axes: Axes) -> None:
-    """Label a y axis that holds log10 values as powers of ten, at any range."""
-    low, high = axes.get_ylim()
+def power_of_ten_axis(axes: Axes, which: str = "y") -> None:
+    """Label an axis, ``which`` x or y, that holds log10 values as powers of ten, at any range."""
+    low, high = axes.get_ylim() if which == "y" else axes.get_xlim()
+    axis = axes.yaxis if which == "y" else axes.xaxis
     if high - low < 2.5:  # less than a few decades: 1, 2, 5, 10, … as dense as three ticks ask for
         ticks = next(
             (found for found in map(lambda k: _ticks(low, high, k), _PER_DECADE) if len(found) >= 3),
             _ticks(low, high, _PER_DECADE[-1]),
         )
-        axes.set_yticks(ticks)
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{10**value:.4g}"))
+        axis.set_ticks(ticks)
+        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{10**value:.4g}"))
     else:
-        axes.yaxis.set_major_locator(MaxNLocator(nbins=7, steps=[1, 2, 5, 10], integer=True))
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"$10^{{{round(value)}}}$"))
+        axis.set_major_locator(MaxNLocator(nbins=7, steps=[1, 2, 5, 10], integer=True))
+        axis.set_major_formatter(FuncFormatter(lambda value, _: f"$10^{{{round(value)}}}$"))
 
 
 def _ticks(low: float, high: float, per_decade: tuple[float, ...]) -> list[float]:
