@@ -322,7 +322,7 @@ def test_the_sentence_says_the_verdict_and_the_numbers(page):
 def test_dead_networks_are_counted_and_said(page):
     press(page, "width", "Home")
     press(page, "depth", "ArrowLeft", 28)
-    assert "50 % of networks are dead there" in text(page, "sentence")
+    assert "50\u00a0% of networks are dead there" in text(page, "sentence")
     assert_curves(page, width=1, depth=2)
 
 

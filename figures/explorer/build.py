@@ -55,14 +55,15 @@ def fragment(
     seed           of the first networks that the reader draws, below 2³²
     heading_level  2 for <h2>, and so on, of the panels' titles
 
-    The script goes behind the html and defines one global name, ``Fanin``.  Raises ``RequestError`` for
-    a table that lacks a column or has no numbers in one, and for an argument out of range.
+    The script goes behind the html and defines one global name, ``Fanin``; the style follows the
+    reader's ``prefers-color-scheme``.  Raises ``RequestError`` for a table that lacks a column or has
+    no numbers in one, and for an argument out of range.
     """
     check_whole("the explorer's seed", seed, 0, MAX_SEED)
     check_whole("heading level", heading_level, 1, 5)
     records = None if study is None or study.empty else study_records(study)
     text = "" if records is None else json.dumps(records, ensure_ascii=False, separators=(",", ":"))
-    body = _read("explorer.html").substitute(
+    body = _unstretched(_read("explorer.html")).substitute(
         seed=seed,
         level=heading_level,
         sublevel=heading_level + 1,
@@ -147,6 +148,14 @@ def _is_the_reports(rows: pd.DataFrame) -> bool:
 def _number(value: float) -> float | None:
     """Six digits of a finite number; None of any other."""
     return float(f"{value:.6g}") if math.isfinite(value) else None
+
+
+def _unstretched(template: Template) -> Template:
+    """Parentheses in MathML as high as text: browsers stretch them to the tallest in their row."""
+    text = template.template
+    for fence in "()[]":
+        text = text.replace(f"<mo>{fence}</mo>", f'<mo stretchy="false">{fence}</mo>')
+    return Template(text)
 
 
 def _read(name: str) -> Template:

@@ -30,7 +30,8 @@ Fanin.chart = (() => {
     { color: "ink", marker: "X", dash: "10 3" },
   ];
   const ORDER = [
-    "he", "xavier", "normal", "lecun", "pytorch", "orthogonal", "he-uniform", "xavier-uniform", "he-truncated",
+    "he", "xavier", "normal", "lecun", "pytorch", "orthogonal", "he-uniform", "xavier-uniform",
+    "he-truncated",
   ];
 
   /** The look of an initializer; one that has no place in the order takes the fourth. */
@@ -139,7 +140,7 @@ Fanin.chart = (() => {
     const style = `--fx-this: var(--fx-${one.color || "ink"})`;
     const about = { class: `fx-${one.kind} ${one.className || ""}`, style };
     if (one.name) about["data-name"] = one.name;
-    if (one.dash && !(one.x.length === 1)) about["stroke-dasharray"] = one.dash;
+    if (one.dash) about["stroke-dasharray"] = one.dash;
     if (one.kind === "rule") {
       const at = one.x !== undefined ? across(one.x) : up(one.y);
       const ends = one.x !== undefined
@@ -153,9 +154,10 @@ Fanin.chart = (() => {
       about["data-high"] = JSON.stringify(one.high);
       const around = one.x.length > 1 // a lone layer has a bar
         ? [one.x.map(across), one.low, one.high]
-        : [[-7, 7].map((aside) => across(one.x[0]) + aside), [...one.low, ...one.low], [...one.high, ...one.high]];
+        : [[across(one.x[0]) - 7, across(one.x[0]) + 7], ...[one.low, one.high].map(([y]) => [y, y])];
       const [places, low, high] = around;
-      about.d = path([...places, ...[...places].reverse()], [...high, ...[...low].reverse()], Number, up) + "Z";
+      const back = (values) => [...values].reverse();
+      about.d = path([...places, ...back(places)], [...high, ...back(low)], Number, up) + "Z";
     } else {
       if (one.name) about["data-values"] = JSON.stringify(one.y);
       about.d = one.kind === "points" ? "" : path(one.x, one.y, across, up);
@@ -164,8 +166,9 @@ Fanin.chart = (() => {
     if (one.marker) points(group, one, style, across, up);
   }
 
-  /** An SVG path through the finite points; a lone point becomes a dot, by its round cap. */
+  /** An SVG path through the finite points; a lone point becomes a dash. */
   function path(xs, ys, across, up) {
+    if (xs.length === 1 && Number.isFinite(ys[0])) return `M${across(xs[0]) - 7},${up(ys[0])}h14`;
     let d = "", pen = false;
     xs.forEach((x, i) => {
       if (!Number.isFinite(ys[i])) {
@@ -175,7 +178,7 @@ Fanin.chart = (() => {
       d += `${pen ? "L" : "M"}${across(x).toFixed(2)},${up(ys[i]).toFixed(2)}`;
       pen = true;
     });
-    return xs.length === 1 && d ? `${d}h0.01` : d;
+    return d;
   }
 
   function points(group, one, style, across, up) {

@@ -267,7 +267,8 @@ Fanin.explorer = (() => {
     return list;
   }
 
-  const comparing = () => [...radios("compare")].filter((box) => box.checked && box.value !== state.initializer)
+  const comparing = () => [...radios("compare")]
+    .filter((box) => box.checked && box.value !== state.initializer)
     .map((box) => box.value);
 
   /** The means of other initializers under the same settings. */
@@ -288,7 +289,8 @@ Fanin.explorer = (() => {
   }
 
   function powerAxis(drawn, least = 0.5) {
-    const [low, high] = C.extent(drawn.flatMap(({ y, low, high }) => [y, low, high].filter(Array.isArray)), least);
+    const lists = drawn.flatMap((one) => [one.y, one.low, one.high].filter(Array.isArray));
+    const [low, high] = C.extent(lists, least);
     return { low, high, ticks: C.powerTicks(low, high, 6) };
   }
 
@@ -333,10 +335,11 @@ Fanin.explorer = (() => {
     const verdict = stable ? "stable" : growth > 0 ? "exploding" : "vanishing";
     const rectifier = slope === 0 ? "ReLU" : slope === 1 ? "no rectifier" : `slope ${slope}`;
     const units = n.every((k) => k === n[0]) ? n[0] : `${n[0]} to ${n.at(-1)}`;
-    const step = depth === 1 ? "" : ` Each layer multiplies the mean by <strong>${figures(growth, 4)}</strong>: ` +
-      `<strong>${verdict}</strong>.`;
+    const step = depth === 1 ? "" : " Each layer multiplies the mean by " +
+      `<strong>${figures(growth, 4)}</strong>: <strong>${verdict}</strong>.`;
     const dead = result.dead && result.dead[l] > 5e-5
-      ? ` ${(100 * result.dead[l]).toPrecision(2)} % of networks are dead there; median and band are of the others.`
+      ? ` ${(100 * result.dead[l]).toPrecision(2)}\u00a0% of networks are dead there; median and band are ` +
+        "of the others."
       : "";
     $("sentence").innerHTML = `${SHORT[state.initializer]}, ${rectifier}, ${depth} ` +
       `${depth === 1 ? "layer" : "layers"} of ${units}.${step} At layer ${l + 1} the mean is ` +
@@ -347,8 +350,8 @@ Fanin.explorer = (() => {
     const inside = there.filter((value) => value >= result.low[l] && value <= result.high[l]).length;
     const silent = result.networks.length - there.length;
     $("drawn").textContent = `Seed ${state.drawn.seed}: at layer ${l + 1}, ${inside} of ${there.length} drawn ` +
-      `networks lie in the band, of which ${(0.95 * there.length).toFixed(1)} are expected there` +
-      `${silent ? `; ${silent} more are dead` : ""}. Their mean is ${figures(result.sampleMean[l])}.`;
+      `networks lie in the band; ${(0.95 * there.length).toFixed(1)} are expected to.` +
+      `${silent ? ` ${silent} more are dead.` : ""} Their mean is ${figures(result.sampleMean[l])}.`;
   }
 
   function numbers(result) {

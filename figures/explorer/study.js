@@ -1,7 +1,7 @@
 /* The third panel: records of trained networks, filtered by clicking.
 
-   #fx-data holds {quantities: {key: name}, presets: [{name, question, common}], curves: [curve]}, a curve being
-   {preset, initializer, activation, depth, variant, published, seeds: [{seed, status, epoch: [],
+   #fx-data holds {quantities: {key: name}, presets: [{name, question, common}], curves: [curve]}, a
+   curve being {preset, initializer, activation, depth, variant, published, seeds: [{seed, status, epoch: [],
    test_accuracy: [], …}]}; null stands for a number that was not measured. */
 
 globalThis.Fanin = globalThis.Fanin || {};
@@ -50,7 +50,7 @@ Fanin.study = (() => {
     const values = finals(curve), n = values.length;
     const average = n ? values.reduce((a, b) => a + b) / n : NaN;
     const std = n > 1 ? Math.sqrt(values.reduce((sum, v) => sum + (v - average) ** 2, 0) / (n - 1)) : NaN;
-    return { average, std, n, diverged: curve.seeds.length - curve.seeds.filter((s) => s.status !== "diverged").length };
+    return { average, std, diverged: curve.seeds.filter((seed) => seed.status === "diverged").length };
   }
 
   const format = (value) => (Number.isFinite(value)
@@ -95,7 +95,8 @@ Fanin.study = (() => {
       [...held.children].indexOf(document.activeElement)] : null;
     const parts = [];
     if (data.presets.length > 1) {
-      parts.push(choice("fx-preset", "Study", data.presets.map(({ name }) => [name, name]), state.preset, (name) => {
+      const names = data.presets.map(({ name }) => [name, name]);
+      parts.push(choice("fx-preset", "Study", names, state.preset, (name) => {
         Object.assign(state, { preset: name, front: null });
         state.hidden.clear();
         filters();
@@ -111,7 +112,8 @@ Fanin.study = (() => {
       hint.textContent = about;
       parts.push(hint);
     }
-    parts.push(choice("fx-quantity", "Against epoch", Object.entries(data.quantities), state.quantity, (name) => {
+    const quantities = Object.entries(data.quantities);
+    parts.push(choice("fx-quantity", "Against epoch", quantities, state.quantity, (name) => {
       state.quantity = name;
       show();
     }));
@@ -160,7 +162,8 @@ Fanin.study = (() => {
         "the table below has the final numbers",
     });
     $("study-sentence").textContent = curves.length
-      ? `${curves.length} of ${ofPreset().length} networks shown.` : "Every network is hidden: click a name again.";
+      ? `${curves.length} of ${ofPreset().length} networks shown.`
+      : "Every network is hidden: click a name again.";
     table(curves);
   }
 

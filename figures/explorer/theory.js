@@ -18,8 +18,7 @@ globalThis.Fanin = globalThis.Fanin || {};
 Fanin.theory = (() => {
   "use strict";
 
-  const LN10 = Math.LN10;
-  const NORMAL_975 = 1.959963984540054; // where the search for the band's ends begins
+  const LN10 = Math.LN10, NORMAL_975 = 1.959963984540054; // where the search for the band's ends begins
 
   // ------------------------------------------------------------------ special functions
 
@@ -171,8 +170,7 @@ Fanin.theory = (() => {
     const reach = n <= 128 ? 90 : Math.min(90, 60 / Math.sqrt(n));
     const step = Math.min(0.25, 0.6 / Math.sqrt(n));
     const square = slope * slope;
-    const masses = [], values = [];
-    const mixture = [];
+    const masses = [], values = [], mixture = [];
     active.forEach((k, i) => {
       if (k === 0 || k === n) {
         masses.push(weight[i]);
