@@ -16,6 +16,7 @@ import os
 import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol, cast
 
@@ -25,14 +26,17 @@ from theory.devices import DEVICES
 from theory.errors import RequestError, WorkError
 
 if TYPE_CHECKING:
-    import pandas as pd
     from rich.console import Console, RenderableType
 
     from empirical.study import Event
     from figures.commands.answer import Answer, Picture
     from figures.commands.answer import Session as Offer
+    from figures.tables import Sheet
 
 DONE, FAILED, WRONG_REQUEST, INTERRUPTED = 0, 1, 2, 130
+
+# How a table can be written beside its CSV, and the suffix that this has.
+TABLES = {"csv": ".csv", "latex": ".tex", "markdown": ".md"}
 
 # The modules of figures/commands, in the order of --help.
 COMMANDS = (
@@ -89,6 +93,8 @@ class Session:
         self.stdout = open_console()
         self.stderr = open_console(stderr=True)
         self.out = Path(arguments.out or Path("runs") / arguments.command)
+        self.tables = [name for name in TABLES if name in {"csv", *arguments.tables}]
+        self.prepared = False
         self.written: list[Path] = []
 
     def prepare_out(self) -> None:
@@ -103,11 +109,7 @@ class Session:
             raise RequestError(
                 f"cannot write to --out {self.out}: {reason}; name another folder"
             ) from None
-
-    @property
-    def width(self) -> int:
-        """Columns of the terminal."""
-        return self.stdout.width
+        self.prepared = True
 
     def show(self, renderables: Sequence[RenderableType]) -> None:
         """Print tables, unless the one thing on stdout is to be JSON."""
@@ -134,12 +136,25 @@ class Session:
         self.finish(head | answer.document)
 
     def write_files(self, answer: Answer) -> None:
-        """Write tables and pictures, in the order that the answer asks for."""
+        """Write tables and pictures, in the order that the answer asks for.
+
+        Every table that is shown is written too, unless the command asked for no folder.
+        """
+        from figures.tables import Sheet
+
+        if not self.prepared:
+            return
         pictures = dict(answer.figures)
         for stem in answer.first:
             self.write_figure(pictures.pop(stem), stem)
-        for name, table in answer.tables.items():
-            self.write_table(table, name)
+        sheets = [shown for shown in answer.show if isinstance(shown, Sheet)]
+        tables = dict(answer.tables)
+        for sheet in sheets:
+            tables.setdefault(f"{sheet.data_file or sheet.name}.csv", sheet.data)
+        for name, table in tables.items():
+            self.write(name, partial(table.to_csv, index=False))
+        for sheet in sheets:
+            self.write_sheet(sheet)
         for stem, picture in pictures.items():
             self.write_figure(picture, stem)
         self.written += answer.paths
@@ -150,13 +165,22 @@ class Session:
             sys.stdout.write(json.dumps(plain(document), allow_nan=False) + "\n")
         if self.written and not self.quiet:
             console = self.stderr if self.json else self.stdout
-            console.print("Written:", *(f"  {path}" for path in self.written), sep="\n", soft_wrap=True)
+            lines = (f"Written in {self.out}:", *by_stem(self.written, self.out))
+            console.print("\n  ".join(lines), soft_wrap=True, markup=False)
 
-    def write_table(self, table: pd.DataFrame, name: str) -> None:
-        """Write ``table`` as CSV into the output folder."""
-        path, partial = self.out / name, self.out / f".{name}.partial"
-        table.to_csv(partial, index=False)
-        partial.replace(path)
+    def write_sheet(self, sheet: Sheet) -> None:
+        """Write a table as people read it, in each form that was asked for."""
+        for form in self.tables:
+            if form != "csv":
+                text = sheet.latex() if form == "latex" else sheet.markdown()
+                put = partial(Path.write_text, data=text, encoding="utf-8", newline="\n")
+                self.write(f"{sheet.name}{TABLES[form]}", put)
+
+    def write(self, name: str, put: Callable[[Path], object]) -> None:
+        """Have ``put`` write a file of the output folder: all of it, or nothing."""
+        path, unfinished = self.out / name, self.out / f".{name}.partial"
+        put(unfinished)
+        unfinished.replace(path)
         self.written.append(path)
 
     def write_figure(self, picture: Picture, stem: str) -> None:
@@ -212,6 +236,19 @@ class Session:
             yield on_event
 
 
+def by_stem(paths: Sequence[Path], folder: Path) -> list[str]:
+    """A line for the files of each name, in the order of the first; a folder's name ends in a slash.
+
+    >>> by_stem([Path("out/a.csv"), Path("out/b.csv"), Path("out/a.png")], Path("out"))
+    ['a.csv  a.png', 'b.csv']
+    """
+    lines: dict[Path, list[str]] = {}
+    for path in paths:
+        inside = path.relative_to(folder) if path.is_relative_to(folder) else path
+        lines.setdefault(inside.with_suffix(""), []).append(f"{inside}{'/' if path.is_dir() else ''}")
+    return ["  ".join(names) for names in lines.values()]
+
+
 def plain(value: Any) -> Any:
     """``value`` as JSON can hold it: numpy scalars as numbers, NaN and infinities as null."""
     if isinstance(value, dict):
@@ -243,6 +280,13 @@ def add_command(commands: argparse._SubParsersAction[Parser], name: str) -> None
     )
     common.add_argument("--device", choices=DEVICES, default="auto", help="default auto")
     common.add_argument("--out", metavar="DIR", help=f"where files go (default runs/{name})")
+    common.add_argument(
+        "--tables",
+        nargs="+",
+        choices=TABLES,
+        default=list(TABLES),
+        help="how tables are written beside the CSV (default latex markdown; csv: only that)",
+    )
     common.add_argument("--json", action="store_true", help="one JSON document on stdout, nothing else")
     common.add_argument("--quiet", action="store_true", help="no progress and no list of files")
     command.add_arguments(parser)

@@ -14,41 +14,41 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from rich.table import Table
 
 from figures import style
-from figures.tables import new_table
+from figures.tables import Column, Sheet, fixed, words
 from theory.batch_norm import gradient_growth
 from theory.rectifiers import parse_activation
 
 
-def norm_growth_table(table: pd.DataFrame) -> Table:
+def norm_growth_table(table: pd.DataFrame) -> Sheet:
     """A row per activation of ``theory.batch_norm.growth_table``, whose laws share the numbers."""
     first = table.iloc[0]
     smooth = " For a smooth activation no λ_B is known: its line is the limit of an infinite batch."
-    result = new_table(
-        "Growth of the gradient's second moment per layer, output to input",
-        caption=f"Width {first['width']}, batch B = {first['batch']}. λ_B holds at infinite width; a "
-        "finite width deviates, more in deeper stacks. After batch norm z has second moment 1 in "
-        "every layer." + smooth * bool(table["theory"].isna().any()),
+    return Sheet(
+        name="gradient-growth",
+        title="Growth of the gradient's second moment per layer, output to input",
+        data=table,
+        rows=table.drop_duplicates(["activation", "measured"]).to_dict("records"),
+        columns=(
+            words("activation", "activation"),
+            Column("λ, B = ∞", "infinite_batch", _factor),
+            Column("λ_B", "theory", _factor),
+            Column("measured", "measured", _factor),
+            Column("± s.e.", "standard_error", fixed(4)),
+            Column("mean z²", "after_norm", fixed(4)),
+        ),
+        notes=(
+            f"Width {first['width']}, batch B = {first['batch']}. λ_B holds at infinite width; a "
+            "finite width deviates, more in deeper stacks. After batch norm z has second moment 1 in "
+            "every layer." + smooth * bool(table["theory"].isna().any()),
+        ),
         spare=("mean z²", "λ, B = ∞", "± s.e."),
     )
-    result.add_column("activation")
-    for name in ("λ, B = ∞", "λ_B", "measured", "± s.e.", "mean z²"):
-        result.add_column(name, justify="right", no_wrap=True)
-    for row in table.drop_duplicates(["activation", "measured"]).to_dict("records"):
-        cells = [
-            "–" if math.isnan(row[name]) else f"×{row[name]:.4f}"
-            for name in ("infinite_batch", "theory")
-        ]
-        result.add_row(
-            str(row["activation"]),
-            *cells,
-            f"×{row['measured']:.4f}",
-            f"{row['standard_error']:.4f}",
-            f"{row['after_norm']:.4f}",
-        )
-    return result
+
+
+def _factor(value: float) -> str:
+    return "–" if math.isnan(value) else f"×{value:.4f}"
 
 
 def norm_growth_figure(table: pd.DataFrame, growth: pd.DataFrame) -> Figure:
@@ -72,10 +72,9 @@ def norm_growth_figure(table: pd.DataFrame, growth: pd.DataFrame) -> Figure:
         style.power_of_ten_axis(left)
         _against_batch(right, growth[growth["initializer"] == first], looks)
         handles = [
-            Line2D([], [], color=look.color, linestyle=look.dash, marker=look.marker, mfc="white",
-                   markersize=4.5, label=f"{name}: {_theory_word(name)}, simulation")
+            style.curve_key(f"{name}: {_theory_word(name)}, simulation", look)
             for name, look in looks.items()
-        ]  # fmt: skip
+        ]
         handles.append(
             Line2D([], [], color="black", linestyle=(0, (1, 2)), linewidth=1, label="infinite batch")
         )

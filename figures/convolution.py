@@ -94,10 +94,7 @@ def _profiles(axes: Axes, curve: pd.DataFrame, layers: list[int]) -> None:
         rows = np.arange(len(theory))
         axes.plot(rows, theory, color=look.color, linestyle=look.dash)
         axes.plot(rows, measured, look.marker, color=look.color, markerfacecolor="white", markersize=4)
-        handles.append(
-            Line2D([], [], color=look.color, linestyle=look.dash, marker=look.marker, mfc="white",
-                   markersize=4, label=f"$l = {layer}$")
-        )  # fmt: skip
+        handles.append(style.curve_key(f"$l = {layer}$", look))
     axes.set_xlabel("row of the image")
     axes.set_ylabel("mean over the row /\nmean over the image")
     axes.set_ylim(bottom=0.0)

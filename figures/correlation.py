@@ -9,18 +9,26 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from rich.table import Table
 from rich.text import Text
 
 from figures import style
 from figures.style import Look, thin
-from figures.tables import LAYERS_SHOWN, new_table
+from figures.tables import (
+    ALARM,
+    LAYERS_SHOWN,
+    Column,
+    Row,
+    Sheet,
+    curve_label,
+    fixed,
+    standard_errors,
+    words,
+)
 
 CURVE = ["initializer", "activation"]
 MOST_POINTS = 15
@@ -94,65 +102,45 @@ def _points(curve: pd.DataFrame) -> pd.DataFrame:
 
 def _legend(table: pd.DataFrame, looks: dict[float, Look]) -> list[Line2D | Patch]:
     entries: list[Line2D | Patch] = [
-        Line2D(
-            [],
-            [],
-            color=look.color,
-            linestyle=look.dash,
-            marker=look.marker,
-            markerfacecolor="white",
-            markersize=4.5,
-            label=f"$c_0$ = {c_0:g}: map, simulation",
-        )
-        for c_0, look in looks.items()
+        style.curve_key(f"$c_0$ = {c_0:g}: map, simulation", look) for c_0, look in looks.items()
     ]
     if table["finite_width"].notna().any():
-        entries.append(Patch(color="#888888", alpha=0.3, linewidth=0, label="95 % of single networks"))
+        entries.append(style.band_key("95 % of single networks"))
         entries.append(
             Line2D([], [], color="#555555", label="below: correction of order 1/width, ± 2 std. errors")
         )
     return entries
 
 
-def correlation_table(table: pd.DataFrame, *, all_layers: bool = False) -> Table:
+def correlation_table(table: pd.DataFrame, *, all_layers: bool = False) -> Sheet:
     """Map, measurement and 1/width correction per layer, a section per curve and input correlation."""
-    result = new_table(
-        "Correlation of two inputs' pre-activations",
-        caption="map: infinite width.  this width: the map plus its correction of order 1/width "
-        "(rectifiers, Gaussian weights, no biases).  z, z width: measured minus either, in standard "
-        "errors; z may be large and the map still be right, for the networks are finite.",
+    shown = style.thin(int(table["layer"].max()), LAYERS_SHOWN)
+    return Sheet(
+        name="correlation",
+        title="Correlation of two inputs' pre-activations",
+        data=table,
+        rows=(table if all_layers else table[table["layer"].isin(shown)]).to_dict("records"),
+        section=lambda row: f"{curve_label(row)}, c₀ = {row['input_correlation']:g}",
+        columns=(
+            words("curve, layer", "layer", form="{:>8}".format),
+            Column("map", "theory", fixed(5)),
+            Column("this width", "finite_width", fixed(5)),
+            Column(
+                "measured ± s.e.", lambda row: f"{row['measured']:.4f} ± {row['standard_error']:.4f}"
+            ),
+            Column("z", lambda row: row, _map_z),
+            Column("z width", "z_finite_width", standard_errors),
+        ),
+        notes=(
+            "map: infinite width.  this width: the map plus its correction of order 1/width "
+            "(rectifiers, Gaussian weights, no biases).  z, z width: measured minus either, in "
+            "standard errors; z may be large and the map still be right, for the networks are finite.",
+        ),
         spare=("this width", "z" if table["z_finite_width"].notna().all() else "z width", "map"),
+        name_room=12,
     )
-    result.add_column("curve")
-    for name in ("layer", "map", "this width", "measured ± s.e.", "z", "z width"):
-        result.add_column(name, justify="right", no_wrap=True)
-    layers = int(table["layer"].max())
-    shown = set(range(1, layers + 1) if all_layers else thin(layers, LAYERS_SHOWN))
-    for (initializer, activation, c_0), curve in table.groupby(
-        [*CURVE, "input_correlation"], sort=False
-    ):
-        labels = [f"{initializer} · {activation}", f"c₀ = {c_0:g}"]
-        for row in curve[curve["layer"].isin(shown)].to_dict("records"):
-            result.add_row(
-                labels.pop(0) if labels else "",
-                str(row["layer"]),
-                f"{row['theory']:.5f}",
-                _number(row["finite_width"]),
-                f"{row['measured']:.4f} ± {row['standard_error']:.4f}",
-                _z(row["z"], 4 if math.isnan(row["z_finite_width"]) else math.inf),
-                _z(row["z_finite_width"], 4),
-            )
-        if labels == [f"c₀ = {c_0:g}"]:  # a single layer: the label still has to be seen
-            result.add_row(labels[0])
-        result.add_section()
-    return result
 
 
-def _number(value: float) -> str:
-    return "–" if math.isnan(value) else f"{value:.5f}"
-
-
-def _z(value: float, alarm: float) -> Text:
-    if not np.isfinite(value):
-        return Text("–")
-    return Text(f"{value:+.1f}", style="red" if abs(value) > alarm else "")
+def _map_z(row: Row) -> Text:
+    """z against the map: red only where no correction for the width is known."""
+    return standard_errors(row["z"], ALARM if math.isnan(row["z_finite_width"]) else math.inf)

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
-from typing import Any
-
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from rich.table import Table
 from rich.text import Text
 
 from figures import style
-from figures.tables import new_table
+from figures.markup import FORMULA
+from figures.tables import Column, Row, Sheet, words
 from theory.derivation import THRESHOLD, UNDECIDED
 
 LESSON_NOTE = (
@@ -24,41 +21,37 @@ SLIP_NOTE = (
 )
 
 
-def derivation_table(table: pd.DataFrame) -> Table:
+def derivation_table(table: pd.DataFrame) -> Sheet:
     """The table of ``theory.derivation.derivation``: words, formula and assumption in one cell each."""
-    result = new_table(
-        "He et al. (2015), §2.2, line by line", caption=LESSON_NOTE + SLIP_NOTE + _surprises(table)
+    return Sheet(
+        name="derive",
+        title="He et al. (2015), §2.2, line by line",
+        data=table,
+        section=lambda row: str(row["part"]),
+        columns=(
+            words("", "equation", folds=False),
+            words("line", _line),
+            Column("theory", "predicted", "{:.4g}".format),
+            Column("measured", lambda row: f"{row['measured']:.4g}\n± {row['standard_error']:.2g}"),
+            Column("z", "z", "{:+.1f}".format),
+            Column("", _mark),
+        ),
+        notes=(LESSON_NOTE + SLIP_NOTE + _surprises(table),),
+        tight=True,  # room for the formulas
     )
-    result.padding = (0, 1, 0, 0)  # room for the formulas
-    result.add_column("", no_wrap=True)
-    result.add_column("line")
-    result.add_column("theory", justify="right", no_wrap=True)
-    result.add_column("measured", justify="right", no_wrap=True)
-    result.add_column("z", justify="right", no_wrap=True)
-    result.add_column("", no_wrap=True)
-    for part, rows in table.groupby("part", sort=False):
-        result.add_row("", Text(str(part), style="bold"))
-        for row in rows.to_dict("records"):
-            words = Text.assemble(
-                str(row["claim"]),
-                "\n",
-                (str(row["formula"]), "bold cyan"),
-                "\n",
-                (f"if {row['assumption']}", "dim"),
-            )
-            result.add_row(
-                str(row["equation"]),
-                words,
-                f"{row['predicted']:.4g}",
-                f"{row['measured']:.4g}\n± {row['standard_error']:.2g}",
-                f"{row['z']:+.1f}",
-                _mark(row),
-            )
-        result.add_section()
-    return result
 
 
-def _mark(row: dict[Hashable, Any]) -> Text:
+def _line(row: Row) -> Text:
+    return Text.assemble(
+        str(row["claim"]),
+        "\n",
+        (str(row["formula"]), FORMULA),
+        "\n",
+        (f"if {row['assumption']}", "dim"),
+    )
+
+
+def _mark(row: Row) -> Text:
     if row["verdict"] == UNDECIDED:
         return Text("?", style="yellow")
     if row["passes"]:

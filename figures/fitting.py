@@ -2,7 +2,9 @@
 
 rich shortens what does not fit with an ellipsis, and half a number is a wrong number.  Here a column
 with ``no_wrap`` keeps its full width; the others fold.  What still does not fit drops the columns
-named in ``spare``, one after the other, and the caption says so.
+named in ``spare``, one after the other, and the caption says so.  Title and caption stand outside the
+table: rich would wrap them to its width, which may be that of three numbers.  The heading of a section
+runs over all columns, for which rich has no row: a mark stands in for it until the table is drawn.
 """
 
 from __future__ import annotations
@@ -13,7 +15,14 @@ from dataclasses import replace
 from rich import box
 from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderResult
+from rich.constrain import Constrain
+from rich.padding import Padding
+from rich.segment import Segment
 from rich.table import Column, Table
+from rich.text import Text
+
+READABLE = 80  # columns of the terminal that a note may always take
+MARK = "\ue000"  # stands in a table where the heading of a section is to be
 
 
 class FittingTable(Table):
@@ -30,20 +39,35 @@ class FittingTable(Table):
         super().__init__(
             title=title,
             caption=caption,
-            title_justify="left",
-            caption_justify="left",
-            title_style="bold",
-            caption_style="dim",
             box=box.SIMPLE_HEAD,
             padding=(0, 1),
             pad_edge=False,
         )
         self.spare, self.name_room = spare, name_room
-        self.limit: int | None = None
+        self.headings: list[str] = []
+
+    def add_heading(self, heading: str) -> None:
+        """Add a row that holds nothing but ``heading``, in bold, over all columns."""
+        self.headings.append(heading)
+        self.add_row(MARK)
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        width = options.max_width if self.limit is None else min(self.limit, options.max_width)
-        yield from Table.__rich_console__(self.fitted(width), console, options)
+        table = self.fitted(options.max_width)
+        title, caption, table.title, table.caption = table.title, table.caption, None, None
+        drawn = Table.__rich_console__(table, console, options)
+        # a table yields nothing but segments
+        lines = list(Segment.split_lines(part for part in drawn if isinstance(part, Segment)))
+        headings = iter(self.headings)
+        if title:
+            yield Text(str(title), style="bold")
+        for line in lines:
+            if any(part.text.startswith(MARK) for part in line):
+                yield Padding(Text(next(headings), style="bold"), (0, 0, 0, 1), expand=False)
+            else:
+                yield from (*line, Segment.line())
+        if caption:
+            width = max(map(Segment.get_line_length, lines), default=0)
+            yield Constrain(Text(str(caption), style="dim"), max(width, READABLE))
 
     def fitted(self, width: int) -> FittingTable:
         """This table without the spare columns for which ``width`` has no room."""

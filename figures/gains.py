@@ -16,11 +16,10 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from rich.table import Table
 from rich.text import Text
 
 from figures import style
-from figures.tables import new_table
+from figures.tables import Column, Row, Sheet, fixed, words
 from theory import mean_field
 from theory.rectifiers import Activation
 
@@ -97,32 +96,39 @@ def _growth(axes: Axes, activations: Sequence[Activation]) -> None:
     axes.legend(ncols=2)
 
 
-def gains_table(table: pd.DataFrame) -> Table:
+def gains_table(table: pd.DataFrame) -> Sheet:
     """Exact and torch's gain per activation, with what torch's does to a unit signal."""
-    result = new_table(
-        "Gains at unit variance",
-        caption="forward: g²·E[φ²] = 1; backward: g²·E[φ′²] = 1.  torch ×: what a unit second moment "
-        "becomes after one layer with torch's gain.  q = 1: what a signal near it does with the "
-        "forward gain (neutral: every q stays).",
+    return Sheet(
+        name="gains",
+        title="Gains at unit variance",
+        data=table,
+        columns=(
+            words("activation", "activation"),
+            Column("E[φ²]", "second_moment", fixed(4)),
+            Column("forward", "gain", fixed(4)),
+            Column("backward", "backward_gain", fixed(4)),
+            Column("torch", "gain_torch", _torch_gain),
+            Column("torch ×", lambda row: row, _torch_growth),
+            words("q = 1", "slope", form=_stability, folds=False),
+        ),
+        notes=(
+            "forward: g²·E[φ²] = 1; backward: g²·E[φ′²] = 1.  torch ×: what a unit second moment "
+            "becomes after one layer with torch's gain.  q = 1: what a signal near it does with the "
+            "forward gain (neutral: every q stays).",
+        ),
         spare=("E[φ²]", "q = 1", "torch ×"),
     )
-    result.add_column("activation")
-    for name in ("E[φ²]", "forward", "backward", "torch", "torch ×"):
-        result.add_column(name, justify="right", no_wrap=True)
-    result.add_column("q = 1", no_wrap=True)
-    for row in table.to_dict("records"):
-        torch_gain, growth = row["gain_torch"], row["growth_torch"]
-        off = abs(growth - 1) > OFF
-        result.add_row(
-            str(row["activation"]),
-            f"{row['second_moment']:.4f}",
-            f"{row['gain']:.4f}",
-            f"{row['backward_gain']:.4f}",
-            Text("raises", style="yellow") if math.isnan(torch_gain) else f"{torch_gain:.4f}",
-            "–" if math.isnan(torch_gain) else Text(f"{growth:.4f}", style="red" if off else ""),
-            _stability(row["slope"]),
-        )
-    return result
+
+
+def _torch_gain(gain: float) -> Text:
+    return Text("raises", style="yellow") if math.isnan(gain) else Text(f"{gain:.4f}")
+
+
+def _torch_growth(row: Row) -> Text:
+    if math.isnan(row["gain_torch"]):
+        return Text("–")
+    growth = row["growth_torch"]
+    return Text(f"{growth:.4f}", style="red" if abs(growth - 1) > OFF else "")
 
 
 def _stability(slope: float) -> str:
@@ -131,14 +137,13 @@ def _stability(slope: float) -> str:
     return "attracts" if abs(slope) < 1 else "repels"
 
 
-def gains_notes(table: pd.DataFrame) -> Table:
+def gains_notes(table: pd.DataFrame) -> Sheet:
     """The remarks on torch's table, one per activation that has one."""
-    result = Table(
-        title="torch's table", title_justify="left", title_style="bold", box=None, pad_edge=False
+    return Sheet(
+        name="gains-torch",
+        title="torch's table",
+        data=table,
+        data_file="gains",
+        rows=table[table["remark"] != ""].to_dict("records"),
+        columns=(words("activation", "activation", folds=False), words("remark", "remark")),
     )
-    result.show_header = False
-    result.add_column(no_wrap=True)
-    result.add_column()
-    for row in table[table["remark"] != ""].to_dict("records"):
-        result.add_row(str(row["activation"]), str(row["remark"]))
-    return result

@@ -8,8 +8,6 @@ bars, and their share is written in the panel.
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,11 +16,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from numpy.typing import NDArray
-from rich.table import Table
-from rich.text import Text
 
 from figures import style
-from figures.tables import new_table, scientific
+from figures.tables import Column, Row, Sheet, curve_label, scientific, standard_errors, words
 from theory.initializers import parse_initializer
 from theory.jacobian import limit_density
 from theory.rectifiers import parse_activation
@@ -42,40 +38,39 @@ HEAVY_TAIL_NOTE = (
 HEAVY = 2.0
 
 
-def jacobian_table(table: pd.DataFrame) -> Table:
+def jacobian_table(table: pd.DataFrame) -> Sheet:
     """Measured and exact mean and variance, a row per curve of ``theory.jacobian.jacobian``."""
     first = table.iloc[0]
     heavy = bool((table["mean_square_theory"] > HEAVY).any())
-    result = new_table(
-        f"Squared singular values, {first['depth']} layers of {first['width']} units, "
+    return Sheet(
+        name="jacobian",
+        title=f"Squared singular values, {first['depth']} layers of {first['width']} units, "
         f"{first['draws']} networks",
-        caption=MOMENTS_NOTE + (HEAVY_TAIL_NOTE if heavy else ""),
+        data=table,
+        columns=(
+            words("curve", curve_label),
+            Column("mean", lambda row: f"{row['mean']:.3f}±{row['mean_error']:.3f}"),
+            Column("z", "mean_z", standard_errors),
+            Column(
+                "variance", lambda row: f"{_number(row['variance'])}±{_number(row['variance_error'])}"
+            ),
+            Column("exact", "variance_theory", _number),
+            Column("n = ∞", "variance_limit", _number),
+            Column("z", _variance_z, standard_errors),
+        ),
+        notes=(MOMENTS_NOTE + (HEAVY_TAIL_NOTE if heavy else ""),),
         spare=("n = ∞", "exact", "mean"),
     )
-    result.add_column("curve")
-    for name in ("mean", "z", "variance", "exact", "n = ∞", "z"):
-        result.add_column(name, justify="right", no_wrap=True)
-    for row in table.to_dict("records"):
-        result.add_row(
-            f"{row['initializer']} · {row['activation']}",
-            f"{row['mean']:.3f}±{row['mean_error']:.3f}",
-            _z(row["mean_z"]),
-            f"{_number(row['variance'])}±{_number(row['variance_error'])}",
-            _number(row["variance_theory"]),
-            _number(row["variance_limit"]),
-            Text("–") if row["mean_square_theory"] > HEAVY else _z(row["variance_z"]),
-        )
-    return result
+
+
+def _variance_z(row: Row) -> float:
+    return math.nan if row["mean_square_theory"] > HEAVY else float(row["variance_z"])
 
 
 def _number(value: float) -> str:
     if abs(value) < 5e-4:
         return "0"
     return f"{value:.2f}" if 0.1 <= abs(value) < 1000 else scientific(math.log10(abs(value)), 2)
-
-
-def _z(value: float) -> Text:
-    return Text(f"{value:+.1f}", style="red" if abs(value) > 4 else "")
 
 
 def jacobian_figure(values: pd.DataFrame, table: pd.DataFrame) -> Figure:
@@ -109,7 +104,7 @@ def jacobian_figure(values: pd.DataFrame, table: pd.DataFrame) -> Figure:
     return figure
 
 
-def _panel(axes: Axes, squared: Array, row: dict[Hashable, Any], look: style.Look) -> None:
+def _panel(axes: Axes, squared: Array, row: Row, look: style.Look) -> None:
     axes.set_title(f"{row['initializer']} · {row['activation']}", loc="left")
     axes.axvline(0.0, color="black", linestyle=":", linewidth=1.2)
     axes.text(0.03, 0.97, _note(row), transform=axes.transAxes, va="top", fontsize=7.5)
@@ -145,7 +140,7 @@ def _ten(axes: Axes) -> None:
     axes.set_xlim(low, high)
 
 
-def _note(row: dict[Hashable, Any]) -> str:
+def _note(row: Row) -> str:
     lines = [
         f"variance: {_number(row['variance'])} measured",
         f"{_number(row['variance_theory'])} exact, {_number(row['variance_limit'])} at $n = \\infty$",

@@ -7,11 +7,10 @@ import math
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from rich.table import Table
 from rich.text import Text
 
 from figures import style
-from figures.tables import new_table
+from figures.tables import Column, Sheet, words
 from theory.paper import gradient_ratio, vgg_gradient
 
 AGREEMENT_NOTE = (
@@ -20,33 +19,28 @@ AGREEMENT_NOTE = (
 )
 
 
-def paper_table(table: pd.DataFrame) -> Table:
+def paper_table(table: pd.DataFrame) -> Sheet:
     """The table of ``theory.paper.paper``, a section per topic."""
-    agreed = int(table["agree"].sum())
-    result = new_table(
-        f"Published against computed: {agreed} of {len(table)} agree",
-        caption=AGREEMENT_NOTE,
+    return Sheet(
+        name="paper",
+        title=f"Published against computed: {int(table['agree'].sum())} of {len(table)} agree",
+        data=table,
+        section=lambda row: str(row["topic"]),
+        columns=(
+            words("statement", "statement"),
+            words("where", "source", form=lambda source: Text(source, style="dim"), width=15),
+            Column("published", "published"),
+            Column("computed", "computed", written),
+            Column("", "agree", _agreement),
+        ),
+        notes=(AGREEMENT_NOTE,),
         spare=("where",),
         name_room=20,
     )
-    result.add_column("statement")
-    result.add_column("where", width=15)
-    for name in ("published", "computed"):
-        result.add_column(name, justify="right", no_wrap=True)
-    result.add_column("", no_wrap=True)
-    for topic, rows in table.groupby("topic", sort=False):
-        result.add_row(Text(str(topic), style="bold"))
-        for row in rows.to_dict("records"):
-            good = bool(row["agree"])
-            result.add_row(
-                Text(str(row["statement"])),
-                Text(str(row["source"]), style="dim"),
-                str(row["published"]),
-                written(row["computed"]),
-                Text("✓" if good else "✗", style="green" if good else "red"),
-            )
-        result.add_section()
-    return result
+
+
+def _agreement(agree: bool) -> Text:
+    return Text("✓", style="green") if agree else Text("✗", style="red")
 
 
 def written(computed: float | str) -> str:

@@ -16,11 +16,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter
-from rich.table import Table
 from rich.text import Text
 
 from figures import style
-from figures.tables import new_table
+from figures.tables import Column, Row, Sheet, words
 from theory.phase import divergence_scale
 from theory.rectifiers import parse_activation
 
@@ -145,47 +144,59 @@ def _legend(marks: pd.DataFrame, diverging: bool) -> list[Line2D | Patch]:
     return entries
 
 
-def phase_table(marks: pd.DataFrame) -> Table:
+def phase_table(marks: pd.DataFrame) -> Sheet:
     """What becomes of each initializer: fixed point, χ₁, depth scale, phase."""
-    result = new_table(
-        "Initializers in the phase diagram",
-        caption="q*: where a unit second moment ends.  χ₁: growth of a gradient's second moment per "
-        "layer.  ξ = 1/|ln χ₁|: layers over which a perturbation changes by e.  c*: what the "
-        "correlation of two inputs tends to.",
+    return Sheet(
+        name="phase",
+        title="Initializers in the phase diagram",
+        data=marks,
+        columns=(
+            words("activation · init", lambda row: f"{row['activation']} · {row['initializer']}"),
+            Column("σ_w²", "sigma_w2", _value),
+            Column("q*", "q", lambda q: "every" if math.isnan(q) else _value(q)),
+            Column("χ₁", "chi_1", _value),
+            Column("ξ", "depth_scale", _value),
+            Column("c*", "correlation", lambda c: "–" if math.isnan(c) else _value(c)),
+            words("phase", "phase", form=_phase, folds=False),
+        ),
+        notes=(
+            "q*: where a unit second moment ends.  χ₁: growth of a gradient's second moment per "
+            "layer.  ξ = 1/|ln χ₁|: layers over which a perturbation changes by e.  c*: what the "
+            "correlation of two inputs tends to.",
+        ),
         spare=("c*", "ξ", "q*"),
     )
-    result.add_column("activation · init")
-    for name in ("σ_w²", "q*", "χ₁", "ξ", "c*"):
-        result.add_column(name, justify="right", no_wrap=True)
-    result.add_column("phase", no_wrap=True)
-    for row in marks.to_dict("records"):
-        phase = str(row["phase"])
-        result.add_row(
-            f"{row['activation']} · {row['initializer']}",
-            f"{row['sigma_w2']:.4g}",
-            "every" if math.isnan(row["q"]) else _value(row["q"]),
-            _value(row["chi_1"]),
-            _value(row["depth_scale"]),
-            "–" if math.isnan(row["correlation"]) else _value(row["correlation"]),
-            Text(phase, style=PHASE_STYLES.get(phase.partition(",")[0], "red")),
-        )
-    return result
+
+
+def _phase(phase: str) -> Text:
+    return Text(phase, style=PHASE_STYLES.get(phase.partition(",")[0], "red"))
 
 
 def _value(value: float) -> str:
     return "∞" if value == math.inf else f"{value:.4g}"
 
 
-def critical_table(critical: pd.DataFrame) -> Table:
+def critical_table(critical: pd.DataFrame) -> Sheet:
     """Points of the critical line."""
-    headers = [f"σ_b² =\n{bias:g}" for bias in dict.fromkeys(critical["sigma_b2"])]
-    result = new_table(
-        "Critical line, χ₁ = 1: the σ_w² that goes with a σ_b²", spare=tuple(headers[1:-1])
+    biases = list(dict.fromkeys(critical["sigma_b2"]))
+    lines: list[Row] = [
+        {"activation": name, "line": dict(zip(part["sigma_b2"], part["sigma_w2"], strict=True))}
+        for name, part in critical.groupby("activation", sort=False)
+    ]
+
+    def column(bias: float) -> Column:
+        return Column(f"σ_b² =\n{bias:g}", lambda row: row["line"][bias], _on_the_line)
+
+    columns = tuple(map(column, biases))
+    return Sheet(
+        name="critical_line",
+        title="Critical line, χ₁ = 1: the σ_w² that goes with a σ_b²",
+        data=critical,
+        rows=lines,
+        columns=(words("activation", "activation"), *columns),
+        spare=tuple(column.name for column in columns[1:-1]),
     )
-    result.add_column("activation")
-    for header in headers:
-        result.add_column(header, justify="right", no_wrap=True)
-    for name, part in critical.groupby("activation", sort=False):
-        cells = ["none" if math.isnan(value) else f"{value:.6f}" for value in part["sigma_w2"]]
-        result.add_row(str(name), *cells)
-    return result
+
+
+def _on_the_line(sigma_w2: float) -> str:
+    return "none" if math.isnan(sigma_w2) else f"{sigma_w2:.6f}"

@@ -15,10 +15,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
-from rich.table import Table
 
 from figures import style
-from figures.tables import new_table, scientific
+from figures.tables import Column, Row, Sheet, fixed, scientific, words
 
 Array = NDArray[np.float64]
 
@@ -41,26 +40,28 @@ CAPTION = (
 )
 
 
-def prediction_table(comparison: pd.DataFrame) -> Table:
+def prediction_table(comparison: pd.DataFrame) -> Sheet:
     """A row per layer of ``theory.predict.compare``: predicted, measured, their ratio and the basis."""
-    result = new_table(
-        "Second moments, predicted and measured / predicted", caption=CAPTION, spare=("basis",)
-    )
-    result.add_column("layer")
+    columns = [words("layer", _layer)]
     for direction in DIRECTIONS:
-        result.add_column(direction, justify="right", no_wrap=True)
-        result.add_column("ratio", justify="right", no_wrap=True)
-        result.add_column("basis")
-    for row in comparison.to_dict("records"):
-        call = f" ({row['call'] + 1})" if row["call"] else ""
-        cells = [f"{row['module'] or row['kind']}{call}"]
-        for direction in DIRECTIONS:
-            cells.append(scientific(_log10(row[f"{direction}_predicted"])))
-            ratio = row[f"{direction}_ratio"]
-            cells.append("–" if math.isnan(ratio) else f"{ratio:.2f}")
-            cells.append(short_basis(str(row[f"{direction}_basis"])))
-        result.add_row(*cells)
-    return result
+        columns += [
+            Column(direction, f"{direction}_predicted", lambda value: scientific(_log10(value))),
+            Column("ratio", f"{direction}_ratio", fixed(2)),
+            words("basis", f"{direction}_basis", form=short_basis),
+        ]
+    return Sheet(
+        name="prediction",
+        title="Second moments, predicted and measured / predicted",
+        data=comparison,
+        columns=tuple(columns),
+        notes=(CAPTION,),
+        spare=("basis",),
+    )
+
+
+def _layer(row: Row) -> str:
+    call = f" ({row['call'] + 1})" if row["call"] else ""
+    return f"{row['module'] or row['kind']}{call}"
 
 
 def short_basis(basis: str) -> str:
@@ -130,16 +131,7 @@ def _curve(axes: Axes, table: pd.DataFrame, direction: str, look: style.Look) ->
 
 def _legend(names: list[str], looks: dict[int, style.Look]) -> list[Line2D]:
     entries = [
-        Line2D(
-            [],
-            [],
-            color=look.color,
-            linestyle=look.dash,
-            marker=look.marker,
-            markerfacecolor="white",
-            markersize=5,
-            label=f"{name}: predicted, measured",
-        )
+        style.curve_key(f"{name}: predicted, measured", look)
         for name, look in zip(names, looks.values(), strict=True)
     ]
     for face, label in (("black", "prediction is exact"), ("white", "prediction is approximate")):

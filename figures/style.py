@@ -21,6 +21,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 BLUE, VERMILION, GREEN = "#0072B2", "#D55E00", "#009E73"
@@ -171,6 +172,18 @@ def shade(color: str, amount: float) -> str:
 def legend_key(label: str, **drawn: Any) -> Line2D:
     """An entry of a legend: a line or, with ``linestyle="none"``, a marker, drawn as said."""
     return Line2D([], [], label=label, **({"markersize": 4.5} | drawn))
+
+
+def curve_key(label: str, look: Look) -> Line2D:
+    """The entry of a curve that is a line and, where something was measured, an open marker."""
+    return legend_key(
+        label, color=look.color, linestyle=look.dash, marker=look.marker, markerfacecolor="white"
+    )
+
+
+def band_key(label: str) -> Patch:
+    """The entry of a band, whatever its curve's color."""
+    return Patch(color="#888888", alpha=0.3, linewidth=0, label=label)
 
 
 def add_note(figure: Figure, text: str) -> None:

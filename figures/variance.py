@@ -1,11 +1,14 @@
-"""The variance picture: exact theory as lines, Monte Carlo as points, one network as a band.
+"""Variance through a stack: exact theory as lines, Monte Carlo as points, one network as a band.
 
-Upper row: the second moment itself, every initializer in one panel per activation.  Lower row: the
-same divided by its exact expectation, which shows what the upper row cannot: the band in which 95 %
-of single networks lie, and that the typical network (dotted median) lies below the mean.
+In the picture, the upper row has the second moment itself, every initializer in one panel per
+activation; the lower row the same divided by its exact expectation, which shows what the upper one
+cannot: the band in which 95 % of single networks lie, and that the typical network (dotted median)
+lies below the mean.  The tables have the same by layer, and the growth per layer with its verdict.
 """
 
 from __future__ import annotations
+
+import math
 
 import numpy as np
 import pandas as pd
@@ -13,8 +16,21 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
+from rich.text import Text
 
 from figures import style
+from figures.tables import (
+    LAYERS_SHOWN,
+    Column,
+    Row,
+    Sheet,
+    curve_label,
+    fixed,
+    scientific,
+    standard_errors,
+    words,
+)
+from theory.specs import VarianceSpec
 
 LABELS = {
     "forward": (
@@ -158,24 +174,116 @@ def _relative(axes: Axes, part: pd.DataFrame, looks: dict[str, style.Look]) -> N
 
 
 def _curve_legend(looks: dict[str, style.Look]) -> list[Line2D | Patch]:
-    return [
-        Line2D(
-            [],
-            [],
-            color=look.color,
-            linestyle=look.dash,
-            marker=look.marker,
-            markerfacecolor="white",
-            markersize=4.5,
-            label=f"{name}: theory, simulation",
-        )
-        for name, look in looks.items()
-    ]
+    return [style.curve_key(f"{name}: theory, simulation", look) for name, look in looks.items()]
 
 
 def _legend(table: pd.DataFrame, looks: dict[str, style.Look]) -> list[Line2D | Patch]:
     entries = _curve_legend(looks)
     if table["log10_band_low"].notna().any():
-        entries.append(Patch(color="#888888", alpha=0.3, linewidth=0, label="95 % of single networks"))
+        entries.append(style.band_key("95 % of single networks"))
         entries.append(Line2D([], [], color="black", linestyle=":", label="median network"))
     return entries
+
+
+# ---------------------------------------------------------------------------- tables
+
+VERDICT_STYLES = {"stable": "green", "vanishing": "yellow", "exploding": "red"}
+TYPICAL_NETWORK_NOTE = (
+    "The mean is carried by a few large networks, so the typical (median) network lies below it, and "
+    "the more so the deeper and narrower the stack."
+)
+QUANTITIES = {
+    "forward": "pre-activations y",
+    "backward": "gradients ∂/∂y of a random cotangent",
+}
+
+
+def variance_table(table: pd.DataFrame, *, all_layers: bool = False) -> Sheet:
+    """Theory, measurement and band per layer, a section per curve of ``theory.simulate.variance``.
+
+    Rows of one direction.  mean is the exact expectation, measured the mean over draws; median and
+    band are of one network.
+    """
+    direction = "backward" if (table["direction"] == "backward").all() else "forward"
+    columns = [words("curve, layer", "layer", form="{:>8}".format)]
+    for name, source in (
+        ("mean", "log10_theory"),
+        ("median", "log10_median_theory"),
+        ("measured", "log10_measured"),
+    ):
+        if name != "median" or table[source].notna().any():
+            columns.append(Column(name, source, scientific))
+    if table["log10_band_low"].notna().any():
+        columns.append(Column("95 % of nets", _band))
+    shown = style.thin(int(table["layer"].max()), LAYERS_SHOWN)
+    return Sheet(
+        name="variance" if direction == "forward" else "variance-backward",
+        title=f"Second moment of the {QUANTITIES[direction]}",
+        data=table,
+        data_file="variance",
+        rows=(table if all_layers else table[table["layer"].isin(shown)]).to_dict("records"),
+        section=curve_label,
+        columns=(*columns, Column("z", "z", standard_errors)),
+        spare=("95 % of nets", "median"),
+        name_room=12,
+    )
+
+
+def _band(row: Row) -> str:
+    low, high = row["log10_band_low"], row["log10_band_high"]
+    return "–" if math.isnan(low) else f"{scientific(low, 2)} to {scientific(high, 2)}"
+
+
+def growth_table(table: pd.DataFrame, *, note: str = "") -> Sheet:
+    """One line per curve of ``theory.simulate.growth``: factor per layer, agreement, verdict.
+
+    ``note`` is said under the table before the line on the typical network.
+    """
+    return Sheet(
+        name="growth",
+        title="Growth per layer, in the direction in which the signal runs",
+        data=table,
+        columns=(
+            words("curve", curve_name),
+            Column("theory", "theory", _factor),
+            Column("measured", "measured", _factor),
+            Column("max |z|", "largest_z", fixed(1)),
+            Column("agrees", "agreement", lambda word: Text(word, "red" if word == "no" else "")),
+            words("verdict", "verdict", form=_verdict, folds=False),
+        ),
+        notes=(f"{note} {TYPICAL_NETWORK_NOTE}".strip(),),
+        spare=("max |z|", "measured"),
+    )
+
+
+def curve_name(row: Row) -> str:
+    """A curve in words: initializer, activation, and the direction if it is backward.
+
+    >>> curve_name({"initializer": "he", "activation": "relu", "direction": "backward"})
+    'he · relu · backward'
+    """
+    return curve_label(row) + (" · backward" if row["direction"] == "backward" else "")
+
+
+def _verdict(word: str) -> Text:
+    return Text(word, style=VERDICT_STYLES[word])
+
+
+def _factor(log10: float) -> str:
+    return f"×{scientific(log10, 4)}"
+
+
+def drift_note(spec: VarianceSpec) -> str:
+    """What unequal widths must do to one direction under He's two fan modes; empty for equal ones.
+
+    He et al. 2015, after Eq. 14: fan_out scaling multiplies the signal by n_1/n_L (c_2/d_L there), and
+    fan_in scaling the gradient by n_L/n_1.
+    """
+    first, last = spec.widths[1], spec.widths[-1]
+    if first == last or not any(law.law.gain == "he" and law.fan for law, _ in spec.curves):
+        return ""
+    return (
+        f"Under he, fan_in keeps the signal and changes the gradient by n_L/n_1 = {last / first:.4g} "
+        f"from top to bottom; fan_out keeps the gradient and changes the signal by n_1/n_L = "
+        f"{first / last:.4g}."
+    )

@@ -251,8 +251,8 @@ def test_tables_and_picture():
     assert list(table.columns) == list(COLUMNS) and list(growth.columns) == list(GROWTH_COLUMNS)
     assert set(table["direction"]) == {"forward", "backward"}
     assert math.isnan(growth["theory"].iloc[1]) and growth["measured"].iloc[1] > 1
-    assert norm_growth_table(growth).row_count == 2
-    smooth, rectifier = (norm_growth_table(growth.iloc[[row]]).caption for row in (1, 0))
+    assert len(norm_growth_table(growth).rows) == 2
+    smooth, rectifier = (norm_growth_table(growth.iloc[[row]]).notes[0] for row in (1, 0))
     assert "limit of an infinite batch" in smooth and "infinite" not in rectifier.replace(
         "infinite width", ""
     )

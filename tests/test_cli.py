@@ -210,11 +210,9 @@ def test_a_closed_pipe_is_no_error_and_loses_no_file(tmp_path):
     program.stdout.close()
     assert program.wait(60) == 0 and program.stderr.read() == ""
     program.stderr.close()
-    assert {path.name for path in tmp_path.iterdir()} == {
-        "variance.csv",
-        "variance.png",
-        "variance.pdf",
-    }
+    names = {f"variance.{suffix}" for suffix in ("csv", "tex", "md", "png", "pdf")}
+    names |= {f"growth.{suffix}" for suffix in ("csv", "tex", "md")}
+    assert {path.name for path in tmp_path.iterdir()} == names
 
 
 def test_pipes_and_no_color_are_plain(tmp_path):
@@ -226,4 +224,4 @@ def test_pipes_and_no_color_are_plain(tmp_path):
         env=os.environ | {"NO_COLOR": "1", "COLUMNS": "70"},
     )
     assert "\x1b" not in done.stdout
-    assert max(map(len, done.stdout.split("Written:")[0].splitlines())) <= 70
+    assert max(map(len, done.stdout.split("Written")[0].splitlines())) <= 70

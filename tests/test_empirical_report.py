@@ -11,7 +11,7 @@ from empirical.protocol import COURSE_REPORT, Protocol, TrainSpec
 from empirical.study import CellFinished, EpochDone, StepDone, compare_with_report
 from figures import progress
 from figures.study import course_report_figures
-from figures.tables import accuracy_table
+from figures.study_tables import accuracy_table
 
 
 def cell(depth, seed, accuracies, status="completed"):

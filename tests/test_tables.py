@@ -8,6 +8,8 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from figures import tables
+from figures.study_tables import accuracy_table
+from figures.variance import growth_table, variance_table
 from theory.simulate import COLUMNS
 
 
@@ -43,20 +45,20 @@ def variance_rows():
 
 @pytest.mark.parametrize("width", [60, 80, 160])
 def test_variance_table(golden, variance_rows, width):
-    text = render(tables.variance_table(variance_rows, width=width), width)
+    text = render(variance_table(variance_rows), width)
     assert max(map(len, text.splitlines())) <= width
     golden(f"variance-{width}", text)
 
 
 def test_every_layer_is_shown_on_request(variance_rows):
-    text = render(tables.variance_table(variance_rows, width=80, all_layers=True), 80)
+    text = render(variance_table(variance_rows, all_layers=True), 80)
     assert sum(" " + str(layer) + " " in text for layer in range(1, 31)) == 30
     assert len(text.splitlines()) > 60
 
 
 def test_a_table_without_a_band_leaves_its_column_out(variance_rows):
     variance_rows[["log10_band_low", "log10_band_high", "z"]] = math.nan
-    text = render(tables.variance_table(variance_rows, width=80), 80)
+    text = render(variance_table(variance_rows), 80)
     assert "95 %" not in text and "–" in text
 
 
@@ -74,7 +76,7 @@ def growth_rows():
 
 @pytest.mark.parametrize("color", [False, True])
 def test_growth_table(golden, growth_rows, color):
-    text = render(tables.growth_table(growth_rows), 80, color=color)
+    text = render(growth_table(growth_rows), 80, color=color)
     assert ("\x1b[" in text) == color
     golden(f"growth-80{'-color' if color else ''}", text)
 
@@ -92,7 +94,7 @@ def comparison():
 
 
 def test_accuracy_table(golden, comparison):
-    golden("accuracy-80", render(tables.accuracy_table(comparison), 80))
+    golden("accuracy-80", render(accuracy_table(comparison), 80))
 
 
 @given(st.floats(-4000, 4000))

@@ -25,7 +25,8 @@ class Answer:
 
     ``spec``, the environment of ``device`` and ``document`` are the JSON document, in this order.  The
     tables are written first, then the figures, each in the order of its dictionary; figures whose
-    stems are in ``first`` come before the tables.
+    stems are in ``first`` come before the tables.  A ``figures.tables.Sheet`` in ``show`` is written
+    too, as LaTeX and Markdown, and its data as CSV unless ``tables`` has a file of that name.
     """
 
     spec: dict[str, Any]
@@ -44,10 +45,6 @@ class Session(Protocol):
     @property
     def out(self) -> Path:
         """The output folder."""
-
-    @property
-    def width(self) -> int:
-        """Columns of the terminal."""
 
     def prepare_out(self) -> None:
         """Create the output folder and prove that it can be written, before any long work."""

@@ -144,7 +144,7 @@ def run(arguments: argparse.Namespace, session: Session) -> Answer:
     session.prepare_out()
     from empirical import study
     from figures.study import course_report_figures
-    from figures.tables import accuracy_table
+    from figures.study_tables import accuracy_table
 
     with session.study_progress() as on_event:
         table = place.run(spec, on_event)
@@ -195,7 +195,7 @@ def _option(field: str) -> str:
 
 
 def _presets(a: argparse.Namespace) -> Answer:
-    from figures.presets import presets_table
+    from figures.study_tables import presets_table
 
     presets = [
         {"preset": name, "cells": len(StudySpec(**known.fields).cells()), "question": known.question}
@@ -212,7 +212,7 @@ def _presets(a: argparse.Namespace) -> Answer:
 def _part(spec: StudySpec, place: Placement, table: pd.DataFrame) -> Answer:
     """What is finished of a grid whose other parts are not; pictures are the last part's to draw."""
     from empirical import study
-    from figures.tables import accuracy_table
+    from figures.study_tables import accuracy_table
 
     cells = study.results(spec)
     count = f"{len(cells)} of {len(spec.cells())} cells of the grid are finished"
@@ -228,7 +228,7 @@ def _part(spec: StudySpec, place: Placement, table: pd.DataFrame) -> Answer:
 
 def _plan(spec: StudySpec, place: Placement) -> Answer:
     from empirical import study
-    from figures.tables import plan_table
+    from figures.study_tables import plan_table
 
     plan = study.plan(spec)
     if (cells := place.cells(spec)) is not None:

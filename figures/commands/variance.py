@@ -79,8 +79,13 @@ def run(arguments: argparse.Namespace, session: Session) -> Answer:
         return variance_stacks.run(arguments, session)
     spec = _dense_spec(arguments)
     session.prepare_out()
-    from figures.tables import drift_note, growth_table, variance_table
-    from figures.variance import variance_figure, weight_gradient_figure
+    from figures.variance import (
+        drift_note,
+        growth_table,
+        variance_figure,
+        variance_table,
+        weight_gradient_figure,
+    )
     from theory.precision import float64_device
     from theory.simulate import growth, variance
 
@@ -97,7 +102,7 @@ def run(arguments: argparse.Namespace, session: Session) -> Answer:
         document={"curves": variance_stacks.curve_documents(table, curves)},
         show=[
             *(
-                variance_table(rows, width=session.width, all_layers=arguments.all_layers)
+                variance_table(rows, all_layers=arguments.all_layers)
                 for _, rows in table.groupby("direction", sort=False)
             ),
             growth_table(curves, note=drift_note(spec)),

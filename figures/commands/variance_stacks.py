@@ -50,7 +50,7 @@ def _spec(a: argparse.Namespace) -> ConvSpec | BatchNormSpec:
 
 def _conv(spec: ConvSpec, arguments: argparse.Namespace, session: Session) -> Answer:
     from figures.convolution import border_figure, border_note
-    from figures.tables import growth_table
+    from figures.variance import growth_table
     from theory.convolution_simulate import measure
     from theory.precision import float64_device
     from theory.simulate import growth
@@ -60,7 +60,7 @@ def _conv(spec: ConvSpec, arguments: argparse.Namespace, session: Session) -> An
     with session.draws_progress() as on_progress:
         table, border = measure(spec, on_progress)
     curves = growth(table)
-    shown, pictures = _by_direction(table, arguments.all_layers, session.width)
+    shown, pictures = _by_direction(table, arguments.all_layers)
     zero = {"border": partial(border_figure, border)} if spec.padding == "zero" else {}
     return Answer(
         spec=spec.as_dict(),
@@ -83,7 +83,7 @@ def _batch_norm(spec: BatchNormSpec, arguments: argparse.Namespace, session: Ses
 
     with session.draws_progress() as on_progress:
         table, gradients = measure(spec, on_progress)
-    shown, pictures = _by_direction(table, arguments.all_layers, session.width)
+    shown, pictures = _by_direction(table, arguments.all_layers)
     tables, figures = {"variance.csv": table}, dict(pictures)
     if not gradients.empty:
         shown.append(norm_growth_table(gradients))
@@ -105,16 +105,15 @@ def _batch_norm(spec: BatchNormSpec, arguments: argparse.Namespace, session: Ses
 
 
 def _by_direction(
-    table: pd.DataFrame, all_layers: bool, width: int
+    table: pd.DataFrame, all_layers: bool
 ) -> tuple[list[RenderableType], dict[str, Picture]]:
     """A table and a picture per direction."""
-    from figures.tables import variance_table
-    from figures.variance import variance_figure
+    from figures.variance import variance_figure, variance_table
 
     shown: list[RenderableType] = []
     pictures: dict[str, Picture] = {}
     for direction, rows in table.groupby("direction", sort=False):
-        shown.append(variance_table(rows, width=width, all_layers=all_layers))
+        shown.append(variance_table(rows, all_layers=all_layers))
         stem = "variance" if direction == "forward" else "variance-backward"
         pictures[stem] = partial(variance_figure, rows)
     return shown, pictures
