@@ -4,6 +4,8 @@ import itertools
 import json
 import math
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -20,8 +22,9 @@ from theory.errors import RequestError
 from theory.finite_width import SignalLaw, binomial_half, log_factor
 from theory.rectifiers import parse_activation
 
+ROOT = Path(__file__).parent.parent
 SOURCES = [
-    (Path(__file__).parent.parent / "figures" / "explorer" / name).read_text(encoding="utf-8")
+    (ROOT / "figures" / "explorer" / name).read_text(encoding="utf-8")
     for name in ("theory.js", "sampler.js")
 ]
 RELATIVE = 1e-9
@@ -387,7 +390,9 @@ def test_the_page_is_whole_and_names_no_address():
     text = page(small_study(), seed=12)
     assert not re.search(r"\$\{(css|html|js|version|seed|level|sublevel|data)\}", text)
     assert 'value="12"' in text
-    assert not re.search(r"""(src|href)\s*=\s*["'](?!#|data:,)|url\((?!#)|@import|fetch\(|XMLHttp""", text)
+    assert not re.search(
+        r"""(src|href)\s*=\s*["'](?!#|data:,)|url\((?!#)|@import|fetch\(|XMLHttp""", text
+    )
     assert "default-src 'none'" in text
     body, css, script = fragment(small_study(), seed=12)
     assert body in text and css in text and script in text
@@ -403,10 +408,27 @@ def test_a_fragment_takes_its_place_among_the_headings():
 def test_the_stylesheet_touches_nothing_but_the_explorer():
     _, css, _ = fragment()
     plain = re.sub(r"/\*.*?\*/", "", css, flags=re.S)
-    plain = re.sub(r"@media[^{]*", "", plain)
+    plain = re.sub(r"@(media|container)[^{]*", "", plain)
     rules = re.findall(r"([^{}]+)\{", plain)
     selectors = [selector.strip() for rule in rules for selector in re.split(r",(?![^(]*\))", rule)]
     assert len(selectors) > 60 and all(selector.startswith(".fx") for selector in selectors if selector)
+
+
+@pytest.mark.parametrize(
+    "argv, code", [(["--help"], 0), (["--records", "no/such/folder"], 2), (["--seed", "-1"], 2)]
+)
+def test_help_and_wrong_requests_need_no_heavy_library(argv, code):
+    program = (
+        "import sys, cli\n"
+        "try:\n    code = cli.main(['explorer', *sys.argv[1:]])\n"
+        "except SystemExit as stop:\n    code = stop.code or 0\n"
+        "heavy = {'torch', 'numpy', 'pandas', 'scipy', 'matplotlib'} & set(sys.modules)\n"
+        "sys.exit(99 if heavy else code)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, *argv], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == code, done.stderr
 
 
 def test_the_command_writes_the_page(capsys, tmp_path):

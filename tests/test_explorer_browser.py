@@ -11,6 +11,7 @@ from browser import Browser, find_browser
 from explorer_theory import BASE, python_theory
 
 from figures import style
+from figures.explorer import fragment
 from figures.explorer import page as explorer_page
 from theory.rectifiers import parse_activation
 
@@ -166,6 +167,29 @@ def test_a_narrower_window_draws_again(page):
         assert time.monotonic() < deadline
         time.sleep(0.02)
     assert page.evaluate("document.documentElement.scrollWidth") <= 400
+
+
+def test_a_fragment_fits_the_column_of_a_report(browser, tmp_path):
+    """In 640 pixels of a wide window, under a style of the report's own, and hidden at first."""
+    body, css, script = fragment(study(), heading_level=3)
+    path = tmp_path / "report.html"
+    path.write_text(
+        f"<!DOCTYPE html><meta charset=utf-8><style>{css} figure {{ margin: 3em }} p {{ margin: 2em }}"
+        f"</style><main style='width: 640px'><h2>Explorer</h2><details id=fold><summary>open</summary>"
+        f"{body}</details></main><script>{script}</script>",
+        encoding="utf-8",
+    )
+    page = browser.open(path.as_uri())
+    page.evaluate("document.getElementById('fold').open = true")
+    settle(page)
+    assert page.problems == []
+    widths = page.evaluate(
+        "[document.getElementById('fx'), ...document.querySelectorAll('#fx figure, #fx svg[role=img]')]"
+        ".map((part) => part.getBoundingClientRect().width)"
+    )
+    assert len(widths) == 11 and all(590 < width <= 640 for width in widths)
+    assert_curves(page)
+    page.close()
 
 
 def test_everything_that_can_be_used_has_a_name_and_every_chart_a_description(page):

@@ -449,13 +449,13 @@ Fanin.explorer = (() => {
     bindSliders();
     bindControls();
     let width = 0;
-    new ResizeObserver(() => {
-      const now = document.documentElement.clientWidth;
-      if (now === width) return;
+    new ResizeObserver(([entry]) => {
+      const now = Math.round(entry.contentRect.width);
+      if (now === width || now === 0) return; // 0: hidden by the page around it
       width = now;
       changed();
-      Fanin.study?.show();
-    }).observe(document.documentElement);
+      Fanin.study.show();
+    }).observe($("level").closest(".fx"));
   }
 
   return { begin, figures };
