@@ -122,7 +122,7 @@ def correlation_table(table: pd.DataFrame, *, all_layers: bool = False) -> Sheet
         rows=(table if all_layers else table[table["layer"].isin(shown)]).to_dict("records"),
         section=lambda row: f"{curve_label(row)}, c₀ = {row['input_correlation']:g}",
         columns=(
-            words("curve, layer", "layer", form="{:>8}".format),
+            words("curve, layer", "layer", form="{:>8}".format, room=12),
             Column("map", "theory", fixed(5)),
             Column("this width", "finite_width", fixed(5)),
             Column(
@@ -137,7 +137,6 @@ def correlation_table(table: pd.DataFrame, *, all_layers: bool = False) -> Sheet
             "standard errors; z may be large and the map still be right, for the networks are finite.",
         ),
         spare=("this width", "z" if table["z_finite_width"].notna().all() else "z width", "map"),
-        name_room=12,
     )
 
 

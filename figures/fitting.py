@@ -10,6 +10,7 @@ runs over all columns, for which rich has no row: a mark stands in for it until 
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from dataclasses import replace
 
 from rich import box
@@ -21,12 +22,17 @@ from rich.segment import Segment
 from rich.table import Column, Table
 from rich.text import Text
 
+NAME_ROOM = 10  # how far the first column may be folded before a spare column goes
 READABLE = 80  # columns of the terminal that a note may always take
 MARK = "\ue000"  # stands in a table where the heading of a section is to be
 
 
 class FittingTable(Table):
-    """A table in the project's look that fits itself into the terminal when it is shown."""
+    """A table in the project's look that fits itself into the terminal when it is shown.
+
+    ``rooms`` has the header of a column that folds, and how far it may before a spare column goes: else
+    to its longest word, and the first one to NAME_ROOM.
+    """
 
     def __init__(
         self,
@@ -34,7 +40,7 @@ class FittingTable(Table):
         *,
         caption: str | None = None,
         spare: tuple[str, ...] = (),
-        name_room: int = 10,
+        rooms: Mapping[str, int] | None = None,
     ) -> None:
         super().__init__(
             title=title,
@@ -43,7 +49,7 @@ class FittingTable(Table):
             padding=(0, 1),
             pad_edge=False,
         )
-        self.spare, self.name_room = spare, name_room
+        self.spare, self.rooms = spare, rooms or {}
         self.headings: list[str] = []
 
     def add_heading(self, heading: str) -> None:
@@ -87,7 +93,7 @@ class FittingTable(Table):
         if dropped:
             names = " and ".join([", ".join(dropped[:-1]), dropped[-1]] if dropped[1:] else dropped)
             note = f"A wider terminal also shows {' '.join(names.split())}."
-            result.caption = f"{self.caption} {note}" if self.caption else note
+            result.caption = f"{self.caption}\n{note}" if self.caption else note
         return result
 
     def _least_width(self, columns: list[Column]) -> int:
@@ -105,6 +111,5 @@ class FittingTable(Table):
             return column.width
         if column.no_wrap:
             return whole
-        if first:
-            return min(whole, self.name_room)
-        return max((cell_len(word) for line in lines for word in line.split()), default=0)
+        longest_word = max((cell_len(word) for line in lines for word in line.split()), default=0)
+        return min(whole, self.rooms.get(str(column.header), NAME_ROOM if first else longest_word))

@@ -70,6 +70,10 @@ def latex(text: str) -> str:
         run.clear()
 
     for word in unicodedata.normalize("NFD", text).split():
+        if word == "·" and not _open(run):  # between two names, and no product
+            close()
+            pieces.append(r"$\cdot$")
+            continue
         body = word if _open([*run, word]) else word.rstrip(",;:.") or word
         if not (_is_maths(body) or _BESIDE.fullmatch(body)):
             close()

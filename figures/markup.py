@@ -86,7 +86,8 @@ def _long(sheet: Sheet, preamble: str, header: str, body: list[str], size: str) 
 
 
 def _size(size: str) -> str:
-    return rf"{size}\setlength{{\tabcolsep}}{{4pt}}" if size else ""
+    space = 3 if size == list(ROOM)[-1] else 4
+    return rf"{size}\setlength{{\tabcolsep}}{{{space}pt}}" if size else ""
 
 
 def _notes(sheet: Sheet) -> list[str]:

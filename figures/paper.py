@@ -27,7 +27,7 @@ def paper_table(table: pd.DataFrame) -> Sheet:
         data=table,
         section=lambda row: str(row["topic"]),
         columns=(
-            words("statement", "statement"),
+            words("statement", "statement", room=20),
             words("where", "source", form=lambda source: Text(source, style="dim"), width=15),
             Column("published", "published"),
             Column("computed", "computed", written),
@@ -35,7 +35,6 @@ def paper_table(table: pd.DataFrame) -> Sheet:
         ),
         notes=(AGREEMENT_NOTE,),
         spare=("where",),
-        name_room=20,
     )
 
 

@@ -38,7 +38,8 @@ class Column:
     """One column: its name, what it shows of a row, and how that is written.
 
     ``source`` is a column of the data, or a function of the row.  Numbers stand right and are never
-    cut; a column that ``folds`` holds words, which may be broken over lines (at ``width``, if given).
+    cut; a column that ``folds`` holds words, which may be broken over lines (at ``width``, if given):
+    down to ``room`` before a spare column goes.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Column:
     align: Literal["left", "right"] = "right"
     folds: bool = False
     width: int | None = None
+    room: int | None = None
 
     @property
     def header(self) -> str:
@@ -72,10 +74,9 @@ class Sheet:
 
     ``rows`` are those shown, in order (all of ``data`` unless said otherwise); rows for which
     ``section`` gives the same heading stand together under it.  ``spare`` names the columns that a
-    narrow terminal does without, the least important first; ``name_room`` is how far the first column
-    may be folded before one of them goes.  ``spaced`` rows stand apart, ``tight`` columns close
-    together.  ``name`` is the stem of the files; ``data_file`` that of the CSV, where ``data`` is part
-    of another table.
+    narrow terminal does without, the least important first.  ``spaced`` rows stand apart, ``tight``
+    columns close together.  ``name`` is the stem of the files; ``data_file`` that of the CSV, where
+    ``data`` is part of another table.
     """
 
     name: str
@@ -86,7 +87,6 @@ class Sheet:
     section: Callable[[Row], str] | None = None
     notes: tuple[str, ...] = ()
     spare: tuple[str, ...] = ()
-    name_room: int = 10
     spaced: bool = False
     tight: bool = False
     data_file: str = ""
@@ -109,8 +109,9 @@ class Sheet:
         """For the terminal."""
         headers = {column.name: column.header for column in self.columns}
         spare = tuple(headers[name] for name in self.spare if name in headers)
+        rooms = {column.header: column.room for column in self.columns if column.room is not None}
         table = FittingTable(
-            self.title, caption="\n".join(self.notes) or None, spare=spare, name_room=self.name_room
+            self.title, caption="\n".join(self.notes) or None, spare=spare, rooms=rooms
         )
         if self.tight:
             table.padding = (0, 1, 0, 0)
@@ -210,12 +211,9 @@ def duration(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
-def new_table(
-    title: str, *, caption: str | None = None, spare: tuple[str, ...] = (), name_room: int = 10
-) -> FittingTable:
+def new_table(title: str, *, caption: str | None = None, spare: tuple[str, ...] = ()) -> FittingTable:
     """An empty rich table in the project's look, which fits itself into the terminal.
 
-    ``spare`` names the columns that a narrow terminal does without, the least important first;
-    ``name_room`` is how far the first column may be folded before one of them goes.
+    ``spare`` names the columns that a narrow terminal does without, the least important first.
     """
-    return FittingTable(title, caption=caption, spare=spare, name_room=name_room)
+    return FittingTable(title, caption=caption, spare=spare)

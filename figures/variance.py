@@ -205,7 +205,7 @@ def variance_table(table: pd.DataFrame, *, all_layers: bool = False) -> Sheet:
     band are of one network.
     """
     direction = "backward" if (table["direction"] == "backward").all() else "forward"
-    columns = [words("curve, layer", "layer", form="{:>8}".format)]
+    columns = [words("curve, layer", "layer", form="{:>8}".format, room=12)]
     for name, source in (
         ("mean", "log10_theory"),
         ("median", "log10_median_theory"),
@@ -225,7 +225,6 @@ def variance_table(table: pd.DataFrame, *, all_layers: bool = False) -> Sheet:
         section=curve_label,
         columns=(*columns, Column("z", "z", standard_errors)),
         spare=("95 % of nets", "median"),
-        name_room=12,
     )
 
 

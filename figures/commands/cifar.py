@@ -143,6 +143,7 @@ def run(arguments: argparse.Namespace, session: Session) -> Answer:
         return _plan(spec, place)
     session.prepare_out()
     from empirical import study
+    from figures.statistics import statistics_tables
     from figures.study import course_report_figures
     from figures.study_tables import accuracy_table
 
@@ -157,7 +158,7 @@ def run(arguments: argparse.Namespace, session: Session) -> Answer:
         spec=spec.config(),
         device=spec.device if place.is_here else "auto",
         document={"cells": study.results(spec)},
-        show=[accuracy_table(comparison, spec)],
+        show=[accuracy_table(comparison, spec), *statistics_tables(table)],
         tables={"study.csv": table},
         figures={**course_report_figures(table)},
         paths=[session.out / "cells"],
