@@ -2,27 +2,37 @@
 
     eager     the network's modules, one after the other, by torch's own kernels
     fused     on a CPU: torch's convolutions, and all between two of them in one (empirical.fused)
+    compiled  torch.compile of the whole network; costs seconds to minutes before the first step
 
 An engine runs the *same modules*, with the same parameters, buffers and optimizer, so that a cell's
 state does not depend on it.  Instruments read the modules themselves and see the same under each.
 
-``auto`` takes the fastest by a short timed probe on the network at hand.  The engine is fixed when a
-cell begins: the last bits depend on it.
+``auto`` takes the fastest by a short timed probe on the network at hand, among those that
+start at once.  The engine is fixed when a cell begins: the last bits depend on it.
 """
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
+import importlib.util
 import math
 import time
+from dataclasses import replace
 from functools import cache
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import nn
 
-from empirical.fused import TYPES, Unavailable, fused_forward, fused_layers, library
+from empirical.fused import (
+    TYPES,
+    Unavailable,
+    find_compiler,
+    fused_forward,
+    fused_layers,
+    library,
+)
 from empirical.locations import cache_folder
 from empirical.networks import build_network
 from empirical.protocol import CLASSES, IMAGE_SIZE, TrainSpec
@@ -87,7 +97,36 @@ class FusedEngine(Engine):
         return fused_forward(self.network, self.fused, images)
 
 
-_ENGINES: dict[str, type[Engine]] = {engine.name: engine for engine in (Engine, FusedEngine)}
+class CompiledEngine(Engine):
+    """The network in train mode as ``torch.compile`` makes it, once for every batch size.
+
+    Sizes are compiled in: were one graph to serve several, which graph a batch meets, and with it the
+    last bits, would depend on whether the run was interrupted.
+    """
+
+    name = "compiled"
+
+    def __init__(
+        self, network: nn.Sequential, optimizer: torch.optim.Optimizer, precision: str = "fp32"
+    ) -> None:
+        super().__init__(network, optimizer, precision)
+        device = next(network.parameters()).device.type
+        if device == "cpu":
+            find_compiler()
+        elif device == "cuda" and importlib.util.find_spec("triton") is None:
+            raise Unavailable("torch.compile needs triton on a GPU")
+        self.compiled = torch.compile(network, dynamic=False)
+
+    def layers(self, images: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = (self.compiled if self.network.training else self.network)(images)
+        return logits
+
+
+_ENGINES: dict[str, type[Engine]] = {
+    engine.name: engine for engine in (Engine, FusedEngine, CompiledEngine)
+}
+PROBED = (Engine.name, FusedEngine.name)
+EAGER_LEAD = 0.9  # of the others' time: nearly even, a busy machine's noise shall not decide
 
 
 def build_engine(
@@ -112,11 +151,12 @@ def engine_for(
     cannot be had here, eager takes its place and a note says so.
     Raises ``RequestError`` for an engine that was asked for by name and cannot run.
     """
-    name = begun_with or spec.engine
+    name, notes = begun_with or spec.engine, []
     if name == "auto":
         name = choose(spec, device)
+        notes = _lacking(device)
     try:
-        return build_engine(name, network, optimizer, spec.precision), []
+        return build_engine(name, network, optimizer, spec.precision), notes
     except Unavailable as reason:
         if not begun_with:
             raise RequestError(
@@ -126,36 +166,39 @@ def engine_for(
         return Engine(network, optimizer, spec.precision), [note]
 
 
+def _lacking(device: torch.device) -> list[str]:
+    try:
+        if device.type == "cpu":
+            library()
+    except Unavailable as reason:
+        return [f"run without the fused engine: {reason}"]
+    return []
+
+
 def choose(spec: TrainSpec, device: torch.device) -> str:
     """The engine with the shortest step on a network like that of ``spec`` on ``device``.
 
     Probed once for every shape of network in a process, and remembered in the cache folder, so that a
     study that is started again takes the same.
     """
-    shape = (spec.activation, spec.norm, spec.depth, spec.filters, spec.batch_size, spec.pool_every)
-    return _choose(shape, spec.precision, str(device), torch.get_num_threads())
+    alike = replace(
+        spec, initializer="he", seed=0, epochs=1, head_initializer=None, learning_rate_reference=None
+    )
+    return _choose(replace(alike, limit_test=None, engine="auto"), device, torch.get_num_threads())
 
 
 @cache
-def _choose(shape: tuple[Any, ...], precision: str, device: str, threads: int) -> str:
-    if device != "cpu":
+def _choose(spec: TrainSpec, device: torch.device, threads: int) -> str:
+    if device.type != "cpu" or _lacking(device):
         return Engine.name
-    names = ("activation", "norm", "depth", "filters", "batch_size", "pool_every")
-    spec = TrainSpec(precision=precision, **dict(zip(names, shape, strict=True)))
-    try:
-        library()
-    except Unavailable:
-        return Engine.name
-    about = repr((shape, precision, threads, torch.__version__, library()._name))
+    about = repr((spec, threads, torch.__version__, library()._name))
     path = cache_folder() / f"engine-{hashlib.sha256(about.encode()).hexdigest()[:16]}"
-    try:
+    with contextlib.suppress(OSError, UnicodeDecodeError):
         known = path.read_text(encoding="utf-8")
-        if known in _ENGINES:
+        if known in PROBED:
             return known
-    except (OSError, UnicodeDecodeError):
-        pass
-    found = probe(spec, torch.device(device))
-    best = min(found, key=lambda name: found[name])
+    found = probe(spec, device)
+    best = min(found, key=lambda name: found[name] / (EAGER_LEAD if name == Engine.name else 1.0))
     with contextlib.suppress(OSError):  # then it is probed again next time
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(best, encoding="utf-8")
@@ -165,24 +208,25 @@ def _choose(shape: tuple[Any, ...], precision: str, device: str, threads: int) -
 def probe(spec: TrainSpec, device: torch.device) -> dict[str, float]:
     """Seconds per step of each engine that can run ``spec``: the least of a few, taken in turn."""
     engines = {}
-    for name in _ENGINES:
+    for name in PROBED:
         network = build_network(spec, device).train()
         optimizer = torch.optim.Adam(network.parameters(), lr=0.0)
         with contextlib.suppress(Unavailable):
             engines[name] = build_engine(name, network, optimizer, spec.precision)
     source = generator(0, "probe")
-    images = torch.randn(spec.batch_size, 3, IMAGE_SIZE, IMAGE_SIZE, generator=source).to(device)
-    if device.type in ("cpu", "cuda"):
-        images = images.contiguous(memory_format=torch.channels_last)
-    labels = torch.randint(CLASSES, (spec.batch_size,), generator=source).to(device)
+    shape = (spec.batch_size, 3, IMAGE_SIZE, IMAGE_SIZE)
+    images = torch.randn(shape, generator=source).contiguous(memory_format=torch.channels_last)
+    labels = torch.randint(CLASSES, (spec.batch_size,), generator=source)
+    images, labels = images.to(device), labels.to(device)
     seconds = dict.fromkeys(engines, math.inf)
     begun = time.perf_counter()
-    for turn in range(PROBE_STEPS):
+    for turn in range(PROBE_STEPS if len(engines) > 1 else 0):
+        late = turn > 0 and time.perf_counter() - begun > PROBE_SECONDS
         for name, engine in engines.items():
             start = time.perf_counter()
             engine.step(images, labels).item()
-            if turn > 0 or time.perf_counter() - begun > PROBE_SECONDS:  # the first one warms up
+            if turn > 0:  # the first step sets things up
                 seconds[name] = min(seconds[name], time.perf_counter() - start)
-        if time.perf_counter() - begun > PROBE_SECONDS and math.inf not in seconds.values():
+        if late:
             break
     return seconds

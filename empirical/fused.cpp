@@ -170,13 +170,16 @@ template <class T, bool NORM, bool SLOPED, bool POOL, int W> struct Block {
   }
 
   V normalized(V u) const { return NORM ? (u - mean) * scale + beta : u; }
-  V rectified(V y) const { return y <= zero ? (SLOPED ? call.slope * y : zero) : y; }  // keeps NaN
-  V derived(V y, V gradient) const { return y <= zero ? (SLOPED ? call.slope * gradient : zero) : gradient; }
+  // What is no number stays so, and goes back as torch's ReLU and PReLU let it.
+  V rectified(V y) const { return SLOPED ? (y > zero ? y : call.slope * y) : (y <= zero ? zero : y); }
+  V derived(V y, V gradient) const {
+    return SLOPED ? (y > zero ? gradient : call.slope * gradient) : (y <= zero ? zero : gradient);
+  }
   V back(V u, V g, V total, V product) const {
     return NORM ? scale * (g - total - (u - mean) * inverse * product) : g;
   }
 
-  // The place of the output that row `place` belongs to, and the four rows of a window.
+  // The row of a place, and that of place k = 0 … 3 of the window that begins there.
   T *row(int64_t place) const { return call.u + place * call.channels + c; }
   T *row(int64_t place, int k) const { return row(place + (k & 1) + (k >> 1) * call.width); }
 
@@ -202,11 +205,11 @@ template <class T, bool NORM, bool SLOPED, bool POOL, int W> struct Block {
     best.y = normalized(best.u), best.z = rectified(best.y), best.number = zero;
     for (int k = 1; k < 4; ++k) {
       const V u = L::load(row(place, k)), y = normalized(u), z = rectified(y);
-      const auto loses = z <= best.z;  // false where either is not a number, which torch lets win
-      best.u = loses ? best.u : u;
-      best.y = loses ? best.y : y;
-      best.z = loses ? best.z : z;
-      best.number = loses ? best.number : zero + A(k);
+      const auto wins = (z > best.z) | (z != z);  // what is no number wins and stays, as in torch
+      best.u = wins ? u : best.u;
+      best.y = wins ? y : best.y;
+      best.z = wins ? z : best.z;
+      best.number = wins ? zero + A(k) : best.number;
     }
     return best;
   }
@@ -231,7 +234,7 @@ template <class T, bool NORM, bool SLOPED, bool POOL, int W> struct Block {
       }
       const V g = derived(y, gradient);
       if (NORM) total += g, product += g * ((u - mean) * inverse);
-      if (SLOPED) slopes += y <= zero ? y * gradient : zero;
+      if (SLOPED) slopes += y > zero ? zero : y * gradient;
     });
     std::memcpy(sums + c, &total, sizeof total);
     std::memcpy(sums + call.channels + c, &product, sizeof product);

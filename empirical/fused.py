@@ -152,7 +152,8 @@ class _FusedLayer(torch.autograd.Function):
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[Any, ...]:
         u, saved = ctx.saved_tensors
         call, ctx.call = ctx.call, None
-        assert call is not None, "u has been overwritten: this graph was gone back through before"
+        if call is None:
+            raise RuntimeError("fused layers can be gone back through only once: u is overwritten")
         gradient = gradient.contiguous(memory_format=torch.channels_last)
         channels = u.shape[1]
         gradients = torch.empty(2 * channels + 1, dtype=saved.dtype)
@@ -184,7 +185,7 @@ def _pointer(tensor: torch.Tensor, dtype: torch.dtype) -> int:
 @cache
 def library() -> ctypes.CDLL:
     """The compiled kernels, kept in the cache folder; ``Unavailable`` where they cannot be had."""
-    compiler = _compiler()
+    compiler = find_compiler()
     source = SOURCE.read_bytes()
     about = "\n".join((*compiler, *FLAGS, _output([*compiler, "--version"]), _processor()))
     digest = hashlib.sha256(source + about.encode()).hexdigest()[:16]
@@ -201,7 +202,8 @@ def library() -> ctypes.CDLL:
     return loaded
 
 
-def _compiler() -> list[str]:
+def find_compiler() -> list[str]:
+    """The C++ compiler as the words of a command; ``Unavailable`` if there is none."""
     named = shlex.split(os.environ.get("CXX", ""))
     for words in (named, ["c++"], ["g++"], ["clang++"]):
         if words and shutil.which(words[0]):

@@ -152,7 +152,7 @@ class SharedPReLU(nn.PReLU):
         super().__init__(num_parameters=1, init=init)
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
-        if input.device.type != "cpu":
+        if input.device.type != "cpu" or torch.compiler.is_compiling():
             return super().forward(input)
         result: torch.Tensor = _SharedPReLU.apply(input, self.weight)
         return result
