@@ -48,6 +48,7 @@ COMMANDS = (
     "jacobian",
     "paper",
     "derive",
+    "claims",
     "explorer",
 )
 
