@@ -151,6 +151,31 @@ def collect(folders: Sequence[Path], on_event: OnEvent = _ignore) -> Published:
     )
 
 
+def gather(folders: Sequence[Path], on_event: OnEvent = _ignore) -> Published:
+    """The cells of all ``folders``, each a run folder or published (``read``), in one order.
+
+    A cell that several folders hold is the first one's.  Raises ``RequestError`` as ``read`` does.
+    """
+    parts: list[Published] = []
+    known: set[str] = set()
+    for folder in folders:
+        part = read(folder, on_event)
+        parts.append(part.of(set(part.cells["cell"]) - known))
+        known |= set(part.cells["cell"])
+    if len(parts) == 1:
+        return parts[0]
+    rows = [row for part in parts for row in part.cells.to_dict("records")]
+    order = {str(row["cell"]): _order(spec_of(row)) for row in rows}
+    place = {cell: number for number, cell in enumerate(sorted(order, key=lambda cell: order[cell]))}
+    tables = [
+        pd.concat(tables, ignore_index=True).sort_values(
+            "cell", kind="stable", key=lambda cells: cells.map(place), ignore_index=True
+        )
+        for tables in zip(*((part.study, part.layers, part.cells) for part in parts), strict=True)
+    ]
+    return Published(*tables)
+
+
 def _finished(folder: Path, on_event: OnEvent) -> list[Finished]:
     if not (folder / "cells").is_dir():
         raise RequestError(

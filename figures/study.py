@@ -9,6 +9,7 @@ seed a thin line behind it.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -32,8 +33,12 @@ NAMES = {
 }
 
 
-def course_report_figures(study: pd.DataFrame) -> dict[str, Figure]:
+def course_report_figures(
+    study: pd.DataFrame, quantities: Sequence[str] = tuple(QUANTITIES), note: str = ""
+) -> dict[str, Figure]:
     """File stem -> figure, two for each experiment in a table of ``empirical.study.run_study``.
+
+    ``quantities`` chooses among ``QUANTITIES``; ``note`` is said under each figure.
 
     Experiments whose protocol differs (the column ``variant``, if there is one) are not mixed: each has
     its figures, and their names say in what it differs.  Cells that diverged are drawn up to their last
@@ -46,14 +51,14 @@ def course_report_figures(study: pd.DataFrame) -> dict[str, Figure]:
     groups = study.groupby(["initializer", "activation", "variant"], sort=False)
     for (initializer, activation, variant), cells in groups:
         own = [word for word in _words(str(variant)) if word not in common]
-        for quantity in QUANTITIES:
+        for quantity in quantities:
             stem = re.sub(r"[^a-z0-9.]+", "-", "-".join(
                 [quantity, str(initializer).replace(":", ""), str(activation).replace(":", ""), *own]
             ).lower())  # fmt: skip
             title = f"{name_of(str(initializer))} initialization, {name_of(str(activation))}"
             if own:
                 title += f"\n{', '.join(own)}"
-            figures[stem] = _against_epoch(cells, quantity, title)
+            figures[stem] = _against_epoch(cells, quantity, title, note)
     return figures
 
 
@@ -77,7 +82,14 @@ def name_of(name: str) -> str:
 
 
 def draw_curve(
-    axes: Axes, cells: pd.DataFrame, quantity: str, look: style.Look, label: str, *, size: float = 4
+    axes: Axes,
+    cells: pd.DataFrame,
+    quantity: str,
+    look: style.Look,
+    label: str,
+    *,
+    size: float = 4,
+    width: float = 1.4,
 ) -> None:
     """``quantity`` against epoch for the seeds of one configuration: their mean, and each seed thin.
 
@@ -95,6 +107,7 @@ def draw_curve(
         mean,
         color=look.color,
         linestyle=look.dash,
+        linewidth=width,
         marker=look.marker,
         markersize=size,
         label=label,
@@ -136,7 +149,7 @@ def _common_words(variants: pd.Series) -> set[str]:
     return set.intersection(*sets) if sets else set()
 
 
-def _against_epoch(cells: pd.DataFrame, quantity: str, title: str) -> Figure:
+def _against_epoch(cells: pd.DataFrame, quantity: str, title: str, note: str) -> Figure:
     initializer = str(cells["initializer"].iloc[0])
     color = style.initializer_looks([initializer])[initializer].color
     with style.styled():
@@ -156,4 +169,5 @@ def _against_epoch(cells: pd.DataFrame, quantity: str, title: str) -> Figure:
                 "every cell diverged in epoch 1", (0.5, 0.5), xycoords="axes fraction", ha="center"
             )
         figure.legend(loc="outside right center", title="layers", borderaxespad=0.8)
+        style.add_note(figure, note)
     return figure

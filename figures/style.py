@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import textwrap
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -126,8 +126,8 @@ _DEPTHS: dict[int, tuple[float, str, Any]] = {
 
 
 def arm_looks(arms: Iterable[str]) -> dict[str, Look]:
-    """A look for each arm ("he", "he, head fan_in", …): its initializer's color, in shades."""
-    arms = list(dict.fromkeys(arms))
+    """A look for each arm ("he", "he, head fan_in", …) in order: its initializer's color, in shades."""
+    arms = ordered_arms(arms)
     initializers = initializer_looks(dict.fromkeys(name.partition(", ")[0] for name in arms))
     looks: dict[str, Look] = {}
     for name in arms:
@@ -140,6 +140,23 @@ def arm_looks(arms: Iterable[str]) -> dict[str, Look]:
             look = Look(shade(look.color, amount), marker, dash)
         looks[name] = look
     return looks
+
+
+def ordered_arms(arms: Iterable[str]) -> list[str]:
+    """Arms by initializer, as printed before changed ones.
+
+    >>> ordered_arms(["normal", "he, fan_in", "he, head fan_in", "he"])
+    ['he', 'he, head fan_in', 'he, fan_in', 'normal']
+    """
+    laws, changes = list(_INITIALIZER_ORDER), list(_ARMS)
+
+    def place(arm: str) -> tuple[int, str, int, str]:
+        initializer, _, words = arm.partition(", ")
+        law = laws.index(initializer) if initializer in laws else len(laws)
+        change = changes.index(words) if words in changes else len(changes) * bool(words) - (not words)
+        return law, initializer, change, words
+
+    return sorted(dict.fromkeys(arms), key=place)
 
 
 def depth_shades(depths: Iterable[int], color: str) -> dict[int, Look]:
@@ -252,13 +269,28 @@ def thin(layers: int, most: int) -> list[int]:
 
 def save_figure(figure: Figure, stem: Path) -> list[Path]:
     """Write ``figure`` as ``stem``.png and ``stem``.pdf, without dates; returns the two paths."""
-    paths = []
+    paths: list[Path] = []
     with styled():
         for suffix in ("png", "pdf"):
             path = stem.with_name(f"{stem.name}.{suffix}")
             partial = stem.with_name(f".{stem.name}.partial.{suffix}")
             no_date = {"CreationDate": None} if suffix == "pdf" else {"Software": None}
-            figure.savefig(partial, metadata=no_date)
+            with _laid_out(figure) if paths else nullcontext():
+                figure.savefig(partial, metadata=no_date)
             partial.replace(path)
             paths.append(path)
     return paths
+
+
+@contextmanager
+def _laid_out(figure: Figure) -> Iterator[None]:
+    """``figure`` keeps the layout it was last drawn in: to find one takes as long as to draw."""
+    engine = figure.get_layout_engine()
+    if engine is None:
+        yield
+        return
+    figure.set_layout_engine("none")
+    try:
+        yield
+    finally:
+        figure.set_layout_engine(engine)
