@@ -88,9 +88,18 @@ def locked(out: Path, cell_id: str) -> Iterator[bool]:
         lock.release()
 
 
+@contextlib.contextmanager
+def marked(out: Path) -> Iterator[str]:
+    """The name of a file that lies in ``out`` for the ``with`` block: who sees it there sees ``out``."""
+    with contextlib.ExitStack() as stack:
+        with _writing(out / "locks"):
+            mark = stack.enter_context(tempfile.NamedTemporaryFile(dir=out / "locks", prefix="mark-"))
+        yield Path(mark.name).name
+
+
 def is_marked(out: Path, name: str) -> bool:
-    """Whether the file of the lock ``name`` is there: while someone holds it, this is the same folder."""
-    return (out / "locks" / f"{name}.lock").exists()
+    """Whether this ``out`` is the one that bears the mark ``name``."""
+    return (out / "locks" / name).exists()
 
 
 def read_finished(out: Path, spec: TrainSpec) -> Finished | None:
