@@ -16,6 +16,8 @@ from explorer_theory import BASE, LN10, python_theory
 from scipy import special, stats
 
 import cli
+from empirical import published
+from empirical.protocol import TrainSpec
 from figures.explorer import fragment, page
 from figures.explorer.build import study_records
 from theory.errors import RequestError
@@ -368,6 +370,14 @@ def test_variants_of_one_preset_are_curves_of_their_own():
     assert [curve["variant"] for curve in study_records(study)["curves"]] == ["", "sgd"]
 
 
+def test_a_cell_stands_in_every_preset_that_asks_for_it():
+    study = small_study(preset=["textbook report"] * 2 + [None] * 2)
+    records = study_records(study)
+    assert [preset["name"] for preset in records["presets"]] == ["report", "textbook", "other"]
+    curves = [(curve["preset"], curve["initializer"]) for curve in records["curves"]]
+    assert curves == [("report", "he"), ("textbook", "he"), ("other", "normal")]
+
+
 @pytest.mark.parametrize(
     "columns, says",
     [
@@ -431,28 +441,56 @@ def test_help_and_wrong_requests_need_no_heavy_library(argv, code):
     assert done.returncode == code, done.stderr
 
 
-def test_the_command_writes_the_page(capsys, tmp_path):
-    small_study().to_csv(tmp_path / "study.csv", index=False)
+def publish(folder):
+    """Published tables of two cells of the report, two epochs each."""
+    cells, study = [], []
+    for depth, accuracy in ((2, 50.0), (5, 60.0)):
+        spec = TrainSpec(depth=depth, epochs=2)
+        identity = {"cell": spec.cell_id, "preset": "report", "variant": ""} | spec.config()
+        ran = {"engine": "eager", "status": "completed"}
+        values = dict.fromkeys(published.EPOCH_VALUES, 1.0)
+        study += [
+            identity | ran | values | {"epoch": epoch, "test_accuracy": accuracy + epoch}
+            for epoch in (1, 2)
+        ]
+        cells.append(identity | ran | {"epochs_done": 2, "threads": 1})
+    folder.mkdir()
+    for name, rows, columns in (
+        (published.STUDY, study, published.STUDY_COLUMNS),
+        (published.LAYERS, [], published.LAYER_COLUMNS),
+        (published.CELLS, cells, published.CELL_COLUMNS),
+    ):
+        pd.DataFrame(rows, columns=list(columns)).to_csv(folder / name, index=False)
+
+
+def test_the_command_writes_the_page_with_the_records_of_its_folders(capsys, tmp_path):
+    publish(tmp_path / "data")
     out = tmp_path / "site"
-    assert cli.main(["explorer", "--records", str(tmp_path), "--out", str(out), "--json"]) == 0
+    argv = ["explorer", "--records", str(tmp_path / "data"), "--out", str(out), "--json"]
+    assert cli.main(argv) == 0
     document = json.loads(capsys.readouterr().out)
     text = (out / "explorer.html").read_text(encoding="utf-8")
-    assert document["bytes"] == len(text.encode()) and document["configurations"] == 2
-    assert '"published":55.83' in text
+    assert document["bytes"] == len(text.encode()) and document["cells"] == 2
+    assert '"test_accuracy":[61,62]' in text.replace(".0", "")
     assert [path.name for path in out.iterdir()] == ["explorer.html"]
 
 
-@pytest.mark.parametrize(
-    "content, says", [(None, "no study.csv"), ("", "cannot read"), ("a,b\n1,2\n", "lacks initializer")]
-)
-def test_records_that_are_none_are_one_line_and_exit_2(content, says, capsys, tmp_path):
-    if content is not None:
-        (tmp_path / "study.csv").write_text(content, encoding="utf-8")
-    out = tmp_path / "out"
-    assert cli.main(["explorer", "--records", str(tmp_path), "--out", str(out)]) == 2
-    captured = capsys.readouterr()
-    assert captured.err.startswith("error: ") and captured.err.count("\n") == 1 and says in captured.err
-    assert not out.exists()
+def test_without_a_published_study_the_page_has_theory_alone(capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr("figures.commands.explorer.DATA", tmp_path / "none")
+    assert cli.main(["explorer", "--out", str(tmp_path / "site")]) == 0
+    assert "theory alone" in capsys.readouterr().out
+    text = (tmp_path / "site" / "explorer.html").read_text(encoding="utf-8")
+    assert '<script type="application/json" id="fx-data"></script>' in text
+
+
+def test_records_that_are_none_are_one_line_and_exit_2(capsys, tmp_path):
+    (tmp_path / "empty" / "cells").mkdir(parents=True)
+    for folder, says in (("none", "is no folder"), (".", "holds no records"), ("empty", "no finished")):
+        argv = ["explorer", "--records", str(tmp_path / folder), "--out", str(tmp_path / "out")]
+        assert cli.main(argv) == 2
+        captured = capsys.readouterr()
+        assert captured.err.startswith("error: ") and captured.err.count("\n") == 1
+        assert says in captured.err and not (tmp_path / "out" / "explorer.html").exists()
 
 
 def test_a_seed_that_the_page_cannot_hold_is_refused(capsys, tmp_path):

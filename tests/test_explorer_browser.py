@@ -247,6 +247,12 @@ def test_colors_are_the_projects(page):
     for initializer, look in looks.items():
         got = page.evaluate(f"Fanin.chart.initializerLook('{initializer}')")
         assert (got["color"], got["marker"]) == (colors[look.color], look.marker)
+    for depths in ((2, 5, 10, 12), (22, 30), (3,), (4, 8, 16)):
+        got = page.evaluate(f"[...Fanin.chart.depthLooks({list(depths)}).values()]")
+        expected = style.depth_shades(depths, style.BLUE).values()
+        assert [(style.shade(style.BLUE, one["shade"]), one["marker"]) for one in got] == [
+            (look.color, look.marker) for look in expected
+        ]
 
 
 # --------------------------------------------------------------------------- by the keyboard

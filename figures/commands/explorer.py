@@ -13,64 +13,70 @@ if TYPE_CHECKING:
     import pandas as pd
 
 PURPOSE = "One HTML page to explore the theory with sliders, and the study's results beside it."
-EXAMPLES = ("explorer", "explorer --records runs/cifar", "explorer --seed 7 --out site")
-PUBLISHED = Path(__file__).parent.parent / "data"
-STUDY = "study.csv"
+EXAMPLES = (
+    "explorer",
+    "explorer --records runs/cifar",
+    "explorer --records figures/data runs/more --seed 7 --out site",
+)
+DATA = Path(__file__).parents[1] / "data"  # the published study
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--records",
+        nargs="+",
         type=Path,
         metavar="DIR",
-        help=f"the folder that holds a study's {STUDY}, as cifar --out (default: the published study)",
+        help="run folders (--out of cifar) or published tables, together (default: the published "
+        "study; without one the page has theory alone)",
     )
 
 
 def run(arguments: argparse.Namespace, session: Session) -> Answer:
-    path = find_study(arguments.records)
+    folders = chosen_folders(arguments.records)
     from figures.explorer import page
     from figures.explorer.build import MAX_SEED
     from theory.errors import check_whole
 
     check_whole("seed", arguments.seed, 0, MAX_SEED)
-    study = None if path is None else read_study(path)
-    text = page(study, seed=arguments.seed)
     session.prepare_out()
+    study = read_study(folders, session) if folders else None
+    text = page(study, seed=arguments.seed)
     target = session.out / "explorer.html"
     partial = target.with_name(f".{target.name}.partial")
     partial.write_text(text, encoding="utf-8")
     partial.replace(target)
-    cells = 0 if study is None else len(study[["initializer", "activation", "depth"]].drop_duplicates())
-    records = "no records" if path is None else f"the records of {path}"
+    named = ", ".join(map(str, folders))
+    cells = 0 if study is None else study["cell"].nunique()
+    holds = f"the {cells} cells of {named}" if folders else "theory alone, as there are no records"
     return Answer(
-        spec={"records": None if path is None else str(path), "seed": arguments.seed},
+        spec={"records": [str(folder) for folder in folders], "seed": arguments.seed},
         device=arguments.device,
-        document={"explorer": str(target), "bytes": len(text.encode()), "configurations": cells},
-        show=[f"The page holds {records}. Open it in any browser; it asks the network for nothing."],
+        document={"explorer": str(target), "bytes": len(text.encode()), "cells": cells},
+        show=[f"The page holds {holds}. Any browser opens it; it asks the network for nothing."],
         paths=[target],
     )
 
 
-def find_study(folder: Path | None) -> Path | None:
-    """The table in ``folder``; None: that of the published study, or None where there is none yet."""
-    path = (PUBLISHED if folder is None else folder) / STUDY
-    if folder is not None and folder.is_file():
-        path = folder
-    if path.is_file():
-        return path
-    if folder is None:
-        return None
-    raise RequestError(
-        f"no {STUDY} in --records {folder}: name the --out folder of a finished cifar run"
-    )
+def chosen_folders(named: list[Path] | None) -> list[Path]:
+    """The folders of records; none where none is named and this copy has no published study."""
+    if named is None:
+        return [DATA] if DATA.is_dir() else []
+    for folder in named:
+        if not folder.is_dir():
+            raise RequestError(
+                f"--records {folder} is no folder: name the --out of a cifar run, or published tables"
+            )
+    return named
 
 
-def read_study(path: Path) -> pd.DataFrame:
-    """The table at ``path``; ``RequestError`` if it cannot be read as CSV."""
-    import pandas as pd
+def read_study(folders: list[Path], session: Session) -> pd.DataFrame:
+    """The epochs of every finished cell in ``folders``; ``RequestError`` if there is none."""
+    from empirical import published
 
-    try:
-        return pd.read_csv(path)
-    except (OSError, ValueError) as error:  # pandas' parser errors are ValueErrors
-        raise RequestError(f"cannot read {path}: {' '.join(str(error).split())}") from None
+    with session.study_progress() as on_event:
+        study = published.gather(folders, on_event).study
+    if study.empty:
+        named = ", ".join(map(str, folders))
+        raise RequestError(f"no finished cell in {named}: cifar trains them, and resumes")
+    return study

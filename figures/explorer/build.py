@@ -49,9 +49,9 @@ def fragment(
 ) -> tuple[str, str, str]:
     """(html, css, js) of the explorer for another page: every id and class begins with ``fx``.
 
-    study          a row per cell and epoch with the columns ``NEEDED``; used if there are also
-                   ``preset``, ``variant``, ``QUANTITIES`` and the fields of
-                   ``empirical.protocol.Protocol``.  None, or no row: the page says so
+    study          a row per cell and epoch with the columns ``NEEDED``, as of ``empirical.published``;
+                   used if there are also ``preset`` (names, separated by spaces), ``variant``,
+                   ``QUANTITIES`` and ``Protocol``'s fields.  None, or no row: the page says so
     seed           of the first networks that the reader draws, below 2³²
     heading_level  2 for <h2>, and so on, of the panels' titles
 
@@ -76,9 +76,7 @@ def fragment(
 def study_records(study: pd.DataFrame) -> dict[str, Any]:
     """What study.js reads: the quantities, the presets in the table's order, and the curves."""
     _check(study)
-    table = study.copy()
-    if "preset" not in table:
-        table["preset"] = "study"
+    table = _by_preset(study)
     table["variant"] = table["variant"].fillna("") if "variant" in table else ""
     quantities = {name: words for name, words in QUANTITIES.items() if name in table}
     presets = [_preset(str(name), rows) for name, rows in table.groupby("preset", sort=False)]
@@ -105,6 +103,18 @@ def _check(study: pd.DataFrame) -> None:
     for name in NEEDED:
         if name not in QUANTITIES and study[name].isna().any():
             raise RequestError(f"the study's table has rows without {name}")
+
+
+def _by_preset(study: pd.DataFrame) -> pd.DataFrame:
+    """A row for each preset that a cell belongs to, in the order in which presets are listed."""
+    table = study.copy()
+    if "preset" not in table:
+        return table.assign(preset="study")
+    table["preset"] = table["preset"].fillna("").str.split().map(lambda names: names or ["other"])
+    table = table.explode("preset", ignore_index=True)
+    known = list(PRESETS)
+    place = table["preset"].map(lambda name: known.index(name) if name in known else len(known))
+    return table.iloc[place.argsort(kind="stable")]
 
 
 def _preset(name: str, rows: pd.DataFrame) -> dict[str, Any]:

@@ -40,6 +40,28 @@ Fanin.chart = (() => {
     return LOOKS[(place < 0 ? 3 : place) % LOOKS.length];
   }
 
+  /* The shade and the marker of the study's depths: the deeper, the stronger against the paper. */
+  const DEPTHS = {
+    2: [0.5, "o"], 5: [0.22, "s"], 10: [-0.15, "D"], 12: [-0.5, "^"], 22: [0.22, "v"], 30: [-0.5, "P"],
+  };
+
+  /** A shade (1 is nearly the paper's color, -1 the ink's) and a marker for each of `depths`, which rise. */
+  function depthLooks(depths) {
+    const known = depths.every((depth) => depth in DEPTHS);
+    const step = 1 / Math.max(depths.length - 1, 1);
+    return new Map(depths.map((depth, i) => {
+      const [shade, marker] = known ? DEPTHS[depth] : [0.5 - step * i, LOOKS[i % LOOKS.length].marker];
+      return [depth, { shade, marker }];
+    }));
+  }
+
+  /** The style of a series: its color, made paler or deeper by its shade. */
+  function colored({ color = "ink", shade = 0 }) {
+    const share = Math.round(100 * Math.abs(shade));
+    const mixed = `color-mix(in srgb, var(--fx-${shade > 0 ? "fade" : "ink"}) ${share}%, var(--fx-${color}))`;
+    return `--fx-this: ${share ? mixed : `var(--fx-${color})`}`;
+  }
+
   function element(parent, name, attributes = {}, text) {
     const made = document.createElementNS(SVG, name);
     for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
@@ -137,7 +159,7 @@ Fanin.chart = (() => {
   }
 
   function mark(group, one, box, across, up) {
-    const style = `--fx-this: var(--fx-${one.color || "ink"})`;
+    const style = colored(one);
     const about = { class: `fx-${one.kind} ${one.className || ""}`, style };
     if (one.name) about["data-name"] = one.name;
     if (one.dash) about["stroke-dasharray"] = one.dash;
@@ -209,7 +231,7 @@ Fanin.chart = (() => {
     }
     for (const { one, at } of labels) {
       element(words, "text", {
-        x: box.right + 8, y: at + 4, style: `--fx-this: var(--fx-${one.color})`,
+        x: box.right + 8, y: at + 4, style: colored(one),
       }, one.endLabel);
     }
   }
@@ -230,13 +252,13 @@ Fanin.chart = (() => {
   }
 
   /** A few millimeters of a series, for a legend. */
-  function swatch({ kind, color, dash, marker, hollow, className }) {
+  function swatch({ kind, color, shade, dash, marker, hollow, className }) {
     const svg = document.createElementNS(SVG, "svg");
     for (const [key, value] of Object.entries({ width: 34, height: 14, viewBox: "0 0 34 14" })) {
       svg.setAttribute(key, value);
     }
     svg.setAttribute("aria-hidden", "true");
-    const style = `--fx-this: var(--fx-${color || "ink"})`;
+    const style = colored({ color, shade });
     if (kind === "area") element(svg, "rect", { class: "fx-area", style, x: 2, y: 2, width: 30, height: 10 });
     if (kind === "line") {
       const about = { class: `fx-line ${className || ""}`, style, d: "M2,7H32" };
@@ -250,5 +272,5 @@ Fanin.chart = (() => {
     return svg;
   }
 
-  return { draw, element, extent, powerTicks, roundTicks, swatch, initializerLook, LOOKS };
+  return { draw, element, extent, powerTicks, roundTicks, swatch, initializerLook, depthLooks };
 })();

@@ -11,7 +11,7 @@ Fanin.study = (() => {
 
   const C = Fanin.chart;
   const $ = (id) => document.getElementById(`fx-${id}`);
-  const DASHES = ["", "6 4", "2 3", "8 3 2 3", "10 3"];
+  const DASHES = ["", "6 4", "2 3", "8 3 2 3", "10 3", "6 2 2 2 2 2", "2 6", "12 3 2 3 2 3"];
   const FIELDS = [["initializer", "Initializer"], ["activation", "Activation"], ["depth", "Layers"],
     ["variant", "Variant"]];
 
@@ -134,14 +134,14 @@ Fanin.study = (() => {
 
   // ------------------------------------------------------------------ chart and table
 
-  /** How a curve looks: color by initializer, dash by activation, marker by depth. */
+  /** How a curve looks: color by initializer, shade and marker by depth, dash by the rest. */
   function look(curve) {
-    const activations = unique(ofPreset().map((one) => one.activation));
+    const rest = (one) => key(one.activation, one.variant), kinds = unique(ofPreset().map(rest));
     const depths = unique(ofPreset().map((one) => one.depth)).sort((a, b) => a - b);
     return {
       color: C.initializerLook(curve.initializer).color,
-      dash: DASHES[activations.indexOf(curve.activation) % DASHES.length],
-      marker: C.LOOKS[depths.indexOf(curve.depth) % C.LOOKS.length].marker,
+      dash: DASHES[kinds.indexOf(rest(curve)) % DASHES.length],
+      ...C.depthLooks(depths).get(curve.depth),
     };
   }
 
@@ -168,16 +168,16 @@ Fanin.study = (() => {
   }
 
   function lines(curve) {
-    const { color, dash, marker } = look(curve), { epochs, values } = mean(curve);
+    const { color, shade, dash, marker } = look(curve), { epochs, values } = mean(curve);
     const faded = state.front && state.front !== label(curve) ? "fx-faded" : "";
     const list = curve.seeds.length < 2 ? [] : curve.seeds.map((seed) => ({
-      kind: "line", color, className: `fx-seed ${faded}`, x: seed.epoch,
+      kind: "line", color, shade, className: `fx-seed ${faded}`, x: seed.epoch,
       y: seed[state.quantity].map((value) => value ?? NaN),
     }));
-    list.push({ kind: "line", name: label(curve), color, dash, marker, most: 20,
+    list.push({ kind: "line", name: label(curve), color, shade, dash, marker, most: 20,
       className: `${state.front === label(curve) ? "fx-bold" : ""} ${faded}`, x: epochs, y: values });
     if (state.quantity === "test_accuracy" && curve.published !== null && epochs.length) {
-      list.push({ kind: "points", color, marker: "o", hollow: true, className: faded, x: [epochs.at(-1)],
+      list.push({ kind: "points", color, shade, marker: "o", hollow: true, className: faded, x: [epochs.at(-1)],
         y: [curve.published] });
     }
     return list;
