@@ -7,7 +7,7 @@ on from the last finished epoch.
 
 A worker must run the same version of this program, see the same ``--out`` and have one thread, which is
 one slot; each of these is looked at before any cell is given out, and again by every worker that joins
-later.  That ``--out`` is the same folder is told by a lock that is held there while the study runs.
+later.  That ``--out`` is the same folder is told by a mark that lies there while the study runs.
 
 A task that is no longer wanted, because the study was interrupted or its process is gone, ends at its
 next report.
@@ -21,7 +21,6 @@ import os
 import pickle
 import queue
 import re
-import socket
 import time
 import uuid
 from collections import Counter
@@ -83,7 +82,7 @@ class Order:
     study: str  # unique
     spec: StudySpec
     version: str
-    mark: str  # of a lock that is held in spec.out
+    mark: str  # of a file that lies in spec.out
 
 
 def run_on_dask(
@@ -109,9 +108,8 @@ def run_on_dask(
     waiting = begin(spec, numbered, overview)
     if not waiting:
         return collect(spec, numbered)
-    study = uuid.uuid4().hex
-    order = Order(study, spec, project_version(), f"dask-{socket.gethostname()}-{os.getpid()}")
-    with _client(place, len(waiting)) as client, records.locked(spec.out, order.mark):
+    with _client(place, len(waiting)) as client, records.marked(spec.out) as mark:
+        order = Order(uuid.uuid4().hex, spec, project_version(), mark)
         await_workers(client, place, overview)
         inspect_workers(client, order)
         _Dispatch(client, place, order, overview).train(waiting, pack(dataset))
@@ -130,14 +128,14 @@ def inspect_workers(client: Client, order: Order) -> None:
     """A ``RequestError`` that names the first worker that is not fit, and why."""
     versions = client.run(project_version, on_error="return")
     for address, found in versions.items():
-        if found != order.version:
+        if found != order.version and not isinstance(found, OSError):  # that one has just left
             problem = "cannot import" if isinstance(found, Exception) else f"has version {found} of"
             raise RequestError(
                 f"worker {address} {problem} fanin: start the workers from an environment with the "
                 f"version that is here, {order.version}"
             )
     for address, reason in client.run(unfitness, order, on_error="return").items():
-        if reason is not None:
+        if reason is not None and not isinstance(reason, OSError):
             raise RequestError(f"worker {address} {reason}")
 
 
@@ -221,8 +219,9 @@ class _Dispatch:
             self.looked = time.monotonic()
 
     def _tell(self, worker: str, event: Event) -> None:
-        if isinstance(event, CellStarted):
-            self._lose(event.index)  # the scheduler was faster than we
+        if isinstance(event, CellStarted) and event.index in self.overview.open:
+            if event.index in self.where:  # the scheduler knew it before we did
+                self._lose(event.index, self.where[event.index])
             self.where[event.index] = worker
         self.overview.tell(event)
 
@@ -248,13 +247,8 @@ class _Dispatch:
 
         if not isinstance(error, KilledWorker):
             raise error
-        self._lose(job[0])
-        if self.deaths[job[0]] > DEATHS_ALLOWED:
-            raise WorkError(
-                f"{self.deaths[job[0]]} workers died while they trained {job[1].cell_id}, perhaps for "
-                f"memory; {SAFE}"
-            )
-        self._give(job)  # it was in the queue of workers that died of something else
+        self._lose(job[0], self.where.get(job[0], "of the cluster"))
+        self._give(job)  # the scheduler has given it up, we have not yet
 
     def _look(self) -> None:
         """Tell of workers that are gone, and notice when the scheduler is."""
@@ -265,19 +259,26 @@ class _Dispatch:
                 raise WorkError(f"the Dask scheduler at {self.place} does not answer; {SAFE}") from None
             return
         self.heard = time.monotonic()
-        for index in [index for index, worker in self.where.items() if worker not in there]:
-            self._lose(index)
+        for index, worker in list(self.where.items()):
+            if worker not in there:
+                self._lose(index, worker)
         if not there and not self.alone:
             self.overview.tell(WorkersAwaited(self.place))
         self.alone = not there
 
-    def _lose(self, index: int) -> None:
-        if (worker := self.where.pop(index, None)) is not None:
-            self.deaths[index] += 1
-            cell = self.overview.open[index]
-            self.overview.tell(
-                WorkerLost(cell, index, self.overview.total, f"worker {worker}", "it left the cluster")
+    def _lose(self, index: int, worker: str) -> None:
+        """Tell that ``worker`` died of this cell, or stop the study if too many have."""
+        self.where.pop(index, None)
+        self.deaths[index] += 1
+        cell = self.overview.open[index]
+        if self.deaths[index] > DEATHS_ALLOWED:
+            raise WorkError(
+                f"{self.deaths[index]} workers died while they trained {cell.cell_id}, perhaps for "
+                f"memory; {SAFE}"
             )
+        self.overview.tell(
+            WorkerLost(cell, index, self.overview.total, f"worker {worker}", "it left the cluster")
+        )
 
 
 _runners: dict[str, CellRunner] = {}  # of this worker process, by study

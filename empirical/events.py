@@ -54,7 +54,7 @@ class StepDone:
 class EpochDone:
     """An epoch is finished and safe on disk; ``row`` holds ``training.EPOCH_COLUMNS``.
 
-    The speed and the time left are those of its last steps; ``at_once`` cells are being trained.
+    The speed and the time left are those of its last steps; ``at_once`` cells are trained side by side.
     """
 
     spec: TrainSpec

@@ -37,6 +37,7 @@ class Overview:
         self.open = dict(numbered)
         self.work_left = sum(work(cell) for _, cell in numbered)
         self.running: dict[int, StepDone | None] = {}  # number of the cell -> its last report
+        self.at_once = 0  # as many as there have been
         self.waited_for: int | None = None
 
     def tell(self, event: Event) -> None:
@@ -46,6 +47,7 @@ class Overview:
         match event:
             case CellStarted():
                 self.running[event.index] = None
+                self.at_once = max(self.at_once, len(self.running))
             case StepDone():
                 self.running[event.index] = event
                 if event.index != min(self.running):
@@ -53,7 +55,7 @@ class Overview:
                 speed = sum(step.images_per_second for step in self.running.values() if step)
                 event = replace(event, images_per_second=speed, seconds_left=self.seconds_left())
             case EpochDone():
-                event = replace(event, seconds_left=self.seconds_left(), at_once=len(self.running))
+                event = replace(event, seconds_left=self.seconds_left(), at_once=self.at_once)
             case CellFinished():
                 self.running.pop(event.index, None)
                 if (cell := self.open.pop(event.index, None)) is not None:

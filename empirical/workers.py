@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import multiprocessing
+import os
 import pickle
 import signal
 import time
@@ -52,6 +53,7 @@ Arrays = tuple[Any, ...]  # a data set as numpy arrays, which travel without sha
 
 DEATHS_ALLOWED = 1  # of workers per cell
 STEP_SECONDS = 0.5  # between two reports of a worker's steps
+WORKER_BYTES = 2_000_000_000  # what one takes on a CPU: CIFAR-10, torch, a batch of 64
 LEAVE_SECONDS = 10.0  # for a worker to leave when asked to
 
 
@@ -86,10 +88,16 @@ def run_on_workers(
 
 
 def suitable_count(device: torch.device) -> int:
-    """As many workers as there are GPUs, or as torch would use threads on the CPU."""
+    """As many workers as there are GPUs; on a CPU, as torch would use threads and memory allows."""
     if device.type == "cuda":
         return max(torch.cuda.device_count(), 1)
-    return torch.get_num_threads() if device.type == "cpu" else 1
+    if device.type != "cpu":
+        return 1
+    try:
+        room = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // WORKER_BYTES
+    except (AttributeError, ValueError):  # Windows does not say
+        room = torch.get_num_threads()
+    return max(min(torch.get_num_threads(), room), 1)
 
 
 def begin(spec: StudySpec, numbered: list[Job], overview: Overview) -> list[Job]:
