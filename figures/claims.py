@@ -90,6 +90,7 @@ def agreement_table(table: pd.DataFrame, sentence: str) -> Table:
     result = new_table(
         "Which fan mode is behind the printed accuracies?",
         caption=f"Mean absolute and, below, root-mean-square difference in points. {sentence}",
+        spare=("cells",),
     )
     result.add_column("initializer")
     depths = list(dict.fromkeys(table["depth"]))
