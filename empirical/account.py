@@ -71,8 +71,8 @@ def commands(cells: pd.DataFrame, specs: list[TrainSpec]) -> list[str]:
     by_id = {spec.cell_id: spec for spec in specs}
     for name in PRESETS:
         ids = [row["cell"] for row in cells.to_dict("records") if name in row["preset"].split()]
-        if set(ids) - covered:
-            seeds = _seed_options(by_id[cell].seed for cell in ids)
+        if new := set(ids) - covered:
+            seeds = _seed_options(by_id[cell].seed for cell in new)
             grid = len(StudySpec(**PRESETS[name].fields).cells())
             have = len({_without_seed(by_id[cell]) for cell in ids})
             part = "" if have == grid else f"   # {have} of its {grid} configurations"

@@ -260,8 +260,11 @@ def write(published: Published, folder: Path) -> list[Path]:
 
     The same tables give the same bytes.  Raises ``RequestError`` where nothing can be written.
     """
-    tables = {CELLS: published.cells, STUDY: published.study, LAYERS: published.layers}
-    contents = {name: _csv(table) for name, table in tables.items()}
+    contents = {
+        CELLS: _csv(published.cells, CELL_COLUMNS),
+        STUDY: _csv(published.study, STUDY_COLUMNS),
+        LAYERS: _csv(published.layers, LAYER_COLUMNS),
+    }
     specs = [spec_of(row) for row in published.cells.to_dict("records")]
     contents[ABOUT] = account(published.cells, specs)
     paths = []
@@ -308,7 +311,7 @@ def spec_of(row: Mapping[Any, Any]) -> TrainSpec:
     config: dict[str, Any] = {}
     for name in CONFIG_COLUMNS:
         value = row[name]
-        if isinstance(value, float) and math.isnan(value):
+        if value is None or value != value:  # NaN
             value = None
         elif name in WHOLE or name in MAYBE_WHOLE:
             value = int(value)
@@ -327,6 +330,8 @@ def _check(folder: Path, cells: pd.DataFrame, study: pd.DataFrame, layers: pd.Da
     for name, table in ((STUDY, study), (LAYERS, layers)):
         if strange := sorted(set(table["cell"]) - known):
             raise RequestError(f"{folder / name} has a cell that {CELLS} lacks: {strange[0]}")
+    if absent := sorted(known - set(study["cell"])):
+        raise RequestError(f"{folder / STUDY} does not hold the epochs of {absent[0]}")
     epochs = study[study["epoch"] > 0].groupby("cell")["epoch"].agg(["size", "max"])
     for row in cells.to_dict("records"):
         done = tuple(epochs.loc[row["cell"]]) if row["cell"] in epochs.index else (0, 0)
@@ -386,11 +391,10 @@ def _converter(name: str) -> Callable[[Any], Any]:
     return lambda value: missing if value is None or value != value else str(value)
 
 
-def _csv(table: pd.DataFrame) -> str:
+def _csv(table: pd.DataFrame, columns: tuple[str, ...]) -> str:
+    table = _typed_frame(table[list(columns)])
     whole: dict[str, Any] = {
-        str(name): [_field(value) for value in table[name]]
-        for name in table
-        if str(name) in MAYBE_WHOLE
+        name: [_field(value) for value in table[name]] for name in columns if name in MAYBE_WHOLE
     }
     return table.assign(**whole).to_csv(index=False, lineterminator="\n")
 
