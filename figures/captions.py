@@ -28,10 +28,10 @@ def signal(records: Published, activation: str, practice: str) -> str:
     shown = {"test_accuracy": "test accuracy", "train_loss": "mean training loss of an epoch"}[practice]
     text = (
         f"{name_of(activation)} networks, one row per depth, one color per initializer "
-        f"({counted(part)}; {protocol(part)}). Left: the second moment of the pre-activations of each weight layer "
-        "(h: the linear layer), predicted from the law of the weights (line) and measured on the "
-        f"network as drawn, on {FIXED_BATCH} training images (marker; a bar spans the seeds). Middle: "
-        "the same of the gradient of one image's loss. Right: how these networks train, "
+        f"({counted(part)}; {protocol(part)}). Left: the second moment of the pre-activations of each "
+        "weight layer (h: the linear layer), predicted from the law of the weights (line) and measured "
+        f"on the network as drawn, on {FIXED_BATCH} training images (marker; a bar spans the seeds). "
+        "Middle: the same of the gradient of one image's loss. Right: how these networks train, "
         f"{shown} against epoch{_thin_lines(part)}. All rows share the scale of a column."
     )
     ratio = (looked["second_moment"] - looked["second_moment_predicted"]).dropna()
@@ -195,7 +195,7 @@ def relative_step(records: Published) -> str:
         return text
     found = [
         f"{name_of(str(arm))} {(losses[arm] - losses['he']).abs().max():.3g}"
-        for arm in style.ordered_arms(losses)
+        for arm in style.ordered_arms(map(str, losses.columns))
         if arm != "he" and (losses[arm] - losses["he"]).notna().any()
     ]
     if found:

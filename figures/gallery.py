@@ -56,7 +56,7 @@ def gallery(published: Published, folders: Sequence[Path] = ()) -> Gallery:
                 figure.caption(published),
                 len(used.cells),
                 len(missing),
-                describe(missing),
+                describe(missing, figure.preset),
                 _command(chosen, folders) if missing else "",
                 drawn,
             )
@@ -100,8 +100,17 @@ def gap_notes(index: pd.DataFrame) -> tuple[str, ...]:
         named = [f"not drawn: {', '.join(gaps)}"] * bool(gaps)
         named += [f"incomplete: {', '.join(partly)}"] * bool(partly)
         lacks = dict.fromkeys(part for words in rows["lacks"] for part in words.split("; "))
-        notes.append(f"Missing {'; '.join(lacks)} ({'; '.join(named)}). {command}")
+        preset = str(command).partition("--preset ")[2].split()[0]
+        notes.append(f"Missing of {preset}: {'; '.join(lacks)} ({'; '.join(named)}).")
     return tuple(notes)
+
+
+def how_to_complete(index: pd.DataFrame) -> Text | None:
+    """The commands that make what is missing, a line each, to be copied whole; None if nothing is."""
+    commands = list(dict.fromkeys(index.loc[index["missing"] > 0, "command"]))
+    if not commands:
+        return None
+    return Text("\n  ".join(["To train what is missing:", *commands]), no_wrap=True, overflow="ignore")
 
 
 def published_table(published: Published) -> Sheet:

@@ -13,6 +13,7 @@ from functools import partial
 
 from matplotlib.figure import Figure
 
+from empirical.presets import preset
 from empirical.protocol import TrainSpec
 from empirical.published import Published
 from empirical.selection import arm, same_size, select, with_arms
@@ -61,7 +62,7 @@ class Paired:
         records = self.used(published)
         if records.cells.empty:
             return None
-        return self.draw(records, note(self.missing(published)))
+        return self.draw(records, note(self.missing(published), self.preset))
 
     def caption(self, published: Published) -> str:
         """How to read it, and what its data say; empty if there is nothing to draw."""
@@ -69,21 +70,23 @@ class Paired:
         return "" if records.cells.empty else self.read(records)
 
 
-def note(missing: Iterable[TrainSpec]) -> str:
+def note(missing: Iterable[TrainSpec], preset_name: str) -> str:
     """What a figure says of the cells that it lacks; empty if it lacks none."""
-    found = describe(missing)
-    return f"Not there yet: {found}." if found else ""
+    found = describe(missing, preset_name)
+    return f"No records: {found}." if found else ""
 
 
-def describe(cells: Iterable[TrainSpec]) -> str:
-    """Configurations in words, depths together.
+def describe(cells: Iterable[TrainSpec], preset_name: str) -> str:
+    """Configurations of a preset in words, depths together; arms are named where it compares some.
 
-    >>> describe([TrainSpec(depth=10), TrainSpec(depth=12), TrainSpec(initializer="normal", depth=2)])
+    >>> describe([TrainSpec(depth=10), TrainSpec(depth=12), TrainSpec(initializer="normal")], "report")
     'He · ReLU 10, 12 layers; N(0, 1) · ReLU 2 layers'
     """
+    compares = "arms" in preset(preset_name).fields
     depths: dict[tuple[str, str], list[int]] = {}
     for cell in cells:
-        depths.setdefault((arm(cell), cell.activation), []).append(cell.depth)
+        named = arm(cell) if compares else cell.initializer
+        depths.setdefault((named, cell.activation), []).append(cell.depth)
     return "; ".join(
         f"{name_of(named)} · {name_of(activation)} {', '.join(map(str, dict.fromkeys(found)))} layers"
         for (named, activation), found in depths.items()

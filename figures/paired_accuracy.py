@@ -18,7 +18,7 @@ from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator
 from numpy.typing import NDArray
 
 from empirical.protocol import CLASSES, TRAIN_IMAGES, TrainSpec
@@ -120,7 +120,7 @@ def initial_loss_figure(table: pd.DataFrame, same_size: pd.DataFrame, note: str 
             style.power_of_ten_axis(axes, "x")
             axes.axvline(math.log10(math.log(CLASSES)), color="black", linewidth=0.8, linestyle=":")
         style.power_of_ten_axis(left)
-        figure.legend(handles=_point_legend(table), loc="outside lower center", ncols=6)
+        figure.legend(handles=_point_legend(table), loc="outside upper center", ncols=6)
         style.add_note(figure, note)
     return figure
 
@@ -161,7 +161,7 @@ def effective_rate_figure(table: pd.DataFrame, note: str = "") -> Figure:
             axes.set_xlabel("predicted relative step $\\eta/\\sigma$")
             style.power_of_ten_axis(axes, "x")
         style.power_of_ten_axis(left)
-        figure.legend(handles=_point_legend(table), loc="outside lower center", ncols=6)
+        figure.legend(handles=_point_legend(table), loc="outside upper center", ncols=6)
         style.add_note(figure, note)
     return figure
 
@@ -263,6 +263,9 @@ def accuracy_map(records: Published, note: str = "") -> Figure:
                 image, ax=list(grid[:, column]), location="bottom", label=label, aspect=40
             )
             bars.ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+            if isinstance(norm, LogNorm):
+                bars.ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+                bars.ax.minorticks_off()
         style.add_note(figure, " ".join(part for part in (_mark_key(records.study), note) if part))
     return figure
 

@@ -94,9 +94,10 @@ def _publish(arguments: argparse.Namespace, records: Published, spec: dict[str, 
 
 
 def _draw(arguments: argparse.Namespace, records: Published, spec: dict[str, Any]) -> Answer:
-    from figures.gallery import gallery, index_table
+    from figures.gallery import gallery, how_to_complete, index_table
 
     found = gallery(records, arguments.records)
+    missing = how_to_complete(found.index)
     pictures: dict[str, Picture] = {
         name: partial(_picture, figure, records) for name, figure in found.figures.items()
     }
@@ -104,7 +105,7 @@ def _draw(arguments: argparse.Namespace, records: Published, spec: dict[str, Any
         spec=spec,
         device=arguments.device,
         document={"figures": found.index.to_dict("records")},
-        show=[index_table(found.index)],
+        show=[index_table(found.index), *([missing] if missing is not None else [])],
         figures=pictures,
     )
 
