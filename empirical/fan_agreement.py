@@ -1,13 +1,21 @@
-"""Which fan mode is behind the course report's numbers: how far each is from the printed accuracies.
+"""Which fan mode is behind the course report's numbers: how far each is from the printed ones.
 
 The report prints He by fan_out, but the printed code was edited after it last ran.  Both modes are
-measured; the one that made the numbers should be off by no more than seeds differ, and by no more than
-N(0, 1) is, which has no fan mode: as far as that is off, the report differs in something else.
+measured, and compared with the print in two ways:
+
+    accuracy  the accuracy itself.  N(0, 1), which has no fan mode, stands beside it: as far as that is
+              off, the report differs from us in something else, or by chance
+    gap       the accuracy minus N(0, 1)'s at the same activation and depth, which cancels whatever
+              shifts both alike
+
+The two may disagree; then neither mode is said to be behind the numbers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
@@ -19,11 +27,12 @@ DEPTHS = COURSE_REPORT.depths
 ACTIVATIONS = COURSE_REPORT.activations
 AGREEMENT_COLUMNS = {
     "arm": "initializer, and in what the protocol is not the printed one",
+    "measure": "accuracy, or gap: the accuracy minus N(0, 1)'s",
     "depth": "one of the report's, or all",
-    "cells": "published accuracies that have a record beside them",
-    "of": "published accuracies there are",
+    "cells": "printed numbers that have a record beside them",
+    "of": "printed numbers there are",
     "seeds": "the fewest completed seeds of any of these cells",
-    "diverged": "diverged records, left out",
+    "diverged": "diverged records of the arm, left out",
     "mean_difference": "ours minus the report's, mean over cells, points",
     "mean_absolute_difference": "points",
     "root_mean_square_difference": "points",
@@ -35,80 +44,138 @@ FAN_ARMS: Mapping[str, Mapping[str, str]] = {
 }
 
 
-def fan_agreement(evidence: Evidence) -> pd.DataFrame:
-    """How far He's accuracies under each fan mode are from the published ones, per depth and over all.
+@dataclass(frozen=True)
+class Distance:
+    """Ours minus the report's, and over how many seeds."""
 
-    N(0, 1), which has no fan mode, stands beside it: as far as it is off, the report differs from us in
-    something else, or by chance.  Columns: ``AGREEMENT_COLUMNS``.
+    points: float
+    seeds: int
+
+
+Measure = Callable[[Cells, Evidence], Distance | None]
+
+
+def off_in_accuracy(cells: Cells, evidence: Evidence) -> Distance | None:
+    """How far the mean accuracy of ``cells`` is from the printed one; None without a completed seed."""
+    found = evidence.values("accuracy", cells)
+    return Distance(float(found.mean()) - _printed(cells), len(found)) if len(found) else None
+
+
+def off_in_gap(cells: Cells, evidence: Evidence) -> Distance | None:
+    """The same of the gap to N(0, 1), over the seeds that completed in both; None without one."""
+    normal = Cells("normal", cells.activation, cells.depth)
+    both = (evidence.values("accuracy", cells) - evidence.values("accuracy", normal)).dropna()
+    printed = _printed(cells) - _printed(normal)
+    return Distance(float(both.mean()) - printed, len(both)) if len(both) else None
+
+
+MEASURES: Mapping[str, Measure] = {"accuracy": off_in_accuracy, "gap": off_in_gap}
+
+
+def fan_agreement(evidence: Evidence) -> pd.DataFrame:
+    """How far He under each fan mode is from the print, per depth and over all; N(0, 1) beside it.
+
+    Columns: ``AGREEMENT_COLUMNS``.
     """
     rows = []
-    for initializer, arms in (("he", FAN_ARMS), ("normal", {"": {}})):
-        for words, changes in arms.items():
-            grid = [
-                Cells(initializer, activation, depth, tuple(changes.items()))
-                for activation in ACTIVATIONS
-                for depth in DEPTHS
-            ]
-            arm = f"{initializer}, {words}" if words else initializer
-            for depth in DEPTHS:
-                chosen = [cells for cells in grid if cells.depth == depth]
-                rows.append({"arm": arm, "depth": str(depth)} | _distances(chosen, evidence))
-            rows.append({"arm": arm, "depth": "all"} | _distances(grid, evidence))
+    for measure in MEASURES:
+        for words, changes in FAN_ARMS.items():
+            grid = _grid("he", changes)
+            rows += _rows(f"he, {words}", measure, grid, evidence)
+        if measure == "accuracy":
+            rows += _rows("normal", measure, _grid("normal", {}), evidence)
     return pd.DataFrame(rows, columns=list(AGREEMENT_COLUMNS))
 
 
-def _distances(grid: list[Cells], evidence: Evidence) -> dict[str, Any]:
-    there = [cells for cells in grid if evidence.completed(cells)]
-    found = pd.Series([_distance(cells, evidence) for cells in there], dtype=float)
+def _grid(initializer: str, changes: Mapping[str, str]) -> list[Cells]:
+    held = tuple(changes.items())
+    return [Cells(initializer, one, depth, held) for one in ACTIVATIONS for depth in DEPTHS]
+
+
+def _rows(arm: str, measure: str, grid: list[Cells], evidence: Evidence) -> list[dict[str, Any]]:
+    chosen = {str(depth): [one for one in grid if one.depth == depth] for depth in DEPTHS}
+    return [
+        {"arm": arm, "measure": measure, "depth": depth} | _distances(cells, measure, evidence)
+        for depth, cells in (chosen | {"all": grid}).items()
+    ]
+
+
+def _distances(grid: list[Cells], measure: str, evidence: Evidence) -> dict[str, Any]:
+    known = [found for cells in grid if (found := MEASURES[measure](cells, evidence))]
+    points = pd.Series([one.points for one in known], dtype=float)
     return {
-        "cells": len(there),
+        "cells": len(known),
         "of": len(grid),
-        "seeds": min((len(evidence.completed(cells)) for cells in there), default=0),
-        "diverged": sum(evidence.diverged(cells) for cells in grid),
-        "mean_difference": float(found.mean()),
-        "mean_absolute_difference": float(found.abs().mean()),
-        "root_mean_square_difference": float((found**2).mean() ** 0.5),
+        "seeds": min((one.seeds for one in known), default=0),
+        "diverged": sum(map(evidence.diverged, grid)),
+        "mean_difference": float(points.mean()),
+        "mean_absolute_difference": float(points.abs().mean()),
+        "root_mean_square_difference": _root_mean_square(points),
     }
 
 
-def _distance(cells: Cells, evidence: Evidence) -> float:
+def _printed(cells: Cells) -> float:
     printed = published_accuracy(cells.initializer, cells.activation, cells.depth)
     assert printed is not None
-    return evidence.mean("accuracy", cells) - printed
+    return printed
+
+
+# ---------------------------------------------------------------------------------- in words
 
 
 def nearest_fan(evidence: Evidence) -> str:
-    """In words, which fan mode agrees with the published accuracies, on the cells that both have."""
-    grid = [Cells("he", activation, depth) for activation in ACTIVATIONS for depth in DEPTHS]
+    """In words, which fan mode agrees with the printed numbers, on the cells that both have."""
+    total = len(ACTIVATIONS) * len(DEPTHS)
+    found = {name: _nearest(name, evidence) for name in MEASURES}
+    known = {name: one for name, one in found.items() if one is not None}
+    if not known:
+        text = f"Open: none of the {total} He cells is recorded under both fan modes."
+    elif len({near for near, _ in known.values()}) > 1:
+        text = "Open: the two measures disagree."
+    else:
+        near = next(near for near, _ in known.values())
+        text = f"{near} agrees better with the printed numbers."
+    words = [text, *(words for _, words in known.values())]
+    normal = [off for one in _grid("normal", {}) if (off := off_in_accuracy(one, evidence))]
+    if normal:
+        points = pd.Series([one.points for one in normal])
+        words.append(
+            f"N(0, 1), which has no fan mode, is itself off by {_sizes(points)} over {len(points)} "
+            "cells."
+        )
+    return " ".join(words)
+
+
+def _nearest(measure: str, evidence: Evidence) -> tuple[str, str] | None:
+    """The nearer fan mode by one measure, and a sentence; None where no cell has both."""
+    grid = _grid("he", {})
     modes = {"fan_out": grid, "fan_in": [cells.changed(fan="fan_in") for cells in grid]}
-    there = [all(map(evidence.completed, pair)) for pair in zip(*modes.values(), strict=True)]
-    if not any(there):
-        return f"Open: none of the {len(grid)} He cells is recorded under both fan modes."
-    off = {
-        mode: pd.Series([_distance(one, evidence) for one, ok in zip(cells, there, strict=True) if ok])
-        for mode, cells in modes.items()
-    }
-    near, far = sorted(off, key=lambda mode: float(off[mode].abs().mean()))
-    closer = off[near].abs() < off[far].abs()
-    depths = [cells.depth for cells, ok in zip(grid, there, strict=True) if ok]
-    where = {depth for depth, one in zip(depths, closer, strict=True) if one}
-    text = (
-        f"{near} agrees better with the published accuracies: over the {len(depths)} of {len(grid)} "
-        f"He cells recorded under both it is off by {_sizes(off[near])}, {far} by {_sizes(off[far])}. "
-        f"It is the nearer one in {int(closer.sum())} of them, at depths {_listed(where)}."
+    table = pd.DataFrame(
+        {
+            mode: [
+                off.points if (off := MEASURES[measure](one, evidence)) else math.nan for one in cells
+            ]
+            for mode, cells in modes.items()
+        },
+        index=[cells.depth for cells in grid],
+    ).dropna()
+    if table.empty:
+        return None
+    near, far = sorted(modes, key=lambda mode: float(table[mode].abs().mean()))
+    closer = table[near].abs() < table[far].abs()
+    depths = ", ".join(map(str, sorted(set(table.index[closer]))))
+    return near, (
+        f"By {measure}, over the {len(table)} of {len(grid)} He cells recorded under both, {near} is "
+        f"off by {_sizes(table[near])} and {far} by {_sizes(table[far])}; {near} is the nearer one in "
+        f"{int(closer.sum())} of them, at depths {depths}."
     )
-    control = [Cells("normal", cells.activation, cells.depth) for cells in grid]
-    control = [cells for cells in control if evidence.completed(cells)]
-    if not control:
-        return text
-    rest = pd.Series([_distance(cells, evidence) for cells in control])
-    return f"{text} N(0, 1), which has no fan mode, is off by {_sizes(rest)} over {len(control)} cells."
 
 
-def _sizes(off: pd.Series[float]) -> str:
+def _sizes(points: pd.Series[float]) -> str:
     """Mean absolute and root-mean-square difference in words."""
-    return f"{off.abs().mean():.2f} points on average (root mean square {(off**2).mean() ** 0.5:.2f})"
+    mean = float(points.abs().mean())
+    return f"{mean:.2f} points on average (root mean square {_root_mean_square(points):.2f})"
 
 
-def _listed(depths: set[int]) -> str:
-    return ", ".join(map(str, sorted(depths)))
+def _root_mean_square(points: pd.Series[float]) -> float:
+    return float((points**2).mean() ** 0.5)

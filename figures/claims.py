@@ -89,19 +89,24 @@ def agreement_table(table: pd.DataFrame, sentence: str) -> Table:
     """
     result = new_table(
         "Which fan mode is behind the printed accuracies?",
-        caption=f"Mean absolute and, below, root-mean-square difference in points. {sentence}",
+        caption="Ours minus the report's in points, at each number of layers: mean absolute and, "
+        f"below, root mean square. {sentence}",
         spare=("cells",),
     )
-    result.add_column("initializer")
+    result.add_column("layers")
     depths = list(dict.fromkeys(table["depth"]))
     for depth in depths:
-        result.add_column(depth if depth == "all" else f"{depth} layers", justify="right", no_wrap=True)
+        result.add_column(depth, justify="right", no_wrap=True)
     result.add_column("cells", justify="right", no_wrap=True)
-    for arm, rows in table.groupby("arm", sort=False):
-        by_depth = rows.set_index("depth")
-        cells = [_off(by_depth.loc[depth].to_dict()) for depth in depths]
-        total = by_depth.loc["all"]
-        result.add_row(str(arm), *cells, f"{total['cells']} of {total['of']}")
+    for measure, of_measure in table.groupby("measure", sort=False):
+        title = "accuracy" if measure == "accuracy" else "gap to N(0, 1)"
+        result.add_row(Text(title, style="bold"))
+        for arm, rows in of_measure.groupby("arm", sort=False):
+            by_depth = rows.set_index("depth")
+            cells = [_off(by_depth.loc[depth].to_dict()) for depth in depths]
+            total = by_depth.loc["all"]
+            result.add_row(str(arm), *cells, f"{total['cells']} of {total['of']}")
+        result.add_section()
     return result
 
 
