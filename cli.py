@@ -45,6 +45,7 @@ COMMANDS = (
     "correlation",
     "phase",
     "cifar",
+    "figures",
     "jacobian",
     "paper",
     "derive",
