@@ -50,6 +50,7 @@ COMMANDS = (
     "paper",
     "derive",
     "claims",
+    "report",
     "explorer",
 )
 

@@ -1,0 +1,291 @@
+"""The numbers that the report's text is filled in with: from the records, the protocol and the theory.
+
+Nothing here draws or writes; each function returns a tidy table or plain values.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from empirical.account import MACHINE
+from empirical.claim_theory import drawn_average_weight, first_loss, head_fan_in, rate_ratio
+from empirical.presets import PRESETS
+from empirical.protocol import (
+    CLASSES,
+    COURSE_REPORT,
+    IMAGE_SIZE,
+    TEST_IMAGES,
+    TRAIN_IMAGES,
+    StudySpec,
+    TrainSpec,
+    published_accuracy,
+)
+from empirical.published import Published
+from empirical.selection import SIZE, select
+from empirical.statistics import MINIMUM_SEEDS, compare, final_values
+from theory import mean_field
+from theory.batch_norm import gradient_growth
+from theory.errors import RequestError
+from theory.paper import LEARNED_SLOPES, xavier_over_he
+from theory.rectifiers import parse_activation
+
+ACCURACY_COLUMNS = {
+    "arm": "initializer, and in what the protocol is not the printed one",
+    "activation": "",
+    "depth": "",
+    "seeds": "that completed",
+    "diverged": "seeds that did not",
+    "mean": "final test accuracy, percent; NaN if every seed diverged",
+    "std": "over seeds, divisor n − 1; NaN for one",
+    "published": "the course report's; NaN where it has none",
+}
+
+
+# ------------------------------------------------------------------------------------ records
+
+
+def accuracies(published: Published) -> pd.DataFrame:
+    """Final accuracies of the grid as printed and by fan_in beside the printed ones."""
+    rows: list[dict[str, Any]] = []
+    seen: set[str] = set()
+    for preset in ("report", "textbook", "head"):
+        own = select(published, preset).own
+        study = own.study[~own.study["cell"].isin(seen)]
+        seen |= set(own.cells["cell"])
+        if study.empty:
+            continue
+        for key, cells in final_values(study).groupby(["activation", "arm", "depth"], sort=False):
+            activation, arm, depth = str(key[0]), str(key[1]), int(str(key[2]))
+            done = cells.loc[cells["status"] == "completed", "test_accuracy"]
+            printed = published_accuracy(arm.partition(", ")[0], activation, depth)
+            rows.append(
+                {
+                    "arm": arm,
+                    "activation": activation,
+                    "depth": depth,
+                    "seeds": len(done),
+                    "diverged": len(cells) - len(done),
+                    "mean": float(done.mean()),
+                    "std": float(done.std(ddof=1)) if len(done) > 1 else math.nan,
+                    "published": math.nan if printed is None else printed,
+                }
+            )
+    table = pd.DataFrame(rows, columns=list(ACCURACY_COLUMNS))
+    order = {"relu": 0, "prelu": 1}
+    return table.sort_values("activation", key=lambda names: names.map(order), kind="stable")
+
+
+def coverage(published: Published) -> pd.DataFrame:
+    """What is recorded of each study, one row each.
+
+    Columns: study, question, configurations (recorded), of (how many), seeds_least, seeds_most,
+    diverged, size (in words, where the records are of another than the study asks for), command (makes
+    the rest).
+    """
+    rows = []
+    for name, preset in PRESETS.items():
+        if name == "seeds":  # the report's grid again; its seeds are counted there
+            continue
+        chosen = select(published, name)
+        cells = chosen.own.cells
+        expected = len(StudySpec(**preset.fields).cells())
+        seeds = cells.groupby(["arm", "activation", "depth"])["seed"].nunique()
+        rows.append(
+            {
+                "study": name,
+                "question": preset.question,
+                "configurations": expected - len(chosen.missing),
+                "of": expected,
+                "seeds_least": int(seeds.min()) if len(seeds) else 0,
+                "seeds_most": int(seeds.max()) if len(seeds) else 0,
+                "diverged": int((cells["status"] == "diverged").sum()),
+                "size": _smaller(name, chosen.size) if len(cells) else "",
+                "command": f"python cli.py {chosen.command}" if chosen.missing else "",
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def _smaller(name: str, size: Any) -> str:
+    """In what the records of a study are not of the size that it asks for."""
+    spec = StudySpec(**PRESETS[name].fields)
+    changed = [(one, size[one]) for one in SIZE if size[one] != getattr(spec, one)]
+    words = ", ".join(f"{one.replace('_', ' ')} {value}" for one, value in changed)
+    return f"run in small, with {words}" if words else ""
+
+
+def machines(cells: pd.DataFrame) -> pd.DataFrame:
+    """One row per machine, engine and version: ``MACHINE``, cells, epochs, hours."""
+    rows = []
+    for key, group in cells.groupby(list(MACHINE), sort=True):
+        totals = {
+            "cells": len(group),
+            "epochs": int(group["epochs_done"].sum()),
+            "hours": float(group["seconds"].sum()) / 3600,
+        }
+        rows.append(dict(zip(MACHINE, key, strict=True)) | totals)
+    return pd.DataFrame(rows, columns=[*MACHINE, "cells", "epochs", "hours"])
+
+
+def compared(published: Published, column: str, first: str, second: str) -> pd.DataFrame | None:
+    """``compare`` of two arms on the grid as printed; None where they share no setting."""
+    study = select(published, "report").own.study
+    if study.empty:
+        return None
+    try:
+        return compare(study, column, first, second)
+    except RequestError:
+        return None
+
+
+def gap(table: pd.DataFrame | None) -> dict[str, Any]:
+    """Smallest, largest and mean difference of a comparison, and how many of its rows are decided."""
+    if table is None or table["difference"].notna().sum() == 0:
+        return {"there": False}
+    rows = table[table["difference"].notna()].sort_values("difference", kind="stable")
+    low, high = rows.iloc[0], rows.iloc[-1]
+    return {
+        "there": True,
+        "settings": len(rows),
+        "positive": int((rows["difference"] > 0).sum()),
+        "mean": float(rows["difference"].mean()),
+        "smallest": float(low["difference"]),
+        "largest": float(high["difference"]),
+        "smallest_depth": int(low["depth"]),
+        "largest_depth": int(high["depth"]),
+        "pairs_least": int(rows["pairs"].min()),
+        "pairs_most": int(rows["pairs"].max()),
+        "first_higher": int((rows["verdict"] == "first higher").sum()),
+        "second_higher": int((rows["verdict"] == "second higher").sum()),
+        "too_few": int((rows["verdict"] == "insufficient seeds").sum()),
+    }
+
+
+def distance(table: pd.DataFrame) -> dict[str, Any]:
+    """How far the accuracies as printed are from the report's, over the cells that both have."""
+    rows = table[~table["arm"].str.contains(", ") & table["published"].notna() & table["mean"].notna()]
+    if rows.empty:
+        return {"there": False}
+    rows = rows.assign(off=rows["mean"] - rows["published"])
+    rows = rows.sort_values("off", key=abs, kind="stable")
+    return {
+        "there": True,
+        "cells": len(rows),
+        "mean": float(rows["off"].mean()),
+        "absolute": float(rows["off"].abs().mean()),
+        "worst": rows.iloc[-1].to_dict(),
+    }
+
+
+def study(published: Published) -> dict[str, Any]:
+    """The records as a whole."""
+    cells = published.cells
+    config = ["initializer", "activation", "depth", "variant"]
+    seeds = cells.groupby(config)["seed"].nunique()
+    return {
+        "cells": len(cells),
+        "configurations": len(seeds),
+        "seeds_least": int(seeds.min()),
+        "seeds_most": int(seeds.max()),
+        "enough": int((seeds >= MINIMUM_SEEDS).sum()),
+        "diverged": [
+            {"cell": row["cell"], "epochs": row["epochs_done"]}
+            for row in cells.to_dict("records")
+            if row["status"] == "diverged"
+        ],
+        "epochs": int(cells["epochs_done"].sum()),
+        "hours": float(cells["seconds"].sum()) / 3600,
+        "hardware": list(dict.fromkeys(cells["hardware"])),
+        "notes": [(row["cell"], row["notes"]) for row in cells.to_dict("records") if row["notes"]],
+    }
+
+
+# ------------------------------------------------------------------------------------- theory
+
+
+def protocol() -> dict[str, Any]:
+    """The course report's protocol and what its networks are."""
+    depths = COURSE_REPORT.depths
+    shallow, deep = (TrainSpec(depth=depth) for depth in (min(depths), max(depths)))
+    return COURSE_REPORT.shared() | {
+        "depths": depths,
+        "experiments": len(COURSE_REPORT.initializers) * len(COURSE_REPORT.activations),
+        "grid": len(COURSE_REPORT.cells()),
+        "train_images": TRAIN_IMAGES,
+        "test_images": TEST_IMAGES,
+        "classes": CLASSES,
+        "image": IMAGE_SIZE,
+        "shallow": shallow.depth,
+        "deep": deep.depth,
+        "deep_map": deep.map_sizes[-1],
+        "head_fan_in": head_fan_in(shallow),
+        "head_fan_in_deep": head_fan_in(deep),
+        "parameters": (min(cell.parameters for cell in COURSE_REPORT.cells()),
+                       max(cell.parameters for cell in COURSE_REPORT.cells())),
+        "slope": parse_activation("prelu").negative_slope,
+        "seeds": MINIMUM_SEEDS,
+    }  # fmt: skip
+
+
+def theory(derivation: pd.DataFrame, stack: pd.DataFrame) -> dict[str, Any]:
+    """What the theory says in numbers; ``derivation`` and ``stack`` are the tables beside the text."""
+    relu, prelu = parse_activation("relu"), parse_activation("prelu")
+    slip = derivation[derivation["known_slip"]].iloc[0].to_dict()
+    true = derivation[~derivation["known_slip"]]
+    fan = 9 * COURSE_REPORT.filters
+    depths = PRESETS["he2015"].fields["depths"]
+    shallow = min(COURSE_REPORT.depths)
+    law = {mode: TrainSpec(depth=shallow, fan=mode) for mode in ("fan_out", "fan_in")}
+    return {
+        "slip": slip,
+        "lines": len(true),
+        "hold": int((true["verdict"] == "holds").sum()),
+        "fail": list(true.loc[true["verdict"] == "fails", "equation"]),
+        "undecided": list(derivation.loc[~derivation["verdict"].isin(("holds", "fails")), "equation"]),
+        "largest_z": float(np.abs(true["z"]).max()),
+        "rectified_variance": relu.second_moment * relu.variance_ratio,
+        "variance_ratio": relu.variance_ratio,
+        "half": relu.second_moment,
+        "prelu_second_moment": prelu.second_moment,
+        "stall": [(depth, xavier_over_he(depth)) for depth in depths],
+        "normal_factor": mean_field.chi_1(relu, fan),
+        "fan": fan,
+        "growth": gradient_growth(relu),
+        "rate_ratio": rate_ratio(),
+        "first_loss": {mode: first_loss(spec) for mode, spec in law.items()},
+        "equal_logits": math.log(CLASSES),
+        "chance": 100 / CLASSES,
+        "drawn": {
+            (activation, depth): drawn_average_weight(TrainSpec(activation=activation, depth=depth))[0]
+            for activation in COURSE_REPORT.activations
+            for depth in COURSE_REPORT.depths
+        },
+        "paper_slopes": (LEARNED_SLOPES[0][1], LEARNED_SLOPES[-1][1]),
+    } | _single_network(stack)  # fmt: skip
+
+
+def _single_network(stack: pd.DataFrame) -> dict[str, Any]:
+    """Median and band of one network at the last layer of He's ReLU stack, over the mean."""
+    rows = stack[(stack["initializer"] == "he") & (stack["activation"] == "relu")]
+    last = rows[rows["layer"] == rows["layer"].max()].iloc[0]
+    names = ("log10_median_theory", "log10_band_low", "log10_band_high")
+    median, low, high = (10 ** float(last[name] - last["log10_theory"]) for name in names)
+    return {"layers": int(last["layer"]), "median": median, "band": (low, high)}
+
+
+def counts(table: pd.DataFrame, fan: str) -> dict[str, int]:
+    """How many claims, of one fan mode, have each verdict; the open ones together as ``open``."""
+    rows = table[table["fan"] == fan]
+    verdicts = rows["verdict"].map(lambda text: text.partition(":")[0])
+    found = {name: int((verdicts == name).sum()) for name in ("confirmed", "refuted", "open")}
+    open_ = rows[verdicts == "open"]
+    return found | {
+        "all": len(rows),
+        "agree": int((open_["direction"] == "agrees").sum()),
+        "disagree": int((open_["direction"] == "disagrees").sum()),
+        "silent": int((open_["direction"] == "").sum()),
+    }

@@ -1,0 +1,389 @@
+"""The report's tables: each a described ``Sheet`` of a tidy table that ``empirical`` has made."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import pandas as pd
+from rich.text import Text
+
+from empirical.claims import POINTS, in_unit
+from empirical.evidence import CURVE_NOTE, QUANTITIES
+from empirical.judgment import AGREES, LEVEL, NO_RECORDS
+from empirical.protocol import COURSE_REPORT, StudySpec
+from empirical.statistics import MINIMUM_SEEDS
+from figures.study import name_of
+from figures.tables import Column, Row, Sheet, fixed, words
+
+VERDICTS = {"confirmed": "green", "yes": "green", "refuted": "red", "no": "red"}
+PROTOCOL_WORDS = {
+    "dataset": "data",
+    "filters": "filters of each convolution",
+    "norm": "normalization, after every convolution but the first",
+    "pool_every": "convolutions between two poolings that halve the map",
+    "fan": "fan mode of He",
+    "gain_slope": "slope in He's gain, for either activation",
+    "optimizer": "optimizer",
+    "learning_rate": "learning rate, constant",
+    "batch_size": "images in a batch, shuffled every epoch",
+    "epochs": "epochs",
+    "precision": "precision",
+}
+SETTINGS = {"cifar10": "CIFAR-10", "adam": "Adam", "batch": "batch norm"}
+
+
+def in_color(sheet: Sheet) -> Sheet:
+    """The sheet with columns that keep the style of a text which they are given."""
+    columns = (
+        replace(column, form=_as_is) if column.form is str else column for column in sheet.columns
+    )
+    return replace(sheet, columns=tuple(columns))
+
+
+def _as_is(value: Any) -> str | Text:
+    return value if isinstance(value, Text) else str(value)
+
+
+def protocol(spec: StudySpec) -> Sheet:
+    """The fields of the report's protocol, and its grid."""
+    shared = spec.shared()
+    rows = [("initializers", ", ".join(map(name_of, spec.initializers)))]
+    rows.append(("activations", ", ".join(map(name_of, spec.activations))))
+    rows.append(("depths: weight layers before the linear one", ", ".join(map(str, spec.depths))))
+    rows += [(text, _setting(shared[name])) for name, text in PROTOCOL_WORDS.items()]
+    return Sheet(
+        name="protocol",
+        title="The course report's protocol, as printed",
+        data=pd.DataFrame(rows, columns=["setting", "value"]),
+        columns=(words("setting", "setting"), words("value", "value", folds=False)),
+    )
+
+
+def _setting(value: object) -> str:
+    return f"{value:g}" if isinstance(value, float) else SETTINGS.get(str(value), str(value))
+
+
+def coverage(table: pd.DataFrame) -> Sheet:
+    """``facts.coverage``: how much of each study is recorded."""
+    return Sheet(
+        name="coverage",
+        title="The studies and their records",
+        data=table,
+        columns=(
+            words("study", "study", folds=False),
+            words("question", "question"),
+            Column("cells", lambda row: f"{row['configurations']} of {row['of']}"),
+            Column("seeds", lambda row: _seeds(row["seeds_least"], row["seeds_most"])),
+            Column("diverged", "diverged"),
+        ),
+        notes=(
+            "Cells: configurations with at least one finished run. Seeds: of those, the fewest and the "
+            "most.",
+            *(f"{row['study']}: {row['size']}." for row in table.to_dict("records") if row["size"]),
+        ),
+    )
+
+
+def _seeds(least: int, most: int) -> str:
+    return "–" if not most else f"{least}" if least == most else f"{least} to {most}"
+
+
+def machines(table: pd.DataFrame) -> Sheet:
+    """``facts.machines``: what the cells ran on."""
+    return Sheet(
+        name="machines",
+        title="What the records were made on",
+        data=table,
+        columns=(
+            words("hardware", "hardware"),
+            words("device", "device", folds=False),
+            Column("threads", "threads"),
+            words("engine", "engine", folds=False),
+            words("torch", "torch", folds=False),
+            words("python", "python", folds=False),
+            words("version", "version", folds=False),
+            words("code", "code", folds=False),
+            Column("cells", "cells"),
+            Column("epochs", "epochs"),
+            Column("hours", "hours", fixed(2)),
+        ),
+        notes=("Version and code: of this project; the code's digest changes with its source.",),
+    )
+
+
+# ------------------------------------------------------------------------------------ results
+
+
+def accuracy(table: pd.DataFrame) -> Sheet:
+    """``facts.accuracies``: a row per arm, a column per depth, the course report's number below."""
+    arms: dict[tuple[str, str], dict[int, Row]] = {}
+    for row in table.to_dict("records"):
+        arms.setdefault((row["activation"], row["arm"]), {})[int(row["depth"])] = row
+    rows: list[Row] = [
+        {"activation": activation, "arm": arm, "depths": depths}
+        for (activation, arm), depths in arms.items()
+    ]
+
+    def column(depth: int) -> Column:
+        return Column(f"{depth} layers", lambda row: row["depths"].get(depth), _accuracy)
+
+    return Sheet(
+        name="accuracy",
+        title="Test accuracy after the last epoch, percent",
+        data=table,
+        rows=rows,
+        section=lambda row: name_of(str(row["activation"])),
+        columns=(
+            words("weights", lambda row: name_of(str(row["arm"])), folds=False),
+            *map(column, sorted({int(depth) for depth in table["depth"]})),
+        ),
+        notes=(
+            "Mean over the seeds that completed, ± their standard deviation; a lone number is one run. "
+            "Below, the course report's own number for that initializer, activation and depth, and how "
+            "far ours is from it.",
+        ),
+    )
+
+
+def _accuracy(row: Row | None) -> Text:
+    if row is None:
+        return Text("")
+    if not row["seeds"]:
+        return Text("diverged", style="red")
+    text = Text.assemble((f"{row['mean']:.2f}", "bold"))
+    if math.isfinite(row["std"]):
+        text.append(f" ± {row['std']:.2f}")
+    if row["diverged"]:
+        text.append(f"\n{row['diverged']} diverged", style="red")
+    if math.isfinite(row["published"]):
+        text.append(f"\n{row['published']:.2f} ({row['mean'] - row['published']:+.2f})", style="dim")
+    return text
+
+
+def comparison(table: pd.DataFrame, name: str, title: str, first: str, second: str) -> Sheet:
+    """``empirical.statistics.compare``: a row per setting."""
+    return Sheet(
+        name=name,
+        title=title,
+        data=table,
+        columns=(
+            words("setting", _setting_of, folds=False),
+            Column("pairs", "pairs"),
+            Column("difference", "difference", _signed, unit="points"),
+            Column("95 % interval", _interval),
+            Column("d_z", "effect_size", fixed(1)),
+            Column("p (Holm)", "p_holm", _p),
+            words("verdict", lambda row: _compared(str(row["verdict"]), first, second)),
+        ),
+        notes=(
+            f"{first} minus {second}, paired by seed. Interval: bias-corrected bootstrap over seeds. "
+            "p: exact sign-flip test, with Holm's correction over the table. Below "
+            f"{MINIMUM_SEEDS} pairs no difference can be shown, however large it is.",
+        ),
+    )
+
+
+def _setting_of(row: Row) -> str:
+    parts = [name_of(str(row[name])) for name in ("initializer", "activation") if name in row]
+    return " · ".join([*parts, f"{row['depth']} layers"])
+
+
+def _signed(value: float) -> str:
+    return "–" if math.isnan(value) else f"{value:+.2f}"
+
+
+def _interval(row: Row) -> str:
+    return "–" if math.isnan(row["low"]) else f"{row['low']:+.2f} to {row['high']:+.2f}"
+
+
+def _p(value: float) -> str:
+    return "–" if math.isnan(value) else f"{value:.2g}"
+
+
+def _compared(verdict: str, first: str, second: str) -> Text:
+    named = {"first higher": f"{first} higher", "second higher": f"{second} higher"}
+    colors = {"first higher": "green", "second higher": "red"}
+    return Text(named.get(verdict, verdict), style=colors.get(verdict, "yellow"))
+
+
+def agreement(table: pd.DataFrame) -> Sheet:
+    """``empirical.fan_agreement.fan_agreement``: a row per arm, a column per depth."""
+    rows: list[Row] = [
+        {"arm": str(arm), "depths": {row["depth"]: row for row in group.to_dict("records")}}
+        for arm, group in table.groupby("arm", sort=False)
+    ]
+
+    def column(depth: str) -> Column:
+        name = "all" if depth == "all" else f"{depth} layers"
+        return Column(name, lambda row: row["depths"][depth], _off)
+
+    return Sheet(
+        name="fan-agreement",
+        title="Which fan mode is behind the printed accuracies?",
+        data=table,
+        rows=rows,
+        columns=(
+            words("weights", lambda row: _arm(row["arm"]), folds=False),
+            *map(column, dict.fromkeys(table["depth"])),
+            Column("cells", _recorded),
+        ),
+        notes=(
+            "Distance from the printed accuracies in points: mean absolute and, below, root mean "
+            "square.",
+        ),
+    )  # fmt: skip
+
+
+def _recorded(row: Row) -> str:
+    total = row["depths"]["all"]
+    return f"{total['cells']} of {total['of']}"
+
+
+def _arm(arm: str) -> str:
+    initializer, _, words = arm.partition(", ")
+    return f"{name_of(initializer)}{', ' if words else ''}{words}"
+
+
+def _off(row: Row) -> Text:
+    if not row["cells"]:
+        return Text("–")
+    text = Text(f"{row['mean_absolute_difference']:.2f}")
+    return text.append(f"\n{row['root_mean_square_difference']:.2f}", style="dim")
+
+
+# ------------------------------------------------------------------------------------- claims
+
+
+def claims(table: pd.DataFrame) -> Sheet:
+    """``empirical.claims.judge_claims``: a row per claim, and one more for He by fan_in."""
+    return Sheet(
+        name="claims",
+        title="The course report's claims, judged by the records",
+        data=table,
+        rows=_first_of_each(table),
+        columns=(
+            words("", _id, folds=False),
+            words("claim", _claim),
+            words("value", _value, folds=False),
+            words("verdict", _verdict, folds=False),
+        ),
+        notes=(
+            "A claim holds if each of its parts is positive; value and 95 % interval are those of the "
+            "least positive part, and below the seeds that a test needs, each run's own. Confirmed and "
+            f"refuted: p ≤ {LEVEL:g} by exact sign-flip tests after Holm's correction over the claims "
+            f"of one fan mode, from {MINIMUM_SEEDS} seeds on. As printed, He is by "
+            f"{COURSE_REPORT.fan}.",
+        ),
+        spaced=True,
+    )
+
+
+def measures(table: pd.DataFrame) -> Sheet:
+    """How each claim is measured, and what theory says of it."""
+    symbols = "; ".join(f"{one.symbol}: {one.words}" for one in QUANTITIES.values())
+    return Sheet(
+        name="measures",
+        title="How each claim is measured, and what theory says of it",
+        data=table,
+        rows=_first_of_each(table),
+        columns=(
+            words("", _id, folds=False),
+            words("measured by", _measure),
+            words("theory", lambda row: "" if row["said"] else str(row["theory"])),
+        ),
+        notes=(f"{symbols}. {CURVE_NOTE}.",),
+        spaced=True,
+    )
+
+
+def _first_of_each(table: pd.DataFrame) -> list[Row]:
+    """The rows; ``again`` if the claim is the row before's, ``said`` if its theory is too."""
+    rows: list[Row] = []
+    before: dict[object, object] = {}
+    for row in table.to_dict("records"):
+        marks = {"again": row["id"] in before, "said": before.get(row["id"]) == row["theory"]}
+        before[row["id"]] = row["theory"]
+        rows.append(dict(row) | marks)
+    return rows
+
+
+def _id(row: Row) -> Text:
+    return Text("" if row["again"] else str(row["id"]), style="bold")
+
+
+def _claim(row: Row) -> Text:
+    text = Text(f"the same with He by {row['fan']}" if row["again"] else str(row["claim"]))
+    return text.append(f"\nleast: {row['part']}", style="dim") if row["part"] else text
+
+
+def _value(row: Row) -> Text:
+    """The decisive part: mean, interval and seeds, or each run's own value."""
+    if math.isnan(row["value"]):
+        return Text("–")
+    points, count = row["unit"] == POINTS, row["seeds"]
+    unit = " points" if points else ""
+    seeds = f"{count} seed{'s' * (count != 1)}" if count else "in part"
+    if math.isnan(row["low"]):
+        own = str(row["single_values"]).replace(", ", f"{unit}\n")
+        return Text(f"{own}{unit}\n").append(seeds, style="dim")
+    low, high = (in_unit(row[name], points) for name in ("low", "high"))
+    text = Text(f"{in_unit(row['value'], points)}{unit}\n")
+    return text.append(f"{low} to {high}\n{seeds}", style="dim")
+
+
+def _verdict(row: Row) -> Text:
+    """The verdict, and where it is open what the runs there are say."""
+    verdict = str(row["verdict"])
+    text = Text(verdict.replace(": ", ":\n"), style=VERDICTS.get(verdict, "yellow"))
+    if row["direction"] and verdict not in VERDICTS:
+        text.append("\nruns agree" if row["direction"] == AGREES else "\nruns disagree", style="dim")
+    return text
+
+
+def _measure(row: Row) -> Text:
+    text = Text("" if row["again"] else f"{row['operationalised']}\n")
+    if row["again"]:
+        text.append(f"He by {row['fan']}\n")
+    if row["direction"]:
+        text.append(f"Parts: {row['parts']}")
+    else:
+        text.append("Nothing recorded", style="yellow")
+    if row["report_direction"] and not row["again"]:
+        own = in_unit(row["report_value"])
+        text.append(
+            f"\nThe report's own numbers: {row['report_direction']} ({own} points)", style="dim"
+        )
+    if row["diverged"]:
+        text.append(f"\nDiverged, in no number: {row['diverged']}", style="red")
+    if row["verdict"] == NO_RECORDS and row["direction"]:
+        text.append(f"\nMissing: {row['missing']}", style="yellow")
+    return text
+
+
+def conditions(table: pd.DataFrame) -> Sheet:
+    """``empirical.conditions.judge_conditions``: each condition's question, value and verdict."""
+    rows: Sequence[Row] = table.to_dict("records")
+    return Sheet(
+        name="conditions",
+        title="Should He be the default?",
+        data=table,
+        rows=rows,
+        columns=(
+            words("condition", lambda row: Text(str(row["question"]), style=_weight(row))),
+            words("least positive part", lambda row: str(row["part"]) or "–"),
+            words("value", lambda row: _value(dict(row) | {"unit": POINTS}), folds=False),
+            words("verdict", _verdict, folds=False),
+        ),
+        notes=(
+            "Points of test accuracy after the last epoch, mean over the settings (activation × depth) "
+            "that both arms have.",
+        ),
+        spaced=True,
+    )
+
+
+def _weight(row: Row) -> str:
+    return "" if row["parts"] else "bold"
