@@ -375,6 +375,21 @@ def _any_recorded(claim: Claim, fan: str, evidence: Evidence) -> bool:
     return any(evidence.recorded(cells) for cells in changed if cells.initializer == "he")
 
 
+def missing_commands(evidence: Evidence) -> list[str]:
+    """What trains the cells that the claims lack: as printed, and by fan_in if that was begun."""
+    lines = []
+    for fan, preset in zip(FANS, ("report", "textbook"), strict=True):
+        judged = [
+            part.under(fan=fan)
+            for claim in claims()
+            if fan == COURSE_REPORT.fan or (claim.about_he and _any_recorded(claim, fan, evidence))
+            for part in claim.parts
+        ]
+        if not all(evidence.recorded(cells) for part in judged for cells in part.cells):
+            lines.append(f"cli.py cifar --preset {preset}")
+    return lines
+
+
 def _claim_row(
     claim: Claim, fan: str, judgment: Judgment, family: int, evidence: Evidence
 ) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from empirical.evidence import Cells, Evidence
@@ -161,7 +162,7 @@ def _nearest(measure: str, evidence: Evidence) -> tuple[str, str] | None:
     ).dropna()
     if table.empty:
         return None
-    near, far = sorted(modes, key=lambda mode: float(table[mode].abs().mean()))
+    far, near = sorted(modes, key=lambda mode: -np.abs(table[mode].to_numpy()).mean())
     closer = table[near].abs() < table[far].abs()
     depths = ", ".join(map(str, sorted(set(table.index[closer]))))
     return near, (

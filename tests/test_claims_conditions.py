@@ -15,7 +15,7 @@ from rich.console import Console
 
 import cli
 from empirical import published
-from empirical.claims import judge_claims
+from empirical.claims import judge_claims, missing_commands
 from empirical.conditions import CONDITION_COLUMNS, judge_conditions
 from empirical.evidence import Evidence
 from empirical.fan_agreement import fan_agreement, nearest_fan
@@ -252,6 +252,21 @@ def test_the_tables_fit_and_cut_no_id_value_or_verdict(width):
         assert max(map(len, rendered.splitlines())) <= width and not re.search(r"\S…", rendered)
 
 
+def test_what_is_missing_comes_as_commands_to_be_copied_whole():
+    evidence = Evidence(world(1, grid=[("he", "relu", 2)]))
+    conditions, _ = judge_conditions(evidence)
+    rendered = text(shown.how_to_complete(missing_commands(evidence), conditions), 20)
+    lines = [line.strip() for line in rendered.splitlines()]
+    assert len(set(lines)) == len(lines) and "python cli.py cifar --preset report" in lines
+    assert "python cli.py cifar --preset effective-lr" in lines
+    assert not [line for line in lines if "--seeds" in line]
+    assert missing_commands(Evidence(world(1))) == []
+    begun = pd.concat([world(1), pd.DataFrame(cell("he", "relu", 2, 0, 50.0, fan="fan_in"))])
+    assert missing_commands(Evidence(begun)) == ["cli.py cifar --preset textbook"]
+    nothing = conditions.assign(commands="")
+    assert shown.how_to_complete([], nothing) is None
+
+
 def test_the_measures_say_what_a_reader_needs():
     claims, _ = judge_claims(Evidence(world(1)))
     whole = " ".join(text(shown.measures_table(claims), 2000).split())
@@ -298,6 +313,9 @@ def test_the_command_prints_one_document_and_writes_its_tables(tmp_path, capsys)
     assert set(table["verdict"]) == {INSUFFICIENT}
     names = {"claims", "claim-parts", "fan-agreement", "conditions", "condition-parts"}
     assert {path.stem for path in (tmp_path / "out").glob("*.csv")} == names
+    names = {"claims", "claim-measures", "fan-agreement", "conditions"}
+    for form in ("*.tex", "*.md"):
+        assert {path.stem for path in (tmp_path / "out").glob(form)} == names
     parts = pd.read_csv(tmp_path / "out" / "claim-parts.csv")
     own = parts[parts["id"] == "C11"]
     assert own["mean"].iloc[0] == pytest.approx(table.loc["C11", "value"])
@@ -308,7 +326,7 @@ def test_the_command_shows_its_tables(tmp_path, capsys, monkeypatch):
     folder = publish(world(1), tmp_path / "one")
     code, captured = run(capsys, "--records", folder, "--out", tmp_path / "out")
     assert code == 0 and "Should He be the default?" in " ".join(captured.out.split())
-    tables = captured.out.split("Written:")[0]
+    tables = captured.out.split("Written in")[0]
     assert max(map(len, tables.splitlines())) <= 80 and captured.err == ""
 
 

@@ -40,17 +40,18 @@ def run(arguments: argparse.Namespace, session: Session) -> Answer:
     resolve_device(arguments.device)  # a missing one is said before the work
     with session.study_progress() as on_event:
         records = _records(arguments.records, on_event)
-    from empirical.claims import BOUNDS, NEARER, judge_claims
+    from empirical.claims import BOUNDS, NEARER, judge_claims, missing_commands
     from empirical.conditions import judge_conditions
     from empirical.evidence import QUANTITIES, Evidence
     from empirical.fan_agreement import fan_agreement, nearest_fan
     from empirical.judgment import LEVEL
-    from figures.claims import agreement_table, claims_table, conditions_table, measures_table
+    from figures import claims as shown
 
     evidence = Evidence(records.study, records.cells, records.layers)
     claims, claim_parts = judge_claims(evidence)
     agreement, sentence = fan_agreement(evidence), nearest_fan(evidence)
     conditions, condition_parts = judge_conditions(evidence)
+    missing = missing_commands(evidence)
     spec: dict[str, Any] = {
         "records": [str(folder) for folder in arguments.records],
         "cells": len(records.cells),
@@ -58,13 +59,6 @@ def run(arguments: argparse.Namespace, session: Session) -> Answer:
         "nearer": NEARER,
         "bounds": BOUNDS,
         "quantities": {one.symbol: one.words for one in QUANTITIES.values()},
-    }
-    tables = {
-        "claims.csv": claims,
-        "claim-parts.csv": claim_parts,
-        "fan-agreement.csv": agreement,
-        "conditions.csv": conditions,
-        "condition-parts.csv": condition_parts,
     }
     named = {"claims": claims, "fan_agreement": agreement, "conditions": conditions}
     document: dict[str, Any] = {name: table.to_dict("records") for name, table in named.items()}
@@ -75,12 +69,13 @@ def run(arguments: argparse.Namespace, session: Session) -> Answer:
         device=arguments.device,
         document=document,
         show=[
-            claims_table(claims),
-            measures_table(claims),
-            agreement_table(agreement, sentence),
-            conditions_table(conditions),
+            shown.claims_table(claims),
+            shown.measures_table(claims),
+            shown.agreement_table(agreement, sentence),
+            shown.conditions_table(conditions),
+            *([needed] if (needed := shown.how_to_complete(missing, conditions)) else []),
         ],
-        tables=tables,
+        tables={"claim-parts.csv": claim_parts, "condition-parts.csv": condition_parts},
     )
 
 
