@@ -17,14 +17,19 @@ import unicodedata
 SIGNS = {
     "·": r"\cdot ", "×": r"\times ", "±": r"\pm ", "−": "-", "→": r"\to ", "∞": r"\infty ",
     "≤": r"\leq ", "≥": r"\geq ", "≠": r"\neq ", "≈": r"\approx ", "∂": r"\partial ",
-    "∫": r"\int ", "Σ": r"\sum ", "Π": r"\prod ", "′": "'", "″": "''", "‖": r"\| ", "…": r"\ldots ",
+    "∫": r"\int ", "Σ": r"\sum ", "Π": r"\prod ", "′": "'", "″": "''", "‖": r"\| ",
     "⋯": r"\cdots ", "½": r"\frac{1}{2}", "¼": r"\frac{1}{4}", "✓": r"\checkmark ", "✗": r"\times ",
     "α": r"\alpha ", "β": r"\beta ", "γ": r"\gamma ", "δ": r"\delta ", "ε": r"\varepsilon ",
     "η": r"\eta ", "θ": r"\theta ", "κ": r"\kappa ", "λ": r"\lambda ", "μ": r"\mu ", "ν": r"\nu ",
     "ξ": r"\xi ", "π": r"\pi ", "ρ": r"\rho ", "σ": r"\sigma ", "τ": r"\tau ", "φ": r"\varphi ",
     "χ": r"\chi ", "ψ": r"\psi ", "ω": r"\omega ", "Γ": r"\Gamma ", "Δ": r"\Delta ", "Φ": r"\Phi ",
-    "Ω": r"\Omega ", "%": r"\%", "#": r"\#", "&": r"\&", "$": r"\$", "{": r"\{", "}": r"\}",
-    "~": r"\sim ", "\\": r"\backslash ",
+    "Ω": r"\Omega ",
+}  # fmt: skip
+# Signs that words have as well, as they are within maths.
+ORDINARY = {
+    "%": r"\%", "#": r"\#", "&": r"\&", "$": r"\$", "{": r"\{", "}": r"\}", "~": r"\sim ",
+    "\\": r"\backslash ", "…": r"\ldots ", "–": "-", "§": r"\S ",
+    "“": r"\mbox{``}", "”": r"\mbox{''}", "’": r"\mbox{'}", "`": r"\mbox{`}", '"': r"\mbox{''}",
 }  # fmt: skip
 BREAKABLE = 20  # a longer word, such as a module's name, may be broken at its dots
 TEXT = {
@@ -34,19 +39,23 @@ TEXT = {
 }  # fmt: skip
 UPPER = dict(zip("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿᵀ", "0123456789+-nT", strict=True))
 LOWER = dict(zip("₀₁₂₃₄₅₆₇₈₉₊₋", "0123456789+-", strict=True))
-ACCENTS = {"\u0302": r"\hat", "\u0303": r"\tilde", "\u0304": r"\bar"}
+ACCENTS = {
+    "\u0300": r"\grave", "\u0301": r"\acute", "\u0302": r"\hat", "\u0303": r"\tilde",
+    "\u0304": r"\bar", "\u0308": r"\ddot",
+}  # fmt: skip
 TEXT_ACCENTS = {"\u0300": "`", "\u0301": "'", "\u0302": "^", "\u0303": "~", "\u0308": '"'}
 
-# In any word these make it maths, but for % and the like, which stand in words as well.
-_MATHS = set(SIGNS) - set("…%#&${}~\\") | set(UPPER) | set(LOWER) | set("√^|<>=+") | {"\u0302"}
+_MATHS = set(SIGNS) | set(UPPER) | set(LOWER) | set("√^|<>=+") | {"\u0302"}
 _NUMBER = re.compile(r"((?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?)(?:e([+-]?\d+))?")
 _SIGNED = re.compile(r"[+−-]\d[\d,.]*(?:e[+-]?\d+)?|\d[\d,.]*e[+-]?\d+")
 _SUBSCRIPT = re.compile(r"(?<![^\W_])[^\W\d_]\u0302?_(?:[^\W_](?![^\W_])|\d+|\()")  # x_l, not fan_out
-_LETTER = r"[^\W\d_]\u0302?"
+_LETTER = r"[^\W\d_][\u0300-\u036f]?"
 _BESIDE = re.compile(
     rf"(?:[()\[\]/,]|\d[\d.]*|[A-Za-z]{{2,4}}(?=[(\[])|ln(?![^\W_])|{_LETTER}(?![^\W_]))+"
 )
-_WORD = re.compile(rf"[A-Za-z]{{2,}}(?!\u0302)|{_LETTER}")
+_WORD = re.compile(rf"[A-Za-z]{{2,}}(?![\u0300-\u036f])|{_LETTER}")
+_JOINS = "=<>+−±×→≤≥≠≈/|,ΠΣ"
+_ARGUMENT = re.compile(rf"\d+(?:\.\d+)?|{_LETTER}|[^\W\d_]+")
 _NEEDLESS = re.compile(r"(?<=[A-Za-z]) (?=[_^/\\,')\]\[(|]|$)")
 
 
@@ -74,22 +83,32 @@ def latex(text: str) -> str:
             close()
             pieces.append(r"$\cdot$")
             continue
-        body = word if _open([*run, word]) else word.rstrip(",;:.") or word
+        quote = "“" if word[0] == "“" and len(word) > 1 else ""
+        body = word.removeprefix(quote)
+        body = body if _open([*run, body]) else body.rstrip(",;:.”") or body
         if not (_is_maths(body) or _BESIDE.fullmatch(body)):
             close()
             pieces.append(_escaped(word))
             continue
-        run.append(body)
-        if body != word:
+        if quote or (run and not _joined(run[-1], body)):
             close()
-            pieces[-1] += word[len(body) :]
+            pieces += map(_escaped, quote)
+        run.append(body)
+        if after := word[len(quote + body) :]:
+            close()
+            pieces[-1] += _escaped(after)
     close()
-    return " ".join(pieces)
+    return " ".join(pieces).replace("`` ", "``")
 
 
 def _is_maths(word: str) -> bool:
     signed = _SIGNED.fullmatch(word.strip("()[]"))
     return bool(signed or _SUBSCRIPT.search(word)) or not _MATHS.isdisjoint(word)
+
+
+def _joined(left: str, right: str) -> bool:
+    """Whether two words are one formula: "a = 0.25" is, and "a σ_b²" has an article before it."""
+    return left[-1] in _JOINS + "([" or right[0] in _JOINS + ")]" or left.endswith("ln")
 
 
 def _open(words: list[str]) -> bool:
@@ -119,10 +138,19 @@ def formula(text: str) -> str:
     >>> formula("Var[x_(l−1)] = ½·n̂·√(2/n)^(L−1)")
     '\\mathrm{Var}[x_{l-1}] = \\frac{1}{2}\\cdot\\hat{n}\\cdot\\sqrt{2/n}^{L-1}'
     """
-    source, place, found = unicodedata.normalize("NFD", text), 0, []
+    source, place = unicodedata.normalize("NFD", text), 0
+    found: list[str] = []
+    scripts = last = ""  # what the last letter has: TeX gives it one of a kind
     while place < len(source):
         piece, place = _atom(source, place)
+        kind = piece[:1] if piece[:1] in ("^", "_", "'") else ""
+        again = kind in scripts if kind == "_" else "^" in scripts or ("'" in scripts and last != "'")
+        if kind and again:
+            found.append("{}")
+            scripts = ""
+        scripts = scripts + kind if kind or piece.isspace() else ""
         found.append(piece)
+        last = piece
     return _NEEDLESS.sub("", re.sub(" +", " ", "".join(found)).strip())
 
 
@@ -138,7 +166,7 @@ def _atom(source: str, place: int) -> tuple[str, int]:
         return f"{sign}{{{minus}{content}}}", after
     if sign == "√":
         content, after = _argument(source, place + 1, bare=True)
-        return f"\\sqrt{{{content}}}", after
+        return f"\\sqrt{{{content}}}" if content else r"\surd ", after
     if sign.isdigit():
         found = _NUMBER.match(source, place)
         if found:
@@ -146,7 +174,7 @@ def _atom(source: str, place: int) -> tuple[str, int]:
             return found[1].replace(",", "{,}") + power, found.end()
     if word := _WORD.match(source, place):
         return _word(word[0], source[word.end() : word.end() + 1]), word.end()
-    return SIGNS.get(sign, sign), place + 1
+    return (SIGNS | ORDINARY).get(sign, sign), place + 1
 
 
 def _run(source: str, place: int, table: dict[str, str], mark: str) -> tuple[str, int]:
@@ -165,7 +193,7 @@ def _argument(source: str, place: int, *, bare: bool) -> tuple[str, int]:
             if not depth:
                 inside = formula(source[place + 1 : end])
                 return inside if bare else f"({inside})", end + 1
-    found = re.compile(r"\d+(?:\.\d+)?|[^\W\d_]\u0302?|[^\W\d_]+").match(source, place)
+    found = _ARGUMENT.match(source, place)
     if not found:
         return "", place
     return formula(found[0]), found.end()

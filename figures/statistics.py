@@ -20,7 +20,6 @@ SINGLE_RUNS = (
     f"{MINIMUM_SEEDS} seeds on (--seeds {MINIMUM_SEEDS}) differences are tested."
 )
 VERDICT_STYLES = {"first higher": "green", "second higher": "green", "insufficient seeds": "yellow"}
-FAMILIES = {"arm": "initializers", "activation": "activations"}
 
 
 def statistics_tables(study: pd.DataFrame) -> list[Sheet | Text]:
@@ -93,11 +92,17 @@ def _pair_notes(pairs: pd.DataFrame, some_diverged: bool) -> list[str]:
     needs = []
     for row in open_.to_dict("records"):
         among = row["family"] or counts[row["compared"]]
-        kind = FAMILIES[str(row["compared"])]
+        kind = "activations" if row["compared"] == "activation" else _arms(pairs)
         needs.append(f"{row['seeds_needed']} seeds on among {among} comparisons of {kind}")
     if needs:
         notes.append(f"A difference can be shown from {', and from '.join(needs)}.")
     return notes
+
+
+def _arms(pairs: pd.DataFrame) -> str:
+    """What arms are: initializers, unless their protocols differ as well."""
+    arms = pairs.loc[pairs["compared"] == "arm", ["first", "second"]]
+    return "arms" if arms.map(lambda name: ", " in str(name)).any(axis=None) else "initializers"
 
 
 def _setting(row: Row) -> str:

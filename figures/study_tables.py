@@ -26,7 +26,7 @@ def accuracy_table(comparison: pd.DataFrame, protocol: Protocol = COURSE_REPORT)
         rows.setdefault(curve_label(cell) + arm, {})[int(cell["depth"])] = cell
 
     def column(depth: int) -> Column:
-        return Column(f"{depth} layers", lambda row: row["depths"].get(depth), _accuracy)
+        return Column(f"{depth} layers", lambda row: row["depths"].get(depth), _accuracy, folds=True)
 
     notes = [
         "Below each percentage the course report's (difference), – where it has no such cell. The "
@@ -100,7 +100,7 @@ def plan_table(plan: pd.DataFrame) -> Sheet:
         title="Plan",
         data=plan,
         columns=(
-            words("cell", "cell", folds=False),
+            words("cell", "cell", room=24),
             words("status", "status", folds=False),
             Column("epochs", lambda row: f"{row['epochs_done']}/{row['epochs']}"),
             Column("parameters", "parameters", "{:,}".format),
@@ -110,6 +110,7 @@ def plan_table(plan: pd.DataFrame) -> Sheet:
             f"{len(plan)} cells, about {left} of training left on this machine, "
             f"{plan['megabytes'].max():.1f} MB of checkpoint at a time",
         ),
+        spare=("parameters", "epochs"),
     )
 
 

@@ -9,11 +9,17 @@ from scipy import stats
 
 from empirical.statistics import (
     COMPARISON_COLUMNS,
+    PAIR_COLUMNS,
     SUMMARY_COLUMNS,
     bca_interval,
+    cell_statistics,
     compare,
     effect_size,
+    final_values,
     holm,
+    named_arms,
+    pair_statistics,
+    seeds_needed,
     sign_flip_p_value,
     summary,
 )
@@ -171,3 +177,93 @@ def test_a_wrong_request_is_refused():
         summary(cells, "speed")
     with pytest.raises(RequestError, match="confidence"):
         summary(cells, confidence=1.5)
+
+
+# ------------------------------------------------------------------- the tables of a whole study
+
+
+def whole_study():
+    """He and N(0, 1), ReLU and PReLU at two depths, and He with another head; ten seeds."""
+    rng, rows = np.random.default_rng(5), []
+    arms = (("he", "epochs 3"), ("normal", "epochs 3"), ("he", "head fan_in, epochs 3"))
+    grid = itertools.product(arms, ("relu", "prelu"), (2, 12), range(10))
+    for (initializer, variant), activation, depth, seed in grid:
+        mean = 70 - 15 * (initializer == "normal") + 5 * ("head" in variant) * (depth == 2)
+        rows.append(
+            {"cell": len(rows), "initializer": initializer, "variant": variant, "seed": seed}
+            | {"activation": activation, "depth": depth, "status": "completed", "epoch": 3}
+            | {"head_fan": "fan_in" if "head" in variant else None}
+            | {"test_accuracy": mean + rng.normal()}
+        )
+    return pd.DataFrame(rows)
+
+
+def test_arms_are_named_by_what_not_all_of_them_share():
+    named = named_arms(whole_study())
+    assert list(named["arm"].unique()) == ["he", "normal", "he, head fan_in"]
+    assert named_arms(named.assign(arm="mine"))["arm"].unique() == ["mine"]
+
+
+def test_cells_of_another_protocol_are_no_seeds_of_this_one():
+    cells = cell_statistics(whole_study())
+    assert len(cells) == 3 * 2 * 2 and set(cells["seeds"]) == {10}
+    # a field that is not set is None, and None is a setting like any other
+    assert len(summary(whole_study())) == 12 and set(summary(whole_study())["seeds"]) == {10}
+
+
+def test_pairs_are_every_two_arms_and_every_two_activations_each_kind_a_family():
+    study_table = whole_study()
+    pairs = pair_statistics(study_table)
+    assert set(PAIR_COLUMNS) <= set(pairs)
+    arms, activations = (pairs[pairs["compared"] == kind] for kind in ("arm", "activation"))
+    assert len(arms) == 3 * 2 * 2 and len(activations) == 3 * 2
+    assert set(arms["family"]) == {12} and set(activations["family"]) == {6}
+    assert arms["p_holm"].to_numpy() == pytest.approx(holm(arms["p_value"].to_numpy()))
+    row = arms.iloc[0]
+    values = final_values(study_table).set_index(["initializer", "variant", "activation", "depth"])
+    ours = values.loc[(row["first"], "epochs 3", row["activation"], row["depth"]), "test_accuracy"]
+    other = values.loc[(row["second"], "epochs 3", row["activation"], row["depth"]), "test_accuracy"]
+    assert row["difference"] == pytest.approx(ours.to_numpy().mean() - other.to_numpy().mean())
+    verdicts = arms.set_index(["first", "second", "depth"])["verdict"]
+    assert set(verdicts["he", "normal", 2]) == {"first higher"}
+    assert set(verdicts["he", "he, head fan_in", 2]) == {"second higher"}
+    assert set(verdicts["he", "he, head fan_in", 12]) == {"no difference shown"}
+
+
+def test_pairs_of_one_arm_and_one_activation_are_none():
+    lone = whole_study().query("initializer == 'normal' and activation == 'relu'")
+    assert pair_statistics(lone).empty and set(PAIR_COLUMNS) <= set(pair_statistics(lone))
+
+
+@pytest.mark.parametrize("family", [1, 2, 8, 24])
+def test_seeds_needed_is_where_the_best_outcome_becomes_significant(family):
+    def best(n):
+        """The verdict on ``family`` clear differences of n seeds each."""
+        clear = study({"he": [80.0 + s for s in range(n)], "normal": [60.0] * n}, depths=range(family))
+        return set(compare(clear, "initializer", "he", "normal")["verdict"])
+
+    needed = seeds_needed(family)
+    assert best(needed) == {"first higher"} and best(needed - 1) == {"insufficient seeds"}
+
+
+def test_neither_the_order_of_rows_nor_a_seed_told_twice_changes_a_number():
+    told = whole_study()
+    twice = pd.concat([told, told.assign(cell=told["cell"] + 1000)])
+    shuffled = told.sample(frac=1, random_state=3)
+    expected = cell_statistics(told).sort_values(["arm", "activation", "depth"], ignore_index=True)
+    for other in (twice, shuffled):
+        found = cell_statistics(other).sort_values(["arm", "activation", "depth"], ignore_index=True)
+        pd.testing.assert_frame_equal(found, expected)
+
+
+@pytest.mark.parametrize("n", [15, 22, 30])
+def test_the_sign_flip_test_is_exact_for_many_pairs(n):
+    """Whole numbers: the number of sign patterns with each sum is a coefficient of Π (1 + x^(2d))."""
+    differences = np.random.default_rng(n).integers(-3, 6, n)
+    ways = np.array([1], dtype=object)
+    for d in np.abs(differences):
+        shifted = np.concatenate([np.zeros(2 * d, dtype=object), ways])
+        ways = shifted + np.concatenate([ways, np.zeros(2 * d, dtype=object)])
+    sums = np.arange(len(ways)) - np.abs(differences).sum()
+    extreme = sum(ways[np.abs(sums) >= abs(differences.sum())])
+    assert sign_flip_p_value(differences.astype(float)) == pytest.approx(extreme / 2**n, rel=1e-12)

@@ -16,6 +16,8 @@ from figures.jacobian import jacobian_table
 from figures.paper import paper_table
 from figures.phase import critical_table, phase_table
 from figures.predict import prediction_table
+from figures.statistics import cells_table, pairs_table
+from figures.study_tables import accuracy_table, plan_table, presets_table
 from figures.tables import Sheet
 from figures.variance import growth_table, variance_table
 from theory import phase
@@ -69,6 +71,38 @@ def prediction_rows():
     return pd.DataFrame([row])
 
 
+def accuracy_rows():
+    names = {"initializer": LAW, "activation": SLOPE, "variant": f"head {LAW}, {LAW}'s relative steps"}
+    ours = {"test_accuracy": 98.76, "published": 10.0, "difference": 88.76, "seeds": 100, "diverged": 0}
+    arms = [names, names | {"variant": ""}]
+    return pd.DataFrame([arm | ours | {"depth": depth} for arm in arms for depth in (2, 5, 10, 12)])
+
+
+def plan_rows():
+    row = {"cell": "leaky-relu0.123-xavier-uniform-d1000-s1234567-0a1b2c3d", "status": "interrupted"}
+    numbers = {"epochs_done": 9_999, "epochs": 10_000, "parameters": 999_999_999, "seconds": 1e8}
+    return pd.DataFrame([row | numbers | {"megabytes": 12_345.6}])
+
+
+def cells_rows():
+    row = {"arm": f"{LAW}, head {LAW}, {LAW}'s relative steps", "activation": SLOPE, "depth": 1000}
+    numbers = {"seeds": 100, "diverged": 99, "mean": 98.76, "std": 12.34, "low": 10.0, "high": 98.76}
+    return pd.DataFrame([row | numbers])
+
+
+def pairs_rows():
+    arm = cells_rows().iloc[0].to_dict()
+    row = {"compared": "arm", "first": arm["arm"], "second": "normal", "activation": SLOPE}
+    row |= {"depth": 1000, "pairs": 100, "diverged_first": 99, "diverged_second": 100}
+    row |= {"difference": -98.76, "low": -98.76, "high": -10.0, "effect_size": -1234.5, "family": 99}
+    row |= {"p_value": 1e-9, "p_holm": 0.1234, "arm": math.nan, "seeds_needed": 13}
+    return pd.DataFrame([row | {"verdict": word} for word in ("first higher", "insufficient seeds")])
+
+
+def presets_rows():
+    return [{"preset": "effective-lr", "cells": 100_000, "question": "Why? " * 30}]
+
+
 def phase_spec():
     return PhaseSpec((SLOPE, "tanh"), ("normal:0.0123", LAW), 500)
 
@@ -88,6 +122,11 @@ TABLES = {
     "variance-tiny": lambda: variance_table(variance_rows(-2408.21)),
     "variance": lambda: variance_table(variance_rows(0.3)),
     "growth": lambda: growth_table(growth_rows()),
+    "accuracy": lambda: accuracy_table(accuracy_rows()),
+    "plan": lambda: plan_table(plan_rows()),
+    "presets": lambda: presets_table(presets_rows()),
+    "statistics-cells": lambda: cells_table(cells_rows()),
+    "statistics-pairs": lambda: pairs_table(pairs_rows()),
 }
 BUILT = {}
 
