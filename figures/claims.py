@@ -10,7 +10,6 @@ from collections.abc import Hashable, Iterable
 from typing import Any
 
 import pandas as pd
-from rich.console import Group
 from rich.text import Text
 
 from empirical.claims import POINTS, in_unit
@@ -115,8 +114,8 @@ def conditions_table(table: pd.DataFrame) -> Sheet:
     )
 
 
-def how_to_complete(claims: Iterable[str], conditions: pd.DataFrame) -> Group | None:
-    """The commands that make what is missing, a line each, to be copied whole; None if nothing is.
+def how_to_complete(claims: Iterable[str], conditions: pd.DataFrame) -> Text | None:
+    """The commands that make what is missing, a line each; None if nothing is.
 
     ``claims`` are those of ``empirical.claims.missing_commands``.
     """
@@ -125,8 +124,7 @@ def how_to_complete(claims: Iterable[str], conditions: pd.DataFrame) -> Group | 
     found = list(dict.fromkeys(f"python {line}" for line in (*claims, *lines)))
     if not found:
         return None
-    text = "\n  ".join(["To train what is missing:", *found])
-    return Group(Text(text, no_wrap=True, overflow="ignore"))  # alone, a console would wrap it
+    return Text("\n  ".join(["To train what is missing:", *found]))
 
 
 def quantities_note() -> str:
