@@ -187,7 +187,7 @@ def relative_step_figure(records: Published, note: str = "") -> Figure:
                 _arms_against_epoch(axes, study[study["depth"] == depth], quantity, looks)
             grid[row, 0].set_ylabel(f"{depth} layers")
         titles = (
-            "theory: relative step $\\eta/\\sigma$\npredicted (line), as drawn (open)",
+            "theory: relative step\n$\\eta/\\sigma$; as drawn (open)",
             "practice: training loss\n(nats)",
             "practice: test accuracy\n(percent)",
         )

@@ -111,7 +111,7 @@ def depth_looks(depths: Iterable[int]) -> dict[int, Look]:
 _ARMS: dict[str, tuple[float, str, Any]] = {
     "head fan_in": (0.45, "^", _DASHES[1]),
     "fan_in": (-0.45, "v", _DASHES[2]),
-    "head he": (0.45, "^", _DASHES[1]),
+    "head he": (0.45, "P", _DASHES[1]),
     "head he, he's relative steps": (-0.45, "X", _DASHES[5]),
 }
 # The study's depths: a shade and a marker each, light to dark with depth.

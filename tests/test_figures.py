@@ -64,6 +64,34 @@ def test_the_report_has_two_figures_per_experiment_and_a_line_per_depth(study):
     assert means == {"2": 52.5, "12": 62.5}
 
 
+def test_experiments_of_different_protocols_are_not_averaged(study):
+    other = study.assign(variant="fan_in, epochs 3", test_accuracy=study["test_accuracy"] - 30)
+    figures = course_report_figures(pd.concat([study.assign(variant="epochs 3"), other]))
+    assert len(figures) == 8
+    for stem, first in (("test-accuracy-he-relu", 52.5), ("test-accuracy-he-relu-fan-in", 22.5)):
+        axes = figures[stem].axes[0]
+        means = {line.get_label(): line.get_ydata()[0] for line in axes.lines}
+        assert means["2"] == first
+    assert figures["test-accuracy-he-relu-fan-in"].axes[0].get_title().endswith("\nfan_in")
+
+
+def test_a_figure_can_be_saved_twice_and_keeps_its_layout_engine(table, tmp_path):
+    figure = variance_figure(table)
+    engine = figure.get_layout_engine()
+    style.save_figure(figure, tmp_path / "a")
+    assert figure.get_layout_engine() is engine
+    assert len(style.save_figure(figure, tmp_path / "a")) == 2
+
+
+def test_a_depth_has_one_shade_and_marker_whatever_stands_beside_it():
+    both, alone = style.depth_shades((2, 12), style.BLUE), style.depth_shades((12,), style.BLUE)
+    assert both[12] == alone[12] and both[2].marker != both[12].marker
+    grey = {depth: np.dot(to_rgb(look.color), (0.299, 0.587, 0.114))
+            for depth, look in style.depth_shades((2, 5, 10, 12), style.GREEN).items()}  # fmt: skip
+    assert min(-np.diff([grey[depth] for depth in (2, 5, 10, 12)])) > 0.04
+    assert len({look.color for look in style.depth_shades((3, 4, 7), style.BLUE).values()}) == 3
+
+
 def test_a_cell_that_diverged_is_named_in_the_legend(study):
     study.loc[study["depth"] == 12, "status"] = "diverged"
     axes = course_report_figures(study)["average-weight-he-relu"].axes[0]
