@@ -1,15 +1,18 @@
 """Milliseconds per training step: the report's notebook, ours, and the floor.
 
     uv run benchmarks/training_step.py --data-dir DIR [--depths 2 5] [--activations relu] [--steps 20]
+        [--precision bf16] [--engine eager]
 
     a  notebook  torchvision data set of PIL images, its transforms, DataLoader(shuffle, 2 workers),
-                 contiguous eager modules, torch.optim.Adam, loss.item() each step
+                 contiguous eager modules, torch.optim.Adam, loss.item() each step; always fp32
     b  ours      the code path of ``empirical.study``: one epoch's plan, then CellTraining.step
     c  floor     forward and backward of the convolutions and the linear layer alone, on the same
                  shapes and batch, in the faster of the two memory layouts
+    d  pair      b in two processes of one thread each, both at work: milliseconds for one step of
+                 either, as a study of several cells has it with ``--workers 2``
 
-All three are fp32, batch 64 and the same arithmetic.  Each lives in its own process; rounds of a, b
-and c are interleaved and the median over all steps is reported, so that a noisy machine disturbs
+In fp32 all are the same arithmetic, in batches of 64.  Each lives in its own processes; rounds of a, b,
+c and d are interleaved and the median over all steps is reported, so that a noisy machine disturbs
 them alike.  Of each round's first steps the loader's prefetched batches are discarded, and a pause
 lets its workers fall idle before the next contender runs.  An epoch is 782 steps.
 """
@@ -17,12 +20,14 @@ lets its workers fall idle before the next contender runs.  An epoch is 782 step
 from __future__ import annotations
 
 import argparse
+import itertools
 import multiprocessing as mp
 import os
 import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -33,7 +38,7 @@ BATCH = 64
 STEPS_PER_EPOCH = 782
 DISCARD = 5  # more than the 2 × 2 batches that the loader's workers have ready
 PAUSE_SECONDS = 0.3
-CONTENDERS = ("a", "b", "c")
+CONTENDERS = {"a": 1, "b": 1, "c": 1, "d": 2}  # and the processes of each
 
 
 def main() -> None:
@@ -45,45 +50,64 @@ def main() -> None:
     from theory.devices import environment
 
     about = environment(torch.device("cpu"))
+    precision = "" if options.precision == "fp32" else f"; b, c and d in {options.precision}"
     table = Table(
-        title=f"Milliseconds per step, batch {BATCH}, fp32",
+        title=f"Milliseconds per step, batch {BATCH}{precision}",
         caption=f"{about['hardware']}, {about['threads']} threads, torch {about['torch']}, "
         f"Python {about['python']}; median of {options.rounds} × {options.steps} interleaved steps",
     )
-    for column in ("activation", "depth", "a notebook", "b ours", "c floor", "a/b", "b/c"):
-        table.add_column(column, justify="left" if column == "activation" else "right")
+    texts = ("activation", "depth", "engine")
+    names = (*texts, "a notebook", "b ours", "c floor", "d pair", "a/b", "b/c", "a/d")
+    for column in names:
+        table.add_column(column, justify="left" if column in ("activation", "engine") else "right")
     table.add_column("s per epoch a → b", justify="right")
     for activation in options.activations:
         for depth in options.depths:
-            a, b, c = compare(options, activation, depth)
+            engine, (a, b, c, d) = compare(options, activation, depth)
             epoch = f"{a * STEPS_PER_EPOCH / 1e3:.0f} → {b * STEPS_PER_EPOCH / 1e3:.0f}"
-            figures = (*(f"{value:.1f}" for value in (a, b, c)), f"{a / b:.2f}", f"{b / c:.2f}")
-            table.add_row(activation, str(depth), *figures, epoch)
-            print(activation, depth, *figures, file=sys.stderr)
-    Console().print(table)
+            ratios = (f"{a / b:.2f}", f"{b / c:.2f}", f"{a / d:.2f}")
+            row = (activation, str(depth), engine, *(f"{ms:.1f}" for ms in (a, b, c, d)), *ratios)
+            table.add_row(*row, epoch)
+            print(*row, file=sys.stderr)
+    Console(width=max(Console().width, 120)).print(table)
 
 
-def compare(options: argparse.Namespace, activation: str, depth: int) -> list[float]:
-    """Median milliseconds per step of a, b and c for one network."""
-    context = mp.get_context("spawn")
-    workers = []
-    for name in CONTENDERS:
-        ours, theirs = context.Pipe()
-        arguments = (theirs, name, activation, depth, str(options.data_dir))
-        worker = context.Process(target=serve, args=arguments)
-        worker.start()
-        workers.append((worker, ours))
-        ours.recv()  # built: one at a time, so that they do not disturb each other
+@dataclass(frozen=True)
+class Request:
+    """What a contender is to build."""
+
+    name: str
+    activation: str
+    depth: int
+    data_dir: Path
+    precision: str
+    engine: str
+    threads: int | None
+
+
+def compare(options: argparse.Namespace, activation: str, depth: int) -> tuple[str, list[float]]:
+    """(our engine, median milliseconds per step of a, b, c and d) for one network."""
+    contenders, engine = [], ""
+    for name, processes in CONTENDERS.items():
+        threads = 1 if processes > 1 else None
+        request = Request(
+            name, activation, depth, options.data_dir, options.precision, options.engine, threads
+        )
+        # Built one at a time, so that they do not disturb each other.
+        started = [start(request) for _ in range(processes)]
+        engine = started[0][2] if name == "b" else engine
+        contenders.append(started)
     times: list[list[list[float]]] = [[] for _ in CONTENDERS]
     for _ in range(options.rounds):
-        for (_, pipe), seen in zip(workers, times, strict=True):
-            pipe.send(options.steps)
-            seen.append(pipe.recv())
+        for started, seen in zip(contenders, times, strict=True):
+            for _, pipe, _ in started:
+                pipe.send(options.steps)
+            seen.append(together([pipe.recv() for _, pipe, _ in started]))
             time.sleep(PAUSE_SECONDS)
-    for worker, pipe in workers:
+    for worker, pipe, _ in itertools.chain(*contenders):
         pipe.send(0)
         worker.join()
-    return [
+    return engine, [
         min(  # the floor reports both layouts, the others a single list
             1e3 * statistics.median(step for round_ in seen for step in round_[way])
             for way in range(len(seen[0]))
@@ -92,17 +116,39 @@ def compare(options: argparse.Namespace, activation: str, depth: int) -> list[fl
     ]
 
 
-def serve(pipe: Connection, name: str, activation: str, depth: int, data_dir: str) -> None:
+def together(answers: list[list[list[float]]]) -> list[list[float]]:
+    """The steps of processes that work at once, each as if it took its share of the time."""
+    return [
+        [step / len(answers) for answer in answers for step in answer[way]]
+        for way in range(len(answers[0]))
+    ]
+
+
+def start(request: Request) -> tuple[Any, Any, str]:
+    """A process for ``request``: (it, the pipe to it, the name of its engine)."""
+    context = mp.get_context("spawn")
+    ours, theirs = context.Pipe()
+    worker = context.Process(target=serve, args=(theirs, request))
+    worker.start()
+    return worker, ours, ours.recv()
+
+
+def serve(pipe: Connection, request: Request) -> None:
     """One contender: builds its steps, then times as many as it is asked for until asked for none."""
-    build: dict[str, Callable[[str, int, Path], list[Iterator[Any]]]] = {
+    import torch
+
+    if request.threads:
+        torch.set_num_threads(request.threads)
+    build: dict[str, Callable[[Request], tuple[str, list[Iterator[Any]]]]] = {
         "a": notebook,
         "b": ours,
         "c": floor,
+        "d": ours,
     }
-    ways = build[name](activation, depth, Path(data_dir))
+    engine, ways = build[request.name](request)
     for way in ways:
         next(way)
-    pipe.send("ready")
+    pipe.send(engine)
     while count := pipe.recv():
         pipe.send([timed(way, count) for way in ways])
 
@@ -117,7 +163,7 @@ def timed(steps: Iterator[Any], count: int) -> list[float]:
     return seconds
 
 
-def notebook(activation: str, depth: int, data_dir: Path) -> list[Iterator[Any]]:
+def notebook(request: Request) -> tuple[str, list[Iterator[Any]]]:
     """The protocol as a notebook writes it."""
     import torch
     from torch import nn
@@ -130,16 +176,16 @@ def notebook(activation: str, depth: int, data_dir: Path) -> list[Iterator[Any]]
     steps = [transforms.RandomHorizontalFlip(), transforms.RandomCrop(32, padding=4)]
     steps += [transforms.ToTensor(), transforms.Normalize(MEAN, STD)]
     CIFAR10.base_folder = ""  # the folder of the batches itself is the root
-    data = CIFAR10(str(find_cifar10(data_dir)), train=True, transform=transforms.Compose(steps))
+    data = CIFAR10(str(find_cifar10(request.data_dir)), train=True, transform=transforms.Compose(steps))
     loader = torch.utils.data.DataLoader(data, batch_size=BATCH, shuffle=True, num_workers=2)
 
     layers: list[nn.Module] = []
     size = 32
-    for layer in range(depth):
+    for layer in range(request.depth):
         layers.append(nn.Conv2d(3 if layer == 0 else 32, 32, 3, padding=1))
         if layer > 0:
             layers.append(nn.BatchNorm2d(32))
-        layers.append(nn.ReLU() if activation == "relu" else nn.PReLU())
+        layers.append(nn.ReLU() if request.activation == "relu" else nn.PReLU())
         if layer > 0 and layer % 2 == 0 and size > 1:
             layers.append(nn.MaxPool2d(2))
             size //= 2
@@ -158,10 +204,10 @@ def notebook(activation: str, depth: int, data_dir: Path) -> list[Iterator[Any]]
                 running += loss.item()
                 yield running
 
-    return [run()]
+    return "", [run()]
 
 
-def ours(activation: str, depth: int, data_dir: Path) -> list[Iterator[Any]]:
+def ours(request: Request) -> tuple[str, list[Iterator[Any]]]:
     """The code that ``run_study`` runs."""
     import torch
 
@@ -172,8 +218,14 @@ def ours(activation: str, depth: int, data_dir: Path) -> list[Iterator[Any]]:
 
     keep_freed_memory()
     device = torch.device("cpu")
-    spec = TrainSpec(activation=activation, depth=depth, batch_size=BATCH)
-    dataset = load_dataset("cifar10", data_dir, device)
+    spec = TrainSpec(
+        activation=request.activation,
+        depth=request.depth,
+        batch_size=BATCH,
+        precision=request.precision,
+        engine=request.engine,
+    )
+    dataset = load_dataset("cifar10", request.data_dir, device)
     training = CellTraining(spec, dataset, device)
     training.network.train()
 
@@ -186,10 +238,10 @@ def ours(activation: str, depth: int, data_dir: Path) -> list[Iterator[Any]]:
                 yield training.step(order[part], offsets.part(begin, begin + BATCH))
             epoch += 1
 
-    return [run()]
+    return training.engine.name, [run()]
 
 
-def floor(activation: str, depth: int, data_dir: Path) -> list[Iterator[Any]]:
+def floor(request: Request) -> tuple[str, list[Iterator[Any]]]:
     """The products alone: every convolution and the linear layer, forward and backward."""
     import torch
     from torch import nn
@@ -198,22 +250,23 @@ def floor(activation: str, depth: int, data_dir: Path) -> list[Iterator[Any]]:
     from empirical.protocol import TrainSpec
 
     keep_freed_memory()
-    spec = TrainSpec(activation=activation, depth=depth)
+    spec = TrainSpec(activation=request.activation, depth=request.depth)
+    dtype = torch.bfloat16 if request.precision == "bf16" else torch.float32
     source = torch.Generator().manual_seed(0)
 
     def normal(*shape: int) -> torch.Tensor:
-        return torch.randn(*shape, generator=source)
+        return torch.randn(*shape, generator=source).to(dtype)
 
     def run(layout: torch.memory_format) -> Iterator[None]:
         products: list[tuple[nn.Module, torch.Tensor, torch.Tensor]] = []
         for layer, size in enumerate(spec.map_sizes):
             channels = 3 if layer == 0 else spec.filters
-            conv = nn.Conv2d(channels, spec.filters, 3, padding=1).to(memory_format=layout)
+            conv = nn.Conv2d(channels, spec.filters, 3, padding=1).to(dtype, memory_format=layout)
             x = normal(BATCH, channels, size, size).contiguous(memory_format=layout)
             gradient = normal(BATCH, spec.filters, size, size).contiguous(memory_format=layout)
             products.append((conv, x.requires_grad_(layer > 0), gradient))
         features = spec.filters * spec.head_size**2
-        head, x = nn.Linear(features, 10), normal(BATCH, features).requires_grad_()
+        head, x = nn.Linear(features, 10, dtype=dtype), normal(BATCH, features).requires_grad_()
         products.append((head, x, normal(BATCH, 10)))
         while True:
             for module, x, gradient in products:
@@ -222,7 +275,7 @@ def floor(activation: str, depth: int, data_dir: Path) -> list[Iterator[Any]]:
                 module(x).backward(gradient)
             yield
 
-    return [run(torch.contiguous_format), run(torch.channels_last)]
+    return "", [run(torch.contiguous_format), run(torch.channels_last)]
 
 
 def parse() -> argparse.Namespace:
@@ -231,6 +284,8 @@ def parse() -> argparse.Namespace:
     parser.add_argument(
         "--activations", nargs="+", default=["relu", "prelu"], choices=["relu", "prelu"]
     )
+    parser.add_argument("--precision", default="fp32", choices=["fp32", "bf16"], help="of b, c and d")
+    parser.add_argument("--engine", default="auto", help="of b and d (default auto: chosen by a probe)")
     parser.add_argument("--steps", type=int, default=20, help="timed steps per round (default 20)")
     parser.add_argument("--rounds", type=int, default=5, help="interleaved rounds (default 5)")
     parser.add_argument("--data-dir", type=Path, default=os.environ.get("CIFAR10_DIR"))

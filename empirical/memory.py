@@ -1,29 +1,52 @@
-"""One setting of the C library that makes training on a Linux CPU about a tenth faster.
+"""Settings of the C library that make training on a Linux CPU faster: by a tenth, and again by as much.
 
 A step allocates and frees the same 8 MB activations again and again.  By default glibc gives such
 blocks back to the kernel at once, which then hands out zeroed pages anew, one page fault per 4 KB.
+And in pages of 4 KB a step's maps are tens of thousands, more than the processor can keep addresses of:
+in pages of 2 MB, which Linux gives where it is asked to, they are some fifty.
 """
 
 from __future__ import annotations
 
 import ctypes
+import mmap
 import sys
 
 # <malloc.h>
 _M_TRIM_THRESHOLD = -1
 _M_MMAP_THRESHOLD = -3
 _KEEP_BYTES = 1 << 30
+_HUGE_PAGE = 1 << 21
 
 
 def keep_freed_memory() -> bool:
     """Let this process keep up to 1 GB that it has freed, for the next step; False where unsupported.
 
-    The setting is the process's and stays.  It changes no result, only where memory comes from.
+    What it allocates after this call comes in huge pages where the kernel has them.  The setting is the
+    process's and stays.  It changes no result, only where memory comes from.
     """
     if not sys.platform.startswith("linux"):
         return False
     try:
-        mallopt = ctypes.CDLL(None).mallopt
+        library = ctypes.CDLL(None)
+        mallopt = library.mallopt
     except (OSError, AttributeError):  # another C library, such as musl
         return False
-    return bool(mallopt(_M_MMAP_THRESHOLD, _KEEP_BYTES) and mallopt(_M_TRIM_THRESHOLD, _KEEP_BYTES))
+    kept = mallopt(_M_MMAP_THRESHOLD, _KEEP_BYTES) and mallopt(_M_TRIM_THRESHOLD, _KEEP_BYTES)
+    if kept:
+        _ask_for_huge_pages(library)
+    return bool(kept)
+
+
+def _ask_for_huge_pages(library: ctypes.CDLL) -> None:
+    """Mark the part of the heap that comes next: a block of it, not touched and freed at once."""
+    library.malloc.restype, library.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
+    library.free.restype, library.free.argtypes = None, [ctypes.c_void_p]
+    library.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+    size = _KEEP_BYTES - _HUGE_PAGE  # below the sizes that would be a mapping of their own
+    block = library.malloc(size)
+    if block:
+        begin = -(-block // _HUGE_PAGE) * _HUGE_PAGE
+        end = (block + size) // _HUGE_PAGE * _HUGE_PAGE
+        library.madvise(begin, end - begin, mmap.MADV_HUGEPAGE)  # refused: small pages, as before
+        library.free(block)
