@@ -209,11 +209,3 @@ def duration(seconds: float) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60} s"
     return f"{whole // 3600} h {whole % 3600 // 60} min"
-
-
-def new_table(title: str, *, caption: str | None = None, spare: tuple[str, ...] = ()) -> FittingTable:
-    """An empty rich table in the project's look, which fits itself into the terminal.
-
-    ``spare`` names the columns that a narrow terminal does without, the least important first.
-    """
-    return FittingTable(title, caption=caption, spare=spare)
