@@ -105,8 +105,8 @@ def effective_rate(records: Published) -> str:
         f"marker the depth, full {name_of('relu')}, open {name_of('prelu')}. The relative step is the "
         "learning rate over the standard deviation that the law gives to a convolution: all that is "
         "left of the scale of a weight that batch norm follows. Left: how far these weights have gone "
-        f"after {int(table['steps'].max()):,} steps; the lines are steps of that size all one way, and "
-        "a random walk of them. Right: final accuracy against the same step."
+        f"after {int(table['steps'].max()):,} steps; the dashed line is a random walk of steps of "
+        "that size. Right: final accuracy against the same step."
     )
     pairs = table[["relative_step", "final_test_accuracy"]].dropna()
     if pairs["relative_step"].nunique() > 1 and len(pairs) > 2:

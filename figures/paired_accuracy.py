@@ -151,7 +151,7 @@ def effective_rate_figure(table: pd.DataFrame, note: str = "") -> Figure:
         _points(left, table, steps, change)
         pad = 0.08 * max(steps.max() - steps.min(), 0.5)
         x = np.array([steps.min() - pad, steps.max() + pad])
-        _guides(left, x, table["steps"].max())
+        _random_walk(left, x, table["steps"].max())
         left.set_title("theory: how far the weights go")
         left.set_ylabel("relative change of the weights\nafter training, $\\|W-W_0\\|/\\|W_0\\|$")
         _points(right, table, steps, table["final_test_accuracy"])
@@ -206,21 +206,21 @@ def _point_legend(table: pd.DataFrame) -> list[Line2D | Patch]:
     ]
 
 
-def _guides(axes: Axes, x: Array, steps: int) -> None:
-    """How far ``steps`` steps of relative size 10^x lead when all go one way, and as a random walk."""
-    for exponent, dash, label in ((1.0, "-", "all steps one way"), (0.5, "--", "a random walk")):
-        y = x + exponent * math.log10(steps)
-        axes.plot(x, y, color="black", linewidth=0.8, linestyle=dash, zorder=1)
-        axes.text(
-            x[0] + 0.05 * (x[1] - x[0]),
-            y[0] + 0.05 * (x[1] - x[0]),
-            label,
-            rotation=45,  # of the data: both axes are logarithms
-            rotation_mode="anchor",
-            transform_rotates_text=True,
-            fontsize=7,
-            va="bottom",
-        )
+def _random_walk(axes: Axes, x: Array, steps: int) -> None:
+    """How far ``steps`` independent steps of relative size 10^x lead: √steps times as far as one."""
+    y = x + math.log10(steps) / 2
+    axes.plot(x, y, color="black", linewidth=0.8, linestyle="--", zorder=1)
+    axes.text(
+        x.mean(),
+        y.mean(),
+        "a random walk of such steps",
+        rotation=45,  # of the data: both axes are logarithms
+        rotation_mode="anchor",
+        transform_rotates_text=True,
+        fontsize=7,
+        ha="center",
+        va="bottom",
+    )
 
 
 def _accuracy_axis(axes: Axes) -> None:

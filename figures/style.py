@@ -206,7 +206,7 @@ def band_key(label: str) -> Patch:
 def add_note(figure: Figure, text: str) -> None:
     """Small grey words under a picture whose layout is constrained; nothing for an empty text."""
     if text:
-        lines = textwrap.fill(text, width=round(figure.get_figwidth() * 18), break_on_hyphens=False)
+        lines = textwrap.fill(text, width=round(figure.get_figwidth() * 20), break_on_hyphens=False)
         figure.supxlabel(lines, x=0.01, ha="left", fontsize=7, color="#555555")
 
 

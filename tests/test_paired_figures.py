@@ -120,6 +120,16 @@ def test_the_relative_step_is_the_learning_rate_over_the_laws_std():
     assert math.isnan(relative_step(TrainSpec(depth=5, optimizer="sgd")))
 
 
+def test_the_random_walk_goes_as_the_root_of_the_steps(drawn):
+    left, right = drawn["effective-learning-rate"].axes
+    (walk,) = (line for line in left.lines if line.get_linestyle() == "--")
+    steps = 10 * math.ceil(50_000 / 64)
+    np.testing.assert_allclose(walk.get_ydata() - walk.get_xdata(), math.log10(steps) / 2, atol=1e-12)
+    assert left.get_xlim() == right.get_xlim() == (walk.get_xdata()[0], walk.get_xdata()[1])
+    cell = math.log10(relative_step(TrainSpec(depth=12)))
+    assert any(np.allclose(line.get_xydata(), [(cell, 0.0)]) for line in left.lines)  # 0.1 · 10 epochs
+
+
 def test_rescaled_steps_are_hes_in_every_layer(everything):
     steps = relative_steps(select(everything, "effective-lr").own)
     by_arm = steps.pivot_table(index=["depth", "number"], columns="arm", values="predicted")
