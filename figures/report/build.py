@@ -10,15 +10,16 @@ import json
 from collections.abc import Callable, Sequence
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pandas as pd
+from matplotlib.figure import Figure
 
 from empirical import account, protocol
 from empirical.claims import FANS, judge_claims
 from empirical.conditions import judge_conditions
 from empirical.events import OnEvent
-from empirical.evidence import Evidence
+from empirical.evidence import CURVE_NOTE, QUANTITIES, Evidence
 from empirical.fan_agreement import fan_agreement, nearest_fan
 from empirical.protocol import COURSE_REPORT
 from empirical.published import Published, gather, spec_of
@@ -90,9 +91,11 @@ STACK = (
 class Report:
     """Everything the report shows, from ``records``.
 
-    folders     where the records come from, as they are named in commands
-    derivation, stack   what the theory's own measurements draw
+    folders     where the records come from, as they are named in commands; none: the published study
+    derive, stack   what the theory's own measurements draw
     """
+
+    open: ClassVar[dict[tuple[Path, ...], Report]] = {}  # by folder, while a notebook is being run
 
     def __init__(
         self,
@@ -107,11 +110,15 @@ class Report:
         self.records, self.folders = records, tuple(folders)
         self.derive = derive or DerivationSpec(device="cpu")
         self.stack = stack or VarianceSpec(depth=30, engine="law", device="cpu")
+        self.images: dict[str, bytes] = {}  # PNG of the figures that are drawn already
 
     @classmethod
     def read(cls, *folders: str | Path, on_event: OnEvent | None = None, **options: Any) -> Report:
         """The report on the records of ``folders``, run folders or published tables; none: ours."""
         paths = [Path(folder) for folder in folders]
+        key = tuple(path.resolve() for path in paths)
+        if not options and key in cls.open:
+            return cls.open[key]
         records = gather(paths or [DATA], *([on_event] if on_event else []))
         return cls(records, paths, **options)
 
@@ -181,7 +188,6 @@ class Report:
             "he-normal": lambda: _compared(self.he_normal, *he_normal),
             "prelu-relu": lambda: _compared(self.prelu_relu, *prelu_relu),
             "claims": lambda: tables.claims(self.claims),
-            "measures": lambda: tables.measures(self.claims),
             "conditions": lambda: tables.conditions(self.conditions),
             "machines": lambda: tables.machines(facts.machines(self.records.cells)),
         }
@@ -196,14 +202,18 @@ class Report:
 
     def picture(self, name: str) -> Picture | None:
         """The figure called ``name``; None where the records do not allow it."""
-        if name == "derive":
-            return Picture(name, "The derivation, measured", lambda: derivation_figure(self.derivation))
-        if name == "variance":
-            return Picture(name, "Signal by layer", lambda: variance_figure(self.stack_table))
+        own: dict[str, tuple[str, Callable[[], Figure]]] = {
+            "derive": ("The derivation, measured", lambda: derivation_figure(self.derivation)),
+            "variance": ("Signal by layer", lambda: variance_figure(self.stack_table)),
+        }
+        image = self.images.get(name)
+        if name in own:
+            return Picture(name, *own[name], image)
         if name not in self.gallery:
-            raise RequestError(f"the report has no figure {name}: it has {', '.join(self.gallery)}")
+            known = ", ".join((*own, *self.gallery))
+            raise RequestError(f"the report has no figure {name}: it has {known}")
         row = self.gallery[name]
-        return Picture(name, row["shows"], row["draw"]) if row["drawn"] else None
+        return Picture(name, row["shows"], row["draw"], image) if row["drawn"] else None
 
     def caption(self, name: str) -> str:
         """How a figure is read."""
@@ -253,6 +263,9 @@ class Report:
             "prelu_relu": facts.gap(self.prelu_relu),
             "nearest_fan": self.nearest_fan,
             "counts": facts.counts(self.claims, FANS[0]),
+            "measured": facts.measured(self.claims),
+            "quantities": list(QUANTITIES.values()),
+            "curve_note": CURVE_NOTE,
             "default": conditions[-1],
             "conditions": conditions[:-1],
             "course_pairs": list(zip(list(course)[::2], list(course)[1::2], strict=True)),

@@ -289,3 +289,14 @@ def counts(table: pd.DataFrame, fan: str) -> dict[str, int]:
         "disagree": int((open_["direction"] == "disagrees").sum()),
         "silent": int((open_["direction"] == "").sum()),
     }
+
+
+def measured(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """Each claim once: id, claim, operationalised, the report's own numbers, theory, its fan modes."""
+    found: dict[str, dict[str, Any]] = {}
+    for row in table.to_dict("records"):
+        named = {str(name): value for name, value in row.items()}
+        one = found.setdefault(str(row["id"]), named | {"modes": [], "theories": {}})
+        one["modes"].append(row)
+        one["theories"].setdefault(row["theory"], []).append(row["fan"])
+    return list(found.values())

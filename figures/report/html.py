@@ -30,7 +30,8 @@ _INDEX = re.compile(r"(?<![^\W_])([^\W\d_]\u0302?)_(?:\(([^()]+)\)|([^\W_](?![^\
 BETTER = (
     (r' xmlns="[^"]*"', ""),
     (r"<mo>([A-Za-z]{2,})</mo>", r"<mi>\1</mi>"),
-    (r"<mo>([A-Za-z])</mo>", r'<mi mathvariant="normal">\1</mi>'),
+    (r"<mi>&#x000(4[0-9A-F]|5[0-9A]);</mi>", lambda found: _upright(chr(int(found[1], 16)))),
+    (r"<mo>([A-Za-z])</mo>", lambda found: _upright(found[1])),
     (r"<mo>&#x0002F;</mo>", '<mo lspace="0" rspace="0">/</mo>'),
     (r"(?:<mi mathvariant=\"normal\">[A-Za-z]</mi>){2,}", lambda found: _one_word(found[0])),
 )
@@ -122,6 +123,10 @@ def mathml(latex: str, display: bool = False) -> str:
     for pattern, better in BETTER:
         written = re.sub(pattern, better, written)
     return written.replace("<math ", f'<math alttext="{html.escape(latex)}" ', 1)
+
+
+def _upright(letter: str) -> str:
+    return f'<mi mathvariant="normal">{letter}</mi>'
 
 
 def _one_word(letters: str) -> str:

@@ -102,11 +102,12 @@ class Table:
 
 @dataclass(frozen=True)
 class Picture:
-    """One figure: the stem of its files, what it shows, and what draws it."""
+    """One figure: the stem of its files, what it shows, what draws it, and its PNG if that is done."""
 
     name: str
     title: str
     draw: Callable[[], Figure]
+    image: bytes | None = None
 
 
 @dataclass(frozen=True)

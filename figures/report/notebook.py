@@ -27,7 +27,6 @@ from figures.report.model import Document, Picture
 from figures.tables import Sheet
 
 WIDTH = 100  # characters of a table as plain text
-RESOLUTION = 120  # pixels per inch of a figure
 
 
 @dataclass(frozen=True)
@@ -54,10 +53,13 @@ def shown(thing: Sheet | Picture | None) -> Shown:
 
 
 def _png(picture: Picture) -> str:
-    buffer = io.BytesIO()
-    with style.styled():
-        picture.draw().savefig(buffer, format="png", dpi=RESOLUTION, metadata={"Software": None})
-    return base64.b64encode(buffer.getvalue()).decode("ascii")
+    image = picture.image
+    if image is None:
+        buffer = io.BytesIO()
+        with style.styled():
+            picture.draw().savefig(buffer, format="png", metadata={"Software": None})
+        image = buffer.getvalue()
+    return base64.b64encode(image).decode("ascii")
 
 
 # ------------------------------------------------------------------------------------------ cells
@@ -80,11 +82,22 @@ def render(document: Document, report: Report, out: Path) -> str:
         }
         if kind == "code":
             count += 1
-            with contextlib.chdir(out):
+            with contextlib.chdir(out), _open(report):
                 outputs = execute(source, namespace, count)
             cell |= {"execution_count": count, "outputs": outputs}
         cells.append(cell)
     return json.dumps(_notebook(cells), indent=1, ensure_ascii=False) + "\n"
+
+
+@contextlib.contextmanager
+def _open(report: Report) -> Iterator[None]:
+    """Inside, ``Report.read`` of its folders is ``report`` itself: a moment ago it read the same."""
+    key = tuple(folder.resolve() for folder in report.folders)
+    Report.open[key] = report
+    try:
+        yield
+    finally:
+        del Report.open[key]
 
 
 def _notebook(cells: list[dict[str, Any]]) -> dict[str, Any]:

@@ -62,6 +62,7 @@ def write(report: Report, out: Path, *, seed: int = 0, on_step: OnStep | None = 
     drawn: dict[str, bytes] = {}
     for picture in pictures:
         drawn[picture.name] = draw(picture, out / FIGURES)
+        report.images[picture.name] = (out / FIGURES / f"{picture.name}.png").read_bytes()
         step()
     for sheet in sheets:
         put(out / TABLES / f"{sheet.name}.tex", tex.representable(sheet.latex()))

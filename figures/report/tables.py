@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -11,8 +10,7 @@ import pandas as pd
 from rich.text import Text
 
 from empirical.claims import POINTS, in_unit
-from empirical.evidence import CURVE_NOTE, QUANTITIES
-from empirical.judgment import AGREES, LEVEL, NO_RECORDS
+from empirical.judgment import AGREES, LEVEL
 from empirical.protocol import COURSE_REPORT, StudySpec
 from empirical.statistics import MINIMUM_SEEDS
 from figures.study import name_of
@@ -259,16 +257,21 @@ def _off(row: Row) -> Text:
 
 def claims(table: pd.DataFrame) -> Sheet:
     """``empirical.claims.judge_claims``: a row per claim, and one more for He by fan_in."""
+    rows: list[Row] = []
+    for row in table.to_dict("records"):
+        again = bool(rows) and rows[-1]["id"] == row["id"]
+        rows.append(dict(row) | {"again": again})
     return Sheet(
         name="claims",
         title="The course report's claims, judged by the records",
         data=table,
-        rows=_first_of_each(table),
+        rows=rows,
         columns=(
-            words("", _id, folds=False),
+            words("", lambda row: "" if row["again"] else Text(row["id"], style="bold"), folds=False),
             words("claim", _claim),
-            words("value", _value, folds=False),
-            words("verdict", _verdict, folds=False),
+            words("least positive part", lambda row: row["part"] or "–"),
+            words("value", lambda row: _value(row, row["unit"] == POINTS)),
+            words("verdict", _verdict),
         ),
         notes=(
             "A claim holds if each of its parts is positive; value and 95 % interval are those of the "
@@ -281,101 +284,17 @@ def claims(table: pd.DataFrame) -> Sheet:
     )
 
 
-def measures(table: pd.DataFrame) -> Sheet:
-    """How each claim is measured, and what theory says of it."""
-    symbols = "; ".join(f"{one.symbol}: {one.words}" for one in QUANTITIES.values())
-    return Sheet(
-        name="measures",
-        title="How each claim is measured, and what theory says of it",
-        data=table,
-        rows=_first_of_each(table),
-        columns=(
-            words("", _id, folds=False),
-            words("measured by", _measure),
-            words("theory", lambda row: "" if row["said"] else str(row["theory"])),
-        ),
-        notes=(f"{symbols}. {CURVE_NOTE}.",),
-        spaced=True,
-    )
-
-
-def _first_of_each(table: pd.DataFrame) -> list[Row]:
-    """The rows; ``again`` if the claim is the row before's, ``said`` if its theory is too."""
-    rows: list[Row] = []
-    before: dict[object, object] = {}
-    for row in table.to_dict("records"):
-        marks = {"again": row["id"] in before, "said": before.get(row["id"]) == row["theory"]}
-        before[row["id"]] = row["theory"]
-        rows.append(dict(row) | marks)
-    return rows
-
-
-def _id(row: Row) -> Text:
-    return Text("" if row["again"] else str(row["id"]), style="bold")
-
-
-def _claim(row: Row) -> Text:
-    text = Text(f"the same with He by {row['fan']}" if row["again"] else str(row["claim"]))
-    return text.append(f"\nleast: {row['part']}", style="dim") if row["part"] else text
-
-
-def _value(row: Row) -> Text:
-    """The decisive part: mean, interval and seeds, or each run's own value."""
-    if math.isnan(row["value"]):
-        return Text("–")
-    points, count = row["unit"] == POINTS, row["seeds"]
-    unit = " points" if points else ""
-    seeds = f"{count} seed{'s' * (count != 1)}" if count else "in part"
-    if math.isnan(row["low"]):
-        own = str(row["single_values"]).replace(", ", f"{unit}\n")
-        return Text(f"{own}{unit}\n").append(seeds, style="dim")
-    low, high = (in_unit(row[name], points) for name in ("low", "high"))
-    text = Text(f"{in_unit(row['value'], points)}{unit}\n")
-    return text.append(f"{low} to {high}\n{seeds}", style="dim")
-
-
-def _verdict(row: Row) -> Text:
-    """The verdict, and where it is open what the runs there are say."""
-    verdict = str(row["verdict"])
-    text = Text(verdict.replace(": ", ":\n"), style=VERDICTS.get(verdict, "yellow"))
-    if row["direction"] and verdict not in VERDICTS:
-        text.append("\nruns agree" if row["direction"] == AGREES else "\nruns disagree", style="dim")
-    return text
-
-
-def _measure(row: Row) -> Text:
-    text = Text("" if row["again"] else f"{row['operationalised']}\n")
-    if row["again"]:
-        text.append(f"He by {row['fan']}\n")
-    if row["direction"]:
-        text.append(f"Parts: {row['parts']}")
-    else:
-        text.append("Nothing recorded", style="yellow")
-    if row["report_direction"] and not row["again"]:
-        own = in_unit(row["report_value"])
-        text.append(
-            f"\nThe report's own numbers: {row['report_direction']} ({own} points)", style="dim"
-        )
-    if row["diverged"]:
-        text.append(f"\nDiverged, in no number: {row['diverged']}", style="red")
-    if row["verdict"] == NO_RECORDS and row["direction"]:
-        text.append(f"\nMissing: {row['missing']}", style="yellow")
-    return text
-
-
 def conditions(table: pd.DataFrame) -> Sheet:
     """``empirical.conditions.judge_conditions``: each condition's question, value and verdict."""
-    rows: Sequence[Row] = table.to_dict("records")
     return Sheet(
         name="conditions",
-        title="Should He be the default?",
+        title="The conditions, judged by the records",
         data=table,
-        rows=rows,
         columns=(
-            words("condition", lambda row: Text(str(row["question"]), style=_weight(row))),
-            words("least positive part", lambda row: str(row["part"]) or "–"),
-            words("value", lambda row: _value(dict(row) | {"unit": POINTS}), folds=False),
-            words("verdict", _verdict, folds=False),
+            words("condition", lambda row: Text(row["question"], style="" if row["parts"] else "bold")),
+            words("least positive part", lambda row: row["part"] or "–"),
+            words("value", lambda row: _value(row, points=True)),
+            words("verdict", _verdict),
         ),
         notes=(
             "Points of test accuracy after the last epoch, mean over the settings (activation × depth) "
@@ -385,5 +304,28 @@ def conditions(table: pd.DataFrame) -> Sheet:
     )
 
 
-def _weight(row: Row) -> str:
-    return "" if row["parts"] else "bold"
+def _claim(row: Row) -> str:
+    return f"the same with He by {row['fan']}" if row["again"] else str(row["claim"])
+
+
+def _value(row: Row, points: bool) -> Text:
+    """The decisive part: mean, interval and seeds, or each run's own value."""
+    if math.isnan(row["value"]):
+        return Text("–")
+    unit, count = " points" * points, row["seeds"]
+    seeds = f", {count} seed{'s' * (count != 1)}" if count else ", in part"
+    if math.isnan(row["low"]):
+        return Text.assemble((str(row["single_values"]), "bold"), f"{unit}{seeds}")
+    low, high = (in_unit(row[name], points) for name in ("low", "high"))
+    mean = in_unit(row["value"], points)
+    return Text.assemble((mean, "bold"), f"{unit} ({low} to {high}){seeds}")
+
+
+def _verdict(row: Row) -> Text:
+    """The verdict, and where it is open what the runs there are say."""
+    verdict = str(row["verdict"])
+    text = Text.assemble((verdict, VERDICTS.get(verdict, "yellow")))
+    if row["direction"] and verdict not in VERDICTS:
+        say = "agree" if row["direction"] == AGREES else "disagree"
+        text.append(f"; runs {say}", style="dim")
+    return text

@@ -80,15 +80,16 @@ def block(one: Block) -> str:
 
 def _figure(one: model.Pictures) -> str:
     if len(one.pictures) == 1:
-        option = r"width=\linewidth,height=0.8\textheight,keepaspectratio"
+        option = r"width=\linewidth,height=0.7\textheight,keepaspectratio"
     else:
         option = r"width=0.49\linewidth"
     images = [rf"\includegraphics[{option}]{{figures/{each.name}.pdf}}" for each in one.pictures]
     rows = (r"\hfill ".join(images[first : first + 2]) for first in range(0, len(images), 2))
     placed = "\\\\[4pt]\n".join(rows)
     return (
-        f"\\begin{{figure}}[htbp]\n\\centering\n{placed}\n"
-        f"\\caption{{{inline(one.caption)}}}\\label{{fig:{one.name}}}\n\\end{{figure}}"
+        "\\par\\bigskip\\noindent\\begin{minipage}{\\linewidth}\n\\centering\n"
+        f"{placed}\n\\figurecaption{{{inline(one.caption)}}}\\label{{fig:{one.name}}}\n"
+        "\\end{minipage}\\par\\bigskip"
     )
 
 
