@@ -3,6 +3,8 @@
     eager     the network's modules, one after the other, by torch's own kernels
     fused     on a CPU: torch's convolutions, and all between two of them in one (empirical.fused)
     compiled  torch.compile of the whole network; costs seconds to minutes before the first step
+    graph     on a GPU: the whole step, from the data set to Adam, as one CUDA graph (empirical.graphs)
+    stacked   many cells of one shape in the calls of one (empirical.stacked, empirical.groups)
 
 An engine runs the *same modules*, with the same parameters, buffers and optimizer, so that a cell's
 state does not depend on it.  Instruments read the modules themselves and see the same under each.
@@ -16,15 +18,18 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import importlib.util
+import itertools
 import math
 import time
+from collections.abc import Callable
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from typing import ClassVar
 
 import torch
 from torch import nn
 
+from empirical.datasets import Dataset, Offsets, augment_with
 from empirical.fused import (
     TYPES,
     Unavailable,
@@ -33,9 +38,11 @@ from empirical.fused import (
     fused_layers,
     library,
 )
+from empirical.graphs import Batches, Captured
 from empirical.locations import cache_folder
 from empirical.networks import build_network
 from empirical.protocol import CLASSES, IMAGE_SIZE, TrainSpec
+from empirical.stacked import stacked_forward
 from theory.errors import RequestError
 from theory.randomness import generator
 
@@ -76,6 +83,11 @@ class Engine:
         loss.backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()
         return loss.detach()
+
+    def train_on(self, dataset: Dataset, chosen: torch.Tensor, offsets: Offsets) -> torch.Tensor:
+        """``step`` on the training images ``chosen`` (B,), flipped and cropped by ``offsets``."""
+        images = augment_with(dataset.train_images.index_select(0, chosen), *offsets)
+        return self.step(images, dataset.train_labels.index_select(0, chosen))
 
 
 class FusedEngine(Engine):
@@ -122,10 +134,68 @@ class CompiledEngine(Engine):
         return logits
 
 
+class GraphEngine(Engine):
+    """The whole step as a CUDA graph for batches like the first, and launched singly for others.
+
+    Only an epoch's last batch is another; a graph of its own would cost more than it saves.
+    """
+
+    name = "graph"
+    capture: ClassVar[type[Captured]] = Captured
+
+    def __init__(
+        self, network: nn.Sequential, optimizer: torch.optim.Optimizer, precision: str = "fp32"
+    ) -> None:
+        super().__init__(network, optimizer, precision)
+        if next(network.parameters()).device.type != "cuda" and self.capture is Captured:
+            raise Unavailable("CUDA graphs need a CUDA device")
+        self.on_images: Captured | None = None
+        self.on_data: tuple[Dataset, Captured] | None = None
+
+    def step(self, images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        if self.on_images is None:
+            self.on_images = self.captured(super().step, images, labels)
+        if self.on_images.fits(images, labels):
+            return self.on_images(images, labels)
+        return super().step(images, labels)
+
+    def train_on(self, dataset: Dataset, chosen: torch.Tensor, offsets: Offsets) -> torch.Tensor:
+        if self.on_data is None or self.on_data[0] is not dataset:
+            whole = partial(self.step_from, Batches(dataset))
+            self.on_data = dataset, self.captured(whole, chosen, *offsets)
+        if self.on_data[1].fits(chosen, *offsets):
+            return self.on_data[1](chosen, *offsets)
+        return super().train_on(dataset, chosen, offsets)
+
+    def step_from(self, batches: Batches, *choice: torch.Tensor) -> torch.Tensor:
+        """One step on the batch of ``choice``: indices, flips, tops and lefts, each (B,)."""
+        images, labels = batches(*(value[:, None] for value in choice))
+        return super().step(images, labels[:, 0])
+
+    def captured(self, function: Callable[..., torch.Tensor], *inputs: torch.Tensor) -> Captured:
+        state = [*self.network.parameters(), *self.network.buffers()]
+        return self.capture(function, inputs, state, self.optimizer)
+
+
+class StackedEngine(Engine):
+    """A stack of one: the same calls as for many, on the network's own parameters.
+
+    ``empirical.groups`` trains many; this is what a cell of theirs is by itself.
+    """
+
+    name = "stacked"
+
+    def layers(self, images: torch.Tensor) -> torch.Tensor:
+        own = itertools.chain(self.network.named_parameters(), self.network.named_buffers())
+        tensors = {name: value.unsqueeze(0) for name, value in own}
+        modules = dict(self.network.named_children())
+        return stacked_forward(modules, tensors, images, self.network.training)[0]
+
+
 _ENGINES: dict[str, type[Engine]] = {
-    engine.name: engine for engine in (Engine, FusedEngine, CompiledEngine)
+    engine.name: engine for engine in (Engine, FusedEngine, CompiledEngine, GraphEngine, StackedEngine)
 }
-PROBED = (Engine.name, FusedEngine.name)
+PROBED = (Engine.name, FusedEngine.name, GraphEngine.name)  # those that the device has
 EAGER_LEAD = 0.9  # of the others' time: nearly even, a busy machine's noise shall not decide
 
 
@@ -189,9 +259,10 @@ def choose(spec: TrainSpec, device: torch.device) -> str:
 
 @cache
 def _choose(spec: TrainSpec, device: torch.device, threads: int) -> str:
-    if device.type != "cpu" or _lacking(device):
+    if device.type not in ("cpu", "cuda") or _lacking(device):
         return Engine.name
-    about = repr((spec, threads, torch.__version__, library()._name))
+    hardware = library()._name if device.type == "cpu" else torch.cuda.get_device_name(device)
+    about = repr((spec, threads, torch.__version__, hardware))
     path = cache_folder() / f"engine-{hashlib.sha256(about.encode()).hexdigest()[:16]}"
     with contextlib.suppress(OSError, UnicodeDecodeError):
         known = path.read_text(encoding="utf-8")

@@ -33,7 +33,7 @@ NORMS = ("batch", "none")
 DATASETS = ("cifar10",)
 PRECISIONS = ("fp32", "bf16")
 OPTIMIZERS = ("adam", "sgd")
-ENGINES = ("auto", "eager", "fused", "compiled")
+ENGINES = ("auto", "eager", "fused", "compiled", "graph", "stacked")
 TRAIN_IMAGES, TEST_IMAGES, CLASSES, IMAGE_SIZE = 50_000, 10_000, 10, 32
 
 MAX_DEPTH = 1000

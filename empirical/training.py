@@ -23,7 +23,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from empirical.datasets import Dataset, Offsets, augment_with, normalize, sample_offsets
+from empirical.datasets import Dataset, Offsets, normalize, sample_offsets
 from empirical.engines import Engine, engine_for
 from empirical.instruments import FIXED_BATCH, Instruments, Look, average_weight
 from empirical.networks import build_network, scale_free_parameters
@@ -43,7 +43,7 @@ EPOCH_COLUMNS = (
     "test_loss",  # mean cross-entropy over the test images
     "average_weight",  # the report's: mean over parameter tensors of each tensor's mean
     "gradient_norm",  # L2 norm of the loss gradient on the fixed batch
-    "seconds",  # wall time of the epoch: training, testing and measuring
+    "seconds",  # wall time of the epoch: training, testing and measuring; in a stack, a cell's share
 )
 
 
@@ -171,6 +171,20 @@ class CellTraining:
         watch = Stopwatch()
         train_loss = self.train_pass(on_step)
         accuracy, test_loss = self.test() if math.isfinite(train_loss) else (math.nan, math.nan)
+        self.end_epoch(train_loss, accuracy, test_loss, watch)
+
+    def end_epoch(
+        self,
+        train_loss: float,
+        accuracy: float,
+        test_loss: float,
+        watch: Stopwatch,
+        seconds: float = 0.0,
+    ) -> None:
+        """Measure the network after a pass and its test, and add the epoch's row.
+
+        Its time is that of ``watch``, and ``seconds`` more, which went before.
+        """
         average = average_weight(self.network)
         # The average is finite only if every parameter is; the test also sees the running statistics.
         if not all(map(math.isfinite, (train_loss, accuracy, test_loss, average))):
@@ -187,7 +201,7 @@ class CellTraining:
                 "test_loss": test_loss,
                 "average_weight": average,
                 "gradient_norm": seen.gradient_norm,
-                "seconds": watch.seconds(),
+                "seconds": seconds + watch.seconds(),
             }
         )
         if self.epoch == self.spec.epochs:
@@ -218,8 +232,7 @@ class CellTraining:
 
     def step(self, chosen: torch.Tensor, offsets: Offsets) -> torch.Tensor:
         """One step on the images ``chosen`` (B,); returns their mean loss before it, on the device."""
-        images = augment_with(self.dataset.train_images.index_select(0, chosen), *offsets)
-        return self.engine.step(images, self.dataset.train_labels.index_select(0, chosen))
+        return self.engine.train_on(self.dataset, chosen, offsets)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Logits in float32 from the modules themselves, which instruments can read."""
