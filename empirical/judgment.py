@@ -90,12 +90,9 @@ class Part:
         return f"{text} > {self.threshold:.4g}"
 
     def under(self, **changes: Any) -> Part:
-        """The part with every He cell under another protocol."""
-        terms = tuple(
-            replace(term, cells=term.cells.changed(**changes)) if _is_he(term.cells) else term
-            for term in self.terms
-        )
-        return replace(self, terms=terms)
+        """The part under another protocol; a fan mode is nothing to N(0, 1)."""
+        terms = (replace(term, cells=term.cells.changed(**changes)) for term in self.terms)
+        return replace(self, terms=tuple(terms))
 
     @property
     def cells(self) -> list[Cells]:
@@ -112,10 +109,6 @@ def difference(
 ) -> Part:
     """The mean over ``first`` minus the mean over ``second``."""
     return Part(name, mean_of(quantity, first) + mean_of(quantity, second, -1.0))
-
-
-def _is_he(cells: Cells) -> bool:
-    return cells.initializer == "he"
 
 
 @dataclass(frozen=True)

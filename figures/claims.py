@@ -14,7 +14,7 @@ from rich.text import Text
 
 from empirical.claims import POINTS, in_unit
 from empirical.evidence import CURVE_NOTE, QUANTITIES
-from empirical.judgment import AGREES, LEVEL
+from empirical.judgment import AGREES, LEVEL, seeds_needed
 from empirical.protocol import COURSE_REPORT
 from empirical.statistics import MINIMUM_SEEDS
 from figures.tables import Column, Row, Sheet, words
@@ -26,6 +26,7 @@ MEASURES = {"accuracy": "accuracy", "gap": "gap to N(0, 1)"}
 
 def claims_table(table: pd.DataFrame) -> Sheet:
     """The verdicts of ``empirical.claims.judge_claims``: a row per claim, one more for fan_in."""
+    family = table["id"].nunique()
     counted = (f"{count} {verdict}" for verdict, count in table["verdict"].value_counts().items())
     return Sheet(
         name="claims",
@@ -43,7 +44,8 @@ def claims_table(table: pd.DataFrame) -> Sheet:
             f"({100 * (1 - LEVEL):g} %, over seeds) are of the least positive one, below "
             f"{MINIMUM_SEEDS} seeds each run's own. Confirmed and refuted: p ≤ {LEVEL:g} by exact "
             "sign-flip tests after Holm's correction over the claims of one fan mode, from "
-            f"{MINIMUM_SEEDS} seeds on. As printed, He is by {COURSE_REPORT.fan}.",
+            f"{MINIMUM_SEEDS} seeds on; to decide all {family}, {seeds_needed(family)} seeds. As "
+            f"printed, He is by {COURSE_REPORT.fan}.",
         ),
     )
 

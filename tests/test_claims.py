@@ -181,6 +181,13 @@ def test_six_seeds_decide_a_claim_that_stands_alone_and_not_one_of_fourteen(with
     assert set(judged(world(10))["verdict"]) == {CONFIRMED}
 
 
+def test_claims_with_too_few_seeds_do_not_enlarge_the_family(without_intervals):
+    many = world(6, grid=[("he", "relu", 2)])
+    table = judged(pd.concat([many, world(1, grid=[arm for arm in GRID if arm != ("he", "relu", 2)])]))
+    assert table.loc["C1", "verdict"] == CONFIRMED and table.loc["C1", "p_holm"] == 2 / 2**6
+    assert set(table["verdict"].drop("C1")) == {INSUFFICIENT}
+
+
 def test_a_run_that_disagrees_says_so_with_its_difference():
     table = judged(world(1, **with_accuracy(normal_prelu_12=64.28), noise=0.0))
     row = table.loc["C11"]
