@@ -329,21 +329,30 @@ class _Crew:
 
 def _work(connection: Connection, number: int, spec: StudySpec, arrays: Arrays | None) -> None:
     """The life of a worker process: cells come in, events and answers go out."""
+    asked_to_leave: list[int] = []  # heeded at the next event: an exception might strike anywhere
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, _leave)
+    signal.signal(signal.SIGTERM, lambda number, frame: asked_to_leave.append(number))
     with contextlib.suppress(Leave):
         try:
-            _train_cells(connection, number, spec, arrays)
+            _train_cells(connection, number, spec, arrays, asked_to_leave)
         except Exception as error:
             _send(connection, portable(error))
 
 
-def _train_cells(connection: Connection, number: int, spec: StudySpec, arrays: Arrays | None) -> None:
+def _train_cells(
+    connection: Connection,
+    number: int,
+    spec: StudySpec,
+    arrays: Arrays | None,
+    asked_to_leave: list[int],
+) -> None:
     keep_freed_memory()
     torch.set_num_threads(1)
     throttle = Throttle()
 
     def on_event(event: Event) -> None:
+        if asked_to_leave:
+            raise Leave
         if throttle.passes(event):
             _send(connection, event)
 
@@ -365,7 +374,3 @@ def _send(connection: Connection, message: Any) -> None:
         connection.send(message)
     except OSError:
         raise Leave from None
-
-
-def _leave(number: int, frame: object) -> None:
-    raise Leave
