@@ -27,7 +27,7 @@ from figures.derivation import derivation_figure, derivation_table
 from figures.gallery import SECTIONS as GALLERY
 from figures.gallery import gallery
 from figures.report import environment, facts, tables
-from figures.report.environment import Written
+from figures.report.environment import Marked
 from figures.report.model import (
     Block,
     Document,
@@ -274,7 +274,7 @@ class Report:
             "commands": account.commands(self.records.cells, specs),
             "rebuild": self.rebuild,
             "version": project_version(),
-            "refs": {name: Written(escaped(text)) for name, text in REFERENCES.items()},
+            "refs": {name: Marked(escaped(text)) for name, text in REFERENCES.items()},
         }
 
     def _resolve(self, directive: str, names: Sequence[str]) -> list[Block]:

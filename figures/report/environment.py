@@ -6,7 +6,6 @@ the page for HTML.  A value that is not there is an error, and never an empty pl
 
 from __future__ import annotations
 
-import html
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -22,7 +21,7 @@ ORDINALS = ("zeroth", "first", "second", "third", "fourth", "fifth", "sixth", "s
             "ninth", "tenth")  # fmt: skip
 
 
-class Written(str):
+class Marked(str):
     """Text that is already in the prose's own markup."""
 
 
@@ -51,7 +50,7 @@ def _environment(folder: str, finalize: Callable[[Any], Any] | None, autoescape:
 
 
 def _finished(value: Any) -> str:
-    return value if isinstance(value, Written) else escaped(str(value))
+    return value if isinstance(value, Marked) else escaped(str(value))
 
 
 # -------------------------------------------------------------------------------------- filters
@@ -73,13 +72,13 @@ def signed(value: float, digits: int) -> str:
     return f"{value:+.{digits}f}".replace("-", "−")
 
 
-def scientific(value: float, digits: int = 2) -> Written:
+def scientific(value: float, digits: int = 2) -> Marked:
     r"""
     >>> scientific(3.05e-5)
     '$3.1 \\times 10^{-5}$'
     """
     mantissa, _, exponent = f"{value:.{digits - 1}e}".partition("e")
-    return Written(rf"${mantissa} \times 10^{{{int(exponent)}}}$")
+    return Marked(rf"${mantissa} \times 10^{{{int(exponent)}}}$")
 
 
 def whole(value: int) -> str:
@@ -130,5 +129,4 @@ FILTERS: dict[str, Callable[..., Any]] = {
     "isare": lambda value: "is" if value == 1 else "are",
     "ordinal": lambda value: ORDINALS[value] if value < len(ORDINALS) else f"{value}th",
     "upperfirst": lambda text: text[:1].upper() + text[1:],
-    "attribute": lambda text: html.escape(str(text)),
 }

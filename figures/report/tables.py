@@ -96,19 +96,25 @@ def machines(table: pd.DataFrame) -> Sheet:
         title="What the records were made on",
         data=table,
         columns=(
-            words("hardware", "hardware"),
-            words("device", "device", folds=False),
-            Column("threads", "threads"),
-            words("engine", "engine", folds=False),
-            words("torch", "torch", folds=False),
-            words("python", "python", folds=False),
-            words("version", "version", folds=False),
-            words("code", "code", folds=False),
+            words("hardware", _hardware),
+            words("software", _software),
             Column("cells", "cells"),
             Column("epochs", "epochs"),
             Column("hours", "hours", fixed(2)),
         ),
-        notes=("Version and code: of this project; the code's digest changes with its source.",),
+        notes=("Code: a digest that changes with this project's source.",),
+    )
+
+
+def _hardware(row: Row) -> str:
+    threads = row["threads"]
+    return f"{row['hardware']}, {row['device']}, {threads} thread{'s' * (threads != 1)}"
+
+
+def _software(row: Row) -> str:
+    return (
+        f"fanin {row['version']} (code {row['code']}), engine {row['engine']}, torch {row['torch']}, "
+        f"Python {row['python']}, {row['platform']}"
     )
 
 
