@@ -231,7 +231,8 @@ class StudySpec(Protocol):
     Cells are trained in the order arm, initializer, activation, depth, seed.  An arm is a mapping from
     fields of ``TrainSpec`` to the values that they have in it, whatever the grid says; a cell that two
     arms share is one cell.  ``data_dir`` None means ``$CIFAR10_DIR``, else a download.  A value named
-    twice ("he", "HE") is a mistake and refused.
+    twice ("he", "HE") is a mistake and refused.  ``stack`` is how many cells the engine ``stacked`` may
+    train at once; None: as many as fit.
     """
 
     initializers: tuple[str, ...] = ("he",)
@@ -242,10 +243,13 @@ class StudySpec(Protocol):
     data_dir: Path | None = None
     out: Path = field(default=Path("runs/cifar"))
     device: str = "auto"
+    stack: int | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_choice("device", self.device, DEVICES)
+        if self.stack is not None:
+            check_whole("stack", self.stack, 1, MAX_CELLS)
         _set(
             self,
             initializers=tuple(parse_initializer(name, self.fan).name for name in self.initializers),

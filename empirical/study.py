@@ -9,10 +9,12 @@ no other is working on.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -33,8 +35,10 @@ from empirical.events import StepDone as StepDone
 from empirical.events import StudyPlanned as StudyPlanned
 from empirical.events import WorkerLost as WorkerLost
 from empirical.events import WorkersAwaited as WorkersAwaited
+from empirical.groups import STACKED, Job, Member, groups_of, train_group
 from empirical.locations import cell_folder, find_cifar10
 from empirical.memory import keep_freed_memory
+from empirical.overview import Overview
 from empirical.protocol import (
     TEST_IMAGES,
     TRAIN_IMAGES,
@@ -100,18 +104,22 @@ def run_study(
     if any(cell.cell_id not in done for _, cell in numbered):
         with _memory():
             dataset = _dataset(spec, device, dataset)
+    with _memory():
+        groups = groups_of(numbered, done, device, spec.stack)
+    if len(groups) < len(numbered):
+        on_event = Overview(spec, numbered, on_event).tell
     runner = CellRunner(spec, device, dataset, on_event, numbered)
-    waiting = deque(numbered)
+    waiting = deque(groups)
     passed_over = 0
     waited_for = None
     while waiting:
-        index, cell = waiting.popleft()
-        if runner.take(index, cell):
-            passed_over = 0
-            continue
-        waiting.append((index, cell))
-        passed_over += 1
-        if passed_over >= len(waiting):
+        group = waiting.popleft()
+        left = runner.take_together(group)
+        passed_over = 0 if len(left) < len(group) else passed_over + 1
+        if left:
+            waiting.append(left)
+        if waiting and passed_over >= len(waiting):
+            index, cell = left[0]
             if cell != waited_for:
                 on_event(CellWaiting(cell, index, runner.total))
             waited_for = cell
@@ -261,8 +269,21 @@ class CellRunner:
         self.latest: StepDone | None = None
         self._after: dict[int, float] = {}
 
+    def take_together(self, jobs: list[Job]) -> list[Job]:
+        """Finish ``jobs``, which are alike; returns those that another process is working on."""
+        if len(jobs) == 1 and jobs[0][1].engine != STACKED:
+            return [] if self.take(*jobs[0]) else jobs
+        out = self.spec.out
+        with contextlib.ExitStack() as held:
+            ours = [job for job in jobs if held.enter_context(records.locked(out, job[1].cell_id))]
+            with _memory():
+                self._run_together(ours)
+        return [job for job in jobs if job not in ours]
+
     def take(self, index: int, cell: TrainSpec) -> bool:
         """Finish ``cell`` unless another process is working on it."""
+        if cell.engine == STACKED:
+            return not self.take_together([(index, cell)])
         with records.locked(self.spec.out, cell.cell_id) as ours:
             if not ours:
                 return False
@@ -271,15 +292,58 @@ class CellRunner:
             if found is None:
                 with _memory():
                     found = self._run(index, cell)
-        self.finished[cell.cell_id] = found
-        self.on_event(CellFinished(cell, index, self.total, found.result, skipped))
+        self._end(index, cell, found, skipped)
         return True
 
+    def _end(self, index: int, cell: TrainSpec, found: Finished, skipped: bool) -> None:
+        self.finished[cell.cell_id] = found
+        self.on_event(CellFinished(cell, index, self.total, found.result, skipped))
+
     def _run(self, index: int, cell: TrainSpec) -> Finished:
+        state = self._begin(cell)
+        on_step, on_epoch = self._start(index, cell, state)
+        assert self.dataset is not None
+        state = train_cell(
+            cell, self.dataset, self.device, resume=state, on_step=on_step, on_epoch=on_epoch
+        )
+        return records.write_result(self.spec.out, cell, state, environment(self.device))
+
+    def _run_together(self, jobs: list[Job]) -> None:
+        """Train ``jobs``, less those that are finished, in stacks of those that are equally far."""
+        stacks: dict[int, list[Member]] = {}
+        for index, cell in jobs:
+            found = self._read(partial(records.read_finished, self.spec.out, cell), cell)
+            if found is not None:
+                self._end(index, cell, found, True)
+                continue
+            state = self._begin(cell)
+            if state is not None and state.engine != STACKED:  # begun with another: so it goes on
+                self._end(index, cell, self._run(index, cell), False)
+                continue
+            on_step, on_epoch = self._start(index, cell, state)
+            assert self.dataset is not None
+            training = CellTraining(replace(cell, engine=STACKED), self.dataset, self.device, state)
+            member = Member(training, on_step, on_epoch, partial(self._write, index, cell))
+            stacks.setdefault(training.epoch, []).append(member)
+        for members in stacks.values():
+            train_group(members)
+
+    def _write(self, index: int, cell: TrainSpec, state: CellState) -> None:
+        found = records.write_result(self.spec.out, cell, state, environment(self.device))
+        self._end(index, cell, found, False)
+
+    def _begin(self, cell: TrainSpec) -> CellState | None:
+        """The state that ``cell`` goes on from, if any; its folder is there afterwards."""
         if self.dataset is None:  # a record that was finished when the study was planned is gone
             self.dataset = _dataset(self.spec, self.device, None)
         state = self._read(lambda: self._resumable(cell), cell)
         records.write_config(self.spec.out, cell)
+        return state
+
+    def _start(
+        self, index: int, cell: TrainSpec, state: CellState | None
+    ) -> tuple[Callable[[StepReport], None], Callable[[CellState], None]]:
+        """Tell that ``cell`` starts, and give what is to be told its steps and epochs."""
         accuracy = state.epochs[-1]["test_accuracy"] if state and state.epochs else None
         self.on_event(CellStarted(cell, index, self.total, state.epoch if state else 0))
 
@@ -296,10 +360,7 @@ class CellRunner:
                 pace = (step.images_per_second, step.seconds_left) if step else (None, None)
                 self.on_event(EpochDone(cell, index, self.total, row, *pace))
 
-        state = train_cell(
-            cell, self.dataset, self.device, resume=state, on_step=on_step, on_epoch=on_epoch
-        )
-        return records.write_result(self.spec.out, cell, state, environment(self.device))
+        return on_step, on_epoch
 
     def _resumable(self, cell: TrainSpec) -> CellState | None:
         """The cell's checkpoint, once it has been seen to fit the network and its optimizer."""
