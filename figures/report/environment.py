@@ -74,7 +74,7 @@ def signed(value: float, digits: int) -> str:
 
 def scientific(value: float, digits: int = 2) -> Marked:
     r"""
-    >>> scientific(3.05e-5)
+    >>> scientific(3.07e-5)
     '$3.1 \\times 10^{-5}$'
     """
     mantissa, _, exponent = f"{value:.{digits - 1}e}".partition("e")

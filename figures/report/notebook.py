@@ -38,9 +38,8 @@ class Shown:
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
         match self.thing:
             case Sheet():
-                stream = io.StringIO()
-                Console(file=stream, width=WIDTH, no_color=True).print(self.thing)
-                rows = [row.rstrip() for row in stream.getvalue().splitlines()]
+                lines = Console(width=WIDTH, file=io.StringIO()).render_lines(self.thing, pad=False)
+                rows = ["".join(part.text for part in line).rstrip() for line in lines]
                 return {"text/html": html.table(self.thing), "text/plain": "\n".join(rows)}
             case Picture():
                 return {"image/png": _png(self.thing), "text/plain": self.thing.title}
