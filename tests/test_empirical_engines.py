@@ -317,11 +317,12 @@ def test_a_probe_reads_norms_while_a_cell_is_trained_by_the_fused_engine():
     assert all(reading.backward is not None for reading in probe.readings)
 
 
+@needs_kernels
 def test_the_engine_of_a_cell_is_fixed_when_it_begins():
     spec = TrainSpec(filters=4, batch_size=32, engine="eager")
     state = CellTraining(spec, tiny_dataset(), CPU).state()
     assert state.engine == "eager"
-    asked = TrainSpec(filters=4, batch_size=32, engine="auto")
+    asked = TrainSpec(filters=4, batch_size=32, engine="fused")
     assert asked.cell_id == spec.cell_id
     assert CellTraining(asked, tiny_dataset(), CPU, state).state().engine == "eager"
 
