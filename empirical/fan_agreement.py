@@ -165,10 +165,11 @@ def _nearest(measure: str, evidence: Evidence) -> tuple[str, str] | None:
     far, near = sorted(modes, key=lambda mode: -np.abs(table[mode].to_numpy()).mean())
     closer = table[near].abs() < table[far].abs()
     depths = ", ".join(map(str, sorted(set(table.index[closer]))))
+    where = f"{int(closer.sum())} of them, at depths {depths}" if closer.any() else "none of them"
     return near, (
         f"By {measure}, over the {len(table)} of {len(grid)} He cells recorded under both, {near} is "
         f"off by {_sizes(table[near])} and {far} by {_sizes(table[far])}; {near} is the nearer one in "
-        f"{int(closer.sum())} of them, at depths {depths}."
+        f"{where}."
     )
 
 

@@ -59,7 +59,7 @@ class Column:
     def cell(self, row: Row) -> Text:
         """What this column shows of ``row``."""
         value = self.source(row) if callable(self.source) else row[self.source]
-        written = self.form(value)
+        written = value if isinstance(value, Text) else self.form(value)
         return written if isinstance(written, Text) else Text(written)
 
 
