@@ -461,6 +461,18 @@ def test_the_average_weight_as_drawn_is_the_networks(activation, depth):
     assert 0.4 < np.std(drawn, ddof=1) / std < 1.8  # χ²₁₁: outside once in thousands
 
 
+def test_every_tensor_is_drawn_with_the_mean_and_variance_it_is_said_to_have():
+    specs = [TrainSpec(activation="prelu", depth=3, seed=seed) for seed in range(5)]
+    drawn = [list(build_network(spec).parameters()) for spec in specs]
+    for number, (_, size, mean, variance) in enumerate(parameter_tensors(specs[0])):
+        values = np.concatenate([tensors[number].detach().numpy().ravel() for tensors in drawn])
+        assert len(values) == size * len(specs)
+        if variance == 0:
+            assert (values == mean).all()
+        else:  # the square of a normal or a uniform varies by at most √2 times its mean
+            assert abs((values**2).mean() / variance - 1) < 4 * math.sqrt(2 / len(values))
+
+
 def test_the_first_loss_is_the_networks():
     """Gaussian images in the place of CIFAR-10: batch norm makes the logits the same."""
     import torch
