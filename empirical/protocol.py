@@ -249,7 +249,7 @@ class StudySpec(Protocol):
         super().__post_init__()
         check_choice("device", self.device, DEVICES)
         if self.stack is not None:
-            check_whole("stack", self.stack, 1, MAX_CELLS)
+            check_whole("the number of cells at once", self.stack, 1, MAX_CELLS)
         _set(
             self,
             initializers=tuple(parse_initializer(name, self.fan).name for name in self.initializers),

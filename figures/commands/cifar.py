@@ -52,6 +52,7 @@ SAME_NAMES = (
     "data_dir",
     "precision",
     "engine",
+    "stack",
     "limit_train",
     "limit_test",
 )
@@ -105,6 +106,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--precision", choices=PRECISIONS, help="default fp32")
     parser.add_argument("--engine", choices=ENGINES, help="how a step is run (default auto)")
+    parser.add_argument(
+        "--stack",
+        type=int,
+        metavar="N",
+        help="at most N cells at once, if stacked (default: all that fit)",
+    )
     parser.add_argument("--limit-train", type=int, metavar="N", help="train on the first N images only")
     parser.add_argument("--limit-test", type=int, metavar="N", help="test on the first N images only")
     parser.add_argument("--dry-run", action="store_true", help="print the plan and an estimate of time")

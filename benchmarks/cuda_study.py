@@ -1,0 +1,302 @@
+"""The study on a GPU: seconds for the report's grid, seeds per minute, and steps against their floors.
+
+    uv run benchmarks/cuda_study.py --data-dir DIR [--parts study seeds steps] [--depths 2 12]
+        [--stack 16] [--epochs 10] [--engine auto] [--noise]
+
+    study  {he, normal} × {relu, prelu} × {2, 5, 10, 12}, ten epochs with tests, instruments and
+           records: wall seconds once the data are on the device, and where they go
+    seeds  as many seeds as --stack at once, for each depth: seeds of that many epochs per minute
+    steps  milliseconds per step of eager, graph, and stacks of 1, 2, 4 … --stack cells, images per
+           second over all cells, and three floors of the largest stack:
+             launch   an empty graph, and the step's kernels as empty ones in a graph
+             memory   its bytes at the bandwidth of a large copy on the device
+             and the arithmetic that it did per second
+
+Bytes are those of passes over maps that no fusion saves here, in float32: per value of a convolution's
+output, forward 7 (the convolution writes it; batch norm reads it twice and writes; the activation reads
+and writes; the next convolution reads) and backward 12 (activation 3, batch norm 5, convolution 4); per
+parameter 7 (Adam reads four numbers and writes three).  Pools and the images are left out.
+
+--noise takes random images in CIFAR-10's shapes: the same times, and accuracies that mean nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+BATCH = 64
+WARM_UPS, STEPS = 5, 50
+FORWARD, BACKWARD, ADAM = 7, 12, 7  # passes over memory, as above
+COPY_BYTES = 1 << 30
+EMPTY_KERNELS = 1000
+PARTS = ("study", "seeds", "steps")
+
+
+def main() -> None:
+    options = parse()
+    import torch
+
+    if not torch.cuda.is_available():
+        raise SystemExit("error: this benchmark needs a CUDA device, and torch finds none")
+    from theory.devices import environment
+
+    device = torch.device("cuda")
+    about = environment(device)
+    print(f"{about['hardware']}, torch {about['torch']}, CUDA {torch.version.cuda}")
+    print(f"TF32 in convolutions: {torch.backends.cudnn.allow_tf32}")
+    data = load(options, device)
+    parts: dict[str, Callable[..., None]] = {"study": study, "seeds": seeds, "steps": steps}
+    for part in options.parts:
+        parts[part](options, data, device)
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data-dir", type=Path, help="default $CIFAR10_DIR")
+    parser.add_argument("--noise", action="store_true", help="random images instead of CIFAR-10")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
+    parser.add_argument("--depths", type=int, nargs="+", default=[2, 5, 10, 12])
+    parser.add_argument("--activation", default="relu", help="of seeds and steps")
+    parser.add_argument("--stack", type=int, default=16, help="cells at once in seeds and steps")
+    parser.add_argument("--epochs", type=int, default=10)
+    parser.add_argument("--engine", default="auto", help="of the study")
+    return parser.parse_args()
+
+
+def load(options: argparse.Namespace, device: Any) -> Any:
+    """The data set on the device."""
+    import torch
+
+    from empirical.datasets import Dataset, load_dataset
+    from empirical.protocol import CLASSES, TEST_IMAGES, TRAIN_IMAGES
+    from theory.errors import RequestError
+
+    if not options.noise:
+        try:
+            return load_dataset("cifar10", options.data_dir, device)
+        except RequestError as error:
+            raise SystemExit(f"error: {error}") from None
+    source = torch.Generator().manual_seed(0)
+    parts = []
+    for count in (TRAIN_IMAGES, TEST_IMAGES):
+        parts.append(torch.randint(256, (count, 32, 32, 3), dtype=torch.uint8, generator=source))
+        parts.append(torch.randint(CLASSES, (count,), generator=source))
+    return Dataset(*parts).to(device)
+
+
+def study(options: argparse.Namespace, data: Any, device: Any) -> None:
+    """The sixteen cells once."""
+    from empirical.protocol import StudySpec
+
+    grid = StudySpec(
+        initializers=("he", "normal"), epochs=options.epochs, engine=options.engine, device="cuda"
+    )
+    seconds, phases, table = run(grid, data)
+    engines = ", ".join(sorted(set(table["engine"])))
+    images = len(table) * len(data.train_images)
+    print(f"\nstudy: {len(grid.cells())} cells, {options.epochs} epochs, engines {engines}")
+    print(f"  {seconds:.1f} s with tests, instruments and records; {images / seconds:,.0f} images/s")
+    tell(phases, seconds)
+
+
+def seeds(options: argparse.Namespace, data: Any, device: Any) -> None:
+    """Seeds per minute of the stacked engine, whole cells with everything that belongs to them."""
+    from empirical.protocol import StudySpec
+
+    for depth in options.depths:
+        grid = StudySpec(
+            activations=(options.activation,),
+            depths=(depth,),
+            seeds=tuple(range(options.stack)),
+            epochs=options.epochs,
+            engine="stacked",
+            device="cuda",
+            stack=options.stack,
+        )
+        seconds, phases, _ = run(grid, data)
+        rate = 60 * options.stack / seconds
+        print(f"\nseeds: depth {depth}, {options.stack} at once, {options.epochs} epochs")
+        print(f"  {seconds:.1f} s, {rate:.1f} seeds per minute")
+        tell(phases, seconds)
+
+
+def steps(options: argparse.Namespace, data: Any, device: Any) -> None:
+    """Milliseconds per step, and the floors."""
+    import torch
+
+    from empirical.costs import training_flops
+    from empirical.groups import GroupTraining
+    from empirical.protocol import TrainSpec
+    from empirical.training import CellTraining
+
+    empty, per_kernel, bandwidth = floors(device)
+    print(f"\nan empty graph {1e6 * empty:.1f} µs, each kernel in one {1e6 * per_kernel:.2f} µs more;")
+    print(f"copies on the device {bandwidth / 1e12:.2f} TB/s, read and written")
+    for depth in options.depths:
+        spec = TrainSpec(depth=depth, activation=options.activation, batch_size=BATCH)
+        print(f"\nsteps: depth {depth}, {options.activation}")
+        for engine in ("eager", "graph"):
+            training = CellTraining(replace(spec, engine=engine), data, device)
+            line(engine, 1, timed(functools.partial(training.step, *choice(1, device, alone=True))))
+        count = 1
+        while True:
+            cells = [replace(spec, seed=seed, engine="stacked") for seed in range(count)]
+            group = GroupTraining([CellTraining(cell, data, device) for cell in cells])
+            step = functools.partial(group.step, *choice(count, device))
+            seconds = timed(step)
+            line(f"stacked ({group.stack.way})", count, seconds)
+            if count >= options.stack:
+                break
+            count = min(2 * count, options.stack)
+        kernels = kernels_of(step)
+        memory = bytes_of(spec) * count / bandwidth
+        rate = training_flops(spec) * BATCH * count / seconds
+        print(
+            f"  floors of {count} at once: launch {1e3 * (empty + kernels * per_kernel):.3f} ms "
+            f"({kernels} kernels), memory {1e3 * memory:.3f} ms; {rate / 1e12:.1f} TFLOP/s"
+        )
+        del group, step
+        torch.cuda.empty_cache()
+
+
+def line(name: str, cells: int, seconds: float) -> None:
+    rate = cells * BATCH / seconds
+    print(f"  {name:34} {cells:3} cells {1e3 * seconds:8.3f} ms {rate:12,.0f} images/s")
+
+
+def run(grid: Any, data: Any) -> tuple[float, dict[str, float], Any]:
+    """(wall seconds, seconds by phase, the table) of ``grid`` in a folder of its own."""
+    from empirical.study import run_study
+
+    with tempfile.TemporaryDirectory() as folder, phases() as spent:
+        start = time.perf_counter()
+        table = run_study(replace(grid, out=Path(folder)), dataset=data)
+        return time.perf_counter() - start, spent, table
+
+
+@contextmanager
+def phases() -> Iterator[dict[str, float]]:
+    """Seconds spent in the parts of a study; the device is waited for after each."""
+    import torch
+
+    from empirical import groups, records, training
+    from empirical.graphs import Captured
+
+    spent: dict[str, float] = defaultdict(float)
+    places: list[tuple[Any, str, str]] = [
+        (groups.GroupTraining, "train_pass", "training"),
+        (training.CellTraining, "train_pass", "training"),
+        (groups.GroupTraining, "test", "tests"),
+        (training.CellTraining, "test", "tests"),
+        (training.CellTraining, "look", "instruments"),
+        (training.CellTraining, "__init__", "drawing networks"),
+        (records, "write_checkpoint", "checkpoints"),
+        (Captured, "__init__", "capturing graphs, in training"),
+    ]
+    before = [(place, name, getattr(place, name)) for place, name, _ in places]
+
+    def watched(function: Callable[..., Any], phase: str) -> Callable[..., Any]:
+        @functools.wraps(function)
+        def watching(*arguments: Any, **named: Any) -> Any:
+            start = time.perf_counter()
+            result = function(*arguments, **named)
+            torch.cuda.synchronize()
+            spent[phase] += time.perf_counter() - start
+            return result
+
+        return watching
+
+    for place, name, phase in places:
+        setattr(place, name, watched(getattr(place, name), phase))
+    try:
+        yield spent
+    finally:
+        for place, name, function in before:
+            setattr(place, name, function)
+
+
+def tell(spent: dict[str, float], seconds: float) -> None:
+    for phase, own in sorted(spent.items(), key=lambda item: -item[1]):
+        print(f"    {phase:32} {own:8.2f} s {100 * own / seconds:5.1f} %")
+
+
+def choice(cells: int, device: Any, alone: bool = False) -> tuple[Any, Any]:
+    """Indices and offsets of one batch of every cell: (B, K), or (B,) of one that is ``alone``."""
+    import torch
+
+    from empirical.datasets import Offsets, sample_offsets
+    from empirical.protocol import TRAIN_IMAGES
+
+    source = torch.Generator().manual_seed(0)
+    drawn = [sample_offsets(BATCH, source) for _ in range(cells)]
+    chosen = torch.randint(TRAIN_IMAGES, (BATCH, cells), generator=source).to(device)
+    offsets = Offsets(*(torch.stack(parts, 1) for parts in zip(*drawn, strict=True))).to(device)
+    if alone:
+        return chosen[:, 0].contiguous(), Offsets(*(part[:, 0].contiguous() for part in offsets))
+    return chosen, offsets
+
+
+def timed(step: Callable[[], Any], count: int = STEPS) -> float:
+    """Seconds per call, of ``count`` in a row."""
+    import torch
+
+    for _ in range(WARM_UPS):
+        step()
+    torch.cuda.synchronize()
+    start = time.perf_counter()
+    for _ in range(count):
+        step()
+    torch.cuda.synchronize()
+    return (time.perf_counter() - start) / count
+
+
+def floors(device: Any) -> tuple[float, float, float]:
+    """Seconds of a graph of one empty kernel, of each one more, and bytes per second of a copy."""
+    import torch
+
+    number = torch.zeros((), device=device)
+    times = []
+    for kernels in (1, EMPTY_KERNELS):
+        torch.cuda.synchronize()
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            for _ in range(kernels):
+                number.add_(1)
+        times.append(timed(graph.replay))
+    source = torch.empty(COPY_BYTES, dtype=torch.uint8, device=device)
+    target = torch.empty_like(source)
+    copy = timed(functools.partial(target.copy_, source))
+    return times[0], (times[1] - times[0]) / (EMPTY_KERNELS - 1), 2 * COPY_BYTES / copy
+
+
+def kernels_of(step: Callable[[], Any]) -> int:
+    """How many kernels one call runs on the device."""
+    import torch
+    from torch.autograd import DeviceType
+
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile:
+        step()
+        torch.cuda.synchronize()
+    return sum(event.device_type == DeviceType.CUDA for event in profile.events())
+
+
+def bytes_of(spec: Any) -> int:
+    """Bytes that a step of one cell moves, by the formula above."""
+    maps = BATCH * spec.filters * sum(size**2 for size in spec.map_sizes)
+    return int(4 * ((FORWARD + BACKWARD) * maps + ADAM * spec.parameters))
+
+
+if __name__ == "__main__":
+    main()
