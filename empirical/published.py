@@ -23,6 +23,7 @@ import math
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -308,15 +309,19 @@ def read(folder: Path, on_event: OnEvent = _ignore) -> Published:
 
 def spec_of(row: Mapping[Any, Any]) -> TrainSpec:
     """The cell that a row of ``cells`` or ``study`` describes; ``RequestError`` if it is none."""
-    config: dict[str, Any] = {}
-    for name in CONFIG_COLUMNS:
-        value = row[name]
+    values = [row[name] for name in CONFIG_COLUMNS]
+    for index, (name, value) in enumerate(zip(CONFIG_COLUMNS, values, strict=True)):
         if value is None or value != value:  # NaN
-            value = None
+            values[index] = None
         elif name in WHOLE or name in MAYBE_WHOLE:
-            value = int(value)
-        config[name] = value
-    return TrainSpec(**config)
+            values[index] = int(value)
+    return _spec(tuple(values))
+
+
+@lru_cache(maxsize=10_000)
+def _spec(values: tuple[Any, ...]) -> TrainSpec:
+    """The cell with these values of ``CONFIG_COLUMNS``: every figure asks for it again."""
+    return TrainSpec(**dict(zip(CONFIG_COLUMNS, values, strict=True)))
 
 
 def _check(folder: Path, cells: pd.DataFrame, study: pd.DataFrame, layers: pd.DataFrame) -> None:

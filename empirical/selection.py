@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache, lru_cache
 from typing import Any
 
 from empirical.account import options
@@ -90,6 +91,7 @@ def with_arms(published: Published) -> Published:
     return Published(study, published.layers, cells)
 
 
+@lru_cache(maxsize=10_000)
 def arm(spec: TrainSpec) -> str:
     """What is compared, in words: the initializer, and how the protocol is not the report's.
 
@@ -101,6 +103,7 @@ def arm(spec: TrainSpec) -> str:
     return f"{spec.initializer}, {words}" if words else spec.initializer
 
 
+@cache
 def _study(name: str) -> StudySpec:
     return StudySpec(**preset(name).fields)
 
@@ -109,11 +112,13 @@ def _size(spec: TrainSpec) -> tuple[Any, ...]:
     return tuple(getattr(spec, name) for name in SIZE)
 
 
+@lru_cache(maxsize=10_000)
 def _key(spec: TrainSpec) -> tuple[Any, ...]:
     """The configuration but for its size and seed."""
     return seedless(_without_size(spec))
 
 
+@lru_cache(maxsize=10_000)
 def _protocol(spec: TrainSpec) -> tuple[Any, ...]:
     config = _without_size(spec)
     return tuple(config[name] for name in CONFIG_COLUMNS if name not in GRID)
