@@ -1,4 +1,4 @@
-"""Settings of the C library that make training on a Linux CPU faster: by a tenth, and again by as much.
+"""Settings of the C library that make training on a Linux CPU faster, by some tenth.
 
 A step allocates and frees the same 8 MB activations again and again.  By default glibc gives such
 blocks back to the kernel at once, which then hands out zeroed pages anew, one page fault per 4 KB.
