@@ -100,7 +100,8 @@ def ends(outcome: PartOutcome, first: str, second: str) -> str:
         return f"{first} against {second}: no records" if outcome.missing else ""
     settings = len(outcome.part.cells) // 2
     seeds = f"{outcome.seeds} seed{'s' if outcome.seeds > 1 else ''}"
-    where = f"{settings} settings" if settings > 1 else outcome.part.cells[0].name
+    one = outcome.part.cells[0]
+    where = f"{settings} settings" if settings > 1 else f"{one.activation}, {one.depth} layers"
     side, low, high = "above", outcome.low, outcome.high
     if outcome.mean < 0:
         side, low, high = "below", -outcome.high, -outcome.low

@@ -135,6 +135,8 @@ def test_the_share_of_the_last_layer_in_the_depth_effect():
     assert "the last layer by fan_in ends 6.2" in row["answer"].lower()
     row = answers(arm("he", printed), arm("he", printed, head_fan="fan_in")).loc["last-layer"]
     assert row["verdict"] == NOT_SHOWN
+    shifted = arm("he", (45.0, 65.0, 75.0, 85.0), head_fan="fan_in")  # better, and by as much
+    assert answers(arm("he", printed), shifted).loc["last-layer", "verdict"] == NOT_SHOWN
     worse = arm("he", (39.0, 59.0, 69.0, 79.0), head_fan="fan_in")
     assert answers(arm("he", printed), worse).loc["last-layer", "verdict"] == "no"
 
@@ -196,7 +198,19 @@ def test_whether_the_effective_rate_is_the_only_handicap(matched, verdict):
     ).loc["effective-lr"]
     assert row["verdict"] == verdict
     assert "training losses and He's differ by at most 3 %" in row["answer"]
+    assert "last layer ends 15.0" in row["answer"] or "last layer ends 14.9" in row["answer"]
     assert "learning rate between batch norms is 12.0 times smaller" in row["answer"]
+
+
+def test_the_arms_of_the_effective_rate_are_compared_where_all_are_recorded():
+    relu = {"activations": ("relu",), "seeds": 1}
+    row = answers(
+        arm("he", 70.0, seeds=1),
+        arm("normal", (40.0, 50.0, 50.0, 50.0), seeds=1),
+        arm("normal", 69.0, depths=(2,), **STEPS, **relu),
+    ).loc["effective-lr"]
+    assert re.search(r"N\(0, 1\) ends (30.0|29.9)\d points below He", row["answer"])
+    assert "N(0, 1) with He's last layer against He: no records" in row["answer"]
 
 
 def test_an_answer_gives_its_interval():
