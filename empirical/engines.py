@@ -261,19 +261,32 @@ def choose(spec: TrainSpec, device: torch.device) -> str:
 def _choose(spec: TrainSpec, device: torch.device, threads: int) -> str:
     if device.type not in ("cpu", "cuda") or _lacking(device):
         return Engine.name
-    hardware = library()._name if device.type == "cpu" else torch.cuda.get_device_name(device)
-    about = repr((spec, threads, torch.__version__, hardware))
+    about = repr((spec, threads, torch.__version__, hardware(device)))
+
+    def fastest() -> str:
+        found = probe(spec, device)
+        return min(found, key=lambda name: found[name] / (EAGER_LEAD if name == Engine.name else 1.0))
+
+    return remembered(about, PROBED, fastest)
+
+
+def hardware(device: torch.device) -> str:
+    """What a probe's outcome depends on beside torch: the processor's kernels, or the GPU's name."""
+    return library()._name if device.type == "cpu" else torch.cuda.get_device_name(device)
+
+
+def remembered(about: str, answers: tuple[str, ...], find: Callable[[], str]) -> str:
+    """One of ``answers`` to ``about`` from the cache folder, or what ``find`` says, kept there."""
     path = cache_folder() / f"engine-{hashlib.sha256(about.encode()).hexdigest()[:16]}"
     with contextlib.suppress(OSError, UnicodeDecodeError):
         known = path.read_text(encoding="utf-8")
-        if known in PROBED:
+        if known in answers:
             return known
-    found = probe(spec, device)
-    best = min(found, key=lambda name: found[name] / (EAGER_LEAD if name == Engine.name else 1.0))
+    found = find()
     with contextlib.suppress(OSError):  # then it is probed again next time
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(best, encoding="utf-8")
-    return best
+        path.write_text(found, encoding="utf-8")
+    return found
 
 
 def probe(spec: TrainSpec, device: torch.device) -> dict[str, float]:

@@ -29,7 +29,7 @@ from functools import cache
 import torch
 
 from empirical.datasets import Dataset, Offsets, normalize
-from empirical.engines import EAGER_LEAD, PROBE_STEPS, probe
+from empirical.engines import PROBE_STEPS, hardware, probe, remembered
 from empirical.graphs import Batches, Captured, state_kept
 from empirical.networks import scale_free_parameters
 from empirical.protocol import CLASSES, IMAGE_SIZE, TrainSpec
@@ -48,8 +48,9 @@ from theory.rectifiers import parse_activation
 
 Job = tuple[int, TrainSpec]  # a cell and its number in the grid
 
-STACKED = "stacked"
-MAX_AT_ONCE = 64  # more save nothing: the launches of a step are then spread thin enough
+STACKED, SINGLY = "stacked", "singly"
+LEAD = 0.9  # of the time singly: nearly even, the simpler way is taken
+MAX_AT_ONCE = 64  # so that an epoch of a stack, which is what a kill can lose, stays short
 SHARE = 0.8
 KEPT_MAPS, KEPT_PARAMETERS, TEST_MAPS = 6, 8, 3
 UNKNOWN_MEMORY = 8_000_000_000  # where the system does not say
@@ -126,17 +127,25 @@ def groups_of(
 
 
 def pays(spec: TrainSpec, device: torch.device, count: int) -> bool:
-    """Whether ``count`` cells like ``spec`` are faster at once than singly, by a few timed steps."""
+    """Whether ``count`` cells like ``spec`` are faster at once than singly, by a few timed steps.
+
+    Probed once for every depth and remembered in the cache folder, as ``engines.choose`` does.
+    """
     alike = replace(
         spec, initializer="he", head_initializer=None, learning_rate_reference=None, seed=0, epochs=1
     )
-    return _pays(replace(alike, engine=STACKED, limit_train=None, limit_test=None), device, count)
+    alike = replace(alike, activation="relu", engine=STACKED, limit_train=None, limit_test=None)
+    return _pays(alike, device, count)
 
 
 @cache
 def _pays(spec: TrainSpec, device: torch.device, count: int) -> bool:
-    singly = min(probe(spec, device).values())
-    return seconds_per_step(spec, device, count) / count < EAGER_LEAD * singly
+    def faster() -> str:
+        singly = min(probe(spec, device).values())
+        return STACKED if seconds_per_step(spec, device, count) / count < LEAD * singly else SINGLY
+
+    about = repr((spec, count, torch.__version__, hardware(device)))
+    return remembered(about, (STACKED, SINGLY), faster) == STACKED
 
 
 def seconds_per_step(spec: TrainSpec, device: torch.device, count: int) -> float:
@@ -282,7 +291,8 @@ class GroupTraining:
 
     def capture(self, *choice: torch.Tensor) -> Captured:
         """The step as a graph, in the way that is the fastest for this shape on this device."""
-        about = (shape_of(self.spec), len(self.members), str(self.device))
+        spec = replace(self.spec, activation="relu")  # which changes nothing of the convolutions
+        about = (shape_of(spec), len(self.members), str(self.device))
         if about not in _ways:
             times = {way: self.seconds_of(way, choice) for way in WAYS}
             _ways[about] = min(times, key=lambda way: times[way])

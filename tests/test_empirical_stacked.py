@@ -251,15 +251,18 @@ def test_jobs_are_grouped_in_the_grids_order_and_evenly():
 
 
 @pytest.mark.parametrize(("faster", "size"), [(True, 3), (False, 1)])
-def test_auto_stacks_on_a_gpu_where_the_probe_says_so(monkeypatch, faster, size):
+def test_auto_stacks_on_a_gpu_where_the_probe_says_so(monkeypatch, tmp_path, faster, size):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(groups, "hardware", lambda device: "a GPU")
     jobs = [(k, replace(cell, engine="auto")) for k, cell in enumerate(cells(), start=1)]
     monkeypatch.setattr(groups, "free_bytes", lambda device: 10**10)
-    monkeypatch.setattr(groups, "probe", lambda spec, device: {"eager": 1.0, "graph": 0.1})
     monkeypatch.setattr(groups, "seconds_per_step", lambda *own: 0.2 if faster else 0.3)
-    groups._pays.cache_clear()
-    found = groups_of(jobs, (), CUDA)
-    groups._pays.cache_clear()
-    assert [len(group) for group in found] == [size] * (3 // size)
+    for times in ({"eager": 1.0, "graph": 0.1}, {}):  # the second time it is remembered
+        monkeypatch.setattr(groups, "probe", lambda spec, device, times=times: times)
+        groups._pays.cache_clear()
+        found = groups_of(jobs, (), CUDA)
+        groups._pays.cache_clear()
+        assert [len(group) for group in found] == [size] * (3 // size)
 
 
 def test_a_stack_fits_the_memory_there_is(monkeypatch):
