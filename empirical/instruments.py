@@ -152,7 +152,8 @@ class Instruments:
             }
             for row in table.to_dict("records")
         }
-        return rows, initial_cross_entropy(power, CLASSES) if known else math.nan
+        untrained = known and epoch == 0  # of a network that has learned it would say nothing
+        return rows, initial_cross_entropy(power, CLASSES) if untrained else math.nan
 
 
 def weight_law(spec: TrainSpec) -> predict.WeightLaw:

@@ -90,7 +90,7 @@ def locked(out: Path, cell_id: str) -> Iterator[bool]:
 
 @contextlib.contextmanager
 def marked(out: Path) -> Iterator[str]:
-    """The name of a file that lies in ``out`` for the ``with`` block: who sees it there sees ``out``."""
+    """The name of a file in ``out`` for the ``with`` block: who sees it there sees ``out``."""
     with contextlib.ExitStack() as stack:
         with _writing(out / "locks"):
             mark = stack.enter_context(tempfile.NamedTemporaryFile(dir=out / "locks", prefix="mark-"))

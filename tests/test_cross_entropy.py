@@ -41,7 +41,7 @@ def test_large_logits_cost_the_expected_maximum():
 
 
 def test_very_large_logits_go_on_smoothly() -> None:
-    """Beyond the range of the integrals: E[loss]/√q and 1 − E[(p − onehot)²]/limit keep their course."""
+    """Beyond the range of the integrals, loss/√q and the cotangent keep their course."""
     inside, beyond = 9.99e9, 1.001e10
     ratio = initial_cross_entropy(beyond, 10) / initial_cross_entropy(inside, 10)
     assert ratio == pytest.approx((beyond / inside) ** 0.5, rel=1e-9)

@@ -119,7 +119,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     place.add_argument(
         "--workers",
         metavar="N",
-        help="N processes, a thread or a GPU each; auto: one per core or GPU (default 1, with all cores)",
+        help="N processes, a thread or GPU each; auto: one per core or GPU (default 1, with all cores)",
     )
     place.add_argument(
         "--shard",
