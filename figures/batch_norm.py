@@ -78,7 +78,7 @@ def norm_growth_figure(table: pd.DataFrame, growth: pd.DataFrame) -> Figure:
         handles.append(
             Line2D([], [], color="black", linestyle=(0, (1, 2)), linewidth=1, label="infinite batch")
         )
-        figure.legend(handles=handles, loc="outside lower center", ncols=3)
+        style.legend_below(figure, handles)
     return figure
 
 

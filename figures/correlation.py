@@ -55,7 +55,7 @@ def correlation_figure(table: pd.DataFrame) -> Figure:
             grid[1, column].set_xlabel("layer $l$")
         grid[0, 0].set_ylabel("correlation $c_l$ of\npre-activations")
         grid[1, 0].set_ylabel("measured − map")
-        figure.legend(handles=_legend(table, looks), loc="outside lower center", ncols=3)
+        style.legend_below(figure, _legend(table, looks))
     return figure
 
 
@@ -107,7 +107,9 @@ def _legend(table: pd.DataFrame, looks: dict[float, Look]) -> list[Line2D | Patc
     if table["finite_width"].notna().any():
         entries.append(style.band_key("95 % of single networks"))
         entries.append(
-            Line2D([], [], color="#555555", label="below: correction of order 1/width, ± 2 std. errors")
+            Line2D(
+                [], [], color="#555555", label="below: correction of order\n1/width, ± 2 std. errors"
+            )
         )
     return entries
 

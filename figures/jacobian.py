@@ -100,7 +100,7 @@ def jacobian_figure(values: pd.DataFrame, table: pd.DataFrame) -> Figure:
             f"$L$ = {first['depth']}, $n$ = {first['width']}",
             fontsize=10,
         )
-        figure.legend(handles=_legend(), loc="outside lower center", ncols=3)
+        style.legend_below(figure, _legend())
     return figure
 
 

@@ -52,7 +52,7 @@ def phase_figure(contours: pd.DataFrame, marks: pd.DataFrame) -> Figure:
         handles = _legend(
             marks, any(divergence_scale(parse_activation(name)) < right for name in names)
         )
-        figure.legend(handles=handles, loc="outside lower center", ncols=3)
+        style.legend_below(figure, handles)
     return figure
 
 

@@ -10,18 +10,20 @@ from __future__ import annotations
 
 import math
 import textwrap
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
+from matplotlib.textpath import TextPath
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 BLUE, VERMILION, GREEN = "#0072B2", "#D55E00", "#009E73"
@@ -201,6 +203,27 @@ def curve_key(label: str, look: Look) -> Line2D:
 def band_key(label: str) -> Patch:
     """The entry of a band, whatever its curve's color."""
     return Patch(color="#888888", alpha=0.3, linewidth=0, label=label)
+
+
+def legend_below(figure: Figure, handles: Sequence[Artist]) -> None:
+    """A legend under the panels, in as many columns (three at most) as the figure has room for."""
+    settings: Any = mpl.rcParams  # the stubs want every key spelled out
+    size = float(settings["legend.fontsize"])
+    widths = [
+        max(TextPath((0, 0), line, size=size).get_extents().width for line in text.splitlines())
+        for text in (str(handle.get_label()) for handle in handles)
+    ]
+    # matplotlib fills column by column; beside a text stand its key and the space around both
+    beside = size * sum(
+        settings[f"legend.{name}"] for name in ("handlelength", "handletextpad", "columnspacing")
+    )
+    room = 72 * figure.get_figwidth() - 2 * size
+    for columns in (3, 2, 1):
+        rows = math.ceil(len(widths) / columns)
+        each = [max(widths[first : first + rows]) for first in range(0, len(widths), rows)]
+        if sum(each) + len(each) * beside <= room:
+            break
+    figure.legend(handles=handles, loc="outside lower center", ncols=columns)
 
 
 def add_note(figure: Figure, text: str) -> None:

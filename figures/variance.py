@@ -72,7 +72,7 @@ def variance_figure(table: pd.DataFrame) -> Figure:
                 grid[-1, column].set_xlabel("layer $l$")
             grid[row, 0].set_ylabel(LABELS[direction][0])
             grid[row + 1, 0].set_ylabel(LABELS[direction][1])
-        figure.legend(handles=_legend(table, looks), loc="outside lower center", ncols=3)
+        style.legend_below(figure, _legend(table, looks))
     return figure
 
 
@@ -96,7 +96,7 @@ def weight_gradient_figure(table: pd.DataFrame) -> Figure:
             style.power_of_ten_axis(axes)
         label = "squared norm of weight gradients\n$\\|\\partial E/\\partial W_l\\|^2$"
         grid[0].set_ylabel(label)
-        figure.legend(handles=_curve_legend(looks), loc="outside lower center", ncols=3)
+        style.legend_below(figure, _curve_legend(looks))
     return figure
 
 

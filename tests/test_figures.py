@@ -1,11 +1,15 @@
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgb
 
 from figures import style
+from figures.correlation import correlation_figure
 from figures.study import course_report_figures
-from figures.variance import variance_figure
+from figures.variance import variance_figure, weight_gradient_figure
+from theory.correlation import correlation
+from theory.mean_field_specs import CorrelationSpec
 from theory.simulate import variance
 from theory.specs import VarianceSpec
 
@@ -125,3 +129,22 @@ def test_thinning_keeps_both_ends(layers, most):
     shown = style.thin(layers, most)
     assert shown[0] == 1 and shown[-1] == layers and len(shown) <= most + 2
     assert shown == sorted(set(shown))
+
+
+@pytest.mark.parametrize("activations", [("relu",), ("relu", "prelu")])
+@pytest.mark.parametrize("laws", [("he",), ("xavier-uniform", "he-truncated", "normal:0.0123")])
+def test_no_legend_sticks_out_of_its_figure(laws, activations):
+    names = {"initializers": laws, "activations": activations}
+    small = {"depth": 3, "width": 4, "draws": 10, "device": "cpu"}
+    table = variance(VarianceSpec(**small, **names, direction="both"))
+    pairs = correlation(CorrelationSpec(**small, **names))
+    with style.styled():
+        for figure in (
+            variance_figure(table),
+            weight_gradient_figure(table),
+            correlation_figure(pairs),
+        ):
+            canvas = FigureCanvasAgg(figure)
+            canvas.draw()
+            legend = figure.legends[0].get_window_extent(canvas.get_renderer())
+            assert figure.bbox.x0 <= legend.x0 and legend.x1 <= figure.bbox.x1
