@@ -269,6 +269,12 @@ class CellRunner:
         self.latest: StepDone | None = None
         self._after: dict[int, float] = {}
 
+    def take_all(self, jobs: list[Job]) -> list[Job]:
+        """Finish ``jobs`` in the groups that suit the device; returns those that others work on."""
+        with _memory():
+            groups = groups_of(jobs, (), self.device, self.spec.stack)
+        return [job for group in groups for job in self.take_together(group)]
+
     def take_together(self, jobs: list[Job]) -> list[Job]:
         """Finish ``jobs``, which are alike; returns those that another process is working on."""
         if len(jobs) == 1 and jobs[0][1].engine != STACKED:
