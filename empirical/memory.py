@@ -4,13 +4,21 @@ A step allocates and frees the same 8 MB activations again and again.  By defaul
 blocks back to the kernel at once, which then hands out zeroed pages anew, one page fault per 4 KB.
 And in pages of 4 KB a step's maps are tens of thousands, more than the processor can keep addresses of:
 in pages of 2 MB, which Linux gives where it is asked to, they are some fifty.
+
+And where memory comes to its end, it is said in one line what would need less.
 """
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import mmap
 import sys
+from collections.abc import Iterator
+
+import torch
+
+from theory.errors import RequestError, WorkError
 
 # <malloc.h>
 _M_TRIM_THRESHOLD = -1
@@ -50,3 +58,27 @@ def _ask_for_huge_pages(library: ctypes.CDLL) -> None:
         end = (block + size) // _HUGE_PAGE * _HUGE_PAGE
         library.madvise(begin, end - begin, mmap.MADV_HUGEPAGE)  # refused: small pages, as before
         library.free(block)
+
+
+@contextlib.contextmanager
+def memory_that_may_end() -> Iterator[None]:
+    """Turn an allocation that failed into a ``WorkError``."""
+    try:
+        yield
+    except (RequestError, WorkError):
+        raise
+    except (MemoryError, RuntimeError) as error:
+        if not _is_out_of_memory(error):
+            raise
+        first = str(error).strip().splitlines()[0] if str(error).strip() else "allocation failed"
+        raise WorkError(
+            f"out of memory ({first[:160]}): choose a smaller batch size, fewer filters or a lower "
+            "depth; finished cells are intact"
+        ) from error
+
+
+def _is_out_of_memory(error: MemoryError | RuntimeError) -> bool:
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    text = str(error).lower()
+    return "out of memory" in text or "can't allocate memory" in text

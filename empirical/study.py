@@ -37,7 +37,7 @@ from empirical.events import WorkerLost as WorkerLost
 from empirical.events import WorkersAwaited as WorkersAwaited
 from empirical.groups import STACKED, Job, Member, groups_of, train_group
 from empirical.locations import cell_folder, find_cifar10
-from empirical.memory import keep_freed_memory
+from empirical.memory import keep_freed_memory, memory_that_may_end
 from empirical.overview import Overview
 from empirical.protocol import (
     TEST_IMAGES,
@@ -51,7 +51,6 @@ from empirical.protocol import (
 from empirical.records import DamagedRecord, Finished
 from empirical.training import CellState, CellTraining, StepReport, check_batches, train_cell
 from theory.devices import environment, resolve_device
-from theory.errors import RequestError, WorkError
 from theory.randomness import generator
 
 T = TypeVar("T")
@@ -102,9 +101,9 @@ def run_study(
     done = finished_cells(spec)
     on_event(StudyPlanned(len(spec.cells()), len(done), spec.out))
     if any(cell.cell_id not in done for _, cell in numbered):
-        with _memory():
+        with memory_that_may_end():
             dataset = _dataset(spec, device, dataset)
-    with _memory():
+    with memory_that_may_end():
         groups = groups_of(numbered, done, device, spec.stack)
     if len(groups) < len(numbered):
         on_event = Overview(spec, numbered, on_event).tell
@@ -226,7 +225,7 @@ def plan(spec: StudySpec, *, calibration_steps: int = 3) -> pd.DataFrame:
         status, epochs_done = _progress(spec.out, cell)
         kind = (cell.activation, cell.depth, cell.norm, cell.filters, cell.pool_every, cell.batch_size)
         if status != "finished" and kind not in speeds:
-            with _memory():
+            with memory_that_may_end():
                 speeds[kind] = _seconds_per_image(cell, device, calibration_steps)
         left = 0 if status == "finished" else cell.epochs - epochs_done
         rows.append(
@@ -271,7 +270,7 @@ class CellRunner:
 
     def take_all(self, jobs: list[Job]) -> list[Job]:
         """Finish ``jobs`` in the groups that suit the device; returns those that others work on."""
-        with _memory():
+        with memory_that_may_end():
             groups = groups_of(jobs, (), self.device, self.spec.stack)
         return [job for group in groups for job in self.take_together(group)]
 
@@ -282,7 +281,7 @@ class CellRunner:
         out = self.spec.out
         with contextlib.ExitStack() as held:
             ours = [job for job in jobs if held.enter_context(records.locked(out, job[1].cell_id))]
-            with _memory():
+            with memory_that_may_end():
                 self._run_together(ours)
         return [job for job in jobs if job not in ours]
 
@@ -296,7 +295,7 @@ class CellRunner:
             found = self._read(lambda: records.read_finished(self.spec.out, cell), cell)
             skipped = found is not None
             if found is None:
-                with _memory():
+                with memory_that_may_end():
                     found = self._run(index, cell)
         self._end(index, cell, found, skipped)
         return True
@@ -479,28 +478,3 @@ def _seconds_per_image(cell: TrainSpec, device: torch.device, steps: int) -> flo
         training.train_pass(lambda report: None)
         seconds.append(time.perf_counter() - start)
     return sorted(seconds[1:])[(steps - 1) // 2] / count
-
-
-class _memory:
-    """Turn an allocation that failed into a ``WorkError``."""
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, RequestError | WorkError) or not _is_out_of_memory(error):
-            return
-        first = str(error).strip().splitlines()[0] if str(error).strip() else "allocation failed"
-        raise WorkError(
-            f"out of memory ({first[:160]}): choose a smaller batch size, fewer filters or a lower "
-            "depth; finished cells are intact"
-        ) from error
-
-
-def _is_out_of_memory(error: BaseException | None) -> bool:
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
-        return True
-    text = str(error).lower()
-    return isinstance(error, RuntimeError) and (
-        "out of memory" in text or "can't allocate memory" in text
-    )
