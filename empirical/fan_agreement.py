@@ -135,7 +135,10 @@ def nearest_fan(evidence: Evidence) -> str:
         text = "Open: the two measures disagree."
     else:
         near = next(near for near, _ in known.values())
-        text = f"{near} agrees better with the printed numbers."
+        whole = all(map(evidence.completed, (*_grid("he", {}), *_grid("he", {"fan": "fan_in"}))))
+        text = (
+            f"{near} agrees better with the printed numbers{'' if whole else ', as far as recorded'}."
+        )
     words = [text, *(words for _, words in known.values())]
     normal = [off for one in _grid("normal", {}) if (off := off_in_accuracy(one, evidence))]
     if normal:

@@ -333,9 +333,10 @@ def test_the_fan_mode_that_is_nearer_to_the_printed_numbers():
     assert "nearer one in 2 of them, at depths 2." in words and "By gap" in words
     assert "N(0, 1), which has no fan mode, is itself off by 3.00 points" in words
     he_only = study[(study["initializer"] == "he")]
-    assert nearest_fan(Evidence(he_only)).startswith("fan_in agrees better")
+    assert nearest_fan(Evidence(he_only)).startswith("fan_in agrees better with the printed numbers.")
     both = study[(study["initializer"] == "normal") | (study["depth"] > 2)]
-    assert nearest_fan(Evidence(both)).startswith("fan_out agrees better")
+    words = nearest_fan(Evidence(both))
+    assert words.startswith("fan_out agrees better with the printed numbers, as far as recorded.")
 
 
 def test_without_both_fan_modes_neither_is_nearer():
