@@ -1,9 +1,9 @@
 """Many cells at once on many machines: the cells of a study as tasks of Dask distributed.
 
-Each cell is one task.  A worker process trains one cell at a time and writes its records to the shared
-``--out`` itself, by the same code and under the same locks as everywhere; only events and the final
-result travel over the network.  When a worker dies, the scheduler gives its cell to another, which goes
-on from the last finished epoch.
+Each task is a cell, or several that a worker may train as one stack.  A worker process does one task at
+a time and writes its records to the shared ``--out`` itself, by the same code and under the same locks
+as everywhere; only events and results travel over the network.  When a worker dies, the scheduler gives
+its cells to another, which goes on from the last finished epoch.
 
 A worker must run the same version of this program, see the same ``--out`` and have one thread, which is
 one slot; each of these is looked at before any cell is given out, and again by every worker that joins
@@ -51,10 +51,11 @@ from empirical.protocol import StudySpec, TrainSpec
 from empirical.study import POLL_SECONDS, CellRunner, numbered_cells
 from empirical.workers import (
     Arrays,
-    Job,
+    Bundle,
     Leave,
     Throttle,
     begin,
+    bundled,
     choose_device,
     collect,
     deaf_children,
@@ -111,8 +112,9 @@ def run_on_dask(
     with _client(place, len(waiting)) as client, records.marked(spec.out) as mark:
         order = Order(uuid.uuid4().hex, spec, project_version(), mark)
         await_workers(client, place, overview)
-        inspect_workers(client, order)
-        _Dispatch(client, place, order, overview).train(waiting, pack(dataset))
+        kinds = inspect_workers(client, order)
+        bundles = bundled(waiting, len(kinds), on_gpu="cuda" in kinds)
+        _Dispatch(client, place, order, overview).train(bundles, pack(dataset))
     return collect(spec, numbered, SHOW_SECONDS)
 
 
@@ -124,8 +126,8 @@ def await_workers(client: Client, place: str, overview: Overview) -> None:
         time.sleep(POLL_SECONDS / 4)
 
 
-def inspect_workers(client: Client, order: Order) -> None:
-    """A ``RequestError`` that names the first worker that is not fit, and why."""
+def inspect_workers(client: Client, order: Order) -> list[str]:
+    """Each worker's kind of device; a ``RequestError`` names the first that is not fit, and why."""
     versions = client.run(project_version, on_error="return")
     for address, found in versions.items():
         if found != order.version and not isinstance(found, OSError):  # that one has just left
@@ -137,6 +139,13 @@ def inspect_workers(client: Client, order: Order) -> None:
     for address, reason in client.run(unfitness, order, on_error="return").items():
         if reason is not None and not isinstance(reason, OSError):
             raise RequestError(f"worker {address} {reason}")
+    kinds = client.run(device_kind, order.spec.device, on_error="return")
+    return [kind for kind in kinds.values() if isinstance(kind, str)] or ["cpu"]
+
+
+def device_kind(name: str) -> str:
+    """``cpu``, ``cuda`` or ``mps``: what ``name`` means in this process."""
+    return resolve_device(name).type
 
 
 def unfitness(order: Order, dask_worker: Worker | None = None) -> str | None:
@@ -164,8 +173,8 @@ class _Dispatch:
     def __init__(self, client: Client, place: str, order: Order, overview: Overview) -> None:
         self.client, self.place, self.order, self.overview = client, place, order, overview
         self.inbox: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
-        self.open: dict[Future, Job] = {}
-        self.held: list[tuple[float, Job]] = []  # in another process's hands, to be asked for again
+        self.open: dict[Future, Bundle] = {}
+        self.held: list[tuple[float, Bundle]] = []  # in another process's hands, to be asked for again
         self.where: dict[int, str] = {}  # number of a running cell -> its worker
         self.deaths: Counter[int] = Counter()
         self.given = 0
@@ -173,14 +182,14 @@ class _Dispatch:
         self.arrays: Future | None = None
         self.alone = False
 
-    def train(self, jobs: list[Job], arrays: Arrays | None) -> None:
-        """Have every cell of ``jobs`` finished, or raise the first error of a worker."""
+    def train(self, bundles: list[Bundle], arrays: Arrays | None) -> None:
+        """Have every cell of ``bundles`` finished, or raise the first error of a worker."""
         self.client.subscribe_topic(self.order.study, lambda event: self._put("event", event[1]))
         if arrays is not None:
             self.arrays = self.client.submit(tuple, arrays, pure=False)
         try:
-            for job in jobs:  # the scheduler prefers what was given to it first
-                self._give(job)
+            for bundle in bundles:  # the scheduler prefers what was given to it first
+                self._give(bundle)
             while self.open or self.held:
                 self._listen()
         finally:
@@ -191,20 +200,19 @@ class _Dispatch:
     def _put(self, kind: str, value: Any) -> None:
         self.inbox.put((kind, value))
 
-    def _give(self, job: Job) -> None:
+    def _give(self, bundle: Bundle) -> None:
         self.given += 1
-        future = self.client.submit(
-            train_there, self.order, *job, self.arrays, key=(f"fanin-{self.order.study}", self.given)
-        )
-        self.open[future] = job
+        key = (f"fanin-{self.order.study}", self.given)
+        future = self.client.submit(train_there, self.order, bundle, self.arrays, key=key)
+        self.open[future] = bundle
         future.add_done_callback(lambda done: self._put("done", done))
 
     def _listen(self) -> None:
         """Hear one message, or after a while look at who is there."""
         now = time.monotonic()
-        for due, job in [item for item in self.held if item[0] <= now]:
-            self.held.remove((due, job))
-            self._give(job)
+        for bundle in [bundle for due, bundle in self.held if due <= now]:
+            self._give(bundle)
+        self.held = [(due, bundle) for due, bundle in self.held if due > now]
         try:
             kind, value = self.inbox.get(timeout=POLL_SECONDS)
         except queue.Empty:
@@ -220,35 +228,45 @@ class _Dispatch:
 
     def _tell(self, worker: str, event: Event) -> None:
         if isinstance(event, CellStarted) and event.index in self.overview.open:
-            if event.index in self.where:  # the scheduler knew it before we did
-                self._lose(event.index, self.where[event.index])
+            before = self.where.get(event.index, worker)
+            if before != worker:  # the scheduler knew that it had died before we did
+                self._lose(before)
             self.where[event.index] = worker
         self.overview.tell(event)
 
     def _done(self, future: Future) -> None:
-        job = self.open.pop(future)
-        index, cell = job
+        bundle = self.open.pop(future)
         if future.status == "finished":
-            finished = future.result(timeout=LOST_SECONDS)
-            self.where.pop(index, None)
-            if finished is not None:
-                self.overview.tell(finished)
-                return
-            self.held.append((time.monotonic() + POLL_SECONDS, job))
-            if len(self.held) > len(self.open):
-                self.overview.tell(CellWaiting(cell, index, self.overview.total))
+            for event in future.result(timeout=LOST_SECONDS):
+                self.overview.tell(event)
+            for index, _ in bundle:
+                self.where.pop(index, None)
+            self.overview.drop(index for index, _ in bundle)
+            if left := self._unfinished(bundle):
+                self.held.append((time.monotonic() + POLL_SECONDS, left))
+                if not self.open:
+                    index, cell = left[0]
+                    self.overview.tell(CellWaiting(cell, index, self.overview.total))
         elif future.status == "error":
-            self._failed(job, future.exception(timeout=LOST_SECONDS))
+            self._failed(bundle, future.exception(timeout=LOST_SECONDS))
         else:
             raise WorkError(f"the Dask scheduler at {self.place} is gone; {SAFE}")
 
-    def _failed(self, job: Job, error: BaseException) -> None:
+    def _failed(self, bundle: Bundle, error: BaseException) -> None:
         from distributed.scheduler import KilledWorker
 
         if not isinstance(error, KilledWorker):
             raise error
-        self._lose(job[0], self.where.get(job[0], "of the cluster"))
-        self._give(job)  # the scheduler has given it up, we have not yet
+        left = self._unfinished(bundle)
+        for index, _ in left:  # it may have died before it could say that it had begun
+            self.where.setdefault(index, "unknown")
+        for worker in {self.where[index] for index, _ in left}:
+            self._lose(worker)
+        if left:
+            self._give(left)  # the scheduler has given it up, we have not yet
+
+    def _unfinished(self, bundle: Bundle) -> Bundle:
+        return [job for job in bundle if job[0] in self.overview.open]
 
     def _look(self) -> None:
         """Tell of workers that are gone, and notice when the scheduler is."""
@@ -259,35 +277,36 @@ class _Dispatch:
                 raise WorkError(f"the Dask scheduler at {self.place} does not answer; {SAFE}") from None
             return
         self.heard = time.monotonic()
-        for index, worker in list(self.where.items()):
-            if worker not in there:
-                self._lose(index, worker)
+        for worker in set(self.where.values()) - set(there):
+            self._lose(worker)
         if not there and not self.alone:
             self.overview.tell(WorkersAwaited(self.place))
         self.alone = not there
 
-    def _lose(self, index: int, worker: str) -> None:
-        """Tell that ``worker`` died of this cell, or stop the study if too many have."""
-        self.where.pop(index, None)
-        self.deaths[index] += 1
-        cell = self.overview.open[index]
-        if self.deaths[index] > DEATHS_ALLOWED:
-            raise WorkError(
-                f"{self.deaths[index]} workers died while they trained {cell.cell_id}, perhaps for "
-                f"memory; {SAFE}"
-            )
-        self.overview.tell(
-            WorkerLost(cell, index, self.overview.total, f"worker {worker}", "it left the cluster")
-        )
+    def _lose(self, worker: str) -> None:
+        """Tell that ``worker`` died of its cells, or stop the study if one has had too many die."""
+        died = [index for index, place in self.where.items() if place == worker]
+        for index in died:
+            del self.where[index]
+        died = [index for index in died if index in self.overview.open]
+        self.deaths.update(died)
+        self.overview.drop(died)
+        for index in died[:1]:  # of a stack one is enough to tell
+            cell, count = self.overview.open[index], self.deaths[index]
+            if count > DEATHS_ALLOWED:
+                raise WorkError(
+                    f"{count} workers died while they trained {cell.cell_id}, perhaps for memory; "
+                    f"{SAFE}"
+                )
+            reason = "it left the cluster"
+            self.overview.tell(WorkerLost(cell, index, self.overview.total, f"worker {worker}", reason))
 
 
 _runners: dict[str, CellRunner] = {}  # of this worker process, by study
 
 
-def train_there(
-    order: Order, index: int, cell: TrainSpec, arrays: Arrays | None
-) -> CellFinished | None:
-    """A task: train ``cell`` in this worker; None if another process holds it or nobody wants it."""
+def train_there(order: Order, bundle: Bundle, arrays: Arrays | None) -> list[CellFinished]:
+    """A task: train ``bundle`` in this worker, less what others hold, as long as someone wants it."""
     from distributed import get_worker
 
     worker = get_worker()
@@ -300,14 +319,14 @@ def train_there(
             raise Leave
         if isinstance(event, CellFinished):
             finished.append(event)
-        elif throttle.passes(event):
+        if throttle.passes(event):
             worker.log_event(order.study, {"event": pickle.dumps(event)})
 
     runner = _runner(order, arrays, worker)
     runner.on_event = on_event
     with contextlib.suppress(Leave):
-        runner.take(index, cell)
-    return finished[0] if finished else None
+        runner.take_all(bundle)
+    return finished
 
 
 def _runner(order: Order, arrays: Arrays | None, worker: Worker) -> CellRunner:

@@ -10,6 +10,7 @@ with work as ``costs.work`` counts it, since no number of workers makes a single
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 
 from empirical.costs import work, work_per_image
@@ -21,7 +22,6 @@ from empirical.events import (
     Event,
     OnEvent,
     StepDone,
-    WorkerLost,
 )
 from empirical.protocol import StudySpec, TrainSpec
 
@@ -42,8 +42,9 @@ class Overview:
 
     def tell(self, event: Event) -> None:
         """Take note of ``event`` and pass on what a display needs of it."""
-        if isinstance(event, CellStarted | StepDone | EpochDone) and event.index not in self.open:
-            return  # late news of a cell that is finished
+        if isinstance(event, CellStarted | StepDone | EpochDone | CellFinished):
+            if event.index not in self.open:
+                return  # late news of a cell that is finished
         match event:
             case CellStarted():
                 self.running[event.index] = None
@@ -58,15 +59,17 @@ class Overview:
                 event = replace(event, seconds_left=self.seconds_left(), at_once=self.at_once)
             case CellFinished():
                 self.running.pop(event.index, None)
-                if (cell := self.open.pop(event.index, None)) is not None:
-                    self.work_left -= work(cell)
-            case WorkerLost():
-                self.running.pop(event.index, None)
+                self.work_left -= work(self.open.pop(event.index))
             case CellWaiting():
                 if event.index == self.waited_for:
                     return
                 self.waited_for = event.index
         self.on_event(event)
+
+    def drop(self, numbers: Iterable[int]) -> None:
+        """These cells are not being trained any more, nor finished."""
+        for number in numbers:
+            self.running.pop(number, None)
 
     def seconds_left(self) -> float | None:
         """An estimate for all cells that are left; None until there is a speed to go by."""

@@ -5,6 +5,9 @@ other under the same locks and with the same records as ``study.run_study``.  So
 at any time: the cell it had goes on in another from its last finished epoch, once; if that one dies of
 the same cell too, the study stops and says so.
 
+What a worker is given is a bundle of cells: one, or several that it may train as one stack
+(``groups``).  A bundle is never so long that another worker would go without.
+
 On a CPU each worker computes with one thread.  Small networks gain little from a second thread, and
 one cell per core needs no two cores to wait for each other; and the records do not depend on how many
 cores the machine has.  On a host with several GPUs, worker k computes on GPU k modulo their number.
@@ -13,6 +16,7 @@ cores the machine has.  On a host with several GPUs, worker k computes on GPU k 
 from __future__ import annotations
 
 import contextlib
+import math
 import multiprocessing
 import os
 import pickle
@@ -20,8 +24,8 @@ import signal
 import time
 import traceback
 from collections import Counter, deque
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Hashable, Iterator, Sequence
+from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any, cast
@@ -30,7 +34,7 @@ import pandas as pd
 import torch
 
 from empirical import records
-from empirical.costs import heaviest_first
+from empirical.costs import work
 from empirical.datasets import Dataset
 from empirical.events import (
     CellFinished,
@@ -41,6 +45,7 @@ from empirical.events import (
     StudyPlanned,
     WorkerLost,
 )
+from empirical.groups import STACKED, Job, shape_of
 from empirical.memory import keep_freed_memory
 from empirical.overview import Overview
 from empirical.protocol import StudySpec, TrainSpec
@@ -48,7 +53,7 @@ from empirical.study import POLL_SECONDS, CellRunner, finished_cells, numbered_c
 from theory.devices import resolve_device
 from theory.errors import WorkError
 
-Job = tuple[int, TrainSpec]  # a cell and its number in the grid
+Bundle = list[Job]
 Arrays = tuple[Any, ...]  # a data set as numpy arrays, which travel without shared memory
 
 DEATHS_ALLOWED = 1  # of workers per cell
@@ -81,9 +86,9 @@ def run_on_workers(
     records.prepare(spec.out)
     numbered = numbered_cells(spec, cells)
     overview = Overview(spec, numbered, on_event)
-    waiting = begin(spec, numbered, overview)
-    if waiting:
-        _Crew(spec, min(count, len(waiting)), pack(dataset), overview).train(waiting)
+    bundles = bundled(begin(spec, numbered, overview), count, on_gpu=device.type == "cuda")
+    if bundles:
+        _Crew(spec, min(count, len(bundles)), pack(dataset), overview).train(bundles)
     return collect(spec, numbered)
 
 
@@ -101,15 +106,32 @@ def suitable_count(device: torch.device) -> int:
 
 
 def begin(spec: StudySpec, numbered: list[Job], overview: Overview) -> list[Job]:
-    """Tell what is planned and what is finished; returns the other cells, the most work first."""
+    """Tell what is planned and what is finished; returns the other cells."""
     done = finished_cells(spec)
     overview.tell(StudyPlanned(overview.total, len(done), spec.out))
     for index, cell in numbered:
         if cell.cell_id in done:
             result = done[cell.cell_id].result
             overview.tell(CellFinished(cell, index, overview.total, result, True))
-    order = heaviest_first([cell for _, cell in numbered])
-    return [numbered[k] for k in order if numbered[k][1].cell_id not in done]
+    return [job for job in numbered if job[1].cell_id not in done]
+
+
+def bundled(jobs: list[Job], workers: int, *, on_gpu: bool) -> list[Bundle]:
+    """``jobs`` in bundles, the most work first, so that all workers end at about the same time.
+
+    Cells whose engine is ``stacked`` are bundled with their likes, and ``on_gpu`` those under ``auto``,
+    which the worker stacks if that pays; every other cell is alone.
+    """
+    most = max(len(jobs) // workers, 1)
+    alike: dict[Hashable, Bundle] = {}
+    for job in jobs:
+        joins = job[1].engine == STACKED or (job[1].engine == "auto" and on_gpu)
+        alike.setdefault(shape_of(job[1]) if joins else job[0], []).append(job)
+    bundles = []
+    for together in alike.values():
+        size = math.ceil(len(together) / math.ceil(len(together) / most))
+        bundles += [together[first : first + size] for first in range(0, len(together), size)]
+    return sorted(bundles, key=lambda bundle: -sum(work(cell) for _, cell in bundle))
 
 
 def collect(spec: StudySpec, numbered: list[Job], patience: float = 0.0) -> pd.DataFrame:
@@ -160,18 +182,19 @@ def portable(error: Exception) -> Exception:
 
 
 class Throttle:
-    """Lets a report of steps pass at most every ``STEP_SECONDS``, and everything else always."""
+    """Lets a cell's report of steps pass at most every ``STEP_SECONDS``, all else always."""
 
     def __init__(self) -> None:
-        self.latest = -STEP_SECONDS
+        self.latest: dict[int, float] = {}  # by cell
 
     def passes(self, event: Event) -> bool:
+        """Whether ``event`` is to be told."""
         if not isinstance(event, StepDone) or event.images == event.images_per_epoch:
             return True
         now = time.monotonic()
-        if now - self.latest < STEP_SECONDS:
+        if now - self.latest.get(event.index, -STEP_SECONDS) < STEP_SECONDS:
             return False
-        self.latest = now
+        self.latest[event.index] = now
         return True
 
 
@@ -197,7 +220,8 @@ class _Worker:
 
     process: BaseProcess
     connection: Connection
-    job: Job | None = None
+    given: bool = False
+    bundle: Bundle = field(default_factory=list)  # what is not finished of what it was given
 
     def messages(self) -> tuple[list[Any], bool]:
         """What it has sent, and whether it is still there."""
@@ -227,15 +251,15 @@ class _Crew:
     def __init__(self, spec: StudySpec, count: int, arrays: Arrays | None, overview: Overview) -> None:
         self.spec, self.arrays, self.overview = spec, arrays, overview
         self.places: list[_Worker | None] = [None] * count
-        self.waiting: deque[Job] = deque()
-        self.held: list[tuple[float, Job]] = []  # in another process's hands, to be asked for again
+        self.waiting: deque[Bundle] = deque()
+        self.held: list[tuple[float, Bundle]] = []  # in another process's hands, to be asked for again
         self.deaths: Counter[int] = Counter()
 
-    def train(self, jobs: list[Job]) -> None:
-        """Have every cell of ``jobs`` finished, or raise the first error of a worker."""
-        self.waiting.extend(jobs)
+    def train(self, bundles: list[Bundle]) -> None:
+        """Have every cell of ``bundles`` finished, or raise the first error of a worker."""
+        self.waiting.extend(bundles)
         try:
-            while self.waiting or self.held or any(w and w.job for w in self.places):
+            while self.waiting or self.held or any(w and w.given for w in self.places):
                 self._hand_out()
                 self._listen()
         finally:
@@ -243,17 +267,17 @@ class _Crew:
 
     def _hand_out(self) -> None:
         now = time.monotonic()
-        self.waiting.extend(job for due, job in self.held if due <= now)
-        self.held = [(due, job) for due, job in self.held if due > now]
+        self.waiting.extend(bundle for due, bundle in self.held if due <= now)
+        self.held = [(due, bundle) for due, bundle in self.held if due > now]
         for number, worker in enumerate(self.places):
             if not self.waiting:
                 break
             if worker is None:
                 worker = self.places[number] = self._hire(number)
-            if worker.job is None:
-                worker.job = self.waiting.popleft()
+            if not worker.given:
+                worker.given, worker.bundle = True, self.waiting.popleft()
                 with contextlib.suppress(OSError):  # a worker that died is found by listening
-                    worker.connection.send(worker.job)
+                    worker.connection.send(worker.bundle)
 
     def _hire(self, number: int) -> _Worker:
         context = multiprocessing.get_context("spawn")
@@ -269,8 +293,8 @@ class _Crew:
     def _listen(self) -> None:
         """Wait for messages, deaths, or the time to ask for a held cell again."""
         workers = [worker for worker in self.places if worker]
-        if self.held and not any(worker.job for worker in workers):
-            index, cell = self.held[0][1]
+        if self.held and not any(worker.given for worker in workers):
+            index, cell = self.held[0][1][0]
             self.overview.tell(CellWaiting(cell, index, self.overview.total))
         signs = [sign for w in workers for sign in (w.connection, w.process.sentinel)]
         patience = min((due for due, _ in self.held), default=time.monotonic() + 60) - time.monotonic()
@@ -287,33 +311,35 @@ class _Crew:
     def _hear(self, worker: _Worker, message: Any) -> None:
         if isinstance(message, BaseException):
             raise message
-        if not isinstance(message, bool):
-            self.overview.tell(message)
+        if isinstance(message, list):  # the end of its bundle; these were in other hands
+            worker.given, worker.bundle = False, []
+            if message:
+                self.held.append((time.monotonic() + POLL_SECONDS, message))
             return
-        assert worker.job is not None
-        if not message:
-            self.held.append((time.monotonic() + POLL_SECONDS, worker.job))
-        worker.job = None
+        if isinstance(message, CellFinished):
+            worker.bundle = [job for job in worker.bundle if job[0] != message.index]
+        self.overview.tell(message)
 
     def _bury(self, worker: _Worker) -> None:
         reason = worker.end()
         worker.connection.close()
-        if worker.job is None:
+        if not worker.bundle:
             return
-        index, cell = worker.job
-        self.deaths[index] += 1
+        index, cell = worker.bundle[0]
+        self.deaths.update(number for number, _ in worker.bundle)
         if self.deaths[index] > DEATHS_ALLOWED:
             raise WorkError(
                 f"{self.deaths[index]} workers died while they trained {cell.cell_id}; of the last, "
                 f"{reason}; finished cells are intact, and the same command goes on from there"
             )
+        self.overview.drop(number for number, _ in worker.bundle)
         self.overview.tell(WorkerLost(cell, index, self.overview.total, worker.process.name, reason))
-        self.waiting.appendleft(worker.job)
+        self.waiting.appendleft(worker.bundle)
 
     def _dismiss(self) -> None:
         workers = [worker for worker in self.places if worker]
         for worker in workers:
-            if worker.job is None:
+            if not worker.given:
                 with contextlib.suppress(OSError):
                     worker.connection.send(None)
             else:
@@ -357,16 +383,16 @@ def _train_cells(
             _send(connection, event)
 
     runner = CellRunner(spec, choose_device(spec.device, number), unpack(arrays), on_event)
-    while (job := _receive(connection)) is not None:
-        _send(connection, runner.take(*job))
+    while (bundle := _receive(connection)) is not None:
+        _send(connection, runner.take_all(bundle))
 
 
-def _receive(connection: Connection) -> Job | None:
+def _receive(connection: Connection) -> Bundle | None:
     try:
-        job: Job | None = connection.recv()
+        bundle: Bundle | None = connection.recv()
     except (EOFError, OSError):  # nobody is left to work for
         return None
-    return job
+    return bundle
 
 
 def _send(connection: Connection, message: Any) -> None:

@@ -37,7 +37,7 @@ from empirical.overview import Overview
 from empirical.placement import Placement
 from empirical.protocol import COURSE_REPORT, StudySpec, TrainSpec
 from empirical.study import finished_table, run_study
-from empirical.workers import run_on_workers
+from empirical.workers import bundled, run_on_workers
 from figures import progress
 from theory.errors import RequestError, WorkError
 
@@ -302,6 +302,33 @@ def test_a_wrong_request_that_a_worker_finds_is_raised_here(tmp_path):
         run_on_workers(spec, 2, lambda event: None, dataset=tiny_dataset(65))
 
 
+def test_a_bundle_is_one_cell_or_what_may_be_one_stack():
+    def sizes(workers, *, on_gpu=False, **changes):
+        spec = StudySpec(**({"depths": (2, 12), "seeds": tuple(range(6))} | changes))
+        jobs = study.numbered_cells(spec)
+        bundles = bundled(jobs, workers, on_gpu=on_gpu)
+        assert sorted(job[0] for bundle in bundles for job in bundle) == [job[0] for job in jobs]
+        assert len({(cell.activation, cell.depth) for _, cell in bundles[0]}) == 1
+        loads = [sum(work(cell) for _, cell in bundle) for bundle in bundles]
+        assert loads == sorted(loads, reverse=True)
+        return [len(bundle) for bundle in bundles]
+
+    assert sizes(2) == [1] * 24  # two activations, two depths, six seeds
+    assert sizes(2, on_gpu=True) == [6] * 4
+    assert sizes(2, engine="stacked") == [6] * 4
+    assert sizes(2, engine="eager", on_gpu=True) == [1] * 24
+    assert sizes(6, on_gpu=True) == [3] * 8  # no longer than the sixth part of all
+    assert sizes(100, on_gpu=True) == [1] * 24
+
+
+def test_workers_stack_what_they_are_given(tmp_path):
+    spec = tiny_study(tmp_path, depths=(2,), seeds=(0, 1, 2), engine="stacked", epochs=1)
+    events = []
+    run_on_workers(spec, 2, events.append, dataset=tiny_dataset(64))
+    assert sorted(event.index for event in events if isinstance(event, CellFinished)) == [1, 2, 3]
+    assert {result["engine"] for result in study.results(spec)} == {"stacked"}
+
+
 def test_worker_k_computes_on_gpu_k(monkeypatch):
     chosen = []
     monkeypatch.setattr(workers, "resolve_device", torch.device)
@@ -334,6 +361,7 @@ def start():
 
     def begin(out, *more, file_size=None):
         def limit():
+            signal.signal(signal.SIGINT, signal.SIG_DFL)  # ignored in what a shell puts in the background
             if file_size is not None:
                 resource.setrlimit(resource.RLIMIT_FSIZE, (file_size, file_size))
 
