@@ -361,7 +361,7 @@ def start():
 
     def begin(out, *more, file_size=None):
         def limit():
-            signal.signal(signal.SIGINT, signal.SIG_DFL)  # ignored in what a shell puts in the background
+            signal.signal(signal.SIGINT, signal.SIG_DFL)  # a shell's background ignores it
             if file_size is not None:
                 resource.setrlimit(resource.RLIMIT_FSIZE, (file_size, file_size))
 
