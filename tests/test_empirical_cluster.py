@@ -247,6 +247,22 @@ def test_the_bar_follows_one_cell_and_tells_the_speed_of_all(tmp_path):
     assert sum(isinstance(event, CellWaiting) for event in told) == 1
 
 
+def test_no_number_of_workers_makes_the_last_cell_shorter(tmp_path):
+    spec = tiny_study(tmp_path, depths=(2,), seeds=(0, 1), epochs=10)
+    numbered = study.numbered_cells(spec)
+    told = []
+    overview = Overview(spec, numbered, told.append)
+    for index, cell in numbered:
+        overview.tell(CellStarted(cell, index, 2, 0))
+    (_, first), (_, second) = numbered
+    overview.tell(StepDone(first, 1, 2, 1, 500, 1000, 1.0, 300.0, None))
+    # the other has not reported yet, and is taken to be as fast
+    assert told[-1].seconds_left == pytest.approx(max(19_500 / 600, 9_500 / 300))
+    overview.tell(StepDone(second, 2, 2, 1, 500, 1000, 1.0, 100.0, None))
+    overview.tell(StepDone(first, 1, 2, 1, 500, 1000, 1.0, 300.0, None))
+    assert told[-1].seconds_left == pytest.approx(9_500 / 100) > 19_000 / 400
+
+
 def test_the_loss_of_a_worker_is_a_warning():
     event = WorkerLost(TrainSpec(), 1, 2, "worker 1", "it was killed by SIGKILL")
     words = "warning: worker 1 is gone (it was killed by SIGKILL): another goes on with he · relu"
