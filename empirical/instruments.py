@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from threadpoolctl import threadpool_limits
 from torch import nn
 
 from empirical.networks import build_network, scale_free_layers, scale_free_parameters
@@ -94,7 +95,9 @@ class Instruments:
         """Read ``network`` after ``epoch`` epochs."""
         gradients, readings, loss = _probe(network, self.images, self.labels, self.forward)
         at_logits = readings["head"]["gradient_second_moment"]
-        table, loss_predicted = self._predicted(network, epoch, at_logits)
+        # numpy's BLAS splits its sums over its threads: the last bits would tell of the machine
+        with threadpool_limits(1, user_api="blas"):
+            table, loss_predicted = self._predicted(network, epoch, at_logits)
         rows: list[dict[str, Any]] = []
         for name, module in network.named_children():
             own = [f"{name}.{parameter}" for parameter, _ in module.named_parameters()]

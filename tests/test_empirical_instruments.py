@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 from cifar_format import tiny_dataset
+from threadpoolctl import threadpool_limits
 from torch import nn
 
 from empirical.datasets import normalize
@@ -107,6 +108,17 @@ def test_a_network_that_overflows_is_described_and_not_refused():
     assert training.initial["loss"] is None or training.initial["loss"] > 1e15
     assert rows["conv40"]["second_moment_predicted"] > 1e30
     assert math.isfinite(seen.loss_predicted)
+
+
+def test_what_is_recorded_does_not_tell_how_many_threads_the_process_began_with():
+    """BLAS splits its sums over its threads; a cell begun on one machine ends on another."""
+    options = {"depth": 5, "initializer": "he", "activation": "prelu", "filters": 8}
+    training = CellTraining(TrainSpec(**TINY | options), tiny_dataset(160), CPU)
+    seen = []
+    for threads in (1, 2, 4):
+        with threadpool_limits(threads, user_api="blas"):
+            seen.append(repr(training.instruments.look(training.network, 0).rows))
+    assert seen[0] == seen[1] == seen[2]
 
 
 # learning rates that refer to another law
