@@ -50,9 +50,9 @@ def main() -> None:
 
     if not torch.cuda.is_available():
         raise SystemExit("error: this benchmark needs a CUDA device, and torch finds none")
-    from theory.devices import environment
+    from theory.devices import environment, resolve_device
 
-    device = torch.device("cuda")
+    device = resolve_device("cuda")
     about = environment(device)
     print(f"{about['hardware']}, torch {about['torch']}, CUDA {torch.version.cuda}")
     print(f"TF32 in convolutions: {torch.backends.cudnn.allow_tf32}")
