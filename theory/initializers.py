@@ -47,16 +47,16 @@ class Law:
 LAWS: dict[str, Law] = {
     "he": Law("normal", "he", "fan_in", free_fan=True),
     "he-uniform": Law("uniform", "he", "fan_in", free_fan=True),
-    "he-truncated": Law("truncated", "he", "fan_in", free_fan=True),
     "xavier": Law("normal", "one", "fan_avg"),
     "xavier-uniform": Law("uniform", "one", "fan_avg"),
-    "lecun": Law("normal", "one", "fan_in", free_fan=True),
     "normal": Law("normal", "fixed", None),
+    "lecun": Law("normal", "one", "fan_in", free_fan=True),
     "pytorch": Law("uniform", "pytorch", "fan_in"),
     "orthogonal": Law("orthogonal", "he", None),
+    "he-truncated": Law("truncated", "he", "fan_in", free_fan=True),
 }
-INITIALIZERS = ("he", "he-uniform", "xavier", "xavier-uniform", "normal", "normal:STD", "lecun",
-                "pytorch", "orthogonal", "he-truncated")  # fmt: skip
+_WITH_ARGUMENT = {"normal": ("normal", "normal:STD")}
+INITIALIZERS = tuple(written for name in LAWS for written in _WITH_ARGUMENT.get(name, (name,)))
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
 PRELU_SLOPE = 0.25
-SMOOTH = ("tanh", "gelu", "silu", "elu", "selu")
+SMOOTH = {"tanh": "Tanh", "gelu": "GELU", "silu": "SiLU", "elu": "ELU", "selu": "SELU"}  # in torch.nn
 ACTIVATIONS = ("relu", "prelu", "prelu:SLOPE", "leaky-relu:SLOPE", "linear", *SMOOTH)
 
 
@@ -104,15 +104,8 @@ class Activation:
                 return nn.LeakyReLU(self._slope(), inplace=inplace)
             case "linear":
                 return nn.Identity()
-            case "tanh":
-                return nn.Tanh()
-            case "gelu":
-                return nn.GELU()
-            case "silu":
-                return nn.SiLU()
-            case "elu":
-                return nn.ELU()
-        return nn.SELU()
+        module: nn.Module = getattr(nn, SMOOTH[self.kind])()
+        return module
 
     def _slope(self) -> float:
         if self.negative_slope is None:
