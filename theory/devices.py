@@ -18,8 +18,8 @@ DEVICES = ("auto", "cpu", "cuda", "mps")
 def resolve_device(name: str = "auto") -> torch.device:
     """The torch device called ``name``; ``auto`` takes CUDA, then MPS, then the CPU.
 
-    On CUDA it also turns TF32 off, for the whole process: torch lets convolutions round their factors to
-    ten bits there, and float32 in our records and pictures means float32.
+    On CUDA it also turns TF32 off, for the whole process: torch lets convolutions round their factors
+    to ten bits there, and float32 in our records and pictures means float32.
     Raises ``RequestError`` for an unknown name and for a device that this machine does not have.
     """
     import torch
