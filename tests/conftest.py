@@ -2,6 +2,7 @@ import os
 from pathlib import Path
 
 import pytest
+import torch
 
 
 def pytest_addoption(parser):
@@ -29,3 +30,15 @@ def cifar10_dir():
     if not folder:
         pytest.skip("CIFAR10_DIR is not set: the real CIFAR-10 is not here")
     return Path(folder)
+
+
+@pytest.fixture(scope="module")
+def one_thread():
+    """torch with one thread: how sums are divided, and with that the last bits, hangs on their number.
+
+    Of a module, and so set before the module's other fixtures: ``usefixtures("one_thread")``.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)

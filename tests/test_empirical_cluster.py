@@ -41,19 +41,12 @@ from empirical.workers import bundled, run_on_workers
 from figures import progress
 from theory.errors import RequestError, WorkError
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 TESTS = Path(__file__).parent
 IMAGES = 320
 TINY = ["cifar", "--init", "he", "--activation", "relu", "--depths", "2", "3", "--filters", "4"]
 TINY += ["--batch-size", "64", "--engine", "eager", "--device", "cpu"]
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """As many as each worker has, so that the last bits agree."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def tiny_study(out, **changes):

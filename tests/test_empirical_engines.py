@@ -18,6 +18,8 @@ from empirical.training import CellTraining, train_cell
 from theory.errors import RequestError
 from theory.probe import Probe
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 CPU = torch.device("cpu")
 ROUND = {torch.float32: 2.0**-24, torch.float64: 2.0**-53}
 
@@ -32,14 +34,6 @@ def kernels_or_reason():
 
 missing = kernels_or_reason()
 needs_kernels = pytest.mark.skipif(missing is not None, reason=str(missing))
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture

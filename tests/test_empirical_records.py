@@ -15,16 +15,9 @@ from empirical.protocol import StudySpec
 from empirical.study import EpochDone, RecordDamaged, load_layers, load_study, plan, run_study
 from theory.errors import RequestError
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 FILES = ("config.json", "epochs.csv", "layers.csv", "result.json")
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Networks this small only lose by sharing the work, above all on a busy machine."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def spec_in(out, **changes):

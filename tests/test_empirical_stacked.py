@@ -22,19 +22,13 @@ from empirical.study import run_study
 from empirical.training import CellTraining, build_optimizer, train_cell
 from theory.errors import RequestError
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 CPU = torch.device("cpu")
 CUDA = torch.device("cuda")
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
 TINY = {"filters": 3, "batch_size": 12, "epochs": 2}
 DRAWS = (("he", 0), ("normal", 0), ("he", 1))
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def cells(draws=DRAWS, **changes):

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-import torch
 from cifar_format import tiny_dataset
 from filelock import FileLock
 
@@ -35,14 +34,7 @@ from empirical.study import (
 )
 from theory.errors import RequestError, WorkError
 
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Networks this small only lose by sharing the work, above all on a busy machine."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def tiny_study(out, **changes):

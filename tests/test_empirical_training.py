@@ -14,17 +14,10 @@ from empirical.protocol import TrainSpec
 from empirical.training import EPOCH_COLUMNS, CellTraining, epoch_plan, train_cell
 from theory.errors import RequestError
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 CPU = torch.device("cpu")
 TINY = {"filters": 4, "epochs": 2, "batch_size": 32}
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Networks this small only lose by sharing the work, above all on a busy machine."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def plain(network):

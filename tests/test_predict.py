@@ -39,15 +39,9 @@ from theory.randomness import generator
 from theory.rectifiers import parse_activation
 from theory.stacks import StackSpec, build_stack
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 HE = parse_initializer("he")
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def images(count, size=32, channels=3):
