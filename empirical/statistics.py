@@ -138,7 +138,9 @@ def pair_statistics(
             found.append(_judged(pd.DataFrame(rows), level).assign(compared=compared))
     names = [name for name in PAIR_COLUMNS if name not in ARM]
     order = [names[0], *names[1:3], *ARM, *names[3:]]
-    return pd.concat(found)[order] if found else pd.DataFrame(columns=order)
+    if not found:
+        return pd.DataFrame(columns=order)
+    return pd.concat(found).reindex(columns=order)  # one family alone lacks the other's column
 
 
 def summary(

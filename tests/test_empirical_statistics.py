@@ -1,4 +1,5 @@
 import itertools
+import json
 
 import numpy as np
 import pandas as pd
@@ -267,3 +268,46 @@ def test_the_sign_flip_test_is_exact_for_many_pairs(n):
     sums = np.arange(len(ways)) - np.abs(differences).sum()
     extreme = sum(ways[np.abs(sums) >= abs(differences.sum())])
     assert sign_flip_p_value(differences.astype(float)) == pytest.approx(extreme / 2**n, rel=1e-12)
+
+
+def test_one_activation_or_one_arm_is_a_family_alone():
+    """Its pairs are those that it has beside the other family."""
+    two = study({"he": [1.0, 2.0, 4.0], "normal": [0.0, 3.0, 3.5]})
+    both = pd.concat([two, two.assign(activation="prelu", cell="p-" + two["cell"])])
+    for part in (two, both[both["initializer"] == "he"]):
+        alone = pair_statistics(part)
+        (compared,) = alone["compared"].unique()
+        among = pair_statistics(both)
+        shared = {"arm": "activation", "activation": "arm"}[compared]
+        same = among[(among["compared"] == compared) & (among[shared] == alone[shared].iloc[0])]
+        assert list(alone.columns) == list(among.columns) and len(alone) == len(same) == 1
+        assert alone["difference"].tolist() == same["difference"].tolist()
+
+
+@pytest.mark.parametrize("seeds", [1, 2])
+def test_the_command_gives_its_statistics_as_json(seeds, capsys, tmp_path, monkeypatch):
+    from cifar_format import tiny_dataset
+
+    import cli
+    from empirical import locations, study
+
+    monkeypatch.setattr(locations, "find_cifar10", lambda folder: None)
+    monkeypatch.setattr(study, "find_cifar10", lambda folder: None)
+    monkeypatch.setattr(study, "load_dataset", lambda *args, **options: tiny_dataset())
+    small = ["--activation", "relu", "--depths", "2", "--filters", "4", "--epochs", "1"]
+    where = ["--device", "cpu", "--engine", "eager", "--out", str(tmp_path), "--json"]
+    assert cli.main(["cifar", *small, *where, "--seeds", str(seeds)]) == 0
+    document = json.loads(capsys.readouterr().out)
+    finals = {"he": [], "normal": []}
+    for cell in document["cells"]:
+        finals[cell["initializer"]].append(cell["final_test_accuracy"])
+    if seeds == 1:
+        assert "statistics_cells" not in document and "statistics_pairs" not in document
+        return
+    for row in document["statistics_cells"]:
+        assert row["seeds"] == 2
+        assert row["mean"] == pytest.approx(sum(finals[row["arm"]]) / 2, abs=1e-9)
+    (pair,) = document["statistics_pairs"]
+    difference = (sum(finals[pair["first"]]) - sum(finals[pair["second"]])) / 2
+    assert pair["difference"] == pytest.approx(difference, abs=1e-9)
+    assert pair["verdict"] == "insufficient seeds"

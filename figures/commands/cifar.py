@@ -153,6 +153,7 @@ def run(arguments: argparse.Namespace, session: Session) -> Answer:
     from figures.statistics import statistics_tables
     from figures.study import course_report_figures
     from figures.study_tables import accuracy_table
+    from figures.tables import Sheet
 
     with session.study_progress() as on_event:
         table = place.run(spec, on_event)
@@ -161,11 +162,13 @@ def run(arguments: argparse.Namespace, session: Session) -> Answer:
         if table["cell"].nunique() < len(spec.cells()):
             return _part(spec, place, table)
     comparison = study.compare_with_report(table)
+    statistics = statistics_tables(table)
+    over_seeds = {sheet.name: sheet.records() for sheet in statistics if isinstance(sheet, Sheet)}
     return Answer(
         spec=spec.config(),
         device=spec.device if place.is_here else "auto",
-        document={"cells": study.results(spec)},
-        show=[accuracy_table(comparison, spec), *statistics_tables(table)],
+        document={"cells": study.results(spec)} | over_seeds,
+        show=[accuracy_table(comparison, spec), *statistics],
         tables={"study.csv": table},
         figures={**course_report_figures(table)},
         paths=[session.out / "cells"],
