@@ -181,10 +181,11 @@ class Session:
 
     def write(self, name: str, put: Callable[[Path], object]) -> None:
         """Have ``put`` write a file of the output folder: all of it, or nothing."""
-        path, unfinished = self.out / name, self.out / f".{name}.partial"
-        put(unfinished)
-        unfinished.replace(path)
-        self.written.append(path)
+        from figures.files import written_whole
+
+        with written_whole(self.out / name) as unfinished:
+            put(unfinished)
+        self.written.append(self.out / name)
 
     def write_figure(self, picture: Picture, stem: str) -> None:
         """Write ``picture`` as PNG and PDF into the output folder."""

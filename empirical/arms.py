@@ -28,9 +28,10 @@ def preset_changes(preset: str) -> dict[str, Any]:
 
 
 def recorded_size(preset: str, evidence: Evidence) -> dict[str, Any]:
-    """The fields of ``selection.SIZE`` in which most of He's records of a preset are not the preset's.
+    """The fields of ``selection.SIZE`` in which He's records of a preset are not of the preset's size.
 
-    Records of a shorter or smaller run answer the question too, in small, and are said to.
+    Where there are none of that size, those of the shorter or smaller run with most of them answer the
+    question, in small, and are said to.
     """
     cells = evidence.study.drop_duplicates("cell")
     if not {*SIZE} <= set(cells):
@@ -45,7 +46,7 @@ def recorded_size(preset: str, evidence: Evidence) -> dict[str, Any]:
         key = tuple(known[name] for name in kept)
         if key in wanted:
             found.setdefault(tuple(known[name] for name in SIZE), set()).add(key)
-    best = max(found, key=lambda size: len(found[size]))  # the preset's own, where they tie
+    best = own if found[own] else max(found, key=lambda size: len(found[size]))
     whole = {"limit_train", "limit_test"}
     return {
         name: int(value) if name in whole and value is not None else value

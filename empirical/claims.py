@@ -379,13 +379,15 @@ def missing_commands(evidence: Evidence) -> list[str]:
     """What trains the cells that the claims lack: as printed, and by fan_in if that was begun."""
     lines = []
     for fan, preset in zip(FANS, ("report", "textbook"), strict=True):
+        printed = fan == COURSE_REPORT.fan
         judged = [
             part.under(fan=fan)
             for claim in claims()
-            if fan == COURSE_REPORT.fan or (claim.about_he and _any_recorded(claim, fan, evidence))
+            if printed or (claim.about_he and _any_recorded(claim, fan, evidence))
             for part in claim.parts
         ]
-        if not all(evidence.recorded(cells) for part in judged for cells in part.cells):
+        wanted = [one for part in judged for one in part.cells if printed or one.initializer == "he"]
+        if not all(map(evidence.recorded, wanted)):
             lines.append(f"cli.py cifar --preset {preset}")
     return lines
 

@@ -48,7 +48,7 @@ from empirical.memory import keep_freed_memory
 from empirical.overview import Overview
 from empirical.placement import check_dask, local_workers
 from empirical.protocol import StudySpec, TrainSpec
-from empirical.study import POLL_SECONDS, CellRunner, numbered_cells
+from empirical.study import POLL_SECONDS, CellRunner, limited_to, numbered_cells
 from empirical.workers import (
     Arrays,
     Bundle,
@@ -343,7 +343,8 @@ def _runner(order: Order, arrays: Arrays | None, worker: Worker) -> CellRunner:
         keep_freed_memory()
         while len(_runners) >= STUDIES_KEPT:
             del _runners[next(iter(_runners))]
-        _runners[order.study] = CellRunner(order.spec, device, unpack(arrays), lambda event: None)
+        dataset = limited_to(order.spec, device, unpack(arrays))
+        _runners[order.study] = CellRunner(order.spec, device, dataset, lambda event: None)
     return _runners[order.study]
 
 

@@ -4,7 +4,8 @@ A condition is a sentence in the sense of ``judgment``: parts that must all be p
 family.  A part is a mean over the *settings* (activation × depth) that both of its arms have recorded,
 seed by seed; an arm that diverged in a setting leaves it out there, and the answer says so.
 
-    printed        with batch norm, by fan_out as printed: He above every other law recorded beside it
+    printed        with batch norm, by fan_out as printed: He above N(0, 1), Xavier and every other law
+                   recorded beside it
     fan-in         the same by fan_in, as in textbooks
     last-layer     the last linear layer alone by fan_in: better, and the less so the deeper the net
     no-norm        without batch norm, where nothing hides the scale of the weights
@@ -112,8 +113,9 @@ def conditions(evidence: Evidence) -> list[Condition]:
             "no-norm",
             "Without batch norm, by fan_in",
             "no-norm",
-            preset_changes("no-norm") | recorded_size("no-norm", evidence),
+            preset_changes("no-norm"),
             evidence,
+            recorded_size("no-norm", evidence),
         ),
         _very_deep(evidence),
         _prelu(evidence),
@@ -207,11 +209,17 @@ _ASKED = ": should He be the default?"
 
 
 def _default(
-    name: str, setting: str, preset: str, changes: Mapping[str, Any], evidence: Evidence
+    name: str,
+    setting: str,
+    preset: str,
+    changes: Mapping[str, Any],
+    evidence: Evidence,
+    size: Mapping[str, Any] | None = None,
 ) -> Condition:
-    """He against every other law that is recorded under the same protocol."""
+    """He against every other law that is recorded under the same protocol, of this ``size``."""
+    changes = dict(changes) | dict(size or {})
     he = arm_of("he", changes)
-    parts, words = [], []
+    parts, words = [], in_small(size or {})
     others = [str(other) for other in evidence.study["initializer"].unique()]
     for other in dict.fromkeys((*RIVALS, *sorted(others))):
         rival = arm_of(other, changes)
@@ -282,17 +290,16 @@ def _last_layer(evidence: Evidence) -> Condition:
     textbook = arm_of("he", {"fan": "fan_in"} | size)
     low, high = min(DEPTHS), max(DEPTHS)
     better = compared("head by fan_in − as printed", head, printed, evidence)
-    effects = [_depth_effect(arm, low, high, evidence) for arm in (printed, head)]
+    effects = _depth_effects((printed, head), low, high, evidence)
     both = Part("depth effect as printed − head by fan_in", effects[0] + _negative(effects[1]))
     words = in_small(size)
     words.append(ends(evaluate(better, evidence), "the last layer by fan_in", "that as printed"))
     as_printed, by_head = (evaluate(Part("", terms), evidence) for terms in (effects[0], effects[1]))
     if as_printed.seeds and by_head.seeds:
-        share = 100 * (1 - by_head.mean / as_printed.mean)
         words.append(
-            f"from {low} to {high} layers accuracy rises by {as_printed.mean:.2f} points as printed "
-            f"and by {by_head.mean:.2f} with that one layer changed, so that {share:.0f} % of the "
-            "depth effect is the last layer"
+            f"from {low} to {high} layers accuracy changes by {as_printed.mean:+.2f} points as printed "
+            f"and by {by_head.mean:+.2f} with that one layer changed"
+            + _share(as_printed.mean, by_head.mean)
         )
     rest = compared("all layers − head", textbook, head, evidence)
     words.append(ends(evaluate(rest, evidence), "every layer by fan_in", "the last layer alone"))
@@ -312,12 +319,25 @@ def _last_layer(evidence: Evidence) -> Condition:
     )
 
 
-def _depth_effect(arm: Arm, low: int, high: int, evidence: Evidence) -> tuple[Term, ...]:
-    """A(high) − A(low), mean over the activations for which both are recorded."""
-    pairs = [(arm(one, high), arm(one, low)) for one in ACTIVATIONS]
-    chosen = [pair for pair in pairs if all(map(evidence.completed, pair))] or pairs
-    first, second = ([pair[side] for pair in chosen] for side in (0, 1))
-    return difference("", first, second).terms
+def _depth_effects(
+    arms: Sequence[Arm], low: int, high: int, evidence: Evidence
+) -> list[tuple[Term, ...]]:
+    """A(high) − A(low) of each arm, mean over the activations for which all arms have both."""
+    there = [
+        one
+        for one in ACTIVATIONS
+        if all(evidence.completed(arm(one, depth)) for arm in arms for depth in (low, high))
+    ]
+    return [
+        difference("", [arm(one, high) for one in chosen], [arm(one, low) for one in chosen]).terms
+        for chosen in [there or ACTIVATIONS]
+        for arm in arms
+    ]
+
+
+def _share(rise: float, rest: float) -> str:
+    """How much of a rise is gone with the one change; nothing is said where nothing rises."""
+    return f", which is {100 * (1 - rest / rise):.0f} % less" if rise > max(rest, 0) else ""
 
 
 def _negative(terms: Iterable[Term]) -> tuple[Term, ...]:
@@ -424,10 +444,11 @@ def _effective_rate(evidence: Evidence) -> Condition:
 def _same_settings(
     first: Arm, second: Arm, chosen: Sequence[tuple[str, int]], evidence: Evidence
 ) -> Part:
-    """The mean difference over the ``chosen`` settings; without any, over those that both have."""
-    if not chosen:
+    """The mean difference over the ``chosen`` settings that both have; without any, over all."""
+    both = [one for one in chosen if all(evidence.completed(arm(*one)) for arm in (first, second))]
+    if not both:
         return compared("", first, second, evidence)
-    return difference("", [first(*one) for one in chosen], [second(*one) for one in chosen])
+    return difference("", [first(*one) for one in both], [second(*one) for one in both])
 
 
 def _loss_gap(pairs: Sequence[tuple[Cells, Cells]], evidence: Evidence) -> float:

@@ -167,8 +167,9 @@ def _nearest(measure: str, evidence: Evidence) -> tuple[str, str] | None:
         return None
     far, near = sorted(modes, key=lambda mode: -np.abs(table[mode].to_numpy()).mean())
     closer = table[near].abs() < table[far].abs()
-    depths = ", ".join(map(str, sorted(set(table.index[closer]))))
-    where = f"{int(closer.sum())} of them, at depths {depths}" if closer.any() else "none of them"
+    found = sorted(set(table.index[closer]))
+    depths = f"{'depths' if len(found) > 1 else 'depth'} {', '.join(map(str, found))}"
+    where = f"{int(closer.sum())} of them, at {depths}" if closer.any() else "none of them"
     return near, (
         f"By {measure}, over the {len(table)} of {len(grid)} He cells recorded under both, {near} is "
         f"off by {_sizes(table[near])} and {far} by {_sizes(table[far])}; {near} is the nearer one in "

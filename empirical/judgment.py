@@ -48,7 +48,7 @@ EXACT_SEEDS = 14  # beyond, sign patterns are sampled instead of enumerated
 CONFIRMED, REFUTED = "confirmed", "refuted"
 INSUFFICIENT = "open: insufficient seeds"
 NOT_SHOWN = "open: not shown"
-NO_RECORDS = "open: no records"
+NO_RECORDS = "open: records missing"
 DIVERGED = "open: diverged"
 AGREES, DISAGREES = "agrees", "disagrees"
 

@@ -94,7 +94,7 @@ def check_dask(place: str) -> str:
             f"scheduler file, or local:N for N workers on this machine, not {place!r}"
         )
     if importlib.util.find_spec("distributed") is None:
-        raise RequestError("--dask needs Dask: pip install 'fanin[cluster]'")
+        raise RequestError("--dask needs Dask: pip install distributed")
     return place
 
 

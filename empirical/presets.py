@@ -34,6 +34,10 @@ PRESETS: dict[str, Preset] = {
         "How much of the depth effect is the last linear layer, with fan_in 32768 against fan_out 10?",
         {"initializers": ("he",), "arms": ({}, {"head_fan": "fan_in"}, {"fan": "fan_in"})},
     ),
+    "xavier": Preset(
+        "Is Xavier any worse than He where batch norm hides the scale of the weights?",
+        {"initializers": ("he", "xavier")},
+    ),
     "no-norm": Preset(
         "What does initialization decide when no batch norm hides its scale?",
         {"initializers": ("he", "xavier", "normal"), "norm": "none", "fan": "fan_in"},

@@ -17,6 +17,7 @@ import hashlib
 import itertools
 import json
 import math
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from functools import cache
@@ -296,15 +297,19 @@ def variant(config: Mapping[Any, Any]) -> str:
 
     >>> variant(TrainSpec(head_fan="fan_in", norm="none").config())
     'no batch norm, head fan_in'
+    >>> variant(TrainSpec(initializer="normal", head_initializer="he", fan="fan_in").config())
+    'fan_in, head he'
     >>> variant(TrainSpec(initializer="normal", fan="fan_in").config())  # N(0, 1) knows no fan
     ''
     """
     report = COURSE_REPORT.shared()
-    fan_matters = parse_initializer(str(config["initializer"])).law.free_fan
+    own, head, reference = (
+        config[name] for name in ("initializer", "head_initializer", "learning_rate_reference")
+    )
     words = {
         "norm": "no batch norm",
-        "fan": f"{config['fan']}" if fan_matters else "",
-        "head_fan": f"head {config['head_fan']}",
+        "fan": f"{config['fan']}" if any(map(_has_free_fan, (own, head, reference))) else "",
+        "head_fan": f"head {config['head_fan']}" if _has_free_fan(head, own) else "",
         "head_initializer": f"head {config['head_initializer']}",
         "learning_rate_reference": f"{config['learning_rate_reference']}'s relative steps",
         "optimizer": f"{config['optimizer']}",
@@ -313,6 +318,12 @@ def variant(config: Mapping[Any, Any]) -> str:
     differs = [name for name in report if name != "engine" and not _same(config[name], report[name])]
     texts = (words.get(name, f"{name.replace('_', ' ')} {config[name]}") for name in differs)
     return ", ".join(text for text in texts if text)
+
+
+def _has_free_fan(name: object, otherwise: object = None) -> bool:
+    """Whether the initializer called ``name``, or ``otherwise`` if that is missing, has a fan mode."""
+    chosen = name if isinstance(name, str) else otherwise
+    return isinstance(chosen, str) and parse_initializer(chosen).law.free_fan
 
 
 def _same(one: object, two: object) -> bool:
@@ -347,7 +358,7 @@ def _smallest_batch(images: int, batch_size: int) -> int:
 def _check_distinct(what: str, values: tuple[object, ...]) -> None:
     if not values:
         raise RequestError(f"{what} must name at least one")
-    repeated = sorted({str(value) for value in values if values.count(value) > 1})
+    repeated = sorted(str(value) for value, count in Counter(values).items() if count > 1)
     if repeated:
         raise RequestError(f"{what} name {', '.join(repeated)} more than once: name each once")
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-from theory.devices import project_version
+from theory.devices import environment, project_version
 
 CLOCK_TOLERANCE = 2.0  # seconds by which the wall clock and the monotonic one may differ
 
@@ -24,7 +24,8 @@ def code_digest() -> str:
     """Eight hexadecimal digits that change with any source file of theory and empirical."""
     root = Path(__file__).resolve().parents[1]
     digest = hashlib.sha256()
-    for path in sorted(path for name in ("theory", "empirical") for path in (root / name).glob("*.py")):
+    sources = [path for name in ("theory", "empirical") for path in (root / name).iterdir()]
+    for path in sorted(path for path in sources if path.suffix in (".py", ".cpp")):
         digest.update(f"{path.parent.name}/{path.name}\n".encode() + path.read_bytes())
     return digest.hexdigest()[:8]
 
@@ -32,8 +33,8 @@ def code_digest() -> str:
 def provenance(device: torch.device) -> str:
     """Everything on which the last bits of a cell depend beside its spec, in one line."""
     return (
-        f"fanin {project_version()} code {code_digest()}, torch {torch.__version__}, {device.type}, "
-        f"{torch.get_num_threads()} threads"
+        f"fanin {project_version()} code {code_digest()}, torch {torch.__version__}, {device.type} "
+        f"({environment(device)['hardware']}), {torch.get_num_threads()} threads"
     )
 
 

@@ -363,7 +363,7 @@ def _typed(rows: list[dict[str, Any]], columns: tuple[str, ...], digits: int) ->
     """A tidy frame of ``rows`` whose numbers are rounded to ``digits`` significant digits."""
     frame = _typed_frame(pd.DataFrame(rows, columns=list(columns)))
     for name in columns:
-        if name in NUMBERS:
+        if name in NUMBERS and name not in CONFIG_COLUMNS:  # which cell it is hangs on every digit
             rounded = [float(f"{value:.{digits}g}") for value in frame[name]]
             frame[name] = np.array(rounded, dtype=np.float64)
     return frame

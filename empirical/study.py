@@ -56,6 +56,10 @@ from theory.randomness import generator
 T = TypeVar("T")
 
 POLL_SECONDS = 1.0
+PLAN_COLUMNS = (
+    *("cell", "initializer", "activation", "depth", "seed", "status", "epochs_done", "epochs"),
+    *("parameters", "seconds", "megabytes"),
+)
 STUDY_COLUMNS = (
     "cell",  # its id, the name of its folder
     *("initializer", "activation", "depth", "seed"),
@@ -209,32 +213,33 @@ def compare_with_report(study: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def plan(spec: StudySpec, *, calibration_steps: int = 3) -> pd.DataFrame:
-    """What ``run_study`` would do, without doing it: one row per cell.
+def plan(
+    spec: StudySpec, cells: Sequence[TrainSpec] | None = None, *, calibration_steps: int = 3
+) -> pd.DataFrame:
+    """What ``run_study`` would do, without doing it: one row per cell of the grid, or of ``cells``.
 
     Columns: cell, initializer, activation, depth, seed, status (finished, interrupted, new or damaged),
     epochs_done, epochs, parameters, seconds (rough, from a few steps on random images), megabytes (on
-    disk while the cell runs).  Checks the data folder if one is named; downloads and writes nothing.
+    disk while the cell runs).  Checks the data folder if one is named; downloads nothing, and
+    writes nothing into ``spec.out`` (the probe of engines keeps what it finds in the cache folder).
     """
     device = resolve_device(spec.device)
     keep_freed_memory()
     find_cifar10(spec.data_dir)
     speeds: dict[tuple[object, ...], float] = {}
     rows = []
-    for cell in spec.cells():
+    for cell in spec.cells() if cells is None else cells:
         status, epochs_done = _progress(spec.out, cell)
         kind = (cell.activation, cell.depth, cell.norm, cell.filters, cell.pool_every, cell.batch_size)
         if status != "finished" and kind not in speeds:
             with memory_that_may_end():
                 speeds[kind] = _seconds_per_image(cell, device, calibration_steps)
         left = 0 if status == "finished" else cell.epochs - epochs_done
+        named = {name: getattr(cell, name) for name in ("initializer", "activation", "depth", "seed")}
         rows.append(
-            {
-                "cell": cell.cell_id,
-                "initializer": cell.initializer,
-                "activation": cell.activation,
-                "depth": cell.depth,
-                "seed": cell.seed,
+            {"cell": cell.cell_id}
+            | named
+            | {
                 "status": status,
                 "epochs_done": epochs_done,
                 "epochs": cell.epochs,
@@ -243,7 +248,7 @@ def plan(spec: StudySpec, *, calibration_steps: int = 3) -> pd.DataFrame:
                 "megabytes": cell.parameters * 3 * 4 / 1e6,  # weights and Adam's two moments
             }
         )
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows, columns=list(PLAN_COLUMNS))
 
 
 class CellRunner:
@@ -437,17 +442,19 @@ def _progress(out: Path, cell: TrainSpec) -> tuple[str, int]:
     return ("new", 0) if state is None else ("interrupted", state.epoch)
 
 
+def limited_to(spec: StudySpec, device: torch.device, given: Dataset | None) -> Dataset | None:
+    """The data set that was given, as ``spec`` asks for it; None if none was."""
+    return None if given is None else given.limited(spec.limit_train, spec.limit_test).to(device)
+
+
 def _dataset(spec: StudySpec, device: torch.device, given: Dataset | None) -> Dataset:
-    if given is not None:
-        dataset = given.limited(spec.limit_train, spec.limit_test).to(device)
-    else:
-        dataset = load_dataset(
-            spec.dataset,
-            spec.data_dir,
-            device,
-            limit_train=spec.limit_train,
-            limit_test=spec.limit_test,
-        )
+    dataset = limited_to(spec, device, given) or load_dataset(
+        spec.dataset,
+        spec.data_dir,
+        device,
+        limit_train=spec.limit_train,
+        limit_test=spec.limit_test,
+    )
     for cell in spec.cells():
         check_batches(cell, len(dataset.train_images))
     return dataset

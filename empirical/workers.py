@@ -49,7 +49,15 @@ from empirical.groups import STACKED, Job, shape_of
 from empirical.memory import keep_freed_memory
 from empirical.overview import Overview
 from empirical.protocol import StudySpec, TrainSpec
-from empirical.study import POLL_SECONDS, CellRunner, finished_cells, numbered_cells, run_study, table
+from empirical.study import (
+    POLL_SECONDS,
+    CellRunner,
+    finished_cells,
+    limited_to,
+    numbered_cells,
+    run_study,
+    table,
+)
 from theory.devices import resolve_device
 from theory.errors import WorkError
 
@@ -382,7 +390,8 @@ def _train_cells(
         if throttle.passes(event):
             _send(connection, event)
 
-    runner = CellRunner(spec, choose_device(spec.device, number), unpack(arrays), on_event)
+    device = choose_device(spec.device, number)
+    runner = CellRunner(spec, device, limited_to(spec, device, unpack(arrays)), on_event)
     while (bundle := _receive(connection)) is not None:
         _send(connection, runner.take_all(bundle))
 

@@ -14,7 +14,7 @@ from empirical.instruments import FIXED_BATCH
 from empirical.protocol import CLASSES, published_accuracy
 from empirical.published import Published
 from figures import style
-from figures.paired_accuracy import MARKS, SINGLE, cell_table
+from figures.paired_accuracy import MARKS, SINGLE, cell_table, exceeds_the_panel
 from figures.paired_effects import learned_slopes
 from figures.paired_signal import first_look
 from figures.study import name_of
@@ -58,6 +58,7 @@ def stall(records: Published) -> str:
                 f"{name_of(str(initializer))} 10^{predicted:.1f} predicted, 10^{measured:.1f} measured"
             )
     study = records.study[(records.study["depth"] == deepest) & (records.study["epoch"] > 0)]
+    study = study[study["status"] == "completed"]
     last = study[study["epoch"] == study.groupby("cell")["epoch"].transform("max")]
     losses = [
         f"{name_of(str(initializer))} {rows['train_loss'].mean():.3f}"
@@ -79,12 +80,14 @@ def initial_loss(records: Published) -> str:
     known = table[table["initial_loss_predicted"].notna() & table["initial_loss"].notna()]
     ratio = (known["initial_loss"] / known["initial_loss_predicted"]).map(math.log10)
     normed = ratio[known["norm"] == "batch"]
+    outside = exceeds_the_panel(table)
+    inset = "The inset shows all cells, also those without batch norm. " if outside else ""
     text = (
         f"Each point is one trained cell ({counted(records)}): color the initializer, marker the "
         f"depth, full {name_of('relu')}, open {name_of('prelu')}. Left: the loss of the network as "
         "drawn, predicted from the law of the weights before any was drawn, against the measured one; "
-        "points on the diagonal agree. The inset shows all cells, also those without batch norm. "
-        "Right: the same prediction against the accuracy at the end. Dotted: "
+        f"points on the diagonal agree. {inset}Right: the same prediction against the accuracy at "
+        "the end, of the cells that completed. Dotted: "
         f"ln {CLASSES} = {math.log(CLASSES):.3f}, the loss of equal logits, and "
         f"{100 / CLASSES:g} %, that of guessing."
     )
@@ -106,9 +109,9 @@ def effective_rate(records: Published) -> str:
         "learning rate over the standard deviation that the law gives to a convolution: all that is "
         "left of the scale of a weight that batch norm follows. Left: how far these weights have gone "
         f"after {int(table['steps'].max()):,} steps; the dashed line is a random walk of steps of "
-        "that size. Right: final accuracy against the same step."
+        "that size. Right: final accuracy against the same step, of the cells that completed."
     )
-    pairs = table[["relative_step", "final_test_accuracy"]].dropna()
+    pairs = table.loc[table["status"] == "completed", ["relative_step", "final_test_accuracy"]].dropna()
     if pairs["relative_step"].nunique() > 1 and len(pairs) > 2:
         rank = pairs.rank().corr().to_numpy()[0, 1]
         text += f" Rank correlation of step and accuracy: {rank:.2f}."
@@ -163,19 +166,21 @@ def last_layer(records: Published, activation: str) -> str:
         "Below: the way there, a panel per depth."
     )
     completed = part.cells[part.cells["status"] == "completed"]
-    away = []
-    for arm in style.ordered_arms(completed["arm"]):
-        rows = completed[completed["arm"] == arm]
-        means = rows.groupby("depth")["final_test_accuracy"].mean()
-        printed = {
-            depth: published_accuracy("he", activation, int(str(depth))) for depth in means.index
-        }
-        gaps = [abs(means[depth] - value) for depth, value in printed.items() if value is not None]
-        if gaps:
+    means = completed.pivot_table(index="depth", columns="arm", values="final_test_accuracy").dropna()
+    depths = (int(str(depth)) for depth in means.index)
+    printed = {depth: published_accuracy("he", activation, depth) for depth in depths}
+    shared = [depth for depth, value in printed.items() if value is not None]
+    if shared and means.shape[1] > 1:
+        away = []
+        for arm in style.ordered_arms(map(str, means.columns)):
+            gaps = [abs(means.loc[depth, arm] - printed[depth]) for depth in shared]
             printed_or_not = "" if ", " in arm else " as printed"
             away.append(f"{name_of(arm)}{printed_or_not} {sum(gaps) / len(gaps):.1f}")
-    if away:
-        text += f" Mean distance from the printed accuracies, in points: {'; '.join(away)}."
+        layers = " and ".join(filter(None, [", ".join(map(str, shared[:-1])), str(shared[-1])]))
+        text += (
+            f" Mean distance from the printed accuracies at {layers} layers, which all of them have, "
+            f"in points: {'; '.join(away)}."
+        )
     return text
 
 

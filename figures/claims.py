@@ -67,10 +67,10 @@ def measures_table(table: pd.DataFrame) -> Sheet:
     )
 
 
-def agreement_table(table: pd.DataFrame, sentence: str) -> Sheet:
+def agreement_table(table: pd.DataFrame, sentence: str = "") -> Sheet:
     """The table of ``empirical.fan_agreement.fan_agreement``, a row per arm and a column per depth.
 
-    ``sentence`` is what ``nearest_fan`` says of it.
+    ``sentence`` is what ``nearest_fan`` says of it, where no text beside it does.
     """
     keys = ["measure", "arm"]
     rows: list[dict[Hashable, Any]] = [
@@ -91,7 +91,7 @@ def agreement_table(table: pd.DataFrame, sentence: str) -> Sheet:
         notes=(
             "Ours minus the report's in points, at each number of layers: mean absolute and, below, "
             "root mean square.",
-            sentence,
+            *filter(None, [sentence]),
         ),
         spare=("cells",),
     )

@@ -20,6 +20,7 @@ from empirical.selection import arm, same_size, select, with_arms
 from figures import captions
 from figures.captions import of_activation
 from figures.paired_accuracy import (
+    LOSSES,
     accuracy_map,
     cell_table,
     effective_rate_figure,
@@ -113,6 +114,13 @@ def _normed(published: Published) -> Published:
     return same.of(cells.loc[cells["depth"] > 1, "cell"])
 
 
+def _with_first_losses(published: Published) -> Published:
+    """The cells whose first loss is finite, predicted and measured; also those without batch norm."""
+    cells = published.cells
+    there = cells[list(LOSSES)].notna().all(axis=1)
+    return with_arms(published.of(cells.loc[there, "cell"]))
+
+
 def _draw_initial_loss(records: Published, words: str) -> Figure:
     return initial_loss_figure(cell_table(records), cell_table(_normed(records)), words)
 
@@ -156,7 +164,7 @@ ALL: dict[str, Paired] = {
         "no-norm", "prelu", "test_accuracy", f"{_AS_DRAWN}; PReLU, no batch norm"
     ),
     "stall": Paired(
-        "Plain nets of 22 and 30 layers: Xavier's gradient vanishes, and training stalls",
+        "He and Xavier in plain nets of 22 and 30 layers: signal, gradient, training loss",
         "he2015",
         partial(_own, "he2015", "relu"),
         lambda records, words: signal_figure(records, "relu", "train_loss", words),
@@ -165,7 +173,7 @@ ALL: dict[str, Paired] = {
     "initial-loss": Paired(
         "First loss, predicted against measured, and against the final accuracy; all cells",
         "report",
-        with_arms,
+        _with_first_losses,
         _draw_initial_loss,
         captions.initial_loss,
     ),
@@ -177,7 +185,7 @@ ALL: dict[str, Paired] = {
         captions.effective_rate,
     ),
     "relative-steps": Paired(
-        "N(0, 1) with He's last layer and He's relative steps is He: step, loss, accuracy",
+        "N(0, 1) given He's last layer, then He's relative steps too, beside He: step, loss, accuracy",
         "effective-lr",
         partial(_own, "effective-lr", "relu"),
         relative_step_figure,

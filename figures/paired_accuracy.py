@@ -33,6 +33,7 @@ Array = NDArray[np.float64]
 REFERENCE = "he"
 GREY = "#555555"
 SINGLE = "¹"
+LOSSES = ("initial_loss_predicted", "initial_loss")
 MAPS = {  # quantity of a cell: its name, its colors
     "initial_loss_predicted": ("predicted initial loss (nats)", "viridis"),
     "final_test_accuracy": ("final test accuracy (percent)", "cividis"),
@@ -96,12 +97,10 @@ def initial_loss_figure(table: pd.DataFrame, same_size: pd.DataFrame, note: str 
     ``same_size`` are the cells whose final accuracies can be compared; both as from ``cell_table``.
     The panels cover the cells with batch norm; where others lie outside, an inset shows all.
     """
-    names = ["initial_loss_predicted", "initial_loss"]
-    known = table[table[names].notna().all(axis=1)]
+    names = list(LOSSES)
+    known = with_first_losses(table)
     logs = known[names].map(math.log10)
-    normed = (known["norm"] == "batch").to_numpy()
-    covered = logs[normed] if normed.any() else logs
-    low, high = covered.min().min() - 0.1, covered.max().max() + 0.1
+    low, high = _panel(known)
     with style.styled():
         figure, (left, right) = _two_panels()
         _points(left, known, logs[names[0]], logs[names[1]])
@@ -109,9 +108,9 @@ def initial_loss_figure(table: pd.DataFrame, same_size: pd.DataFrame, note: str 
         left.set(xlim=(low, high), ylim=(low, high))
         left.set_title("theory: predicted and measured")
         left.set_ylabel("measured initial loss (nats)")
-        if logs.max().max() > high or logs.min().min() < low:
+        if exceeds_the_panel(table):
             _whole_range(left, known, logs)
-        done = same_size[same_size[names[0]].notna()]
+        done = same_size[same_size[names[0]].notna() & (same_size["status"] == "completed")]
         _points(right, done, np.log10(done[names[0]]), done["final_test_accuracy"])
         right.set_xlim(low, high)
         _accuracy_axis(right)
@@ -123,6 +122,27 @@ def initial_loss_figure(table: pd.DataFrame, same_size: pd.DataFrame, note: str 
         figure.legend(handles=_point_legend(table), loc="outside upper center", ncols=6)
         style.add_note(figure, note)
     return figure
+
+
+def with_first_losses(table: pd.DataFrame) -> pd.DataFrame:
+    """The cells of ``table`` whose first loss is finite, both predicted and measured."""
+    return table[table[list(LOSSES)].notna().all(axis=1)]
+
+
+def exceeds_the_panel(table: pd.DataFrame) -> bool:
+    """Whether first losses lie outside of those with batch norm, so that an inset shows all."""
+    known = with_first_losses(table)
+    logs = known[list(LOSSES)].map(math.log10)
+    low, high = _panel(known)
+    return bool(logs.max().max() > high or logs.min().min() < low)
+
+
+def _panel(known: pd.DataFrame) -> tuple[float, float]:
+    """The decades that the panels cover: those of the cells with batch norm, if there are any."""
+    logs = known[list(LOSSES)].map(math.log10)
+    normed = (known["norm"] == "batch").to_numpy()
+    covered = logs[normed] if normed.any() else logs
+    return covered.min().min() - 0.1, covered.max().max() + 0.1
 
 
 def _whole_range(axes: Axes, table: pd.DataFrame, logs: pd.DataFrame) -> None:
@@ -154,7 +174,8 @@ def effective_rate_figure(table: pd.DataFrame, note: str = "") -> Figure:
         _random_walk(left, x, table["steps"].max())
         left.set_title("theory: how far the weights go")
         left.set_ylabel("relative change of the weights\nafter training, $\\|W-W_0\\|/\\|W_0\\|$")
-        _points(right, table, steps, table["final_test_accuracy"])
+        done = table["status"] == "completed"
+        _points(right, table[done], steps[done], table.loc[done, "final_test_accuracy"])
         _accuracy_axis(right)
         for axes in (left, right):
             axes.set_xlim(*x)

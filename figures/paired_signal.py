@@ -123,7 +123,10 @@ def _practice(axes: Axes, study: pd.DataFrame, quantity: str, looks: dict[str, s
         diverged = cells[cells["status"] == "diverged"]
         if not diverged.empty:
             epoch = int(diverged.groupby("seed")["epoch"].max().min()) + 1
-            lost.append(f"{name_of(str(initializer))} diverges in epoch {epoch}")
+            name, of = name_of(str(initializer)), cells["seed"].nunique()
+            seeds = f"{diverged['seed'].nunique()} of {of} seeds"
+            several = f"{name}: {seeds} diverge, the first in epoch {epoch}"
+            lost.append(several if of > 1 else f"{name} diverges in epoch {epoch}")
     if lost:
         axes.annotate(
             "\n".join(lost), (0.98, 0.04), xycoords="axes fraction", ha="right", va="bottom", fontsize=7

@@ -12,12 +12,11 @@ from collections.abc import Callable, Mapping
 import pandas as pd
 from rich.text import Text
 
-from empirical.statistics import MINIMUM_SEEDS, cell_statistics, pair_statistics
+from empirical.statistics import cell_statistics, pair_statistics
 from figures.tables import Column, Row, Sheet, fixed, words
 
 SINGLE_RUNS = (
-    "One seed per cell: their differences are those of single runs, and no verdict is possible. From "
-    f"{MINIMUM_SEEDS} seeds on (--seeds {MINIMUM_SEEDS}) differences are tested."
+    "One seed per cell: their differences are those of single runs, and no verdict is possible."
 )
 VERDICT_STYLES = {"first higher": "green", "second higher": "green", "insufficient seeds": "yellow"}
 
@@ -26,9 +25,17 @@ def statistics_tables(study: pd.DataFrame) -> list[Sheet | Text]:
     """Both tables of a study's table of cells and epochs; one line where no cell has a second seed."""
     cells = cell_statistics(study)
     if int((cells["seeds"] + cells["diverged"]).max()) == 1:
-        return [Text(SINGLE_RUNS)]
+        return [Text(SINGLE_RUNS + _seeds_that_decide(pair_statistics(study)))]
     pairs = pair_statistics(study)
     return [cells_table(cells), *([] if pairs.empty else [pairs_table(pairs)])]
+
+
+def _seeds_that_decide(pairs: pd.DataFrame) -> str:
+    """How many seeds it takes to test what a study of single runs compares."""
+    if pairs.empty:
+        return ""
+    needed = int(pairs["seeds_needed"].max())
+    return f" To test its differences, this grid needs {needed} seeds (--seeds {needed})."
 
 
 def cells_table(cells: pd.DataFrame) -> Sheet:

@@ -108,7 +108,7 @@ def plan_table(plan: pd.DataFrame) -> Sheet:
         ),
         notes=(
             f"{len(plan)} cells, about {left} of training left on this machine, "
-            f"{plan['megabytes'].max():.1f} MB of checkpoint at a time",
+            f"{max(plan['megabytes'], default=0.0):.1f} MB of checkpoint at a time",
         ),
         spare=("parameters", "epochs"),
     )

@@ -26,6 +26,8 @@ from matplotlib.patches import Patch
 from matplotlib.textpath import TextPath
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
+from figures.files import written_whole
+
 BLUE, VERMILION, GREEN = "#0072B2", "#D55E00", "#009E73"
 ORANGE, SKY, PURPLE, BLACK = "#E69F00", "#56B4E9", "#CC79A7", "#000000"
 COLUMN_WIDTH, PAGE_WIDTH = 3.4, 7.0  # inches: one and two columns of a LaTeX article
@@ -296,11 +298,10 @@ def save_figure(figure: Figure, stem: Path) -> list[Path]:
     with styled():
         for suffix in ("png", "pdf"):
             path = stem.with_name(f"{stem.name}.{suffix}")
-            partial = stem.with_name(f".{stem.name}.partial.{suffix}")
             no_date = {"CreationDate": None} if suffix == "pdf" else {"Software": None}
-            with _laid_out(figure) if paths else nullcontext():
+            laid_out = _laid_out(figure) if paths else nullcontext()
+            with written_whole(path) as partial, laid_out:
                 figure.savefig(partial, metadata=no_date)
-            partial.replace(path)
             paths.append(path)
     return paths
 

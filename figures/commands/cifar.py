@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ from empirical.presets import PRESETS, preset
 from empirical.protocol import (
     DATASETS,
     ENGINES,
+    MAX_CELLS,
     NORMS,
     OPTIMIZERS,
     PRECISIONS,
@@ -29,10 +31,10 @@ PURPOSE = "Train the course report's networks on CIFAR-10; the same command resu
 EXAMPLES = (
     "cifar --init he",
     "cifar --init he xavier --activation relu --depths 2 5 --epochs 2",
-    "cifar --init he --seeds 6 --data-dir DIR",
+    "cifar --init he --seeds 8 --data-dir DIR",
     "cifar --preset textbook",
     "cifar --list-presets",
-    "cifar --seeds 6 --workers auto",
+    "cifar --seeds 9 --workers auto",
     "cifar --preset seeds --shard 1/16 --out SHARED",
     "cifar --dry-run",
 )
@@ -178,6 +180,8 @@ def run(arguments: argparse.Namespace, session: Session) -> Answer:
 def _spec(a: argparse.Namespace, out: Path) -> StudySpec:
     if a.seeds is not None and a.seeds < 1:
         raise RequestError(f"--seeds must be at least 1, not {a.seeds}")
+    if a.seeds is not None and a.seeds > MAX_CELLS:
+        raise RequestError(f"--seeds must be at most {MAX_CELLS:,}, not {a.seeds:,}")
     if a.seed_list is not None and a.seed:
         raise RequestError("--seed and --seed-list contradict each other: name the seeds in one place")
     fields = dict(preset(a.preset).fields) if a.preset is not None else {}
@@ -227,7 +231,8 @@ def _part(spec: StudySpec, place: Placement, table: pd.DataFrame) -> Answer:
 
     cells = study.results(spec)
     count = f"{len(cells)} of {len(spec.cells())} cells of the grid are finished"
-    shown = [accuracy_table(study.compare_with_report(table), spec)] if cells else []
+    # shown and not written: another part may have written the whole table in the meantime
+    shown = [accuracy_table(study.compare_with_report(table), spec).rich()] if cells else []
     return Answer(
         spec=spec.config(),
         device=spec.device if place.is_here else "auto",
@@ -241,9 +246,9 @@ def _plan(spec: StudySpec, place: Placement) -> Answer:
     from empirical import study
     from figures.study_tables import plan_table
 
-    plan = study.plan(spec)
-    if (cells := place.cells(spec)) is not None:
-        plan = plan[plan["cell"].isin([cell.cell_id for cell in cells])]
+    if not place.is_here:  # the estimate is this machine's, which may lack the workers' device
+        spec = replace(spec, device="auto")
+    plan = study.plan(spec, place.cells(spec))
     return Answer(
         spec=spec.config(),
         device=spec.device,

@@ -36,6 +36,7 @@ def run(arguments: argparse.Namespace, session: Session) -> Answer:
     folders = chosen_folders(arguments.records)
     from figures.explorer import page
     from figures.explorer.build import MAX_SEED
+    from figures.files import write_text
     from theory.errors import check_whole
 
     check_whole("seed", arguments.seed, 0, MAX_SEED)
@@ -43,9 +44,7 @@ def run(arguments: argparse.Namespace, session: Session) -> Answer:
     study = read_study(folders, session) if folders else None
     text = page(study, seed=arguments.seed)
     target = session.out / "explorer.html"
-    partial = target.with_name(f".{target.name}.partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(target)
+    write_text(target, text)
     named = ", ".join(map(str, folders))
     cells = 0 if study is None else study["cell"].nunique()
     holds = f"the {cells} cells of {named}" if folders else "theory alone, as there are no records"

@@ -23,6 +23,7 @@ from empirical.evidence import CURVE_NOTE, QUANTITIES, Evidence
 from empirical.fan_agreement import fan_agreement, nearest_fan
 from empirical.protocol import COURSE_REPORT
 from empirical.published import Published, gather, spec_of
+from figures.claims import agreement_table
 from figures.derivation import derivation_figure, derivation_table
 from figures.gallery import SECTIONS as GALLERY
 from figures.gallery import gallery
@@ -184,7 +185,7 @@ class Report:
             "protocol": lambda: tables.protocol(COURSE_REPORT),
             "coverage": lambda: tables.coverage(self.coverage),
             "accuracy": lambda: _if_rows(self.accuracies, tables.accuracy),
-            "fan-agreement": lambda: tables.agreement(fan_agreement(self.evidence)),
+            "fan-agreement": lambda: agreement_table(fan_agreement(self.evidence)),
             "he-normal": lambda: _compared(self.he_normal, *he_normal),
             "prelu-relu": lambda: _compared(self.prelu_relu, *prelu_relu),
             "claims": lambda: tables.claims(self.claims),

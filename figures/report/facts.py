@@ -13,6 +13,7 @@ import pandas as pd
 
 from empirical.account import MACHINE
 from empirical.claim_theory import drawn_average_weight, first_loss, head_fan_in, rate_ratio
+from empirical.judgment import seeds_needed as claim_seeds
 from empirical.presets import PRESETS
 from empirical.protocol import (
     CLASSES,
@@ -26,7 +27,8 @@ from empirical.protocol import (
 )
 from empirical.published import Published
 from empirical.selection import SIZE, select
-from empirical.statistics import MINIMUM_SEEDS, compare, final_values
+from empirical.statistics import MINIMUM_SEEDS, compare, final_values, seeds_needed
+from figures.study import name_of
 from theory import mean_field
 from theory.batch_norm import gradient_growth
 from theory.errors import RequestError
@@ -53,9 +55,10 @@ def accuracies(published: Published) -> pd.DataFrame:
     rows: list[dict[str, Any]] = []
     seen: set[str] = set()
     for preset in ("report", "textbook", "head"):
-        own = select(published, preset).own
-        study = own.study[~own.study["cell"].isin(seen)]
-        seen |= set(own.cells["cell"])
+        chosen = select(published, preset)
+        records = chosen.records if preset == "report" else chosen.own  # other laws, as printed
+        study = records.study[~records.study["cell"].isin(seen)]
+        seen |= set(records.cells["cell"])
         if study.empty:
             continue
         for key, cells in final_values(study).groupby(["activation", "arm", "depth"], sort=False):
@@ -155,14 +158,21 @@ def gap(table: pd.DataFrame | None) -> dict[str, Any]:
         "mean": float(rows["difference"].mean()),
         "smallest": float(low["difference"]),
         "largest": float(high["difference"]),
-        "smallest_depth": int(low["depth"]),
-        "largest_depth": int(high["depth"]),
+        "smallest_at": _setting(low),
+        "largest_at": _setting(high),
+        "needed": seeds_needed(len(rows)),
         "pairs_least": int(rows["pairs"].min()),
         "pairs_most": int(rows["pairs"].max()),
         "first_higher": int((rows["verdict"] == "first higher").sum()),
         "second_higher": int((rows["verdict"] == "second higher").sum()),
         "too_few": int((rows["verdict"] == "insufficient seeds").sum()),
     }
+
+
+def _setting(row: pd.Series[Any]) -> str:
+    """What a comparison's two arms share: "ReLU and 5 layers"."""
+    shared = next(str(row[name]) for name in ("activation", "initializer") if name in row)
+    return f"{name_of(shared)} and {row['depth']} layers"
 
 
 def distance(table: pd.DataFrame) -> dict[str, Any]:
@@ -192,6 +202,7 @@ def study(published: Published) -> dict[str, Any]:
         "seeds_least": int(seeds.min()),
         "seeds_most": int(seeds.max()),
         "enough": int((seeds >= MINIMUM_SEEDS).sum()),
+        "fewer": int((seeds < MINIMUM_SEEDS).sum()),
         "diverged": [
             {"cell": row["cell"], "epochs": row["epochs_done"]}
             for row in cells.to_dict("records")
@@ -278,13 +289,15 @@ def _single_network(stack: pd.DataFrame) -> dict[str, Any]:
 
 
 def counts(table: pd.DataFrame, fan: str) -> dict[str, int]:
-    """How many claims, of one fan mode, have each verdict; the open ones together as ``open``."""
+    """How many claims, of one fan mode, have each verdict (the open ones together as ``open``), and the
+    seeds ``needed`` to decide all."""
     rows = table[table["fan"] == fan]
     verdicts = rows["verdict"].map(lambda text: text.partition(":")[0])
     found = {name: int((verdicts == name).sum()) for name in ("confirmed", "refuted", "open")}
     open_ = rows[verdicts == "open"]
     return found | {
         "all": len(rows),
+        "needed": claim_seeds(len(rows)),
         "agree": int((open_["direction"] == "agrees").sum()),
         "disagree": int((open_["direction"] == "disagrees").sum()),
         "silent": int((open_["direction"] == "").sum()),

@@ -81,7 +81,7 @@ def render(document: Document, report: Report, out: Path) -> str:
         }
         if kind == "code":
             count += 1
-            with contextlib.chdir(out), _open(report):
+            with _open(report), contextlib.chdir(out):  # folders are named from here
                 outputs = execute(source, namespace, count)
             cell |= {"execution_count": count, "outputs": outputs}
         cells.append(cell)

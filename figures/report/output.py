@@ -9,7 +9,6 @@ Each file is written whole or not at all, and the same records give the same byt
 from __future__ import annotations
 
 import io
-import os
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -19,6 +18,7 @@ from pathlib import Path
 import matplotlib as mpl
 
 from figures import explorer, style
+from figures.files import write_text
 from figures.report import environment, html, markdown, notebook, tex
 from figures.report.build import Report
 from figures.report.model import Picture
@@ -65,8 +65,8 @@ def write(report: Report, out: Path, *, seed: int = 0, on_step: OnStep | None = 
         report.images[picture.name] = (out / FIGURES / f"{picture.name}.png").read_bytes()
         step()
     for sheet in sheets:
-        put(out / TABLES / f"{sheet.name}.tex", tex.representable(sheet.latex()))
-        put(out / TABLES / f"{sheet.name}.csv", sheet.csv())
+        write_text(out / TABLES / f"{sheet.name}.tex", tex.representable(sheet.latex()))
+        write_text(out / TABLES / f"{sheet.name}.csv", sheet.csv())
     templates = environment.files()
     parts = explorer.fragment(report.records.study, seed=seed, heading_level=3)
     makers: dict[str, Callable[[], str]] = {
@@ -76,17 +76,10 @@ def write(report: Report, out: Path, *, seed: int = 0, on_step: OnStep | None = 
         "report.ipynb": lambda: notebook.render(document, report, out),
     }
     for name, make in makers.items():
-        put(out / name, make())
+        write_text(out / name, make())
         step()
     paths = [*(out / name for name in makers), out / FIGURES, out / TABLES]
     return Written(paths, len(pictures), len(sheets), document.gaps)
-
-
-def put(path: Path, text: str) -> None:
-    """Write a whole file, or nothing."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    partial.write_text(text, encoding="utf-8", newline="\n")
-    partial.replace(path)
 
 
 def draw(picture: Picture, folder: Path) -> bytes:

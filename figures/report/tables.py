@@ -10,7 +10,7 @@ import pandas as pd
 from rich.text import Text
 
 from empirical.claims import POINTS, in_unit
-from empirical.judgment import AGREES, LEVEL
+from empirical.judgment import AGREES, LEVEL, seeds_needed
 from empirical.protocol import COURSE_REPORT, StudySpec
 from empirical.statistics import MINIMUM_SEEDS
 from figures.study import name_of
@@ -213,57 +213,13 @@ def _compared(verdict: str, first: str, second: str) -> Text:
     return Text(named.get(verdict, verdict), style=colors.get(verdict, "yellow"))
 
 
-def agreement(table: pd.DataFrame) -> Sheet:
-    """``empirical.fan_agreement.fan_agreement``: a row per arm, a column per depth."""
-    rows: list[Row] = [
-        {"arm": str(arm), "depths": {row["depth"]: row for row in group.to_dict("records")}}
-        for arm, group in table.groupby("arm", sort=False)
-    ]
-
-    def column(depth: str) -> Column:
-        name = "all" if depth == "all" else f"{depth} layers"
-        return Column(name, lambda row: row["depths"][depth], _off)
-
-    return Sheet(
-        name="fan-agreement",
-        title="Which fan mode is behind the printed accuracies?",
-        data=table,
-        rows=rows,
-        columns=(
-            words("weights", lambda row: _arm(row["arm"]), folds=False),
-            *map(column, dict.fromkeys(table["depth"])),
-            Column("cells", _recorded),
-        ),
-        notes=(
-            "Distance from the printed accuracies in points: mean absolute and, below, root mean "
-            "square.",
-        ),
-    )  # fmt: skip
-
-
-def _recorded(row: Row) -> str:
-    total = row["depths"]["all"]
-    return f"{total['cells']} of {total['of']}"
-
-
-def _arm(arm: str) -> str:
-    initializer, _, words = arm.partition(", ")
-    return f"{name_of(initializer)}{', ' if words else ''}{words}"
-
-
-def _off(row: Row) -> Text:
-    if not row["cells"]:
-        return Text("–")
-    text = Text(f"{row['mean_absolute_difference']:.2f}")
-    return text.append(f"\n{row['root_mean_square_difference']:.2f}", style="dim")
-
-
 # ------------------------------------------------------------------------------------- claims
 
 
 def claims(table: pd.DataFrame) -> Sheet:
     """``empirical.claims.judge_claims``: a row per claim, and one more for He by fan_in."""
     rows: list[Row] = []
+    family = table["id"].nunique()
     for row in table.to_dict("records"):
         again = bool(rows) and rows[-1]["id"] == row["id"]
         rows.append(dict(row) | {"again": again})
@@ -283,7 +239,8 @@ def claims(table: pd.DataFrame) -> Sheet:
             "A claim holds if each of its parts is positive; value and 95 % interval are those of the "
             "least positive part, and below the seeds that a test needs, each run's own. Confirmed and "
             f"refuted: p ≤ {LEVEL:g} by exact sign-flip tests after Holm's correction over the claims "
-            f"of one fan mode, from {MINIMUM_SEEDS} seeds on. As printed, He is by "
+            f"of one fan mode, from {MINIMUM_SEEDS} seeds on; to decide all {family}, "
+            f"{seeds_needed(family)} seeds. As printed, He is by "
             f"{COURSE_REPORT.fan}.",
         ),
         spaced=True,
