@@ -166,14 +166,22 @@ def last_layer(records: Published, activation: str) -> str:
         "Below: the way there, a panel per depth."
     )
     completed = part.cells[part.cells["status"] == "completed"]
-    means = completed.pivot_table(index="depth", columns="arm", values="final_test_accuracy").dropna()
-    depths = (int(str(depth)) for depth in means.index)
-    printed = {depth: published_accuracy("he", activation, depth) for depth in depths}
-    shared = [depth for depth, value in printed.items() if value is not None]
-    if shared and means.shape[1] > 1:
+    means: dict[str, dict[int, float]] = {}
+    for (arm, depth), rows in completed.groupby(["arm", "depth"]):
+        means.setdefault(str(arm), {})[int(str(depth))] = float(rows["final_test_accuracy"].mean())
+    known = [
+        depth for depth in sorted(set(completed["depth"])) if all(depth in of for of in means.values())
+    ]
+    printed = {
+        depth: value
+        for depth in known
+        if (value := published_accuracy("he", activation, depth)) is not None
+    }
+    shared = list(printed)
+    if shared and len(means) > 1:
         away = []
-        for arm in style.ordered_arms(map(str, means.columns)):
-            gaps = [abs(means.loc[depth, arm] - printed[depth]) for depth in shared]
+        for arm in style.ordered_arms(means):
+            gaps = [abs(means[arm][depth] - value) for depth, value in printed.items()]
             printed_or_not = "" if ", " in arm else " as printed"
             away.append(f"{name_of(arm)}{printed_or_not} {sum(gaps) / len(gaps):.1f}")
         layers = " and ".join(filter(None, [", ".join(map(str, shared[:-1])), str(shared[-1])]))

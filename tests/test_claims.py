@@ -330,7 +330,7 @@ def test_the_fan_mode_that_is_nearer_to_the_printed_numbers():
     words = nearest_fan(evidence)
     assert words.startswith("Open: the two measures disagree. By accuracy")
     assert "fan_in is off by 2.50 points" in words and "fan_out by 3.00 points" in words
-    assert "nearer one in 2 of them, at depths 2." in words and "By gap" in words
+    assert "nearer one in 2 of them, at depth 2." in words and "By gap" in words
     assert "N(0, 1), which has no fan mode, is itself off by 3.00 points" in words
     he_only = study[(study["initializer"] == "he")]
     assert nearest_fan(Evidence(he_only)).startswith("fan_in agrees better with the printed numbers.")

@@ -131,7 +131,7 @@ def test_the_share_of_the_last_layer_in_the_depth_effect():
         arm("he", printed), arm("he", head, head_fan="fan_in"), arm("he", head, fan="fan_in")
     )
     row = table.loc["last-layer"]
-    assert row["verdict"] == "yes" and "so that 50 % of the depth effect" in row["answer"]
+    assert row["verdict"] == "yes" and "which is 50 % less" in row["answer"]
     assert "the last layer by fan_in ends 6.2" in row["answer"].lower()
     row = answers(arm("he", printed), arm("he", printed, head_fan="fan_in")).loc["last-layer"]
     assert row["verdict"] == NOT_SHOWN
@@ -202,6 +202,38 @@ def test_whether_the_effective_rate_is_the_only_handicap(matched, verdict):
     assert "learning rate between batch norms is 12.0 times smaller" in row["answer"]
 
 
+def test_a_head_by_another_fan_is_another_arm():
+    """The fan of N(0, 1) is no one's, that of He's last layer is: neither stands for the other."""
+    relu = {"activations": ("relu",), "seeds": 1, "depths": (2,)}
+    he, normal = arm("he", 70.0, **relu), arm("normal", 50.0, **relu)
+    other = arm("normal", 60.0, head_initializer="he", fan="fan_in", **relu)
+    alone = answers(he, normal, other, arm("normal", 69.0, **STEPS, **relu)).loc["effective-lr"]
+    assert "N(0, 1) with He's last layer against He: no records" in alone["answer"]
+    own = arm("normal", 55.0, head_initializer="he", **relu)
+    both = answers(he, normal, other, own, arm("normal", 69.0, **STEPS, **relu)).loc["effective-lr"]
+    assert re.search(r"last layer ends 1[45]\.\d+ points below He", both["answer"])
+
+
+def test_the_depth_effects_are_of_the_activations_that_both_arms_have():
+    printed = arm("he", (40.0, 60.0, 70.0, 80.0), seeds=1, activations=("relu",))
+    steeper = arm("he", (10.0, 60.0, 70.0, 90.0), seeds=1, activations=("prelu",))
+    head = arm("he", (60.0, 60.0, 70.0, 80.0), seeds=1, activations=("relu",), head_fan="fan_in")
+    with_prelu, without = (answers(*arms).loc["last-layer", "answer"]
+                           for arms in ((printed, steeper, head), (printed, head)))  # fmt: skip
+    effect = re.search(r"accuracy changes by [^;.]*\.\d+ [^;]*", without)
+    assert effect is not None and effect[0] in with_prelu
+    assert "changes by +40.0" in without or "changes by +39.9" in without
+    assert re.search(r"which is (49|50|51) % less", without)
+
+
+def test_a_study_without_batch_norm_in_small_is_said_to_be():
+    small = {"epochs": 1, "filters": 8, **NO_NORM}
+    words = answers(arm("he", 70.0, **small), arm("normal", 50.0, **small)).loc["no-norm", "answer"]
+    assert "in small (filters 8, epochs 1)" in words
+    both = answers(arm("he", 70.0, **small), arm("he", 60.0, seeds=1, depths=(2,), **NO_NORM))
+    assert "in small" not in both.loc["no-norm", "answer"]  # records of the asked size come first
+
+
 def test_the_arms_of_the_effective_rate_are_compared_where_all_are_recorded():
     relu = {"activations": ("relu",), "seeds": 1}
     row = answers(
@@ -211,6 +243,18 @@ def test_the_arms_of_the_effective_rate_are_compared_where_all_are_recorded():
     ).loc["effective-lr"]
     assert re.search(r"N\(0, 1\) ends (30.0|29.9)\d points below He", row["answer"])
     assert "N(0, 1) with He's last layer against He: no records" in row["answer"]
+
+
+def test_an_arm_that_lacks_one_of_the_settings_is_compared_where_it_is():
+    relu = {"activations": ("relu",), "seeds": 1}
+    row = answers(
+        arm("he", 70.0, seeds=1),
+        arm("normal", 50.0, seeds=1),
+        arm("normal", 55.0, depths=(2,), head_initializer="he", **relu),
+        arm("normal", 69.0, depths=(2, 12), **STEPS, **relu),
+    ).loc["effective-lr"]
+    assert re.search(r"last layer ends 1[45]\.\d+ points below He \(relu, 2 layers", row["answer"])
+    assert "no records" not in row["answer"]
 
 
 def test_an_answer_gives_its_interval():

@@ -50,6 +50,8 @@ def one_error_line(captured):
         (["cifar", "--depths", "0"], "depth must be"),
         (["cifar", "--epochs", "0"], "epochs must be"),
         (["cifar", "--seeds", "0"], "--seeds must be"),
+        (["cifar", "--seeds", "100000000"], "--seeds must be at most 100,000"),
+        (["cifar", "--init", "he", "--seeds", "100000"], "number of cells"),
         (["cifar", "--seeds", "2", "--seed-list", "1"], "not allowed with"),
         (["cifar", "--seed", "2", "--seed-list", "1"], "contradict"),
         (["cifar", "--learning-rate", "nan"], "learning rate"),

@@ -1,6 +1,7 @@
 """What changed between two runs of one cell is noted in its record."""
 
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -75,4 +76,21 @@ def test_the_code_digest_is_of_the_sources(tmp_path, monkeypatch):
     monkeypatch.setattr(provenance, "__file__", str(tmp_path / "empirical" / "provenance.py"))
     before = code_digest.__wrapped__()
     (tmp_path / "theory" / "a.py").write_text("x = 2\n")
+    assert code_digest.__wrapped__() != before
+
+
+def test_another_processor_is_noted_with_the_epoch(monkeypatch):
+    other = {"hardware": "Another Processor 9000"}
+    (note,) = resumed(monkeypatch, environment=lambda device: other)
+    assert note.startswith("from epoch 2 on: ") and "(Another Processor 9000)" in note
+
+
+@pytest.mark.parametrize("name", ["theory/initializers.py", "empirical/fused.cpp"])
+def test_the_digest_changes_with_python_and_with_the_kernels(monkeypatch, name):
+    before, read = code_digest(), Path.read_bytes
+
+    def changed(path):
+        return read(path) + (b" " if path.as_posix().endswith(name) else b"")
+
+    monkeypatch.setattr(Path, "read_bytes", changed)
     assert code_digest.__wrapped__() != before

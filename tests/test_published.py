@@ -78,6 +78,20 @@ def test_what_is_written_is_read_back_the_same(collected, tmp_path):
         assert path.read_bytes() == (tmp_path / "b" / path.name).read_bytes()
 
 
+def test_a_cell_keeps_every_digit_of_what_names_it(tmp_path):
+    odd = {"learning_rate": 10**-2.5, "gain_slope": 3**-0.5}  # points of grids, with 17 digits
+    small = {"filters": 4, "epochs": 1, "batch_size": 32, "engine": "eager", "device": "cpu"}
+    run = StudySpec(
+        initializers=("he",), activations=("relu",), depths=(2,), out=tmp_path, **small, **odd
+    )
+    run_study(run, dataset=tiny_dataset())
+    found = collect([tmp_path])
+    write(found, tmp_path / "tables")
+    same(found, read(tmp_path / "tables"))
+    row = found.cells.iloc[0]
+    assert (row["learning_rate"], row["gain_slope"]) == tuple(odd.values())
+
+
 def test_the_study_is_that_of_the_records_to_nine_digits(collected, run_folder):
     keys = ["cell", "epoch"]
     ours = collected.study.sort_values(keys, ignore_index=True)
@@ -222,7 +236,7 @@ def test_cells_of_presets_are_made_by_their_presets(tmp_path):
     tables = study_of(cells, tmp_path)
     asked = published._presets_by_key()
     labelled = [" ".join(asked.get(published.seedless(cell.config()), [])) for cell in cells]
-    assert labelled[0] == "report head effective-lr" and "seeds" not in " ".join(labelled)
+    assert labelled[0] == "report head xavier effective-lr" and "seeds" not in " ".join(labelled)
     lines = commands(tables.cells.assign(preset=labelled), cells)
     assert lines == ["cifar --preset report --seeds 3", "cifar --preset effective-lr"]
     assert {cell.cell_id for cell in cells} <= set.union(*map(made_by, lines))

@@ -17,6 +17,7 @@ from synthetic_study import cells_of, study_of
 
 import cli
 import figures.report.html as page
+from empirical.fan_agreement import fan_agreement
 from empirical.published import read
 from figures.report import Report, environment, model, output
 from figures.report.notebook import execute, shown
@@ -161,6 +162,19 @@ def test_the_whole_study_has_every_section_figure_and_table(document):
     assert document.gaps == []
     assert all(f"C{number}." in text_of(document) for number in range(1, 15))
     assert "Every configuration of every study is recorded." in text_of(document)
+
+
+def test_the_fan_modes_are_compared_by_both_measures(small):
+    """Accuracy and the gap to N(0, 1) are measures of the same arms: one must not hide the other."""
+    report = Report.read(small, **LIGHT)
+    sheet = report.sheets()["fan-agreement"]()
+    assert [heading for heading, _ in sheet.sections] == ["accuracy", "gap to N(0, 1)"]
+    expected = fan_agreement(report.evidence).set_index(["measure", "arm", "depth"])
+    for (_, rows), measure in zip(sheet.sections, ("accuracy", "gap"), strict=True):
+        for row in rows:
+            value = expected.loc[(measure, row[0].plain, "all"), "mean_absolute_difference"]
+            cells = expected.loc[(measure, row[0].plain, "all"), "cells"]
+            assert row[-2].plain.startswith(f"{value:.2f}" if cells else "–")
 
 
 def test_the_page_asks_the_network_for_nothing_and_shows_every_figure(document):

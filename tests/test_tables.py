@@ -303,7 +303,11 @@ def test_a_command_that_asked_for_no_folder_writes_none(tmp_path, capsys, monkey
 
 def test_one_seed_gets_one_line_and_no_verdict():
     (only,) = statistics_tables(study(1))
-    assert only.plain == SINGLE_RUNS and "no verdict" in SINGLE_RUNS
+    assert only.plain.startswith(SINGLE_RUNS) and "no verdict" in SINGLE_RUNS
+    (needed,) = {int(number) for number in re.findall(r"\d+", only.plain.removeprefix(SINGLE_RUNS))}
+    short, enough = (statistics_tables(study(seeds, diverged=()))[1] for seeds in (needed - 1, needed))
+    assert set(short.data["verdict"]) == {"insufficient seeds"}
+    assert "insufficient seeds" not in set(enough.data["verdict"])
 
 
 def test_statistics_are_shown_with_the_arms_names_and_divergence_apart():
