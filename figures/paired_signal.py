@@ -142,10 +142,10 @@ def _at_chance(panels: list[Axes]) -> None:
         f"ln {CLASSES}: nothing learned",
         (0.98, math.log(CLASSES)),
         xycoords=("axes fraction", "data"),
-        xytext=(0, 2),
+        xytext=(0, -5),  # below: above are the panel's titles
         textcoords="offset points",
         ha="right",
-        va="bottom",
+        va="top",
         fontsize=7,
     )
 

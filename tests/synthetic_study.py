@@ -10,7 +10,7 @@ from empirical.protocol import StudySpec, TrainSpec, variant
 from empirical.published import CELL_COLUMNS, LAYER_COLUMNS, STUDY_COLUMNS, Published
 from theory.batch_norm import effective_learning_rate
 
-PRESETS = ("report", "textbook", "head", "no-norm", "he2015", "effective-lr")
+PRESETS = ("report", "textbook", "head", "no-norm", "he2015", "effective-lr", "xavier")
 
 
 def cells_of(*names, **changes):

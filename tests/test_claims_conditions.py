@@ -229,9 +229,9 @@ def test_the_depth_effects_are_of_the_activations_that_both_arms_have():
 def test_a_study_without_batch_norm_in_small_is_said_to_be():
     small = {"epochs": 1, "filters": 8, **NO_NORM}
     words = answers(arm("he", 70.0, **small), arm("normal", 50.0, **small)).loc["no-norm", "answer"]
-    assert "in small (filters 8, epochs 1)" in words
+    assert "In small (filters 8, epochs 1); He ends" in words
     both = answers(arm("he", 70.0, **small), arm("he", 60.0, seeds=1, depths=(2,), **NO_NORM))
-    assert "in small" not in both.loc["no-norm", "answer"]  # records of the asked size come first
+    assert "n small" not in both.loc["no-norm", "answer"]  # records of the asked size come first
 
 
 def test_the_arms_of_the_effective_rate_are_compared_where_all_are_recorded():

@@ -111,14 +111,16 @@ def test_no_number_is_typed_into_the_prose():
 
 def test_the_text_follows_the_data(whole, document):
     """He is 20 points ahead in the made-up study; with three more the text says so everywhere."""
-    assert "He is ahead of N(0, 1) in 8 of 8 settings recorded for both, by 20.0 points" in text_of(
-        document
-    )
+    text = text_of(document)
+    assert "He is ahead of N(0, 1) in 8 of 8 settings recorded for both" in text
+    assert "the difference is +20.0 points on average, of single runs" in text
+    assert "The difference is +20.00 points on average, from +20.00 with" in text
+    assert "8 comparisons need 9 seeds" in text
     moved = whole.study["initializer"] == "he"
     study = whole.study.assign(test_accuracy=whole.study["test_accuracy"] + 3.0 * moved)
     changed = report_on(replace(whole, study=study)).document()
-    assert "by 23.0 points on average" in text_of(changed)
-    assert "20.0 points" not in text_of(changed)
+    assert "the difference is +23.0 points on average" in text_of(changed)
+    assert "+20.0 points" not in text_of(changed)
     before, after = (
         next(sheet for sheet in one.sheets if sheet.name == "accuracy").markdown()
         for one in (document, changed)
