@@ -287,7 +287,8 @@ def slopes_figure(records: Published, note: str = "") -> Figure:
     with style.styled():
         figure = Figure(figsize=(style.PAGE_WIDTH, 3.5), layout="constrained")
         grid = figure.subplots(1, 1 + len(initializers), sharey=True, sharex=True, squeeze=False)[0]
-        _paper_slopes(grid[0])
+        narrow = "\n" if len(initializers) > 2 else " "
+        _paper_slopes(grid[0], narrow)
         for axes, initializer in zip(grid[1:], initializers, strict=True):
             rows = table[table["initializer"] == initializer]
             looks = style.depth_shades({int(depth) for depth in rows["depth"]}, colors[initializer])
@@ -301,7 +302,7 @@ def slopes_figure(records: Published, note: str = "") -> Figure:
                     means.index, means, color=look.color, linestyle=look.dash, marker=look.marker,
                     markersize=4, label=f"{depth} layers",
                 )  # fmt: skip
-            axes.set_title(f"practice: {name_of(initializer)}")
+            axes.set_title(f"practice:{narrow}{name_of(initializer)}")
             axes.legend(loc="best")
         for axes in grid:
             axes.axhline(_start(), color="black", linewidth=0.8, linestyle=":")
@@ -312,7 +313,7 @@ def slopes_figure(records: Published, note: str = "") -> Figure:
     return figure
 
 
-def _paper_slopes(axes: Axes) -> None:
+def _paper_slopes(axes: Axes, space: str) -> None:
     numbers = range(1, len(LEARNED_SLOPES) + 1)
     for column, label, dash, marker in (
         (1, "one per layer", "-", "o"),
@@ -322,7 +323,7 @@ def _paper_slopes(axes: Axes) -> None:
         axes.plot(numbers, values, color=GREY, linestyle=dash, marker=marker, markersize=4, label=label)
     axes.annotate("start", (len(LEARNED_SLOPES), _start()), xytext=(0, 2), ha="right",
                   textcoords="offset points", fontsize=7)  # fmt: skip
-    axes.set_title(f"paper: He et al. 2015, {len(LEARNED_SLOPES) + 1} layers")
+    axes.set_title(f"paper: He et al. 2015,{space}{len(LEARNED_SLOPES) + 1} layers")
     axes.legend(loc="best")
 
 
