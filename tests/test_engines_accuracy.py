@@ -7,14 +7,14 @@ import pytest
 import torch
 from cifar_format import tiny_dataset
 
-from empirical.engines import CompiledEngine, Engine
-from empirical.fused import Unavailable, library
+from empirical.engines import Engine
+from empirical.fused import Unavailable, find_compiler, library
 from empirical.protocol import StudySpec
 from empirical.study import run_study
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-SEEDS = tuple(range(8))
+SEEDS = tuple(range(6))
 STUDY = {"initializers": ("he",), "activations": ("prelu",), "depths": (3,), "seeds": SEEDS}
 SMALL = {"filters": 8, "epochs": 4, "batch_size": 32, "device": "cpu"}
 
@@ -47,13 +47,11 @@ def test_the_fused_engine(eager, tmp_path):
     assert_within_seed_noise(finals(tmp_path, "fused"), eager)
 
 
-def test_the_compiled_engine(eager, tmp_path, monkeypatch):
-    """One program for all seeds, as they are of one shape."""
+def test_the_compiled_engine(eager, tmp_path):
     try:
-        library()
+        find_compiler()
     except Unavailable as reason:
         pytest.skip(str(reason))
-    assert CompiledEngine is not Engine
     assert_within_seed_noise(finals(tmp_path, "compiled"), eager)
 
 
