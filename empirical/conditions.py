@@ -44,6 +44,7 @@ from empirical.evidence import Cells, Evidence, cells_of, commands
 from empirical.judgment import (
     AGREES,
     CONFIRMED,
+    DISAGREES,
     INSUFFICIENT,
     NO_RECORDS,
     REFUTED,
@@ -63,7 +64,8 @@ from theory.paper import xavier_over_he
 ACTIVATIONS, DEPTHS = COURSE_REPORT.activations, COURSE_REPORT.depths
 NAMES = {"he": "He", "normal": "N(0, 1)", "xavier": "Xavier", "pytorch": "torch's default"}
 RIVALS = ("normal", "xavier")  # what He must beat to be the default; and whatever else is recorded
-YES, NO = "yes", "no"
+YES, NO, OPEN = "yes", "no", "open"
+_SO_FAR = {AGREES: "open, so far the runs say yes", DISAGREES: "open, so far the runs say no"}
 CONDITION_COLUMNS = {
     "id": "of the condition",
     "question": "in words",
@@ -179,18 +181,22 @@ def _preset_commands(preset: str, judgment: Judgment, family: int) -> str:
 
 def _together(known: Sequence[Condition], rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """The report's question: for which of the conditions the answer is yes, no, or open."""
-    found: dict[str, list[str]] = {YES: [], NO: [], "open": []}
+    found: dict[str, list[str]] = {word: [] for word in (YES, NO, *_SO_FAR.values(), OPEN)}
     for condition, row in zip(known, rows, strict=True):
         if condition.decides_default:
-            word = row["verdict"] if row["verdict"] in (YES, NO) else "open"
+            word = (
+                row["verdict"] if row["verdict"] in (YES, NO) else _SO_FAR.get(row["direction"], OPEN)
+            )
             found[word].append(condition.question.removesuffix(_ASKED))
     words = [
         f"{word}: {'; '.join(name[0].lower() + name[1:] for name in names)}"
         for word, names in found.items()
         if names
     ]
-    answers = [word for word, names in found.items() if names]
-    verdict = answers[0] if len(answers) == 1 else "it depends" if not found["open"] else "open in part"
+    answers = {word if word in (YES, NO) else OPEN for word, names in found.items() if names}
+    verdict = "open in part" if OPEN in answers else "it depends"
+    if len(answers) == 1:
+        (verdict,) = answers
     return dict.fromkeys(CONDITION_COLUMNS, "") | {
         "id": "default",
         "question": "Should He be the default?",

@@ -73,6 +73,16 @@ def test_he_is_the_default_where_it_beats_every_other_law_recorded():
     assert table.loc["printed", "verdict"] == "no" and "below lecun" in table.loc["printed", "answer"]
 
 
+def test_the_drawn_together_answer_says_what_the_runs_say_so_far():
+    few = [arm("he", 70.0, seeds=1), arm("normal", 50.0, seeds=1), arm("xavier", 65.0, seeds=1)]
+    row = answers(*few).loc["default"]
+    assert row["verdict"] == "open"
+    assert "Open, so far the runs say yes: with batch norm, by fan_out as printed" in row["answer"]
+    worse = [*few[:2], arm("xavier", 75.0, seeds=1)]
+    assert "Open, so far the runs say no: with batch norm" in answers(*worse).loc["default", "answer"]
+    assert "Open: with batch norm, by fan_in" in row["answer"]  # of which there is no record
+
+
 def test_a_tie_with_another_law_is_no_yes():
     same = [
         {**row, "initializer": "xavier", "cell": row["cell"].replace("he-", "xavier-")}
