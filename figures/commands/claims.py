@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from figures.commands import options
 from figures.commands.answer import Answer, Session
 from theory.errors import RequestError
 
@@ -18,14 +19,7 @@ DATA = Path(__file__).parent.parent / "data"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--records",
-        nargs="+",
-        type=Path,
-        default=[DATA],
-        metavar="DIR",
-        help="published tables or the --out of a cifar run (default: the published study)",
-    )
+    options.add_records(parser, [DATA])
 
 
 def run(arguments: argparse.Namespace, session: Session) -> Answer:

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from figures.commands import options
 from figures.commands.answer import Answer, Session
 from theory.errors import RequestError
 
@@ -18,18 +19,11 @@ EXAMPLES = (
     "explorer --records runs/cifar",
     "explorer --records figures/data runs/more --seed 7 --out site",
 )
-DATA = Path(__file__).parents[1] / "data"  # the published study
+DATA = options.PUBLISHED
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--records",
-        nargs="+",
-        type=Path,
-        metavar="DIR",
-        help="run folders (--out of cifar) or published tables, together (default: the published "
-        "study; without one the page has theory alone)",
-    )
+    options.add_records(parser, otherwise="; without one the page has theory alone")
 
 
 def run(arguments: argparse.Namespace, session: Session) -> Answer:

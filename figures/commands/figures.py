@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from figures.commands import options
 from figures.commands.answer import Answer, Session
 from theory.errors import RequestError
 
@@ -24,19 +25,11 @@ EXAMPLES = (
     "figures --records runs/cifar runs/more --out pictures",
     "figures --records runs/cifar --publish figures/data",
 )
-DATA = Path(__file__).parents[1] / "data"  # the published study
+DATA = options.PUBLISHED
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--records",
-        nargs="+",
-        type=Path,
-        metavar="DIR",
-        default=[DATA],
-        help="run folders (--out of cifar) or published tables, together; of a cell in several, the "
-        "first counts (default: the published study)",
-    )
+    options.add_records(parser, [DATA])
     parser.add_argument(
         "--publish",
         type=Path,

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from theory.errors import RequestError
 from theory.initializers import FANS, INITIALIZERS
 from theory.rectifiers import ACTIVATIONS
+
+PUBLISHED = Path(__file__).parents[1] / "data"  # the published study
 
 
 def add_number(parser: argparse.ArgumentParser, name: str, default: int, what: str) -> None:
@@ -58,6 +61,21 @@ def add_signal(parser: argparse.ArgumentParser) -> None:
         help="slope in He's gain (default: the activation's own)",
     )
     parser.add_argument("--all-layers", action="store_true", help="a row for every layer, however many")
+
+
+def add_records(
+    parser: argparse.ArgumentParser, published: list[Path] | None = None, otherwise: str = ""
+) -> None:
+    """--records: where the study is read from; ``published`` where none is named."""
+    parser.add_argument(
+        "--records",
+        nargs="+",
+        type=Path,
+        metavar="DIR",
+        default=published,
+        help="run folders (--out of cifar) or published tables, together; of a cell in several, the "
+        f"first counts (default: the published study{otherwise})",
+    )
 
 
 def spec_fields(arguments: argparse.Namespace, *names: str) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from figures.commands import options
 from figures.commands.answer import Answer, Session
 from theory.errors import RequestError
 
@@ -21,18 +22,11 @@ EXAMPLES = (
     "report --records runs/cifar",
     "report --records runs/cifar runs/more --out handed-in --pdf",
 )
-DATA = Path(__file__).parents[1] / "data"  # the published study
+DATA = options.PUBLISHED
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--records",
-        nargs="+",
-        type=Path,
-        metavar="DIR",
-        help="run folders (--out of cifar) or published tables, together; of a cell in several, the "
-        "first counts (default: the published study)",
-    )
+    options.add_records(parser)
     parser.add_argument(
         "--pdf", action="store_true", help="compile report.tex too, with pdflatex or tectonic"
     )
