@@ -317,7 +317,7 @@ def _paper_slopes(axes: Axes, space: str) -> None:
     numbers = range(1, len(LEARNED_SLOPES) + 1)
     for column, label, dash, marker in (
         (1, "one per layer", "-", "o"),
-        (2, "mean over channels", "--", "s"),
+        (2, "channels' mean", "--", "s"),
     ):
         values = [float(row[column]) for row in LEARNED_SLOPES]
         axes.plot(numbers, values, color=GREY, linestyle=dash, marker=marker, markersize=4, label=label)
