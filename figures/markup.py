@@ -7,8 +7,10 @@ a size smaller, then with its long words folded; one longer than a page becomes 
 
 from __future__ import annotations
 
+import math
 import re
-from itertools import zip_longest
+from collections.abc import Sequence
+from itertools import repeat, zip_longest
 from typing import TYPE_CHECKING
 
 from rich.cells import cell_len
@@ -39,14 +41,14 @@ def latex_table(sheet: Sheet) -> str:
 
     The packages it needs are ``PACKAGES``; the first line says so.
     """
-    body, rows = _body(sheet)
+    body = _body(sheet)
     size, widths = _layout(sheet)
     preamble = "".join(
         rf">{{\raggedright\arraybackslash}}p{{{width:.2f}\linewidth}}" if width else column.align[0]
         for column, width in zip(sheet.columns, widths, strict=True)
     )
     header = " & ".join(latex(column.header) for column in sheet.columns) + r" \\"
-    write = _long if rows > PAGE_ROWS else _floating
+    write = _long if _printed(sheet, size, widths) > PAGE_ROWS else _floating
     needs = f"% needs \\usepackage{{{','.join(PACKAGES)}}}"
     lines = [needs, *write(sheet, f"@{{}}{preamble}@{{}}", header, body, size)]
     return "\n".join(lines) + "\n"
@@ -97,15 +99,12 @@ def _notes(sheet: Sheet) -> list[str]:
     return [rf"\noindent\begin{{minipage}}{{\linewidth}}\footnotesize {paragraphs}\end{{minipage}}"]
 
 
-def _body(sheet: Sheet) -> tuple[list[str], int]:
-    """The lines of the body, and how many rows they print."""
+def _body(sheet: Sheet) -> list[str]:
     lines: list[str] = []
-    rows = 0
     for heading, records in sheet.sections:
         if lines:
             lines.append(r"\addlinespace")
         if heading:
-            rows += 1
             lines.append(
                 rf"\multicolumn{{{len(sheet.columns)}}}{{@{{}}l}}{{\textbf{{{latex(heading)}}}}} \\*"
             )
@@ -113,10 +112,25 @@ def _body(sheet: Sheet) -> tuple[list[str], int]:
             printed = list(zip_longest(*map(_latex_lines, record), fillvalue=""))
             if index and (len(printed) > 1 or sheet.spaced):
                 lines.append(r"\addlinespace[0.3em]")
-            rows += len(printed)
             written = [_guarded(" & ".join(cells)) for cells in printed]
             lines.append(" \\\\*\n".join(written) + r" \\")  # the star: no new page in between
-    return lines, rows
+    return lines
+
+
+def _printed(sheet: Sheet, size: str, widths: Sequence[float]) -> int:
+    """About how many lines the body takes, with those into which words are folded."""
+    total = 0
+    for heading, records in sheet.sections:
+        total += bool(heading)
+        for record in records:
+            rows = zip_longest(*(cell.plain.split("\n") for cell in record), fillvalue="")
+            total += sum(max(map(_folded, row, widths, repeat(ROOM[size]))) for row in rows)
+    return total
+
+
+def _folded(text: str, width: float, room: int) -> int:
+    """Into how many lines a column of ``width`` (a share of the line; 0: as wide as it needs) folds."""
+    return max(1, math.ceil(cell_len(text) / (width * room))) if width else 1
 
 
 def _guarded(row: str) -> str:

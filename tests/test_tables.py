@@ -202,6 +202,18 @@ def test_a_table_longer_than_a_page_is_broken_with_its_header_repeated():
     assert r"\begin{tabular}" in short.latex() and "longtable}{" not in short.latex()
 
 
+def test_lines_that_words_fold_into_count_as_lines_of_the_page():
+    """Few rows of long words fill a page as well; a float taller than a page loses its end."""
+    rows = PAGE_ROWS // 4
+    data = pd.DataFrame({"what": ["seven words that fold several times over " * 6] * rows})
+    column = Column("what", "what", align="left", folds=True)
+    source = Sheet(name="folds", title="Folds", data=data, columns=(column,)).latex()
+    check_table(source)
+    assert r"\begin{longtable}" in source
+    few = Sheet(name="folds", title="Folds", data=data[:2], columns=(column,)).latex()
+    assert r"\begin{tabular}" in few
+
+
 def test_a_wide_table_is_set_smaller_and_then_folded():
     def sheet(letters):
         data = pd.DataFrame({"text": ["word " * (letters // 5)], "n": [1]})
