@@ -204,7 +204,7 @@ def test_a_table_longer_than_a_page_is_broken_with_its_header_repeated():
 
 def test_lines_that_words_fold_into_count_as_lines_of_the_page():
     """Few rows of long words fill a page as well; a float taller than a page loses its end."""
-    rows = PAGE_ROWS // 4
+    rows = PAGE_ROWS // 2
     data = pd.DataFrame({"what": ["seven words that fold several times over " * 6] * rows})
     column = Column("what", "what", align="left", folds=True)
     source = Sheet(name="folds", title="Folds", data=data, columns=(column,)).latex()
