@@ -59,8 +59,8 @@ def test_the_stacked_engine(eager, tmp_path):
     assert_within_seed_noise(finals(tmp_path, "stacked"), eager)
 
 
-def test_an_engine_that_forgets_a_gradient_is_found_out(eager, tmp_path, monkeypatch):
-    """The bound is narrow enough to tell a step that leaves the first convolution as it was drawn."""
+def test_an_engine_that_forgets_gradients_is_found_out(eager, tmp_path, monkeypatch):
+    """The bound is narrow enough to tell a step that trains the first convolution alone."""
 
     def step(self, images, labels):
         self.optimizer.zero_grad(set_to_none=True)
