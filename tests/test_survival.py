@@ -4,6 +4,7 @@ Each test ends with the same question: are the records those of a run that nothi
 byte but for the times?
 """
 
+import contextlib
 import json
 import os
 import random
@@ -83,6 +84,15 @@ def bytes_without_times(out):
     return found
 
 
+def written(out):
+    """Every state of a record or checkpoint that can be seen now: its path, and when it was written."""
+    found = set()
+    for path in (out / "cells").glob("*/*"):
+        with contextlib.suppress(FileNotFoundError):  # a checkpoint goes when its cell is finished
+            found.add((path, path.stat().st_mtime_ns))
+    return found
+
+
 def run_here(out, **changes):
     """The same study in this process; returns its events."""
     threads, events = torch.get_num_threads(), []
@@ -110,10 +120,14 @@ def test_killed_at_random_moments_by_two_processes_at_once(tmp_path, undisturbed
     chance, kills, finished = random.Random(0), 0, 0
     for round_ in range(40):
         processes = [start(tmp_path) for _ in range(2)]
-        if round_ < 4:  # a start takes about three seconds: then it trains, or writes, or locks
-            until = time.monotonic() + 2 + 4 * chance.random()
-            while time.monotonic() < until and any(p.poll() is None for p in processes):
-                time.sleep(0.02)
+        if round_ < 4:  # after a few writes, whatever the machine's speed; then trains, writes or locks
+            writes, wanted = set(written(tmp_path)), chance.randint(1, 5)
+            before, until = len(writes), time.monotonic() + 120
+            while len(writes) < before + wanted and any(p.poll() is None for p in processes):
+                assert time.monotonic() < until
+                writes |= written(tmp_path)
+                time.sleep(0.005)
+            time.sleep(0.1 * chance.random())
             for process in processes:
                 if process.poll() is None:
                     process.send_signal(signal.SIGKILL)
