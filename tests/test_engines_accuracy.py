@@ -39,24 +39,15 @@ def assert_within_seed_noise(found, eager):
     assert abs(found.mean() - eager.mean()) < 3 * error
 
 
-def test_the_fused_engine(eager, tmp_path):
+@pytest.mark.parametrize(
+    ("engine", "need"), [("fused", library), ("compiled", find_compiler), ("stacked", lambda: None)]
+)
+def test_an_engine_ends_where_eager_does(eager, tmp_path, engine, need):
     try:
-        library()
+        need()
     except Unavailable as reason:
         pytest.skip(str(reason))
-    assert_within_seed_noise(finals(tmp_path, "fused"), eager)
-
-
-def test_the_compiled_engine(eager, tmp_path):
-    try:
-        find_compiler()
-    except Unavailable as reason:
-        pytest.skip(str(reason))
-    assert_within_seed_noise(finals(tmp_path, "compiled"), eager)
-
-
-def test_the_stacked_engine(eager, tmp_path):
-    assert_within_seed_noise(finals(tmp_path, "stacked"), eager)
+    assert_within_seed_noise(finals(tmp_path, engine), eager)
 
 
 def test_an_engine_that_forgets_gradients_is_found_out(eager, tmp_path, monkeypatch):
