@@ -41,6 +41,7 @@ from empirical.fused import (
 from empirical.graphs import Batches, Captured
 from empirical.locations import cache_folder
 from empirical.networks import build_network
+from empirical.optimizers import build_optimizer
 from empirical.protocol import CLASSES, IMAGE_SIZE, TrainSpec
 from empirical.stacked import stacked_forward
 from theory.errors import RequestError
@@ -86,8 +87,15 @@ class Engine:
 
     def train_on(self, dataset: Dataset, chosen: torch.Tensor, offsets: Offsets) -> torch.Tensor:
         """``step`` on the training images ``chosen`` (B,), flipped and cropped by ``offsets``."""
-        images = augment_with(dataset.train_images.index_select(0, chosen), *offsets)
-        return self.step(images, dataset.train_labels.index_select(0, chosen))
+        return self.step(*gathered(dataset, chosen, offsets))
+
+
+def gathered(
+    dataset: Dataset, chosen: torch.Tensor, offsets: Offsets
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The training images ``chosen`` (B,), flipped and cropped by ``offsets``, and their labels."""
+    images = augment_with(dataset.train_images.index_select(0, chosen), *offsets)
+    return images, dataset.train_labels.index_select(0, chosen)
 
 
 class FusedEngine(Engine):
@@ -165,7 +173,7 @@ class GraphEngine(Engine):
             self.on_data = dataset, self.captured(whole, chosen, *offsets)
         if self.on_data[1].fits(chosen, *offsets):
             return self.on_data[1](chosen, *offsets)
-        return super().train_on(dataset, chosen, offsets)
+        return super().step(*gathered(dataset, chosen, offsets))
 
     def step_from(self, batches: Batches, *choice: torch.Tensor) -> torch.Tensor:
         """One step on the batch of ``choice``: indices, flips, tops and lefts, each (B,)."""
@@ -294,7 +302,7 @@ def probe(spec: TrainSpec, device: torch.device) -> dict[str, float]:
     engines = {}
     for name in PROBED:
         network = build_network(spec, device).train()
-        optimizer = torch.optim.Adam(network.parameters(), lr=0.0)
+        optimizer = build_optimizer(spec, network, device)
         with contextlib.suppress(Unavailable):
             engines[name] = build_engine(name, network, optimizer, spec.precision)
     source = generator(0, "probe")

@@ -32,6 +32,7 @@ from empirical.datasets import Dataset, Offsets, normalize
 from empirical.engines import PROBE_STEPS, hardware, probe, remembered
 from empirical.graphs import Batches, Captured, state_kept
 from empirical.networks import scale_free_parameters
+from empirical.optimizers import build_optimizer
 from empirical.protocol import CLASSES, IMAGE_SIZE, TrainSpec
 from empirical.provenance import Stopwatch
 from empirical.stacked import WAYS, Stack, cell_losses, stacked_step
@@ -41,7 +42,6 @@ from empirical.training import (
     CellState,
     CellTraining,
     StepReport,
-    build_optimizer,
     epoch_plan,
 )
 from theory.rectifiers import parse_activation

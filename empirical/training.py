@@ -26,15 +26,14 @@ from torch import nn
 from empirical.datasets import Dataset, Offsets, normalize, sample_offsets
 from empirical.engines import Engine, engine_for
 from empirical.instruments import FIXED_BATCH, Instruments, Look, average_weight
-from empirical.networks import build_network, scale_free_parameters
+from empirical.networks import build_network
+from empirical.optimizers import build_optimizer
 from empirical.protocol import TrainSpec
 from empirical.provenance import Stopwatch, note_of_change, note_of_clock, provenance
-from theory.batch_norm import equivalent_learning_rate
 from theory.errors import RequestError
 from theory.randomness import generator
 
 TEST_BATCH = 250
-MOMENTUM = 0.9  # of SGD
 REPORT_EVERY = 25  # steps between two looks at the loss, the only moments that wait for the device
 EPOCH_COLUMNS = (
     "epoch",  # from 1
@@ -264,24 +263,6 @@ class CellTraining:
                 "average_weight": _finite(average_weight(self.network)),
             }
         return seen
-
-
-def build_optimizer(spec: TrainSpec, network: nn.Module, device: torch.device) -> torch.optim.Optimizer:
-    """Adam with torch's defaults, or SGD with momentum 0.9 (Krizhevsky et al. 2012, §5), both without
-    weight decay; fused into one kernel where there is one.
-
-    Parameters whose learning rate refers to another law make groups of their own, with η·k or η·k².
-    """
-    scales = scale_free_parameters(spec)
-    groups: dict[float, list[nn.Parameter]] = {}
-    for name, parameter in network.named_parameters():
-        rate = equivalent_learning_rate(spec.learning_rate, scales.get(name, 1.0), spec.optimizer)
-        groups.setdefault(rate, []).append(parameter)
-    sets = [{"params": parameters, "lr": rate} for rate, parameters in groups.items()]
-    fused = device.type in ("cpu", "cuda") or None
-    if spec.optimizer == "sgd":
-        return torch.optim.SGD(sets, lr=spec.learning_rate, momentum=MOMENTUM, fused=fused)
-    return torch.optim.Adam(sets, lr=spec.learning_rate, fused=fused)
 
 
 def _finite(value: float) -> float | None:

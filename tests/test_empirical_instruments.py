@@ -11,8 +11,9 @@ from torch import nn
 from empirical.datasets import normalize
 from empirical.instruments import LAYER_COLUMNS, Instruments, second_moment, weight_law
 from empirical.networks import build_network, scale_free_layers, scale_free_parameters
+from empirical.optimizers import build_optimizer
 from empirical.protocol import TrainSpec
-from empirical.training import CellTraining, build_optimizer
+from empirical.training import CellTraining
 from theory.cross_entropy import initial_cross_entropy
 from theory.errors import RequestError
 from theory.randomness import generator

@@ -7,8 +7,19 @@ from dataclasses import replace
 import pytest
 import torch
 from cifar_format import tiny_dataset
+from trainings import (
+    CPU,
+    CUDA,
+    TINY,
+    assert_alike,
+    cells,
+    group_of,
+    in_doubles,
+    run,
+    tiny_study,
+)
 
-from empirical import engines, groups, records, study
+from empirical import groups, records, study
 from empirical.datasets import Offsets, augment_with, sample_offsets
 from empirical.engines import Engine, GraphEngine, build_engine
 from empirical.events import CellFinished, CellStarted, EpochDone, StepDone
@@ -16,76 +27,18 @@ from empirical.fused import Unavailable
 from empirical.graphs import Batches, Captured, state_kept
 from empirical.groups import GroupTraining, bytes_of, groups_of, most_at_once, shape_of
 from empirical.networks import build_network
+from empirical.optimizers import build_optimizer
 from empirical.protocol import StudySpec, TrainSpec
-from empirical.stacked import WAYS, stacked_step
-from empirical.study import run_study
-from empirical.training import CellTraining, build_optimizer, train_cell
+from empirical.stacked import stacked_step
+from empirical.training import CellTraining, train_cell
 from theory.errors import RequestError
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-CPU = torch.device("cpu")
-CUDA = torch.device("cuda")
-needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
-TINY = {"filters": 3, "batch_size": 12, "epochs": 2}
-DRAWS = (("he", 0), ("normal", 0), ("he", 1))
-
-
-def cells(draws=DRAWS, **changes):
-    drawn = [{"initializer": name, "seed": seed} for name, seed in draws]
-    return [TrainSpec(**TINY | {"depth": 2, "engine": "eager"} | changes | own) for own in drawn]
-
-
-class DoubleBatches(Batches):
-    def __call__(self, *choice):
-        images, labels = super().__call__(*choice)
-        return images.double(), labels
-
 
 @pytest.fixture
 def doubles(monkeypatch):
-    """Gives trainings in float64, whatever runs their steps.
-
-    A bias before batch norm has no gradient but rounding's, which Adam's ε of 1e-8 would let grow to
-    whole steps: a larger ε keeps it as small as it is.
-    """
-    monkeypatch.setattr(groups, "Batches", DoubleBatches)
-    monkeypatch.setattr(engines, "Batches", DoubleBatches)
-
-    def widened(spec, data, device=CPU):
-        training = CellTraining(spec, data, device)
-        training.network.double()
-        if spec.norm == "batch" and spec.optimizer == "adam":
-            for group in training.optimizer.param_groups:
-                group["eps"] = 1e-4
-        if spec.engine == "eager":
-            single = training.engine.step
-            training.engine.step = lambda images, labels: single(images.double(), labels)
-        return training
-
-    return widened
-
-
-def group_of(members):
-    """Their stack, with their own optimizers' ε."""
-    group = GroupTraining(members)
-    for ours, own in zip(group.optimizer.param_groups, members[0].optimizer.param_groups, strict=True):
-        ours.update({name: own[name] for name in ("eps",) if name in own})
-    return group
-
-
-def assert_alike(one, two, bound):
-    """Networks, running statistics and moments of two trainings agree to ``bound``, relative."""
-    pairs = list(zip(one.network.state_dict().items(), two.network.state_dict().values(), strict=True))
-    ours, theirs = (training.optimizer.state_dict()["state"] for training in (one, two))
-    assert ours.keys() == theirs.keys() and len(ours) == len(list(one.network.parameters()))
-    for index, moments in ours.items():
-        assert moments.keys() == theirs[index].keys()
-        pairs += [((f"{index} {name}", moments[name]), theirs[index][name]) for name in moments]
-    for (name, value), other in pairs:
-        assert value.stride() == other.stride(), name  # fused optimizers pair numbers as they lie
-        difference = (value.double() - other.double()).abs().max()
-        assert difference <= bound * other.double().abs().max().clamp_min(1e-3), name
+    return in_doubles(monkeypatch)
 
 
 @pytest.mark.parametrize(
@@ -275,17 +228,6 @@ def test_a_stack_fits_the_memory_there_is(monkeypatch):
 
 def test_the_probe_times_a_stack_of_as_many():
     assert 0 < groups.seconds_per_step(TrainSpec(**TINY), CPU, 2) < 60
-
-
-def tiny_study(out, **changes):
-    small = {"initializers": ("he", "normal"), "activations": ("relu",), "depths": (2,), "filters": 3}
-    small |= {"epochs": 2, "batch_size": 12, "device": "cpu", "engine": "stacked", "out": out}
-    return StudySpec(**small | changes)
-
-
-def run(spec, **options):
-    events = []
-    return run_study(spec, events.append, dataset=tiny_dataset(29, 8), **options), events
 
 
 def test_records_of_a_stacked_study_are_those_of_single_cells(tmp_path):
@@ -495,86 +437,3 @@ def test_there_is_no_graph_off_cuda():
         build_engine("graph", build_network(TrainSpec(filters=3)), None)
     with pytest.raises(RequestError, match="graph cannot run here: CUDA graphs need a CUDA device"):
         CellTraining(TrainSpec(**TINY, engine="graph"), tiny_dataset(24, 4), CPU)
-
-
-@needs_cuda
-@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
-@pytest.mark.parametrize("activation", ["relu", "prelu"])
-def test_graph_is_eager_on_cuda(doubles, activation, optimizer):
-    data = tiny_dataset(70, 20).to(CUDA)  # 32, 32 and 6
-    shape = {"filters": 8, "batch_size": 32, "depth": 4, "activation": activation}
-    graph, eager = (
-        doubles(TrainSpec(**shape, optimizer=optimizer, engine=name), data, CUDA)
-        for name in ("graph", "eager")
-    )
-    for _ in range(2):
-        losses = [training.train_pass(lambda report: None) for training in (graph, eager)]
-        assert losses[0] == pytest.approx(losses[1], rel=1e-6)
-    assert_alike(graph, eager, 1e-9)
-
-
-@needs_cuda
-def test_graph_steps_on_images_on_cuda():
-    spec = TrainSpec(filters=8, depth=4, activation="prelu", optimizer="sgd")
-    networks = [build_network(spec).double().to(CUDA).train() for _ in range(2)]
-    pair = [
-        build_engine(name, own, build_optimizer(spec, own, CUDA))
-        for name, own in zip(("eager", "graph"), networks, strict=True)
-    ]
-    source = torch.Generator().manual_seed(0)
-    for size in (16, 16, 7, 16):
-        images = torch.randn(size, 3, 32, 32, generator=source, dtype=torch.float64).to(CUDA)
-        labels = torch.randint(10, (size,), generator=source).to(CUDA)
-        losses = [engine.step(images, labels) for engine in pair]
-        torch.testing.assert_close(losses[1], losses[0], rtol=1e-9, atol=0)
-    for one, two in zip(*(network.state_dict().values() for network in networks), strict=True):
-        torch.testing.assert_close(one, two, rtol=1e-9, atol=1e-9)
-
-
-@needs_cuda
-def test_a_graph_resumes_on_cuda():
-    data = tiny_dataset(70, 20).to(CUDA)
-    spec = TrainSpec(filters=8, batch_size=32, epochs=2, depth=3, engine="graph")
-    saved = []
-    whole = train_cell(spec, data, CUDA, on_epoch=lambda state: saved.append(copy.deepcopy(state)))
-    resumed = train_cell(spec, data, CUDA, resume=saved[1])
-    assert resumed.engine == "graph" and len(resumed.epochs) == 2
-    # In float32 on a GPU, where sums are not always taken in one order.
-    assert resumed.epochs[1]["train_loss"] == pytest.approx(whole.epochs[1]["train_loss"], rel=0.02)
-
-
-@needs_cuda
-@pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("activation", ["relu", "prelu"])
-def test_a_captured_stack_trains_as_alone_on_cuda(doubles, monkeypatch, way, activation):
-    monkeypatch.setattr(groups, "WAYS", {way: WAYS[way]})
-    monkeypatch.setattr(groups, "_ways", {})
-    data = tiny_dataset(70, 20).to(CUDA)
-    specs = cells(filters=8, batch_size=32, depth=4, activation=activation)
-    members, alone = ([doubles(cell, data, CUDA) for cell in specs] for _ in range(2))
-    group = group_of(members)
-    losses = group.train_pass([lambda report: None] * 3)
-    assert group.captured is not None and group.stack.way == way
-    group.stack.store(group.optimizer, group.networks, group.optimizers)
-    for member, training, loss in zip(members, alone, losses, strict=True):
-        assert loss == pytest.approx(training.train_pass(lambda report: None), rel=1e-6)
-        assert_alike(member, training, 1e-9)
-
-
-@needs_cuda
-@pytest.mark.parametrize("way", WAYS)
-def test_a_cell_that_diverges_leaves_the_others_alone_on_cuda(monkeypatch, way):
-    monkeypatch.setattr(groups, "WAYS", {way: WAYS[way]})
-    monkeypatch.setattr(groups, "_ways", {})
-    data = tiny_dataset(70, 20).to(CUDA)
-    members = [CellTraining(cell, data, CUDA) for cell in cells(filters=8, batch_size=32, depth=4)]
-    with torch.no_grad():
-        members[1].network.conv02.weight.fill_(math.nan)
-    GroupTraining(members).run_epoch([lambda report: None] * 3)
-    assert [member.status for member in members] == ["running", "diverged", "running"]
-
-
-@needs_cuda
-def test_a_stacked_study_runs_on_cuda(tmp_path):
-    table, _ = run(tiny_study(tmp_path, device="cuda", filters=8, seeds=(0, 1)))
-    assert len(table) == 8 and set(table["status"]) == {"completed"}

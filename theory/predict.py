@@ -420,7 +420,7 @@ def _read(
     """The probe's readings of one step, and the gradient at the input."""
     inputs = batch.detach().clone().requires_grad_()
     with (
-        _unchanged(model, seed),
+        _unchanged(model, batch.device, seed),
         torch.enable_grad(),
         Probe(model, select, backward=True, statistics=statistics) as probe,
     ):
@@ -436,11 +436,14 @@ def _read(
 
 
 @contextmanager
-def _unchanged(model: nn.Module, seed: int) -> Iterator[None]:
+def _unchanged(model: nn.Module, device: torch.device, seed: int) -> Iterator[None]:
     """Put buffers (batch norm's running statistics) back; dropout draws from a stream of its own."""
     buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
-    with torch.random.fork_rng():
+    gpus = [device] if device.type == "cuda" else []  # not every one that there is
+    with torch.random.fork_rng(gpus):
         torch.random.set_rng_state(generator(seed, "dropout").get_state())
+        for gpu in gpus:
+            torch.cuda.set_rng_state(generator(seed, "dropout", device=gpu).get_state(), gpu)
         try:
             yield
         finally:
