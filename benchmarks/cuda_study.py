@@ -161,11 +161,12 @@ def steps(options: argparse.Namespace, data: Any, device: Any) -> None:
                 break
             count = min(2 * count, options.stack)
         kernels = kernels_of(step)
+        launch = f"{1e3 * (empty + kernels * per_kernel):.3f} ms ({kernels} kernels)"
         memory = bytes_of(spec) * count / bandwidth
         rate = training_flops(spec) * BATCH * count / seconds
         print(
-            f"  floors of {count} at once: launch {1e3 * (empty + kernels * per_kernel):.3f} ms "
-            f"({kernels} kernels), memory {1e3 * memory:.3f} ms; {rate / 1e12:.1f} TFLOP/s"
+            f"  floors of {count} at once: launch {launch if kernels else 'not known'}, "
+            f"memory {1e3 * memory:.3f} ms; {rate / 1e12:.1f} TFLOP/s"
         )
         del group, step
         torch.cuda.empty_cache()
@@ -282,7 +283,7 @@ def floors(device: Any) -> tuple[float, float, float]:
 
 
 def kernels_of(step: Callable[[], Any]) -> int:
-    """How many kernels one call runs on the device."""
+    """How many kernels one call runs on the device; 0 where the driver does not let them be counted."""
     import torch
     from torch.autograd import DeviceType
 

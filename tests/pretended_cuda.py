@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,6 +24,7 @@ import pytest
 import torch
 import torch._dynamo  # which optimizers would import while names of torch are replaced
 from torch import nn
+from torch.autograd.function import BackwardCFunction, Function
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten
@@ -41,11 +43,11 @@ READS = (
 )  # fmt: skip
 
 
-def is_on_cuda(tensor: torch.Tensor) -> bool:
+def is_on_cuda(tensor: Any) -> bool:
     return getattr(tensor, MARK, False)
 
 
-def mark(tensor: torch.Tensor) -> torch.Tensor:
+def mark(tensor: Any) -> Any:
     setattr(tensor, MARK, True)
     return tensor
 
@@ -77,8 +79,7 @@ class Pretending(TorchFunctionMode):
                 return {DEVICE: CUDA, IS_CUDA: True, IS_CPU: False}[function]
             return function(*args, **kwargs)
         if function is torch.Tensor.register_hook and there:
-            hook = args[1]
-            args = (args[0], lambda gradient: hook(mark(gradient)))
+            args = (args[0], self.hook(args[1]))
         target, args, kwargs = self.target(function, args, kwargs)
         if there and (function in READS or (function is torch.Tensor.to and target == CPU)):
             self.wait(function)
@@ -96,6 +97,13 @@ class Pretending(TorchFunctionMode):
                     result = out = out.clone() if out.is_leaf else out.view_as(out)
                 mark(out)
         return result
+
+    def hook(self, given: Callable[[torch.Tensor], Any]) -> Callable[[torch.Tensor], Any]:
+        def called(gradient: torch.Tensor) -> Any:
+            with self:  # which the way back has left
+                return given(mark(gradient))
+
+        return called
 
     def target(
         self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -212,14 +220,45 @@ def pretended_cuda(monkeypatch: pytest.MonkeyPatch) -> Iterator[Pretending]:
             for gradient, own in zip(found, inputs, strict=True)
         )
 
+    def applied(function: Any, *args: Any) -> Any:
+        result = (apply.__get__(None, function) if apply else super(Function, function).apply)(*args)
+        if any(is_on_cuda(tensor) for tensor in tensors_in(args)):
+            for out in tensors_in(result):
+                mark(out)
+                mark(out.grad_fn or out)
+        return result
+
+    def applied_backward(node: Any, *gradients: Any) -> Any:
+        if is_on_cuda(node):
+            for gradient in tensors_in(gradients):
+                mark(gradient)
+        with mode:  # as above
+            return apply_backward(node, *gradients)
+
+    def submit(pool: Any, function: Any, *args: Any, **kwargs: Any) -> Future[Any]:
+        """At once and in this thread: torch's modes are a thread's own."""
+        future: Future[Any] = Future()
+        try:
+            future.set_result(function(*args, **kwargs))
+        except BaseException as error:
+            future.set_exception(error)
+        return future
+
     def autocast(device: str, **options: Any) -> Any:
         return cast("cpu" if device == "cuda" else device, **options)
 
     class Generator(torch.Generator):
         def __new__(cls, device: Any = "cpu") -> Generator:
-            return super().__new__(cls, "cpu" if names_cuda(device) else device)
+            made = super().__new__(cls, "cpu" if names_cuda(device) else device)
+            made.named = device
+            return made
+
+        @property
+        def device(self) -> torch.device:
+            return torch.device(self.named)
 
     make_subclass, autograd, cast = torch.Tensor._make_subclass, torch.autograd.grad, torch.autocast
+    apply, apply_backward = vars(Function).get("apply"), BackwardCFunction.apply
     generators = [torch.Generator()]  # the device's own
     fakes: dict[str, Callable[..., Any] | type] = {
         "is_available": lambda: True,
@@ -248,6 +287,9 @@ def pretended_cuda(monkeypatch: pytest.MonkeyPatch) -> Iterator[Pretending]:
         patch.setattr(torch.autograd, "grad", gradients)
         patch.setattr(torch, "autocast", autocast)
         patch.setattr(torch, "Generator", Generator)
+        patch.setattr(Function, "apply", classmethod(applied), raising=False)
+        patch.setattr(BackwardCFunction, "apply", applied_backward)
+        patch.setattr(ThreadPoolExecutor, "submit", submit)
         with mode:
             yield mode
 

@@ -17,8 +17,18 @@ from empirical.graphs import Captured
 from empirical.groups import GroupTraining
 from empirical.protocol import TrainSpec
 from empirical.training import REPORT_EVERY, CellTraining
-from theory import predict
+from theory import batch_norm, convolution_simulate, predict
+from theory.batch_norm_spec import BatchNormSpec
+from theory.convolution_spec import ConvSpec
+from theory.correlation import correlation
+from theory.derivation import derivation
+from theory.derivation_spec import DerivationSpec
 from theory.errors import RequestError
+from theory.jacobian import singular_values
+from theory.jacobian_spec import JacobianSpec
+from theory.mean_field_specs import CorrelationSpec
+from theory.simulate import variance
+from theory.specs import VarianceSpec
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -257,3 +267,28 @@ def test_a_cuda_study_without_cuda_is_refused(tmp_path):
         pytest.skip("there is a CUDA device")
     with pytest.raises(RequestError, match="no cuda device on this machine"):
         run(tiny_study(tmp_path, device="cuda"))
+
+
+SMALL = {"depth": 3, "draws": 10, "width": 16}
+
+
+@pytest.mark.parametrize(
+    ("tables", "spec"),
+    [
+        (variance, VarianceSpec(**SMALL, direction="both")),
+        (variance, VarianceSpec(**SMALL, engine="law")),
+        (convolution_simulate.measure, ConvSpec(depth=2, draws=2, channels=3, image_size=6)),
+        (batch_norm.measure, BatchNormSpec(**SMALL, batch=6)),
+        (singular_values, JacobianSpec(**SMALL)),
+        (correlation, CorrelationSpec(**SMALL)),
+        (derivation, DerivationSpec(**SMALL)),
+    ],
+)
+def test_theory_is_the_cpus(monkeypatch, tables, spec):
+    with pretended_cuda(monkeypatch) as mode:
+        found = tables(replace(spec, device="cuda"))
+        assert mode.waits > 0
+    expected = tables(replace(spec, device="cpu"))
+    if not isinstance(found, tuple):
+        found, expected = (found,), (expected,)
+    assert [table.to_csv() for table in found] == [table.to_csv() for table in expected]
