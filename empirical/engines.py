@@ -149,13 +149,12 @@ class GraphEngine(Engine):
     """
 
     name = "graph"
-    capture: ClassVar[type[Captured]] = Captured
 
     def __init__(
         self, network: nn.Sequential, optimizer: torch.optim.Optimizer, precision: str = "fp32"
     ) -> None:
         super().__init__(network, optimizer, precision)
-        if next(network.parameters()).device.type != "cuda" and self.capture is Captured:
+        if next(network.parameters()).device.type != "cuda":
             raise Unavailable("CUDA graphs need a CUDA device")
         self.on_images: Captured | None = None
         self.on_data: tuple[Dataset, Captured] | None = None
@@ -182,7 +181,7 @@ class GraphEngine(Engine):
 
     def captured(self, function: Callable[..., torch.Tensor], *inputs: torch.Tensor) -> Captured:
         state = [*self.network.parameters(), *self.network.buffers()]
-        return self.capture(function, inputs, state, self.optimizer)
+        return Captured(function, inputs, state, self.optimizer)
 
 
 class StackedEngine(Engine):

@@ -21,10 +21,10 @@ from trainings import (
 
 from empirical import groups, records, study
 from empirical.datasets import Offsets, augment_with, sample_offsets
-from empirical.engines import Engine, GraphEngine, build_engine
+from empirical.engines import Engine, build_engine
 from empirical.events import CellFinished, CellStarted, EpochDone, StepDone
 from empirical.fused import Unavailable
-from empirical.graphs import Batches, Captured, state_kept
+from empirical.graphs import Batches, state_kept
 from empirical.groups import GroupTraining, bytes_of, groups_of, most_at_once, shape_of
 from empirical.networks import build_network
 from empirical.optimizers import build_optimizer
@@ -381,55 +381,6 @@ def test_what_a_warm_up_does_is_undone(optimizer, steps):
     for training in (tried, left):
         training.engine.step(images, labels)
     assert_alike(tried, left, 0.0)
-
-
-class Replayed(Captured):
-    """Stands for a graph where there is no CUDA: it runs the function on the held inputs again."""
-
-    def warm_up(self, function):
-        for _ in range(3):
-            function(*self.inputs)
-
-    def capture(self, function):
-        self.function = function
-
-    def replay(self):
-        return self.function(*self.inputs).clone()
-
-
-@pytest.mark.parametrize("activation", ["relu", "prelu"])
-def test_a_replayed_step_on_indices_is_the_eager_one(monkeypatch, activation):
-    """Captures, restores, replays, and runs the last part of an epoch singly; all but the graph."""
-    monkeypatch.setattr(GraphEngine, "capture", Replayed)
-    data = tiny_dataset(29, 8)
-    shape = TINY | {"activation": activation, "depth": 3}
-    graph, eager = (
-        CellTraining(TrainSpec(**shape, engine=name), data, CPU) for name in ("graph", "eager")
-    )
-    for _ in range(2):
-        for training in (graph, eager):
-            training.run_epoch()
-    assert graph.state().engine == "graph"
-    assert graph.engine.on_data[1].fits(torch.zeros(12), *[torch.zeros(12)] * 3)
-    assert_alike(graph, eager, 0.0)
-    assert [dict(row, seconds=0) for row in graph.epochs] == [
-        dict(row, seconds=0) for row in eager.epochs
-    ]
-    groups_before = [group.get("capturable") for group in eager.optimizer.param_groups]
-    assert [group.get("capturable") for group in graph.optimizer.param_groups] == groups_before
-
-
-def test_a_replayed_step_on_images_is_the_eager_one_and_its_loss_stays(monkeypatch):
-    monkeypatch.setattr(GraphEngine, "capture", Replayed)
-    data = tiny_dataset(24, 4)
-    graph, eager = (
-        CellTraining(TrainSpec(**TINY, engine=name), data, CPU).engine for name in ("graph", "eager")
-    )
-    losses = []
-    for size in (6, 6, 4, 6):
-        images, labels = torch.randn(size, 3, 32, 32), torch.arange(size)
-        losses.append((graph.step(images, labels), eager.step(images, labels)))
-    assert all(torch.equal(*pair) for pair in losses)
 
 
 def test_there_is_no_graph_off_cuda():
