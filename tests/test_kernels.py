@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from theory.initializers import parse_initializer
-from theory.kernels import Points
+from theory.kernels import Points, _patches
 from theory.nonlinearities import Nonlinearity, Rectifier
 from theory.randomness import generator
 from theory.rectifiers import parse_activation
@@ -65,3 +65,24 @@ def test_points_that_pooling_merges_count_once():
     points = Points(np.eye(4), places=places).thinned((4, 4), (2, 2))
     np.testing.assert_array_equal(points.known, np.eye(3))
     np.testing.assert_array_equal(points.places, [[0, 0, 0], [0, 1, 0], [1, 0, 0]])
+
+
+@pytest.mark.parametrize(
+    "geometry",
+    [
+        {"kernel_size": 3, "padding": 1},
+        {"kernel_size": (2, 3), "stride": (2, 1), "dilation": (1, 2)},
+        {"kernel_size": 3, "padding": "same", "padding_mode": "circular"},
+        {"kernel_size": 1, "stride": 3},
+    ],
+)
+@pytest.mark.parametrize("count", [2, 40])  # all pixels, and a sample of them
+def test_patches_are_what_a_convolution_sees(geometry, count):
+    layer = nn.Conv2d(3, 5, bias=False, **geometry).double()
+    batch = images(count, 12).double()
+    patches, places = _patches(layer, batch)
+    image, row, column = torch.from_numpy(places).T
+    assert len(patches) == min(256, layer(batch)[:, 0].numel())
+    assert len(np.unique(places, axis=0)) == len(places)
+    seen = patches @ layer.weight.flatten(1).T
+    torch.testing.assert_close(seen, layer(batch)[image, :, row, column], rtol=1e-12, atol=1e-12)

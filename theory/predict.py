@@ -38,6 +38,7 @@ from torch import fx, nn
 from theory import kernels
 from theory.errors import RequestError, check_choice, check_real
 from theory.initializers import Initializer, fans
+from theory.precision import widened
 from theory.predict_rules import (
     BASES,
     EXACT,
@@ -322,7 +323,7 @@ def _setting(
 
 
 def _mean_square(tensor: torch.Tensor) -> float:
-    return float(tensor.detach().cpu().to(torch.float64).square().mean())
+    return widened(tensor.detach()).square().mean().item()
 
 
 def _basis_name(basis: frozenset[str]) -> str:
@@ -457,10 +458,10 @@ def _is_weighted_name(name: str, module: nn.Module) -> bool:
 
 
 def _per_unit(tensor: torch.Tensor) -> dict[str, torch.Tensor]:
-    return {"second_moment": tensor.detach().cpu().to(torch.float64).square().mean(0)}
+    return {"second_moment": widened(tensor.detach()).square().mean(0)}
 
 
 def _pooled_moments(tensor: torch.Tensor) -> dict[str, torch.Tensor]:
-    wide = tensor.detach().cpu().to(torch.float64)
+    wide = widened(tensor.detach())
     over = [0, *range(2, wide.dim())]
     return {"second_moment": wide.square().mean(), "channel_mean": wide.mean(over).square().mean()}

@@ -27,6 +27,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from theory.errors import RequestError
+from theory.precision import widened
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -183,11 +184,9 @@ class Probe:
 
 def moments(tensor: torch.Tensor, keep: tuple[int, ...] = ()) -> dict[str, torch.Tensor]:
     """Second moment, mean and variance of ``tensor`` over all dimensions but ``keep``, in float64."""
-    import torch
-
     kept = {dimension % tensor.dim() for dimension in keep}
     over = [dimension for dimension in range(tensor.dim()) if dimension not in kept]
-    wide = (tensor.cpu() if tensor.device.type == "mps" else tensor).to(torch.float64)
+    wide = widened(tensor)
     second_moment, mean = wide.square().mean(over), wide.mean(over)
     return {"second_moment": second_moment, "mean": mean, "variance": second_moment - mean**2}
 
