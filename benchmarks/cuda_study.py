@@ -1,7 +1,7 @@
 """The study on a GPU: seconds for the report's grid, seeds per minute, and steps against their floors.
 
     uv run benchmarks/cuda_study.py --data-dir DIR [--parts study seeds steps] [--depths 2 12]
-        [--stack 16] [--epochs 10] [--engine auto] [--noise]
+        [--stack 16] [--epochs 10] [--engine auto] [--precision fp32] [--noise]
 
     study  {he, normal} × {relu, prelu} × {2, 5, 10, 12}, ten epochs with tests, instruments and
            records: wall seconds once the data are on the device, and where they go
@@ -15,7 +15,8 @@
 Bytes are those of passes over maps that no fusion saves here, in float32: per value of a convolution's
 output, forward 7 (the convolution writes it; batch norm reads it twice and writes; the activation reads
 and writes; the next convolution reads) and backward 12 (activation 3, batch norm 5, convolution 4); per
-parameter 7 (Adam reads four numbers and writes three).  Pools and the images are left out.
+parameter 7 (Adam reads four numbers and writes three).  Pools and the images are left out.  In bf16
+maps have half the bytes; the floor stays that of float32.
 
 --noise takes random images in CIFAR-10's shapes: the same times, and accuracies that mean nothing.
 """
@@ -55,7 +56,7 @@ def main() -> None:
     device = resolve_device("cuda")
     about = environment(device)
     print(f"{about['hardware']}, torch {about['torch']}, CUDA {torch.version.cuda}")
-    print(f"TF32 in convolutions: {torch.backends.cudnn.allow_tf32}")
+    print(f"{options.precision}, TF32 in convolutions: {torch.backends.cudnn.allow_tf32}")
     data = load(options, device)
     parts: dict[str, Callable[..., None]] = {"study": study, "seeds": seeds, "steps": steps}
     for part in options.parts:
@@ -72,6 +73,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--stack", type=int, default=16, help="cells at once in seeds and steps")
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--engine", default="auto", help="of the study")
+    parser.add_argument("--precision", default="fp32", help="fp32 (never TF32) or bf16")
     return parser.parse_args()
 
 
@@ -101,7 +103,11 @@ def study(options: argparse.Namespace, data: Any, device: Any) -> None:
     from empirical.protocol import StudySpec
 
     grid = StudySpec(
-        initializers=("he", "normal"), epochs=options.epochs, engine=options.engine, device="cuda"
+        initializers=("he", "normal"),
+        epochs=options.epochs,
+        engine=options.engine,
+        precision=options.precision,
+        device="cuda",
     )
     seconds, phases, table = run(grid, data)
     engines = ", ".join(sorted(set(table["engine"])))
@@ -122,6 +128,7 @@ def seeds(options: argparse.Namespace, data: Any, device: Any) -> None:
             seeds=tuple(range(options.stack)),
             epochs=options.epochs,
             engine="stacked",
+            precision=options.precision,
             device="cuda",
             stack=options.stack,
         )
@@ -145,7 +152,12 @@ def steps(options: argparse.Namespace, data: Any, device: Any) -> None:
     print(f"\nan empty graph {1e6 * empty:.1f} µs, each kernel in one {1e6 * per_kernel:.2f} µs more;")
     print(f"copies on the device {bandwidth / 1e12:.2f} TB/s, read and written")
     for depth in options.depths:
-        spec = TrainSpec(depth=depth, activation=options.activation, batch_size=BATCH)
+        spec = TrainSpec(
+            depth=depth,
+            activation=options.activation,
+            batch_size=BATCH,
+            precision=options.precision,
+        )
         print(f"\nsteps: depth {depth}, {options.activation}")
         for engine in ("eager", "graph"):
             training = CellTraining(replace(spec, engine=engine), data, device)
