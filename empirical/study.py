@@ -35,7 +35,7 @@ from empirical.events import StepDone as StepDone
 from empirical.events import StudyPlanned as StudyPlanned
 from empirical.events import WorkerLost as WorkerLost
 from empirical.events import WorkersAwaited as WorkersAwaited
-from empirical.groups import STACKED, Job, Member, groups_of, train_group
+from empirical.groups import STACKED, Job, Member, groups_of, seconds_per_step, train_group
 from empirical.locations import cell_folder, find_cifar10
 from empirical.memory import keep_freed_memory, memory_that_may_end
 from empirical.overview import Overview
@@ -219,21 +219,33 @@ def plan(
     """What ``run_study`` would do, without doing it: one row per cell of the grid, or of ``cells``.
 
     Columns: cell, initializer, activation, depth, seed, status (finished, interrupted, new or damaged),
-    epochs_done, epochs, parameters, seconds (rough, from a few steps on random images), megabytes (on
-    disk while the cell runs).  Checks the data folder if one is named; downloads nothing, and
-    writes nothing into ``spec.out`` (the probe of engines keeps what it finds in the cache folder).
+    epochs_done, epochs, parameters, seconds (rough, from a few steps on random images; of cells that
+    are trained at once, each one's share), megabytes (on disk while the cell runs).  Checks the data
+    folder if one is named; downloads nothing, and writes nothing into ``spec.out`` (the probe of
+    engines keeps what it finds in the cache folder).
     """
     device = resolve_device(spec.device)
     keep_freed_memory()
     find_cifar10(spec.data_dir)
+    jobs = list(enumerate(spec.cells() if cells is None else cells))
+    progress = {cell.cell_id: _progress(spec.out, cell) for _, cell in jobs}
+    finished = {name for name, (status, _) in progress.items() if status == "finished"}
     speeds: dict[tuple[object, ...], float] = {}
+    seconds: dict[str, float] = {}
+    with memory_that_may_end():
+        for group in groups_of(jobs, finished, device, spec.stack):
+            first, count = group[0][1], len(group)
+            kind = (first.activation, first.depth, first.norm, first.filters, first.pool_every, count)
+            if first.cell_id not in finished and kind not in speeds:
+                speeds[kind] = (
+                    _seconds_per_image(first, device, calibration_steps)
+                    if count == 1
+                    else seconds_per_step(first, device, count) / (count * first.batch_size)
+                )
+            seconds |= {cell.cell_id: speeds.get(kind, 0.0) for _, cell in group}
     rows = []
-    for cell in spec.cells() if cells is None else cells:
-        status, epochs_done = _progress(spec.out, cell)
-        kind = (cell.activation, cell.depth, cell.norm, cell.filters, cell.pool_every, cell.batch_size)
-        if status != "finished" and kind not in speeds:
-            with memory_that_may_end():
-                speeds[kind] = _seconds_per_image(cell, device, calibration_steps)
+    for _, cell in jobs:
+        status, epochs_done = progress[cell.cell_id]
         left = 0 if status == "finished" else cell.epochs - epochs_done
         named = {name: getattr(cell, name) for name in ("initializer", "activation", "depth", "seed")}
         rows.append(
@@ -244,7 +256,7 @@ def plan(
                 "epochs_done": epochs_done,
                 "epochs": cell.epochs,
                 "parameters": cell.parameters,
-                "seconds": left * _epoch_images(cell) * speeds.get(kind, 0.0),
+                "seconds": left * _epoch_images(cell) * seconds[cell.cell_id],
                 "megabytes": cell.parameters * 3 * 4 / 1e6,  # weights and Adam's two moments
             }
         )

@@ -318,6 +318,18 @@ def test_a_plan_writes_nothing_and_estimates(tmp_path, monkeypatch):
         plan(tiny_study(tmp_path / "out", data_dir=tmp_path))
 
 
+def test_a_plan_of_a_stack_gives_each_cell_its_share(tmp_path, monkeypatch):
+    timed = []
+    monkeypatch.setattr(
+        study, "seconds_per_step", lambda cell, device, count: timed.append((cell.depth, count)) or 6.0
+    )
+    grid = {"depths": (2, 3), "seeds": (0, 1, 2), "engine": "stacked", "batch_size": 12, "epochs": 2}
+    planned = plan(tiny_study(tmp_path, **grid, limit_train=48, limit_test=12, stack=3))
+    assert timed == [(2, 3), (3, 3)]  # each kind once
+    share = 6.0 / (3 * 12)  # of a step of three cells, per image
+    assert planned["seconds"].tolist() == pytest.approx(6 * [2 * (48 + 12 / 3) * share])
+
+
 def test_events_tell_the_last_accuracy_the_speed_and_the_time_left(tmp_path):
     _, events = run(tiny_study(tmp_path, depths=(2, 3)))
     epochs = [event for event in events if isinstance(event, EpochDone)]
