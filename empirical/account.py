@@ -72,11 +72,14 @@ def commands(cells: pd.DataFrame, specs: list[TrainSpec]) -> list[str]:
     for name in PRESETS:
         ids = [row["cell"] for row in cells.to_dict("records") if name in row["preset"].split()]
         if new := set(ids) - covered:
-            seeds = _seed_options(by_id[cell].seed for cell in new)
+            seeds = {by_id[cell].seed for cell in new}
             grid = len(StudySpec(**PRESETS[name].fields).cells())
             have = len({_without_seed(by_id[cell]) for cell in ids})
-            part = "" if have == grid else f"   # {have} of its {grid} configurations"
-            found.append(" ".join(["cifar", "--preset", name, *seeds]) + part)
+            parts = [f"{have} of its {grid} configurations"] if have < grid else []
+            if len(seeds) > 1 and len(ids) < have * len(seeds):
+                parts.append(f"{len(ids)} of {have * len(seeds)} cells")
+            command = " ".join(["cifar", "--preset", name, *_seed_options(seeds)])
+            found.append(command + ("   # " if parts else "") + ", ".join(parts))
             covered |= set(ids)
     others: dict[tuple[Any, ...], list[TrainSpec]] = {}
     for spec in specs:
