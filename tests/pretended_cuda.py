@@ -4,7 +4,8 @@ Tensors that were made on it or moved to it are marked, and so is what is comput
 would fail or wait on a GPU fails or is counted here:
 
     a computation from tensors of both devices is refused
-    a value read by the host (item, tolist, cpu, a condition) is counted, and refused in a capture
+    a value read by the host (item, tolist, cpu, a condition) is counted, and refused in a capture, as
+    is a copy from the host; there is no way to numpy but by the CPU
     a capture notes every kernel and its tensors and changes nothing; a replay runs those same kernels
     on those same tensors, and nothing of Python: what the host decided in between is not seen
     a fused Adam that is captured without ``capturable`` is refused, by torch itself
@@ -38,8 +39,8 @@ COPIES = (
     torch._has_compatible_shallow_copy_type,
 )  # fmt: skip
 READS = (
-    torch.Tensor.item, torch.Tensor.tolist, torch.Tensor.cpu, torch.Tensor.numpy,
-    torch.Tensor.__bool__, torch.Tensor.__int__, torch.Tensor.__float__, torch.Tensor.__index__,
+    torch.Tensor.item, torch.Tensor.tolist, torch.Tensor.cpu, torch.Tensor.__bool__,
+    torch.Tensor.__int__, torch.Tensor.__float__, torch.Tensor.__index__,
 )  # fmt: skip
 
 
@@ -61,11 +62,14 @@ def names_cuda(value: Any) -> bool:
 
 
 class Pretending(TorchFunctionMode):
-    """Marks tensors and holds them to the rules; ``waits`` counts what the host has read."""
+    """Marks tensors and holds them to the rules.
+
+    ``waits`` counts what the host has read, ``largest`` is the number of values in the largest of it.
+    """
 
     def __init__(self) -> None:
         super().__init__()
-        self.waits = 0
+        self.waits = self.largest = 0
         self.recording: Recording | None = None
 
     def __torch_function__(
@@ -82,7 +86,11 @@ class Pretending(TorchFunctionMode):
             args = (args[0], self.hook(args[1]))
         target, args, kwargs = self.target(function, args, kwargs)
         if there and (function in READS or (function is torch.Tensor.to and target == CPU)):
-            self.wait(function)
+            self.wait(function, there[0])
+        if there and function in (torch.Tensor.numpy, torch.Tensor.__array__):
+            raise TypeError("can't convert a tensor on cuda to numpy: copy it to the CPU first")
+        if self.recording is not None and self.from_host(function, target, given):
+            raise RuntimeError(f"{function.__name__}: a copy from the host cannot be captured")
         if there and function not in COPIES:
             self.check_devices(function, given)
         result = function(*args, **kwargs)
@@ -133,8 +141,17 @@ class Pretending(TorchFunctionMode):
                 name = getattr(function, "__name__", function)
                 raise RuntimeError(f"{name}: tensors on cuda and cpu")
 
-    def wait(self, function: Any) -> None:
+    def from_host(self, function: Any, target: torch.device | None, given: list[torch.Tensor]) -> bool:
+        """Whether the call brings numbers from the host to the device."""
+        if function in (torch.tensor, torch.as_tensor):
+            return target == CUDA
+        here = any(not is_on_cuda(tensor) for tensor in given)
+        to_cuda = function is torch.Tensor.to and target == CUDA
+        return here and (to_cuda or (function is torch.Tensor.copy_ and is_on_cuda(given[0])))
+
+    def wait(self, function: Any, tensor: torch.Tensor) -> None:
         self.waits += 1
+        self.largest = max(self.largest, tensor.numel())
         if self.recording is not None:
             raise RuntimeError(f"{function.__name__}: operation not permitted when stream is capturing")
 

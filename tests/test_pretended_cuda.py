@@ -4,6 +4,7 @@ import math
 import warnings
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from cifar_format import tiny_dataset
@@ -27,6 +28,7 @@ from theory.errors import RequestError
 from theory.jacobian import singular_values
 from theory.jacobian_spec import JacobianSpec
 from theory.mean_field_specs import CorrelationSpec
+from theory.randomness import generator
 from theory.simulate import variance
 from theory.specs import VarianceSpec
 
@@ -108,6 +110,30 @@ def test_a_capture_changes_nothing_and_a_replay_runs_its_kernels_alone(mode):
     assert graph(torch.ones(3, device=CUDA)).tolist() == [36, 36, 36]
     assert first.tolist() == [32, 32, 32]  # (3 + 5)·4, whatever came later
     assert len(asked) == 4
+
+
+def test_numpy_is_reached_by_the_cpu_alone(mode):
+    there = torch.ones(3, device=CUDA)
+    for convert in (torch.Tensor.numpy, np.asarray):
+        with pytest.raises(TypeError, match="copy it to the CPU first"):
+            convert(there)
+        assert convert(there.cpu()).sum() == 3
+
+
+@pytest.mark.parametrize(
+    "bring",
+    [
+        lambda there: torch.ones(3).to(CUDA),
+        lambda there: there.copy_(torch.ones(3)),
+        lambda there: torch.tensor([1.0], device=CUDA),
+    ],
+)
+def test_a_capture_brings_nothing_from_the_host(mode, bring):
+    there = torch.zeros(3, device=CUDA)
+    bring(there)
+    with pytest.raises(RuntimeError, match="from the host cannot be captured"):
+        captured(lambda value: bring(value) + 1, there)
+    assert captured(lambda value: value + torch.arange(3, device=CUDA).to(value), there)
 
 
 @pytest.mark.parametrize("read", [torch.Tensor.item, torch.Tensor.cpu, bool])
@@ -250,18 +276,33 @@ def test_timing_a_way_changes_no_number(mode):
     assert moments and not any(value.any() for value in moments)
 
 
+def test_a_look_leaves_the_maps_on_the_gpu(mode):
+    data = tiny_dataset(29, 8).to(CUDA)
+    training = CellTraining(TrainSpec(**TINY | {"filters": 8}, depth=3, engine="eager"), data, CUDA)
+    training.look(epoch=0)
+    training.look(epoch=1)
+    assert mode.largest == 29 * 3 * 32**2  # the images, and no map of 8 channels
+
+
 def test_a_prediction_leaves_other_gpus_alone(monkeypatch, mode):
-    """With two of them torch warns where it would save the state of both."""
+    """With two of them torch warns where it would save the state of both; dropout has its stream."""
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    asked, save = [], torch.cuda.get_rng_state
+    asked, states, save, put = [], [], torch.cuda.get_rng_state, torch.cuda.set_rng_state
     monkeypatch.setattr(
         torch.cuda, "get_rng_state", lambda device: asked.append(device) or save(device)
     )
+    monkeypatch.setattr(
+        torch.cuda, "set_rng_state", lambda state, device: states.append(state) or put(state, device)
+    )
+    before = save(CUDA)
     network = nn.Sequential(nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 2)).to(CUDA)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         table = predict.measure(network, torch.ones(6, 4, device=CUDA))
     assert asked == [CUDA] and len(table) == 2
+    assert [state.tolist() for state in states] == [
+        generator(0, "dropout").get_state().tolist(), before.tolist()
+    ]  # fmt: skip
 
 
 def test_a_cuda_study_without_cuda_is_refused(tmp_path):
