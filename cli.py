@@ -28,9 +28,9 @@ from theory.errors import RequestError, WorkError
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
-    from empirical.study import Event
-    from figures.commands.answer import Answer, Picture
-    from figures.commands.answer import Session as Offer
+    from commands.answer import Answer, Picture
+    from commands.answer import Session as Offer
+    from empirical.study.grid import Event
     from figures.tables import Sheet
 
 DONE, FAILED, WRONG_REQUEST, INTERRUPTED = 0, 1, 2, 130
@@ -38,21 +38,21 @@ DONE, FAILED, WRONG_REQUEST, INTERRUPTED = 0, 1, 2, 130
 # How a table can be written beside its CSV, and the suffix that this has.
 TABLES = {"csv": ".csv", "latex": ".tex", "markdown": ".md"}
 
-# The modules of figures/commands, in the order of --help.
-COMMANDS = (
-    "variance",
-    "gains",
-    "correlation",
-    "phase",
-    "cifar",
-    "figures",
-    "jacobian",
-    "paper",
-    "derive",
-    "claims",
-    "report",
-    "explorer",
-)
+# The commands in the order of --help, and the room of commands/ that each is in.
+COMMANDS = {
+    "variance": "theory",
+    "gains": "theory",
+    "correlation": "theory",
+    "phase": "theory",
+    "cifar": "study",
+    "figures": "study",
+    "jacobian": "theory",
+    "paper": "theory",
+    "derive": "theory",
+    "claims": "study",
+    "report": "study",
+    "explorer": "study",
+}
 
 
 class Command(Protocol):
@@ -213,8 +213,8 @@ class Session:
         """A live bar on stderr where someone watches, a line per epoch elsewhere; warnings always."""
         from rich.progress import BarColumn, Progress, TextColumn
 
-        from empirical.study import StepDone
-        from figures.progress import announcement, pace, position, warning
+        from empirical.study.grid import StepDone
+        from figures.study.progress import announcement, pace, position, warning
 
         bar = Progress(
             TextColumn("{task.description}"),
@@ -268,7 +268,7 @@ def plain(value: Any) -> Any:
 
 def add_command(commands: argparse._SubParsersAction[Parser], name: str) -> None:
     """The command ``name``: its own options, those of every command, and examples under its help."""
-    command = cast(Command, importlib.import_module(f"figures.commands.{name}"))
+    command = cast(Command, importlib.import_module(f"commands.{COMMANDS[name]}.{name}"))
     lines = "\n".join(f"  python cli.py {example}" for example in command.EXAMPLES)
     parser = commands.add_parser(
         name,

@@ -81,7 +81,7 @@ def load(options: argparse.Namespace, device: Any) -> Any:
     """The data set on the device."""
     import torch
 
-    from empirical.datasets import Dataset, load_dataset
+    from empirical.data.datasets import Dataset, load_dataset
     from empirical.protocol import CLASSES, TEST_IMAGES, TRAIN_IMAGES
     from theory.errors import RequestError
 
@@ -143,10 +143,10 @@ def steps(options: argparse.Namespace, data: Any, device: Any) -> None:
     """Milliseconds per step, and the floors."""
     import torch
 
-    from empirical.costs import training_flops
-    from empirical.groups import GroupTraining
+    from empirical.engines.groups import GroupTraining
     from empirical.protocol import TrainSpec
-    from empirical.training import CellTraining
+    from empirical.study.costs import training_flops
+    from empirical.training.loop import CellTraining
 
     empty, per_kernel, bandwidth = floors(device)
     print(f"\nan empty graph {1e6 * empty:.1f} µs, each kernel in one {1e6 * per_kernel:.2f} µs more;")
@@ -191,7 +191,7 @@ def line(name: str, cells: int, seconds: float) -> None:
 
 def run(grid: Any, data: Any) -> tuple[float, dict[str, float], Any]:
     """(wall seconds, seconds by phase, the table) of ``grid`` in a folder of its own."""
-    from empirical.study import run_study
+    from empirical.study.grid import run_study
 
     with tempfile.TemporaryDirectory() as folder, phases() as spent:
         start = time.perf_counter()
@@ -204,8 +204,10 @@ def phases() -> Iterator[dict[str, float]]:
     """Seconds spent in the parts of a study; the device is waited for after each."""
     import torch
 
-    from empirical import groups, records, training
-    from empirical.graphs import Captured
+    from empirical.engines import groups
+    from empirical.engines.graphs import Captured
+    from empirical.records import folders as records
+    from empirical.training import loop as training
 
     spent: dict[str, float] = defaultdict(float)
     places: list[tuple[Any, str, str]] = [
@@ -249,7 +251,7 @@ def choice(cells: int, device: Any, alone: bool = False) -> tuple[Any, Any]:
     """Indices and offsets of one batch of every cell: (B, K), or (B,) of one that is ``alone``."""
     import torch
 
-    from empirical.datasets import Offsets, sample_offsets
+    from empirical.data.datasets import Offsets, sample_offsets
     from empirical.protocol import TRAIN_IMAGES
 
     source = torch.Generator().manual_seed(0)

@@ -5,7 +5,7 @@
 
     a  notebook  torchvision data set of PIL images, its transforms, DataLoader(shuffle, 2 workers),
                  contiguous eager modules, torch.optim.Adam, loss.item() each step; always fp32
-    b  ours      the code path of ``empirical.study``: one epoch's plan, then CellTraining.step
+    b  ours      the code path of ``empirical.study.grid``: one epoch's plan, then CellTraining.step
     c  floor     forward and backward of the convolutions and the linear layer alone, on the same
                  shapes and batch, in the faster of the two memory layouts
     d  pair      b in two processes of one thread each, both at work: milliseconds for one step of
@@ -170,8 +170,8 @@ def notebook(request: Request) -> tuple[str, list[Iterator[Any]]]:
     from torchvision import transforms
     from torchvision.datasets import CIFAR10
 
-    from empirical.datasets import MEAN, STD
-    from empirical.locations import find_cifar10
+    from empirical.data.datasets import MEAN, STD
+    from empirical.records.locations import find_cifar10
 
     steps = [transforms.RandomHorizontalFlip(), transforms.RandomCrop(32, padding=4)]
     steps += [transforms.ToTensor(), transforms.Normalize(MEAN, STD)]
@@ -211,10 +211,10 @@ def ours(request: Request) -> tuple[str, list[Iterator[Any]]]:
     """The code that ``run_study`` runs."""
     import torch
 
-    from empirical.datasets import load_dataset
-    from empirical.memory import keep_freed_memory
+    from empirical.data.datasets import load_dataset
+    from empirical.engines.memory import keep_freed_memory
     from empirical.protocol import TrainSpec
-    from empirical.training import CellTraining, epoch_plan
+    from empirical.training.loop import CellTraining, epoch_plan
 
     keep_freed_memory()
     device = torch.device("cpu")
@@ -246,7 +246,7 @@ def floor(request: Request) -> tuple[str, list[Iterator[Any]]]:
     import torch
     from torch import nn
 
-    from empirical.memory import keep_freed_memory
+    from empirical.engines.memory import keep_freed_memory
     from empirical.protocol import TrainSpec
 
     keep_freed_memory()

@@ -24,11 +24,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from theory.activations import parse_activation
 from theory.devices import DEVICES
 from theory.errors import RequestError, check_choice, check_real, check_whole
 from theory.initializers import FANS, Initializer, parse_initializer
 from theory.randomness import MAX_SEED
-from theory.rectifiers import parse_activation
 
 NORMS = ("batch", "none")
 DATASETS = ("cifar10",)

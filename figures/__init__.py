@@ -2,5 +2,5 @@
 
 Functions here turn tidy tables into rich renderables and matplotlib figures.  They never simulate
 and never train.
-Only ``figures.commands``, which the command line runs, calls what does.
+Only ``commands``, which the command line runs, calls what does.
 """

@@ -110,7 +110,7 @@ def depth_looks(depths: Iterable[int]) -> dict[int, Look]:
     return {depth: _LOOKS[i % len(_LOOKS)] for i, depth in enumerate(sorted(set(depths)))}
 
 
-# What an arm changes beside its initializer, in the words of ``empirical.selection.arm``, and how that
+# What an arm changes beside its initializer, in the words of ``judgment.selection.arm``, and how that
 # shifts the initializer's look: towards white (> 0) or black (< 0), and by another marker and dash.
 _ARMS: dict[str, tuple[float, str, Any]] = {
     "head fan_in": (0.45, "^", _DASHES[1]),

@@ -9,8 +9,8 @@ from typing import Any
 
 import torch
 
-from empirical.datasets import Dataset
-from empirical.locations import FOLDER
+from empirical.data.datasets import Dataset
+from empirical.records.locations import FOLDER
 
 
 def tiny_dataset(train: int = 96, test: int = 40, seed: int = 0) -> Dataset:

@@ -5,20 +5,20 @@ import math
 
 import pandas as pd
 
+from empirical.judgment.statistics import cell_statistics, pair_statistics
 from empirical.protocol import Protocol
-from empirical.statistics import cell_statistics, pair_statistics
-from figures.batch_norm import norm_growth_table
-from figures.correlation import correlation_table
-from figures.derivation import derivation_table
-from figures.gains import gains_notes, gains_table
-from figures.jacobian import jacobian_table
-from figures.paper import paper_table
-from figures.phase import critical_table, phase_table
-from figures.predict import prediction_table
-from figures.statistics import cells_table, pairs_table
-from figures.study_tables import accuracy_table, plan_table, presets_table
-from figures.variance import growth_table, variance_table
-from theory.simulate import COLUMNS
+from figures.study.statistics import cells_table, pairs_table
+from figures.study.study_tables import accuracy_table, plan_table, presets_table
+from figures.theory.batch_norm import norm_growth_table
+from figures.theory.correlation import correlation_table
+from figures.theory.derivation import derivation_table
+from figures.theory.gains import gains_notes, gains_table
+from figures.theory.jacobian import jacobian_table
+from figures.theory.paper import paper_table
+from figures.theory.phase import critical_table, phase_table
+from figures.theory.predict import prediction_table
+from figures.theory.variance import growth_table, variance_table
+from theory.draw.simulate import COLUMNS
 
 NAN = math.nan
 

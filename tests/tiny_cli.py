@@ -10,7 +10,7 @@ sys.path[:0] = [str(ROOT), str(ROOT.parent)]
 def use_tiny_data():
     from cifar_format import tiny_dataset
 
-    from empirical import study
+    from empirical.study import grid as study
 
     def load(name, data_dir, device, *, limit_train=None, limit_test=None):
         return tiny_dataset(320).limited(limit_train, limit_test).to(device)

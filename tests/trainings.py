@@ -3,12 +3,13 @@
 import torch
 from cifar_format import tiny_dataset
 
-from empirical import engines, groups
-from empirical.graphs import Batches
-from empirical.groups import GroupTraining
+from empirical.engines import choice as engines
+from empirical.engines import groups
+from empirical.engines.graphs import Batches
+from empirical.engines.groups import GroupTraining
 from empirical.protocol import StudySpec, TrainSpec
-from empirical.study import run_study
-from empirical.training import CellTraining
+from empirical.study.grid import run_study
+from empirical.training.loop import CellTraining
 
 CPU = torch.device("cpu")
 CUDA = torch.device("cuda")

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from theory.activations import Activation
 from theory.convolution_spec import DIRECTIONS, curve_names, parse_curves
 from theory.devices import DEVICES
 from theory.errors import RequestError, check_choice, check_real, check_whole
 from theory.initializers import Initializer
 from theory.randomness import MAX_SEED
-from theory.rectifiers import Activation
 
 MIN_BATCH = 4
 

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from theory.activations import Activation, parse_activation
 from theory.devices import DEVICES
 from theory.errors import RequestError, check_choice, check_whole
 from theory.randomness import MAX_SEED
-from theory.rectifiers import Activation, parse_activation
 
 MAX_DEPTH, MAX_WIDTH, MAX_DRAWS = 100, 4096, 100_000
 

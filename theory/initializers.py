@@ -23,8 +23,8 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from theory.activations import parse_number, short
 from theory.errors import RequestError, check_choice, check_real, unknown_name
-from theory.rectifiers import parse_number, short
 
 if TYPE_CHECKING:
     import torch

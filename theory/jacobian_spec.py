@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from theory.activations import Activation, parse_activation
 from theory.devices import DEVICES
 from theory.errors import RequestError, check_choice, check_whole
 from theory.initializers import Initializer, parse_initializer
 from theory.randomness import MAX_SEED
-from theory.rectifiers import Activation, parse_activation
 
 MAX_DEPTH, MAX_WIDTH, MAX_DRAWS, MAX_VALUES = 1000, 4096, 100_000, 20_000_000
 LEAST_DRAWS = 5  # below, a spread estimated from the draws says little

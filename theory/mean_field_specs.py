@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from theory.activations import Activation, parse_activation
 from theory.devices import DEVICES
 from theory.errors import RequestError, check_choice, check_real, check_whole
 from theory.initializers import FANS, Initializer, parse_initializer
 from theory.randomness import MAX_SEED
-from theory.rectifiers import Activation, parse_activation
 from theory.specs import MAX_DEPTH, MAX_DRAWS, MAX_WIDTH
 
 GAINS_ACTIVATIONS = (

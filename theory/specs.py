@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from theory.activations import Activation, parse_activation
 from theory.devices import DEVICES
 from theory.errors import RequestError, check_choice, check_real, check_whole
 from theory.initializers import FANS, Initializer, parse_initializer
 from theory.randomness import MAX_SEED
-from theory.rectifiers import Activation, parse_activation
 
 MAX_DEPTH, MAX_WIDTH, MAX_BATCH, MAX_DRAWS = 100_000, 16_384, 65_536, 10_000_000
 # Of one draw: a signal of this many numbers, or readings, is what still fits in a few GiB.

@@ -49,7 +49,7 @@ def fragment(
 ) -> tuple[str, str, str]:
     """(html, css, js) of the explorer for another page: every id and class begins with ``fx``.
 
-    study          a row per cell and epoch with the columns ``NEEDED``, as of ``empirical.published``;
+    study          a row per cell and epoch with the columns ``NEEDED``, as of ``records.published``;
                    used if there are also ``preset`` (names, separated by spaces), ``variant``,
                    ``QUANTITIES`` and ``Protocol``'s fields.  None, or no row: the page says so
     seed           of the first networks that the reader draws, below 2³²

@@ -1,6 +1,6 @@
 /* What should happen: the exact law of one random network, in the reader's browser.
 
-   The same formulas as the Python modules theory/finite_width.py, curve_theory.py, law.py and
+   The same formulas as the Python modules theory/law/finite_width.py, curve_theory.py, law.py and
    rectifiers.py, and tested against them to 1e-9.
 
    One input of second moment 1, Gaussian weights of mean 0, no biases, a rectifier of slope a.

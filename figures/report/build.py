@@ -15,18 +15,15 @@ from typing import Any, ClassVar
 import pandas as pd
 from matplotlib.figure import Figure
 
-from empirical import account, protocol
-from empirical.claims import FANS, judge_claims
-from empirical.conditions import judge_conditions
-from empirical.events import OnEvent
-from empirical.evidence import CURVE_NOTE, QUANTITIES, Evidence
-from empirical.fan_agreement import fan_agreement, nearest_fan
+from empirical import protocol
+from empirical.judgment.claims import FANS, judge_claims
+from empirical.judgment.conditions import judge_conditions
+from empirical.judgment.evidence import CURVE_NOTE, QUANTITIES, Evidence
+from empirical.judgment.fan_agreement import fan_agreement, nearest_fan
 from empirical.protocol import COURSE_REPORT
-from empirical.published import Published, gather, spec_of
-from figures.claims import agreement_table
-from figures.derivation import derivation_figure, derivation_table
-from figures.gallery import SECTIONS as GALLERY
-from figures.gallery import gallery
+from empirical.records import account
+from empirical.records.published import Published, gather, spec_of
+from empirical.study.events import OnEvent
 from figures.report import environment, facts, tables
 from figures.report.environment import Marked
 from figures.report.model import (
@@ -42,14 +39,18 @@ from figures.report.model import (
     line,
     parse,
 )
+from figures.study.claims import agreement_table
+from figures.study.gallery import SECTIONS as GALLERY
+from figures.study.gallery import gallery
 from figures.tables import Sheet
-from figures.variance import variance_figure
-from theory.curve_theory import BAND as QUANTILES
-from theory.derivation import derivation
+from figures.theory.derivation import derivation_figure, derivation_table
+from figures.theory.variance import variance_figure
 from theory.derivation_spec import DerivationSpec
 from theory.devices import project_version
+from theory.draw.curve_theory import BAND as QUANTILES
+from theory.draw.simulate import variance
 from theory.errors import RequestError
-from theory.simulate import variance
+from theory.lessons.derivation import derivation
 from theory.specs import VarianceSpec
 
 TITLE = "Should He initialization be the default?"

@@ -13,7 +13,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescap
 
 from figures.report.model import escaped
 from figures.report.tables import SETTINGS
-from figures.study import name_of
+from figures.study.report_figures import name_of
 
 SMALL = ("none", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten",
          "eleven", "twelve")  # fmt: skip

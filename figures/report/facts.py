@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from empirical.account import MACHINE
-from empirical.claim_theory import drawn_average_weight, first_loss, head_fan_in, rate_ratio
-from empirical.judgment import seeds_needed as claim_seeds
+from empirical.judgment.claim_theory import drawn_average_weight, first_loss, head_fan_in, rate_ratio
+from empirical.judgment.selection import SIZE, select
+from empirical.judgment.statistics import MINIMUM_SEEDS, compare, final_values, seeds_needed
+from empirical.judgment.truth import seeds_needed as claim_seeds
 from empirical.presets import PRESETS
 from empirical.protocol import (
     CLASSES,
@@ -25,15 +26,14 @@ from empirical.protocol import (
     TrainSpec,
     published_accuracy,
 )
-from empirical.published import Published
-from empirical.selection import SIZE, select
-from empirical.statistics import MINIMUM_SEEDS, compare, final_values, seeds_needed
-from figures.study import name_of
-from theory import mean_field
-from theory.batch_norm import gradient_growth
+from empirical.records.account import MACHINE
+from empirical.records.published import Published
+from figures.study.report_figures import name_of
+from theory.activations import parse_activation
 from theory.errors import RequestError
-from theory.paper import LEARNED_SLOPES, xavier_over_he
-from theory.rectifiers import parse_activation
+from theory.law import mean_field
+from theory.law.batch_norm import gradient_growth
+from theory.lessons.paper import LEARNED_SLOPES, xavier_over_he
 
 ACCURACY_COLUMNS = {
     "arm": "initializer, and in what the protocol is not the printed one",

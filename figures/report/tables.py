@@ -9,11 +9,11 @@ from typing import Any
 import pandas as pd
 from rich.text import Text
 
-from empirical.claims import POINTS, in_unit
-from empirical.judgment import AGREES, LEVEL, seeds_needed
+from empirical.judgment.claims import POINTS, in_unit
+from empirical.judgment.statistics import MINIMUM_SEEDS
+from empirical.judgment.truth import AGREES, LEVEL, seeds_needed
 from empirical.protocol import COURSE_REPORT, StudySpec
-from empirical.statistics import MINIMUM_SEEDS
-from figures.study import name_of
+from figures.study.report_figures import name_of
 from figures.tables import Column, Row, Sheet, fixed, words
 
 VERDICTS = {"confirmed": "green", "yes": "green", "refuted": "red", "no": "red"}
@@ -168,7 +168,7 @@ def _accuracy(row: Row | None) -> Text:
 
 
 def comparison(table: pd.DataFrame, name: str, title: str, first: str, second: str) -> Sheet:
-    """``empirical.statistics.compare``: a row per setting."""
+    """``empirical.judgment.statistics.compare``: a row per setting."""
     return Sheet(
         name=name,
         title=title,
@@ -217,7 +217,7 @@ def _compared(verdict: str, first: str, second: str) -> Text:
 
 
 def claims(table: pd.DataFrame) -> Sheet:
-    """``empirical.claims.judge_claims``: a row per claim, and one more for He by fan_in."""
+    """``empirical.judgment.claims.judge_claims``: a row per claim, and one more for He by fan_in."""
     rows: list[Row] = []
     family = table["id"].nunique()
     for row in table.to_dict("records"):
@@ -248,7 +248,7 @@ def claims(table: pd.DataFrame) -> Sheet:
 
 
 def conditions(table: pd.DataFrame) -> Sheet:
-    """``empirical.conditions.judge_conditions``: each condition's question, value and verdict."""
+    """``judgment.conditions.judge_conditions``: each condition's question, value and verdict."""
     return Sheet(
         name="conditions",
         title="The conditions, judged by the records",

@@ -1,0 +1,98 @@
+"""Options that several commands share, and their way into a spec."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from theory.activations import ACTIVATIONS
+from theory.errors import RequestError
+from theory.initializers import FANS, INITIALIZERS
+
+PUBLISHED = Path(__file__).parents[1] / "figures" / "data"  # the published study
+
+
+def add_number(parser: argparse.ArgumentParser, name: str, default: int, what: str) -> None:
+    """A whole number whose help ends in its default."""
+    parser.add_argument(name, type=int, default=default, help=f"{what} (default {default})")
+
+
+def add_names(
+    parser: argparse.ArgumentParser,
+    name: str,
+    default: Sequence[str],
+    known: str,
+    *,
+    before: str = "",
+) -> None:
+    """One or more names, such as initializers; ``known`` says which there are."""
+    text = f"{before}default {' '.join(default)}; {known}"
+    parser.add_argument(name, nargs="+", default=list(default), metavar="NAME", help=text)
+
+
+def add_initializers(
+    parser: argparse.ArgumentParser, *default: str, before: str = "", but: str = ""
+) -> None:
+    known = f"any of {', '.join(INITIALIZERS)}{but}"
+    add_names(parser, "--init", default, known, before=before)
+
+
+def add_activations(parser: argparse.ArgumentParser, *default: str) -> None:
+    add_names(parser, "--activation", default, f"any of {', '.join(ACTIVATIONS)}")
+
+
+def add_sigma_b(parser: argparse.ArgumentParser, what: str = "std of the biases") -> None:
+    parser.add_argument("--sigma-b", type=float, default=0.0, metavar="STD", help=f"{what} (0)")
+
+
+def add_signal(parser: argparse.ArgumentParser) -> None:
+    """The scale of weights, input and biases of a stack, and how much of its table to show."""
+    parser.add_argument("--fan", choices=FANS, help="the fan that he and lecun use (default fan_in)")
+    parser.add_argument(
+        "--input-second-moment", type=float, default=1.0, metavar="Q", help="mean of x_0² (default 1)"
+    )
+    add_sigma_b(parser)
+    parser.add_argument(
+        "--gain-slope",
+        type=float,
+        metavar="S",
+        help="slope in He's gain (default: the activation's own)",
+    )
+    parser.add_argument("--all-layers", action="store_true", help="a row for every layer, however many")
+
+
+def add_records(
+    parser: argparse.ArgumentParser, published: list[Path] | None = None, otherwise: str = ""
+) -> None:
+    """--records: where the study is read from; ``published`` where none is named."""
+    parser.add_argument(
+        "--records",
+        nargs="+",
+        type=Path,
+        metavar="DIR",
+        default=published,
+        help="run folders (--out of cifar) or published tables, together; of a cell in several, the "
+        f"first counts (default: the published study{otherwise})",
+    )
+
+
+def spec_fields(arguments: argparse.Namespace, *names: str) -> dict[str, Any]:
+    """Keywords of a spec: the options ``names``, and the initializers, activations, seed and device."""
+    return {name: getattr(arguments, name) for name in (*names, "seed", "device")} | {
+        "initializers": tuple(arguments.init),
+        "activations": tuple(arguments.activation),
+    }
+
+
+def given(arguments: argparse.Namespace, *names: str) -> dict[str, Any]:
+    """Those of the options ``names`` that are not None; the spec has the others' defaults."""
+    values = {name: getattr(arguments, name) for name in names}
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def refuse(arguments: argparse.Namespace, why: str, *names: str) -> None:
+    """A ``RequestError`` if one of the options ``names`` was given."""
+    for name in given(arguments, *names):
+        raise RequestError(f"--{name.replace('_', '-')} {why}")

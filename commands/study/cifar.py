@@ -1,0 +1,257 @@
+"""``cifar``: the course report's networks on CIFAR-10."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from commands import options
+from commands.answer import Answer, Session
+from empirical.presets import PRESETS, preset
+from empirical.protocol import (
+    DATASETS,
+    ENGINES,
+    MAX_CELLS,
+    NORMS,
+    OPTIMIZERS,
+    PRECISIONS,
+    StudySpec,
+)
+from empirical.study.placement import Placement
+from theory.activations import ACTIVATIONS
+from theory.errors import RequestError
+from theory.initializers import FANS, INITIALIZERS
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+PURPOSE = "Train the course report's networks on CIFAR-10; the same command resumes."
+EXAMPLES = (
+    "cifar --init he",
+    "cifar --init he xavier --activation relu --depths 2 5 --epochs 2",
+    "cifar --init he --seeds 8 --data-dir DIR",
+    "cifar --preset textbook",
+    "cifar --list-presets",
+    "cifar --seeds 9 --workers auto",
+    "cifar --preset seeds --shard 1/16 --out SHARED",
+    "cifar --dry-run",
+)
+SAME_NAMES = (
+    "epochs",
+    "batch_size",
+    "optimizer",
+    "learning_rate",
+    "learning_rate_reference",
+    "filters",
+    "pool_every",
+    "norm",
+    "fan",
+    "head_fan",
+    "gain_slope",
+    "dataset",
+    "data_dir",
+    "precision",
+    "engine",
+    "stack",
+    "limit_train",
+    "limit_test",
+)
+OTHER_NAMES = {
+    "init": "initializers",
+    "activation": "activations",
+    "depths": "depths",
+    "head_init": "head_initializer",
+}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    known = f"any of {', '.join(INITIALIZERS)} (default he normal)"
+    parser.add_argument("--init", nargs="+", metavar="NAME", help=known)
+    known = f"any of {', '.join(ACTIVATIONS)} (default relu prelu)"
+    parser.add_argument("--activation", nargs="+", metavar="NAME", help=known)
+    parser.add_argument("--depths", type=int, nargs="+", help="conv layers (default 2 5 10 12)")
+    parser.add_argument(
+        "--preset", metavar="NAME", help="a study with a question of its own; other options change it"
+    )
+    parser.add_argument("--list-presets", action="store_true", help="print the presets and stop")
+    parser.add_argument("--epochs", type=int, help="default 10")
+    seeds = parser.add_mutually_exclusive_group()
+    seeds.add_argument("--seeds", type=int, metavar="N", help="run N seeds, from --seed on (default 1)")
+    seeds.add_argument(
+        "--seed-list", type=int, nargs="+", metavar="SEED", help="run exactly these seeds"
+    )
+    parser.add_argument("--batch-size", type=int, help="default 64")
+    parser.add_argument(
+        "--optimizer", choices=OPTIMIZERS, help="default adam; sgd has momentum 0.9, no weight decay"
+    )
+    parser.add_argument("--learning-rate", type=float, help="constant, default 0.001")
+    parser.add_argument(
+        "--learning-rate-reference",
+        metavar="NAME",
+        help="scale the rates of weights before a batch norm so that their relative steps are those "
+        "under this initializer",
+    )
+    parser.add_argument("--filters", type=int, help="per convolution, default 32")
+    parser.add_argument("--pool-every", type=int, metavar="N", help="convolutions, default 2")
+    parser.add_argument("--norm", choices=NORMS, help="default batch")
+    parser.add_argument("--fan", choices=FANS, help="default fan_out, as the report")
+    parser.add_argument("--head-fan", choices=FANS, help="of the last layer (default: --fan)")
+    parser.add_argument("--head-init", metavar="NAME", help="of the last layer (default: --init)")
+    parser.add_argument(
+        "--gain-slope", type=float, metavar="S", help="slope in He's gain (default 0.01, as the report)"
+    )
+    parser.add_argument("--dataset", choices=DATASETS, help="default cifar10")
+    parser.add_argument(
+        "--data-dir", type=Path, metavar="DIR", help="default $CIFAR10_DIR, else a download"
+    )
+    parser.add_argument("--precision", choices=PRECISIONS, help="default fp32")
+    parser.add_argument("--engine", choices=ENGINES, help="how a step is run (default auto)")
+    parser.add_argument(
+        "--stack",
+        type=int,
+        metavar="N",
+        help="at most N cells at once, if stacked (default: all that fit)",
+    )
+    parser.add_argument("--limit-train", type=int, metavar="N", help="train on the first N images only")
+    parser.add_argument("--limit-test", type=int, metavar="N", help="test on the first N images only")
+    parser.add_argument("--dry-run", action="store_true", help="print the plan and an estimate of time")
+    place = parser.add_argument_group("where cells are trained")
+    place.add_argument(
+        "--workers",
+        metavar="N",
+        help="N processes, a thread or GPU each; auto: one per core or GPU (default 1, with all cores)",
+    )
+    place.add_argument(
+        "--shard",
+        metavar="I/N",
+        help="only the I-th of N parts of equal work, for job arrays that share one --out",
+    )
+    place.add_argument(
+        "--dask",
+        metavar="ADDRESS",
+        help="a Dask cluster, by its scheduler's address or file; local:N starts N workers here",
+    )
+
+
+def run(arguments: argparse.Namespace, session: Session) -> Answer:
+    if arguments.list_presets:
+        return _presets(arguments)
+    spec = _spec(arguments, session.out)
+    place = Placement.parse(arguments.shard, arguments.workers, arguments.dask)
+    from empirical.records.locations import find_cifar10, needs_data
+
+    if place.is_here and needs_data(spec):
+        find_cifar10(spec.data_dir)  # a wrong folder is said before torch is imported
+    from theory.devices import resolve_device
+
+    if place.is_here:
+        resolve_device(spec.device)  # a missing one is said before the work, and to --dry-run too
+    if arguments.dry_run:
+        return _plan(spec, place)
+    session.prepare_out()
+    from empirical.study import grid as study
+    from figures.study.report_figures import course_report_figures
+    from figures.study.statistics import statistics_tables
+    from figures.study.study_tables import accuracy_table
+    from figures.tables import Sheet
+
+    with session.study_progress() as on_event:
+        table = place.run(spec, on_event)
+    if place.share is not None:
+        table = study.finished_table(spec)
+        if table["cell"].nunique() < len(spec.cells()):
+            return _part(spec, place, table)
+    comparison = study.compare_with_report(table)
+    statistics = statistics_tables(table)
+    over_seeds = {sheet.name: sheet.records() for sheet in statistics if isinstance(sheet, Sheet)}
+    return Answer(
+        spec=spec.config(),
+        device=spec.device if place.is_here else "auto",
+        document={"cells": study.results(spec)} | over_seeds,
+        show=[accuracy_table(comparison, spec), *statistics],
+        tables={"study.csv": table},
+        figures={**course_report_figures(table)},
+        paths=[session.out / "cells"],
+    )
+
+
+def _spec(a: argparse.Namespace, out: Path) -> StudySpec:
+    if a.seeds is not None and a.seeds < 1:
+        raise RequestError(f"--seeds must be at least 1, not {a.seeds}")
+    if a.seeds is not None and a.seeds > MAX_CELLS:
+        raise RequestError(f"--seeds must be at most {MAX_CELLS:,}, not {a.seeds:,}")
+    if a.seed_list is not None and a.seed:
+        raise RequestError("--seed and --seed-list contradict each other: name the seeds in one place")
+    fields = dict(preset(a.preset).fields) if a.preset is not None else {}
+    for name in fields.get("arms", ()):
+        for field in name:
+            options.refuse(a, f"is what preset {a.preset} compares: drop one of them", _option(field))
+    if a.seed_list is not None:
+        fields["seeds"] = a.seed_list
+    elif a.seeds is not None or "seeds" not in fields:
+        fields["seeds"] = range(a.seed, a.seed + (a.seeds or 1))
+    else:
+        fields["seeds"] = [a.seed + seed for seed in fields["seeds"]]
+    fields |= options.given(a, *SAME_NAMES)
+    fields |= {OTHER_NAMES[name]: value for name, value in options.given(a, *OTHER_NAMES).items()}
+    return StudySpec(
+        **{"initializers": ("he", "normal"), **fields, "seeds": tuple(fields["seeds"])},
+        out=out,
+        device=a.device,
+    )
+
+
+def _option(field: str) -> str:
+    """The argument whose value the field of a cell is."""
+    singular = {"initializer": "init", "head_initializer": "head_init", "depth": "depths"}
+    return singular.get(field, field)
+
+
+def _presets(a: argparse.Namespace) -> Answer:
+    from figures.study.study_tables import presets_table
+
+    presets = [
+        {"preset": name, "cells": len(StudySpec(**known.fields).cells()), "question": known.question}
+        for name, known in PRESETS.items()
+    ]
+    return Answer(
+        spec={"list_presets": True},
+        device=a.device,
+        document={"presets": presets},
+        show=[presets_table(presets)],
+    )
+
+
+def _part(spec: StudySpec, place: Placement, table: pd.DataFrame) -> Answer:
+    """What is finished of a grid whose other parts are not; pictures are the last part's to draw."""
+    from empirical.study import grid as study
+    from figures.study.study_tables import accuracy_table
+
+    cells = study.results(spec)
+    count = f"{len(cells)} of {len(spec.cells())} cells of the grid are finished"
+    # shown and not written: another part may have written the whole table in the meantime
+    shown = [accuracy_table(study.compare_with_report(table), spec).rich()] if cells else []
+    return Answer(
+        spec=spec.config(),
+        device=spec.device if place.is_here else "auto",
+        document={"cells": cells, "grid": {"cells": len(spec.cells()), "finished": len(cells)}},
+        show=[*shown, f"{count}; the part that ends last writes the table and the pictures."],
+        paths=[spec.out / "cells"],
+    )
+
+
+def _plan(spec: StudySpec, place: Placement) -> Answer:
+    from empirical.study import grid as study
+    from figures.study.study_tables import plan_table
+
+    if not place.is_here:  # the estimate is this machine's, which may lack the workers' device
+        spec = replace(spec, device="auto")
+    plan = study.plan(spec, place.cells(spec))
+    return Answer(
+        spec=spec.config(),
+        device=spec.device,
+        document={"plan": plan.to_dict("records")},
+        show=[plan_table(plan)],
+    )

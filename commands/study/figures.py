@@ -1,0 +1,109 @@
+"""``figures``: every picture of the study, from records alone."""
+
+from __future__ import annotations
+
+import argparse
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from commands import options
+from commands.answer import Answer, Session
+from theory.errors import RequestError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from commands.answer import Picture
+    from empirical.records.published import Published
+    from figures.study.paired import Paired
+
+PURPOSE = "Draw the course report's figures, and theory beside practice, from records; never trains."
+EXAMPLES = (
+    "figures",
+    "figures --records runs/cifar",
+    "figures --records runs/cifar runs/more --out pictures",
+    "figures --records runs/cifar --publish figures/data",
+)
+DATA = options.PUBLISHED
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    options.add_records(parser, [DATA])
+    parser.add_argument(
+        "--publish",
+        type=Path,
+        metavar="DIR",
+        help="instead of pictures, write the records as small tables (cells.csv, study.csv, "
+        "layers.csv) and how they were made (ABOUT.md) into DIR, which --records takes as well",
+    )
+
+
+def run(arguments: argparse.Namespace, session: Session) -> Answer:
+    _check(arguments.records)
+    if arguments.publish is None:
+        session.prepare_out()
+    from empirical.records import published
+
+    with session.study_progress() as on_event:
+        records = published.gather(arguments.records, on_event)
+    if records.cells.empty:
+        named = ", ".join(map(str, arguments.records))
+        raise RequestError(f"no finished cell in {named}: cifar trains them, and resumes")
+    spec = {"records": [str(folder) for folder in arguments.records], "publish": arguments.publish}
+    if arguments.publish is not None:
+        return _publish(arguments, records, spec)
+    return _draw(arguments, records, spec)
+
+
+def _check(folders: list[Path]) -> None:
+    for folder in folders:
+        if folder.is_dir():
+            continue
+        if folder == DATA:
+            raise RequestError(
+                "this copy has no published study: train one with cifar, and name its --out "
+                "with --records"
+            )
+        raise RequestError(
+            f"--records {folder} is no folder: name the --out of a cifar run, or published tables"
+        )
+
+
+def _publish(arguments: argparse.Namespace, records: Published, spec: dict[str, Any]) -> Answer:
+    from rich.text import Text
+
+    from empirical.records.published import write
+    from figures.study.gallery import published_table
+
+    paths = write(records, arguments.publish)
+    listed = ", ".join(f"{path.name} ({path.stat().st_size / 1000:.0f} kB)" for path in paths)
+    return Answer(
+        spec=spec,
+        device=arguments.device,
+        document={"cells": list(records.cells["cell"]), "files": [str(path) for path in paths]},
+        show=[published_table(records), Text(f"Written in {arguments.publish}: {listed}")],
+    )
+
+
+def _draw(arguments: argparse.Namespace, records: Published, spec: dict[str, Any]) -> Answer:
+    from figures.study.gallery import gallery, how_to_complete, index_table
+
+    found = gallery(records, arguments.records)
+    missing = how_to_complete(found.index)
+    pictures: dict[str, Picture] = {
+        name: partial(_picture, figure, records) for name, figure in found.figures.items()
+    }
+    return Answer(
+        spec=spec,
+        device=arguments.device,
+        document={"figures": found.index.to_dict("records")},
+        show=[index_table(found.index), *([missing] if missing is not None else [])],
+        figures=pictures,
+    )
+
+
+def _picture(figure: Paired, records: Published) -> Figure:
+    drawn = figure.figure(records)
+    assert drawn is not None  # the gallery has left out what cannot be drawn
+    return drawn

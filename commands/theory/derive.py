@@ -1,0 +1,53 @@
+"""``derive``: He's derivation, each line checked on real networks."""
+
+from __future__ import annotations
+
+import argparse
+from functools import partial
+
+from commands import options
+from commands.answer import Answer, Session
+from theory.derivation_spec import DerivationSpec
+
+PURPOSE = "He's derivation line by line, each line checked on real networks."
+EXAMPLES = ("derive", "derive --negative-slope 0.5", "derive --width 512 --draws 400 --seed 1")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    options.add_number(parser, "--depth", 10, "layers")
+    options.add_number(parser, "--width", 128, "units per layer")
+    options.add_number(parser, "--draws", 100, "networks per kind")
+    rectifier = parser.add_mutually_exclusive_group()
+    rectifier.add_argument(
+        "--activation", default="prelu", metavar="NAME", help="rectifier of the part after Eq. 15"
+    )
+    rectifier.add_argument(
+        "--negative-slope", type=float, metavar="A", help="its slope; the same as leaky-relu:A"
+    )
+
+
+def run(arguments: argparse.Namespace, session: Session) -> Answer:
+    a = arguments
+    spec = DerivationSpec(
+        depth=a.depth,
+        width=a.width,
+        draws=a.draws,
+        activation=a.activation if a.negative_slope is None else f"leaky-relu:{a.negative_slope}",
+        seed=a.seed,
+        device=a.device,
+    )
+    session.prepare_out()
+    from figures.theory.derivation import derivation_figure, derivation_table
+    from theory.lessons.derivation import THRESHOLD, derivation
+    from theory.precision import float64_device
+
+    device = float64_device(spec.device)
+    table = derivation(spec)
+    return Answer(
+        spec=spec.as_dict(),
+        device=device.type,
+        document={"threshold": THRESHOLD, "lines": table.to_dict("records")},
+        show=[derivation_table(table)],
+        tables={"derive.csv": table},
+        figures={"derive": partial(derivation_figure, table)},
+    )

@@ -1,0 +1,47 @@
+"""``jacobian``: singular values of the input-output Jacobian."""
+
+from __future__ import annotations
+
+import argparse
+from functools import partial
+
+from commands import options
+from commands.answer import Answer, Session
+from theory.jacobian_spec import JacobianSpec
+
+PURPOSE = "Singular values of a deep stack's input-output Jacobian against exact theory."
+EXAMPLES = (
+    "jacobian --depth 10 --width 200",
+    "jacobian --init he orthogonal he-uniform --activation relu prelu:0.5 --draws 100",
+    "jacobian --depth 50 --init orthogonal --activation linear relu --json",
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    options.add_number(parser, "--depth", 10, "layers")
+    options.add_number(parser, "--width", 200, "units per layer")
+    options.add_number(parser, "--draws", 30, "networks per curve")
+    options.add_initializers(parser, "he", "orthogonal")
+    known = "rectifiers only, prelu:SLOPE and leaky-relu:SLOPE included"
+    options.add_names(parser, "--activation", ("linear", "relu", "prelu"), known)
+
+
+def run(arguments: argparse.Namespace, session: Session) -> Answer:
+    spec = JacobianSpec(**options.spec_fields(arguments, "depth", "width", "draws"))
+    session.prepare_out()
+    from figures.theory.jacobian import jacobian_figure, jacobian_table
+    from theory.law.jacobian import jacobian, singular_values
+    from theory.precision import float64_device
+
+    device = float64_device(spec.device)
+    with session.draws_progress() as on_progress:
+        values = singular_values(spec, on_progress)
+    table = jacobian(spec, values)
+    return Answer(
+        spec=spec.as_dict(),
+        device=device.type,
+        document={"curves": table.to_dict("records")},
+        show=[jacobian_table(table)],
+        tables={"jacobian.csv": table, "singular_values.csv": values},
+        figures={"jacobian": partial(jacobian_figure, values, table)},
+    )

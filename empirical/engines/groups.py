@@ -1,0 +1,338 @@
+"""Cells trained side by side as one stack: which belong together, how many fit, and their epochs.
+
+Cells belong to one stack if they differ only in how their weights are drawn and in which order they
+see the images: in initializer, fan mode, gain and seed.  Each keeps its own order, flips and crops,
+its own test, its own instruments and its own record; a cell whose loss is no longer finite is ended,
+and the others go on without it.
+
+All cells of a stack learn at the same rates.  Where ``learning_rate_reference`` gives two cells
+different ones, they are in different stacks: the fused optimizers take one rate per tensor.
+
+How many fit is a formula.  A cell of batch B and F filters with maps of s_l × s_l keeps about
+
+    4·B·F·Σ s_l²·6  bytes   in its maps: three kept per layer, their gradients, and copies
+    4·P·8           bytes   in P parameters: they, gradients and moments, in the stack and in its own
+    4·250·F·32²·3   bytes   in the test
+
+and a stack takes at most ``SHARE`` of what is free.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import Callable, Collection, Hashable, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+
+import torch
+
+from empirical.data.datasets import Dataset, Offsets, normalize
+from empirical.engines.choice import PROBE_STEPS, hardware, probe, remembered
+from empirical.engines.graphs import Batches, Captured, state_kept
+from empirical.engines.stacked import WAYS, Stack, cell_losses, stacked_step
+from empirical.protocol import CLASSES, IMAGE_SIZE, TrainSpec
+from empirical.records.provenance import Stopwatch
+from empirical.training.loop import (
+    REPORT_EVERY,
+    TEST_BATCH,
+    CellState,
+    CellTraining,
+    StepReport,
+    epoch_plan,
+)
+from empirical.training.networks import scale_free_parameters
+from empirical.training.optimizers import build_optimizer
+from theory.activations import parse_activation
+
+Job = tuple[int, TrainSpec]  # a cell and its number in the grid
+
+STACKED, SINGLY = "stacked", "singly"
+LEAD = 0.9  # of the time singly: nearly even, the simpler way is taken
+MAX_AT_ONCE = 64  # so that an epoch of a stack, which is what a kill can lose, stays short
+SHARE = 0.8
+KEPT_MAPS, KEPT_PARAMETERS, TEST_MAPS = 6, 8, 3
+UNKNOWN_MEMORY = 8_000_000_000  # where the system does not say
+MOST_VALUES = 2**31 - 1  # in one tensor: many kernels count in 32 bits
+TRIALS = 10  # steps by which the ways of a convolution are compared
+FREE = ("initializer", "head_initializer", "fan", "head_fan", "gain_slope", "seed", "engine")
+
+
+def shape_of(spec: TrainSpec) -> Hashable:
+    """What cells of one stack have in common; equal for those that may be trained together."""
+    activation = parse_activation(spec.activation)
+    learned = activation.kind == "prelu"  # the slope then only begins at its value
+    scales = scale_free_parameters(spec)
+    config = {name: value for name, value in spec.config().items() if name not in FREE}
+    del config["learning_rate_reference"]
+    config["activation"] = activation.kind if learned else activation.name
+    rates = tuple((name, scale) for name, scale in scales.items() if scale != 1.0)
+    return (*config.items(), rates)
+
+
+def bytes_of(spec: TrainSpec) -> int:
+    """What one cell takes in a stack, roughly: the formula of this module."""
+    maps = spec.batch_size * spec.filters * sum(size**2 for size in spec.map_sizes)
+    test = TEST_BATCH * spec.filters * IMAGE_SIZE**2
+    return 4 * (KEPT_MAPS * maps + KEPT_PARAMETERS * spec.parameters + TEST_MAPS * test)
+
+
+def most_at_once(spec: TrainSpec, device: torch.device) -> int:
+    """How many cells like ``spec`` are trained at once on ``device``: at least one."""
+    images = max(spec.batch_size, TEST_BATCH)
+    values = MOST_VALUES // (images * spec.filters * IMAGE_SIZE**2)
+    room = int(SHARE * free_bytes(device)) // bytes_of(spec)
+    return max(min(room, values, MAX_AT_ONCE), 1)
+
+
+def free_bytes(device: torch.device) -> int:
+    """Memory that a stack may use on ``device``: free of a GPU, half of the machine's otherwise."""
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return free + unused
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+    except (AttributeError, ValueError):  # Windows does not say
+        return UNKNOWN_MEMORY
+
+
+def groups_of(
+    jobs: Sequence[Job],
+    finished: Collection[str],
+    device: torch.device,
+    limit: int | None = None,
+) -> list[list[Job]]:
+    """``jobs`` in the groups that are trained at once, in the order of each one's first.
+
+    Cells whose engine is ``stacked`` are put together with their likes, at most ``limit`` (None: as
+    many as fit), in groups of about equal size; under ``auto`` so are those of a GPU where a short
+    timed probe says that it pays.  Every other cell is alone, and so are those ``finished``, by id.
+    """
+    alike: dict[Hashable, list[Job]] = {}
+    for job in jobs:
+        joins = job[1].engine == STACKED or (job[1].engine == "auto" and device.type == "cuda")
+        joins = joins and job[1].cell_id not in finished
+        alike.setdefault((job[1].engine, shape_of(job[1])) if joins else job[0], []).append(job)
+    found: list[list[Job]] = []
+    for together in alike.values():
+        first = together[0][1]
+        most = limit or (most_at_once(first, device) if len(together) > 1 else 1)
+        size = math.ceil(len(together) / math.ceil(len(together) / most))
+        if first.engine == "auto" and (size == 1 or not pays(first, device, size)):
+            size = 1
+        found += [together[begin : begin + size] for begin in range(0, len(together), size)]
+    return sorted(found, key=lambda group: group[0][0])
+
+
+def pays(spec: TrainSpec, device: torch.device, count: int) -> bool:
+    """Whether ``count`` cells like ``spec`` are faster at once than singly, by a few timed steps.
+
+    Probed once for every depth and remembered in the cache folder, as ``engines.choose`` does.
+    """
+    alike = replace(
+        spec, initializer="he", head_initializer=None, learning_rate_reference=None, seed=0, epochs=1
+    )
+    alike = replace(alike, activation="relu", engine=STACKED, limit_train=None, limit_test=None)
+    return _pays(alike, device, count)
+
+
+@cache
+def _pays(spec: TrainSpec, device: torch.device, count: int) -> bool:
+    def faster() -> str:
+        singly = min(probe(spec, device).values())
+        return STACKED if seconds_per_step(spec, device, count) / count < LEAD * singly else SINGLY
+
+    about = repr((spec, count, torch.__version__, hardware(device)))
+    return remembered(about, (STACKED, SINGLY), faster) == STACKED
+
+
+def seconds_per_step(spec: TrainSpec, device: torch.device, count: int) -> float:
+    """The shortest of a few steps of ``count`` cells like ``spec``, all of them together."""
+    size = max(spec.batch_size, 2)
+    images = torch.zeros((size, IMAGE_SIZE, IMAGE_SIZE, 3), dtype=torch.uint8)
+    labels = torch.arange(size) % CLASSES
+    data = Dataset(images, labels, images, labels).to(device)
+    group = GroupTraining([CellTraining(replace(spec, engine=STACKED), data, device)] * count)
+    chosen = torch.arange(spec.batch_size, device=device)[:, None].expand(-1, count).contiguous()
+    offsets = Offsets(chosen < 0, chosen % 9, chosen % 9)
+    times = []
+    for _ in range(PROBE_STEPS):
+        start = time.perf_counter()
+        group.step(chosen, offsets).sum().item()
+        times.append(time.perf_counter() - start)
+    return min(times[1:])  # the first sets things up
+
+
+@dataclass(frozen=True)
+class Member:
+    """A cell of a group, and what is told of its steps, of its state after every epoch (and before
+    the first, if it is new), and of its state at its end."""
+
+    training: CellTraining
+    on_step: Callable[[StepReport], None]
+    on_epoch: Callable[[CellState], None]
+    on_end: Callable[[CellState], None]
+
+
+def train_group(members: Sequence[Member]) -> None:
+    """Train ``members``, all of one shape and after equally many epochs, each to its end."""
+    for member in members:
+        if not member.training.initial:
+            member.training.look(epoch=0)
+            member.on_epoch(member.training.state())
+        if member.training.status != "running":  # it had ended before its result was written
+            member.on_end(member.training.state())
+    while running := [member for member in members if member.training.status == "running"]:
+        group = GroupTraining([member.training for member in running])
+        ended = False
+        while not ended:
+            group.run_epoch([member.on_step for member in running])
+            for member in running:
+                state = member.training.state()
+                member.on_epoch(state)
+                if state.status != "running":
+                    ended = True
+                    member.on_end(state)
+        del group  # its memory, before the next takes as much
+
+
+class GroupTraining:
+    """``members`` in progress as one stack; between two epochs each holds its own state."""
+
+    def __init__(self, members: Sequence[CellTraining]) -> None:
+        first = members[0]
+        self.members, self.spec = list(members), first.spec
+        self.dataset, self.device = first.dataset, first.device
+        self.networks = [member.network for member in members]
+        self.optimizers = [member.optimizer for member in members]
+        self.stack = Stack(self.networks).train()
+        self.optimizer = build_optimizer(self.spec, self.stack, self.device)
+        self.stack.load(self.optimizer, self.networks, self.optimizers)
+        self.batches = Batches(self.dataset)
+        self.captured: Captured | None = None
+
+    def run_epoch(self, on_step: Sequence[Callable[[StepReport], None]]) -> None:
+        """One pass over the training images, then each member's test and instruments.
+
+        ``on_step`` holds for each member what is told how it goes.
+        """
+        watch = Stopwatch()
+        losses = self.train_pass(on_step)
+        tests = self.test()
+        self.stack.store(self.optimizer, self.networks, self.optimizers)
+        share, notes = watch.seconds() / len(self.members), watch.note(self.members[0].epoch + 1)
+        for member, loss, (accuracy, test_loss) in zip(self.members, losses, tests, strict=True):
+            member.end_epoch(loss, accuracy, test_loss, Stopwatch(), share)
+            if member.status != "diverged":
+                member.notes += notes
+
+    def train_pass(self, on_step: Sequence[Callable[[StepReport], None]]) -> list[float]:
+        """Every training image once for every member; each one's mean loss, NaN where a loss was not
+        finite.  Such a member is not reported any more, and its numbers touch no other's."""
+        size, count = self.spec.batch_size, len(self.dataset.train_images)
+        order, offsets = self.plan(count)
+        steps = math.ceil(count / size)
+        losses = torch.zeros((steps, len(self.members)), device=self.device)
+        failed: set[int] = set()
+        since, reported = time.perf_counter(), 0
+        for step in range(steps):
+            begin, end = step * size, min((step + 1) * size, count)
+            losses[step] = self.step(order[begin:end], offsets.part(begin, end))
+            if step + 1 - reported == REPORT_EVERY or step + 1 == steps:
+                latest = losses[reported : step + 1].mean(0).tolist()
+                failed |= {k for k, loss in enumerate(latest) if not math.isfinite(loss)}
+                if len(failed) == len(self.members):
+                    break
+                now = time.perf_counter()
+                speed = (end - reported * size) / (now - since)  # of each of them
+                for k, member in enumerate(self.members):
+                    if k not in failed:
+                        on_step[k](StepReport(member.epoch + 1, end, latest[k], speed))
+                since, reported = now, step + 1
+        sizes = torch.full((steps, 1), size, dtype=torch.float64)
+        sizes[-1] = count - (steps - 1) * size
+        means = ((losses.cpu().double() * sizes).sum(0) / count).tolist()
+        return [math.nan if k in failed else mean for k, mean in enumerate(means)]
+
+    def plan(self, count: int) -> tuple[torch.Tensor, Offsets]:
+        """Each member's order and offsets of the epoch, (count, K) on the device."""
+        host = torch.device("cpu")
+        drawn = {m.spec.seed: epoch_plan(m.spec, m.epoch + 1, count, host) for m in self.members}
+        plans = [drawn[member.spec.seed] for member in self.members]
+        order = torch.stack([order for order, _ in plans], 1)
+        offsets = (torch.stack(parts, 1) for parts in zip(*(own for _, own in plans), strict=True))
+        return order.to(self.device), Offsets(*offsets).to(self.device)
+
+    def step(self, chosen: torch.Tensor, offsets: Offsets) -> torch.Tensor:
+        """One step of every member on its images ``chosen`` (B, K); their losses (K,) before it.
+
+        On a GPU batches like the first are one CUDA graph, others launched singly.
+        """
+        if self.device.type == "cuda" and self.captured is None:
+            self.captured = self.capture(chosen, *offsets)
+        if self.captured is not None and self.captured.fits(chosen, *offsets):
+            return self.captured(chosen, *offsets)
+        return self.whole_step(chosen, *offsets)
+
+    def whole_step(self, *choice: torch.Tensor) -> torch.Tensor:
+        """Gather, augment, forward, backward and the optimizer."""
+        return stacked_step(self.forward, self.optimizer, *self.batches(*choice))
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Logits (K, B, 10) in float32 or wider of images (B, 3K, 32, 32)."""
+        if self.spec.precision == "fp32":
+            logits: torch.Tensor = self.stack(images)
+            return logits
+        with torch.autocast(images.device.type, dtype=torch.bfloat16):
+            logits = self.stack(images)
+        return logits.float()
+
+    def capture(self, *choice: torch.Tensor) -> Captured:
+        """The step as a graph, in the way that is the fastest for this shape on this device."""
+        spec = replace(self.spec, activation="relu")  # which changes nothing of the convolutions
+        about = (shape_of(spec), len(self.members), str(self.device))
+        if about not in _ways:
+            times = {way: self.seconds_of(way, choice) for way in WAYS}
+            _ways[about] = min(times, key=lambda way: times[way])
+        self.stack.way = _ways[about]
+        return Captured(self.whole_step, choice, self.state(), self.optimizer)
+
+    def seconds_of(self, way: str, choice: tuple[torch.Tensor, ...]) -> float:
+        """Mean seconds of a captured step whose convolutions are done in this ``way``."""
+        self.stack.way = way
+        captured = Captured(self.whole_step, choice, self.state(), self.optimizer)
+        with state_kept(self.state(), self.optimizer):
+            captured.replay()
+            torch.cuda.synchronize(self.device)
+            start = time.perf_counter()
+            for _ in range(TRIALS):
+                captured.replay()
+            torch.cuda.synchronize(self.device)
+            return (time.perf_counter() - start) / TRIALS
+
+    def state(self) -> list[torch.Tensor]:
+        """What a step changes beside the optimizer's own tensors."""
+        return [*self.stack.parameters(), *self.stack.buffers()]
+
+    @torch.no_grad()
+    def test(self) -> list[tuple[float, float]]:
+        """(accuracy in percent, mean cross-entropy) of each member over the test images."""
+        images, labels = self.dataset.test_images, self.dataset.test_labels
+        count, cells = len(images), len(self.members)
+        right = torch.zeros(cells, dtype=torch.int64, device=self.device)
+        loss = torch.zeros(cells, device=self.device)
+        self.stack.eval()
+        for begin in range(0, count, TEST_BATCH):
+            answers = labels[begin : begin + TEST_BATCH]
+            batch = normalize(images[begin : begin + TEST_BATCH]).repeat(1, cells, 1, 1)
+            logits = self.forward(batch)
+            right += (logits.argmax(2) == answers).sum(1)
+            loss += cell_losses(logits, answers[:, None].expand(-1, cells)) * len(answers)
+        self.stack.train()
+        shares, means = (100 * right / count).tolist(), (loss / count).tolist()
+        return list(zip(shares, means, strict=True))
+
+
+_ways: dict[Hashable, str] = {}  # the fastest way by shape, number of cells and device

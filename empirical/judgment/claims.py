@@ -1,0 +1,487 @@
+"""The course report's fourteen claims, each written as what must be positive in the records.
+
+``evidence`` has the numbers (A: final accuracy; D, F, S, Z, R, V, M: of the average weight's curve),
+``judgment`` the test.  A measure of "far", "sharp" or "nearly" is taken from the report:
+
+    a printed bound       "exceeds 75 %", "does not pass 60 %": ``BOUNDS``
+    the report's own      "far below", "nearly constant", "no large shift": a quantity counts as large
+    example of large      if it is nearer to what the report calls large than to nothing, i.e. beyond
+                          ``NEARER`` = ½ of it: the printed gaps for accuracies, the change of the
+                          two-layer ReLU net (which C1 and C6 call sharp) for average weights
+    "most of all in       the mean over the two depths that the report names deep (10, 12) minus the
+    deeper nets"          mean over the other two
+
+"Deeper nets" in C2, C7 and C12 are all but the shallowest, as C2 lists them.  "Rises with depth" means
+at each step from one depth to the next.
+
+Every claim is judged for the protocol as printed (He by fan_out) and, where there are records, with He
+by fan_in in all layers; each fan mode is a family of its own in Holm's correction.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import pandas as pd
+
+from empirical.judgment.claim_theory import theory_says
+from empirical.judgment.evidence import Cells, Evidence, commands
+from empirical.judgment.truth import (
+    AGREES,
+    DISAGREES,
+    INSUFFICIENT,
+    NO_RECORDS,
+    Judgment,
+    Part,
+    PartOutcome,
+    Term,
+    difference,
+    judge,
+    mean_of,
+    published,
+    seeds_needed,
+)
+from empirical.protocol import COURSE_REPORT, published_accuracy
+
+DEPTHS = COURSE_REPORT.depths
+SHALLOWEST, DEEPER = DEPTHS[0], DEPTHS[1:]
+SHALLOW, DEEP = DEPTHS[:2], DEPTHS[2:]
+DEEPEST = DEPTHS[-1]
+INITIALIZERS = COURSE_REPORT.initializers
+ACTIVATIONS = COURSE_REPORT.activations
+
+NEARER = 0.5
+BOUNDS = {"C3": 75.0, "C11": 60.0}  # percent, as printed
+FANS = (COURSE_REPORT.fan, "fan_in")
+POINTS, WEIGHT = "points", "average weight"
+
+CLAIM_COLUMNS = {
+    "id": "C1 … C14",
+    "fan": "the fan mode of He: fan_out as printed, or fan_in",
+    "claim": "in own words",
+    "operationalised": "what must be positive, in the quantities of ``evidence.QUANTITIES``",
+    "unit": "of the value: points of accuracy, or of average weight",
+    "value": "mean over seeds of the decisive part: the one that is least positive",
+    "part": "which part that is",
+    "low": "lower end of its 95 % BCa interval; NaN below six seeds",
+    "high": "its upper end",
+    "single_values": "below six seeds: the decisive part's value for each seed",
+    "seeds": "the fewest completed seeds of any part; 0 unless all parts were measured",
+    "diverged": "diverged records among its cells, which are in no number",
+    "p_value": "of the conjunction (``judgment``), NaN below six seeds",
+    "p_holm": "the same after Holm's correction over the claims of this fan mode",
+    "verdict": "confirmed, refuted, or open and why",
+    "direction": "whether the runs there are agree with the claim or disagree, whatever the verdict",
+    "report_value": "the decisive part by the report's own printed accuracies; NaN for other claims",
+    "report_direction": "whether the report's own numbers agree with the claim",
+    "theory": "what theory says about it",
+    "parts": "every part with its mean",
+    "records": "ids of the cells it rests on",
+    "missing": "cells without a record",
+    "commands": "what makes the missing records, or more seeds",
+}
+PART_COLUMNS = {
+    "id": "of the claim or condition",
+    "fan": "as in the claims' table; empty for a condition",
+    "part": "its name",
+    "formula": "what must be positive, written out",
+    "mean": "mean over seeds; in the claim's unit",
+    "low": "lower end of its 95 % BCa interval; NaN below six seeds",
+    "high": "its upper end",
+    "seeds": "seeds that completed in all of the part's cells",
+    "diverged": "diverged records among them",
+    "p_value": "two-sided exact sign-flip test, uncorrected; NaN below six seeds",
+    "values": "the value of each seed, as seed:value",
+    "report_value": "by the report's own printed accuracies",
+}
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One of the report's claims."""
+
+    name: str
+    text: str
+    operationalised: str
+    unit: str
+    parts: tuple[Part, ...]
+
+    @property
+    def about_he(self) -> bool:
+        """Whether the fan mode matters to it."""
+        return any(cells.initializer == "he" for part in self.parts for cells in part.cells)
+
+
+def claims() -> list[Claim]:
+    """The report's claims, under the protocol as printed."""
+    return [*_claims_about_he(), *_claims_about_normal(), *_claims_about_both()]
+
+
+def _claims_about_he() -> Iterator[Claim]:
+    shallow, deeper, deep = SHALLOWEST, _listed(DEEPER), _listed(DEEP)
+    sharp = Cells("he", "relu", shallow)
+    yield Claim(
+        "C1",
+        f"He + ReLU, {shallow} layers: the average weight drops sharply in the first epochs",
+        "falls faster, per epoch, in the first epochs than it moves later: D − S > 0",
+        WEIGHT,
+        (Part("D − S", (Term(1, "early_step", sharp), Term(-1, "late_step", sharp))),),
+    )
+    yield Claim(
+        "C2",
+        f"He + ReLU: the average weight changes less with {_and(DEEPER)} layers",
+        f"R({shallow}) − R(L) > 0 for L = {deeper}",
+        WEIGHT,
+        tuple(
+            difference(f"R({shallow}) − R({depth})", [sharp], [Cells("he", "relu", depth)], "range")
+            for depth in DEEPER
+        ),
+    )
+    yield Claim(
+        "C3",
+        f"He + ReLU: accuracy rises with depth and exceeds {BOUNDS['C3']:g} % at {DEEPEST} layers",
+        f"A(L) rises at each step of L = {_listed(DEPTHS)}, and A({DEEPEST}) − {BOUNDS['C3']:g} > 0",
+        POINTS,
+        (*_rises("he", "relu"), _bound("C3", "he", "relu", +1)),
+    )
+    yield Claim(
+        "C4",
+        "He + PReLU: average weights stay nearly constant at all depths, a little higher with depth",
+        f"changes nearer to none than to the change that C1 calls sharp, {NEARER:g}·R(ReLU, {shallow}) "
+        f"− R(PReLU, L) > 0 for L = {_listed(DEPTHS)}, and the level M(PReLU, L) rises at each step",
+        WEIGHT,
+        (
+            *(_nearly_constant(sharp, Cells("he", "prelu", d), "range", "R") for d in DEPTHS),
+            *_rises("he", "prelu", "level"),
+        ),
+    )
+    yield Claim(
+        "C5",
+        f"He: PReLU beats ReLU, most of all with {_and(DEEP)} layers",
+        f"gap g(L) = A(PReLU, L) − A(ReLU, L) > 0 for L = {_listed(DEPTHS)}, and mean g({deep}) − mean "
+        f"g({_listed(SHALLOW)}) > 0",
+        POINTS,
+        tuple(_gaps([("he", "prelu")], [("he", "relu")], "PReLU − ReLU")),
+    )
+
+
+def _claims_about_normal() -> Iterator[Claim]:
+    shallow, deeper = SHALLOWEST, _listed(DEEPER)
+    sharp = Cells("normal", "relu", shallow)
+    yield Claim(
+        "C6",
+        f"N(0, 1) + ReLU, {shallow} layers: the average weight drops sharply early, then is flat",
+        "falls more in the first epochs than it ranges over all later ones: F − Z > 0",
+        WEIGHT,
+        (Part("F − Z", (Term(1, "early_drop", sharp), Term(-1, "late_range", sharp))),),
+    )
+    yield Claim(
+        "C7",
+        "N(0, 1) + ReLU: the average weight of deeper nets does not shift much",
+        f"shifts nearer to none than to the {shallow}-layer net's change, {NEARER:g}·R({shallow}) − "
+        f"V(L) > 0 for L = {deeper}",
+        WEIGHT,
+        tuple(_nearly_constant(sharp, Cells("normal", "relu", d), "shift", "V") for d in DEEPER),
+    )
+    yield Claim(
+        "C9",
+        "N(0, 1) + PReLU: average weights fall with the number of layers",
+        f"the level M(L) falls at each step of L = {_listed(DEPTHS)}",
+        WEIGHT,
+        tuple(
+            difference(
+                f"M({low}) − M({high})",
+                [Cells("normal", "prelu", low)],
+                [Cells("normal", "prelu", high)],
+                "level",
+            )
+            for low, high in pairwise(DEPTHS)
+        ),
+    )
+    yield Claim(
+        "C10",
+        "N(0, 1) + PReLU: accuracy rises clearly with depth",
+        f"A(L) rises at each step of L = {_listed(DEPTHS)}",
+        POINTS,
+        tuple(_rises("normal", "prelu")),
+    )
+    own = published_accuracy("normal", "prelu", DEEPEST)
+    yield Claim(
+        "C11",
+        f"N(0, 1) + PReLU: {DEEPEST} layers do not pass {BOUNDS['C11']:g} % (printed: {own:g})",
+        f"{BOUNDS['C11']:g} − A({DEEPEST}) > 0",
+        POINTS,
+        (_bound("C11", "normal", "prelu", -1),),
+    )
+
+
+def _claims_about_both() -> Iterator[Claim]:
+    deep, shallow = _listed(DEEP), _listed(SHALLOW)
+    far = [
+        Part(
+            f"far at {depth}",
+            difference("", [Cells("he", "relu", depth)], [Cells("normal", "relu", depth)]).terms,
+            NEARER * _printed_gap(depth),
+        )
+        for depth in DEPTHS
+    ]
+    growth = f"mean g({deep}) − mean g({shallow}) > 0"
+    yield Claim(
+        "C8",
+        f"N(0, 1) + ReLU: accuracy far below He's, most of all with {_and(DEEP)} layers",
+        f"gap g(L) = A(He, L) − A(N(0, 1), L) nearer to the printed one than to none, g(L) − "
+        f"{NEARER:g}·printed g(L) > 0 for L = {_listed(DEPTHS)}, and {growth}",
+        POINTS,
+        (*far, _growth([("he", "relu")], [("normal", "relu")])),
+    )
+    yield Claim(
+        "C12",
+        "Deeper nets have steadier average weights after the first epochs",
+        f"for each initializer and activation: S({SHALLOWEST}) − mean of S(L) over L = "
+        f"{_listed(DEEPER)} > 0",
+        WEIGHT,
+        tuple(
+            difference(
+                f"{initializer} · {activation}",
+                [Cells(initializer, activation, SHALLOWEST)],
+                [Cells(initializer, activation, depth) for depth in DEEPER],
+                "late_step",
+            )
+            for initializer in INITIALIZERS
+            for activation in ACTIVATIONS
+        ),
+    )
+    he, normal = ([(name, activation) for activation in ACTIVATIONS] for name in ("he", "normal"))
+    gaps = [
+        part
+        for activation in ACTIVATIONS
+        for part in _gaps(
+            [("he", activation)], [("normal", activation)], f"He − N(0, 1), {activation}", growth=False
+        )
+    ]
+    yield Claim(
+        "C13",
+        "He beats N(0, 1) in every cell, particularly in deeper nets",
+        f"gap g = A(He) − A(N(0, 1)) > 0 in each of the {len(gaps)} cells, and over both activations "
+        f"{growth}",
+        POINTS,
+        (*gaps, _growth(he, normal)),
+    )
+    yield Claim(
+        "C14",
+        "He with PReLU is the best combination",
+        "mean of A over the depths: He + PReLU minus each of the other three > 0",
+        POINTS,
+        tuple(
+            difference(f"over {initializer} · {activation}", _column("he", "prelu"),
+                       _column(initializer, activation))
+            for initializer in INITIALIZERS
+            for activation in ACTIVATIONS
+            if (initializer, activation) != ("he", "prelu")
+        ),
+    )  # fmt: skip
+
+
+def _listed(depths: Iterable[int]) -> str:
+    return ", ".join(map(str, depths))
+
+
+def _and(depths: Sequence[int]) -> str:
+    """For prose: 5, 10 and 12."""
+    return f"{_listed(depths[:-1])} and {depths[-1]}"
+
+
+def _column(initializer: str, activation: str, depths: Iterable[int] = DEPTHS) -> list[Cells]:
+    return [Cells(initializer, activation, depth) for depth in depths]
+
+
+def _rises(initializer: str, activation: str, quantity: str = "accuracy") -> Iterator[Part]:
+    for low, high in pairwise(DEPTHS):
+        first, second = Cells(initializer, activation, high), Cells(initializer, activation, low)
+        yield difference(f"{low} → {high} layers", [first], [second], quantity)
+
+
+def _bound(name: str, initializer: str, activation: str, sign: int) -> Part:
+    term = Term(sign, "accuracy", Cells(initializer, activation, DEEPEST))
+    bound = BOUNDS[name]
+    words = f"{DEEPEST} layers − {bound:g}" if sign > 0 else f"{bound:g} − {DEEPEST} layers"
+    return Part(words, (term,), sign * bound)
+
+
+def _nearly_constant(large: Cells, small: Cells, quantity: str, symbol: str) -> Part:
+    terms = (Term(NEARER, "range", large), Term(-1, quantity, small))
+    return Part(f"{NEARER:g}·R − {symbol}({small.depth})", terms)
+
+
+def _gaps(
+    first: list[tuple[str, str]], second: list[tuple[str, str]], words: str, *, growth: bool = True
+) -> Iterator[Part]:
+    for depth in DEPTHS:
+        ours, theirs = ([Cells(*arm, depth) for arm in arms] for arms in (first, second))
+        yield difference(f"{words}, {depth}", ours, theirs)
+    if growth:
+        yield _growth(first, second)
+
+
+def _growth(first: list[tuple[str, str]], second: list[tuple[str, str]]) -> Part:
+    terms: list[Term] = []
+    for factor, depths in ((1.0, DEEP), (-1.0, SHALLOW)):
+        for sign, arms in ((factor, first), (-factor, second)):
+            terms += mean_of("accuracy", [Cells(*arm, d) for arm in arms for d in depths], sign)
+    return Part("gap grows with depth", tuple(terms))
+
+
+def _printed_gap(depth: int) -> float:
+    he, normal = (published_accuracy(name, "relu", depth) for name in ("he", "normal"))
+    assert he is not None and normal is not None
+    return he - normal
+
+
+# ------------------------------------------------------------------------------------- judgment
+
+
+def judge_claims(evidence: Evidence) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The table of claims (``CLAIM_COLUMNS``) and that of their parts (``PART_COLUMNS``).
+
+    A claim about He has a second row, with He by fan_in, if any such cell is recorded.
+    """
+    rows: list[dict[str, Any]] = []
+    parts: list[dict[str, Any]] = []
+    known = sorted(claims(), key=lambda claim: int(claim.name[1:]))
+    for fan in FANS:
+        printed = fan == COURSE_REPORT.fan
+        sentences = {
+            claim.name: [part if printed else part.under(fan=fan) for part in claim.parts]
+            for claim in known
+            if printed or (claim.about_he and _any_recorded(claim, fan, evidence))
+        }
+        judged = judge(sentences, evidence)
+        for claim in known:
+            if claim.name in judged:
+                rows.append(_claim_row(claim, fan, judged[claim.name], len(judged), evidence))
+                parts += part_rows(claim.name, judged[claim.name], fan)
+    order = {claim.name: number for number, claim in enumerate(known)}
+    table = pd.DataFrame(rows, columns=list(CLAIM_COLUMNS))
+    table = table.sort_values("id", key=lambda names: names.map(order), kind="stable")
+    return table.reset_index(drop=True), pd.DataFrame(parts, columns=list(PART_COLUMNS))
+
+
+def _any_recorded(claim: Claim, fan: str, evidence: Evidence) -> bool:
+    changed = {cells for part in claim.parts for cells in part.under(fan=fan).cells}
+    return any(evidence.recorded(cells) for cells in changed if cells.initializer == "he")
+
+
+def missing_commands(evidence: Evidence) -> list[str]:
+    """What trains the cells that the claims lack: as printed, and by fan_in if that was begun."""
+    lines = []
+    for fan, preset in zip(FANS, ("report", "textbook"), strict=True):
+        printed = fan == COURSE_REPORT.fan
+        judged = [
+            part.under(fan=fan)
+            for claim in claims()
+            if printed or (claim.about_he and _any_recorded(claim, fan, evidence))
+            for part in claim.parts
+        ]
+        wanted = [one for part in judged for one in part.cells if printed or one.initializer == "he"]
+        if not all(map(evidence.recorded, wanted)):
+            lines.append(f"cli.py cifar --preset {preset}")
+    return lines
+
+
+def _claim_row(
+    claim: Claim, fan: str, judgment: Judgment, family: int, evidence: Evidence
+) -> dict[str, Any]:
+    own = [value for part in claim.parts if (value := published(part)) is not None]
+    return (
+        {
+            "id": claim.name,
+            "fan": fan,
+            "claim": claim.text,
+            "operationalised": claim.operationalised,
+            "unit": claim.unit,
+        }
+        | judgment_fields(judgment, family, evidence)
+        | {
+            "report_value": min(own, default=math.nan),
+            "report_direction": (AGREES if min(own) > 0 else DISAGREES) if own else "",
+            "theory": theory_says(claim.name, evidence, fan),
+        }
+    )
+
+
+def judgment_fields(judgment: Judgment, family: int, evidence: Evidence) -> dict[str, Any]:
+    """What the claims' and the conditions' tables have in common, in a ``family`` of so many."""
+    decisive = judgment.decisive
+    few = decisive is not None and math.isnan(decisive.p_value)
+    if judgment.verdict == NO_RECORDS:
+        wanted = commands(judgment.missing)
+    elif judgment.verdict == INSUFFICIENT:
+        wanted = [f"{line} --seeds {seeds_needed(family)}" for line in commands(judgment.cells)]
+    else:
+        wanted = []
+    return {
+        "value": math.nan if decisive is None else decisive.mean,
+        "part": "" if decisive is None else decisive.part.name,
+        "low": math.nan if decisive is None else decisive.low,
+        "high": math.nan if decisive is None else decisive.high,
+        "single_values": _single_values(decisive) if decisive is not None and few else "",
+        "seeds": judgment.seeds,
+        "diverged": sum(map(evidence.diverged, judgment.cells)),
+        "p_value": judgment.p_value,
+        "p_holm": judgment.p_holm,
+        "verdict": judgment.verdict,
+        "direction": judgment.direction,
+        "parts": "; ".join(_part_words(outcome) for outcome in judgment.outcomes),
+        "records": " ".join(name for one in judgment.cells for name in evidence.ids(one)),
+        "missing": "; ".join(one.name for one in judgment.missing),
+        "commands": "; ".join(wanted),
+    }
+
+
+def part_rows(name: str, judgment: Judgment, fan: str = "") -> list[dict[str, Any]]:
+    """The parts of a judged sentence, ``PART_COLUMNS``."""
+    return [
+        {
+            "id": name,
+            "fan": fan,
+            "part": outcome.part.name,
+            "formula": outcome.part.formula,
+            "mean": outcome.mean,
+            "low": outcome.low,
+            "high": outcome.high,
+            "seeds": outcome.seeds,
+            "diverged": outcome.diverged,
+            "p_value": outcome.p_value,
+            "values": " ".join(f"{seed}:{value:.6g}" for seed, value in outcome.values.items()),
+            "report_value": published(outcome.part),
+        }
+        for outcome in judgment.outcomes
+    ]
+
+
+def in_unit(value: float, points: bool = True) -> str:
+    """A difference with its sign: points with two decimals, average weights with three digits.
+
+    >>> in_unit(1.234), in_unit(-0.012, False)
+    ('+1.23', '-0.0120')
+    """
+    return f"{value:+.2f}" if points else f"{value:+#.3g}"
+
+
+def _is_points(part: Part) -> bool:
+    return all(term.quantity == "accuracy" for term in part.terms)
+
+
+def _single_values(outcome: PartOutcome) -> str:
+    return ", ".join(in_unit(float(value), _is_points(outcome.part)) for value in outcome.values)
+
+
+def _part_words(outcome: PartOutcome) -> str:
+    if outcome.seeds:
+        return f"{outcome.part.name}: {in_unit(outcome.mean, _is_points(outcome.part))}"
+    why = "no record" if outcome.missing else "diverged" if outcome.lost else "no common seed"
+    return f"{outcome.part.name}: {why}"

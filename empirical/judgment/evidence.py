@@ -1,0 +1,249 @@
+"""A study's tidy tables, asked for one number per cell and seed.
+
+``QUANTITIES`` are those numbers: the final accuracy, and what sums up the curve of the report's average
+weight.  ``Cells`` names cells that differ in nothing but the seed, and ``Evidence`` finds them in the
+tables.  A diverged cell has no numbers, and is counted.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from empirical.protocol import COURSE_REPORT, TrainSpec, variant
+from theory.initializers import parse_initializer
+
+Array = NDArray[np.float64]
+
+ARM = ["initializer", "activation", "depth", "variant"]
+
+
+# ------------------------------------------------------------------- one number per cell and seed
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """A number read off one cell: ``of`` maps the values of ``column`` after epochs 1 … E to it."""
+
+    symbol: str
+    words: str
+    column: str
+    of: Callable[[Array], float]
+
+
+def first_epochs(epochs: int) -> int:
+    """k, the last of "the first epochs": a third of the steps between the recorded epochs lies before.
+
+    >>> first_epochs(10)
+    4
+    """
+    return 1 + (epochs - 1) // 3
+
+
+def _early_step(w: Array) -> float:
+    k = first_epochs(len(w))
+    return float((w[0] - w[k - 1]) / (k - 1)) if k > 1 else math.nan
+
+
+def _early_drop(w: Array) -> float:
+    k = first_epochs(len(w))
+    return float(w[0] - w[k - 1]) if k > 1 else math.nan
+
+
+def _late_step(w: Array) -> float:
+    k = first_epochs(len(w))
+    return float(np.abs(np.diff(w[k - 1 :])).mean()) if k > 1 else math.nan
+
+
+QUANTITIES = {
+    "accuracy": Quantity(
+        "A", "test accuracy after the last epoch, percent", "test_accuracy", lambda a: float(a[-1])
+    ),
+    "early_step": Quantity(
+        "D", "fall of w per epoch in the first epochs, (w_1 − w_k)/(k−1)", "average_weight", _early_step
+    ),
+    "early_drop": Quantity(
+        "F", "fall of w in the first epochs, w_1 − w_k", "average_weight", _early_drop
+    ),
+    "late_step": Quantity(
+        "S", "mean of |w_e − w_(e−1)| over e > k", "average_weight", _late_step
+    ),
+    "late_range": Quantity(
+        "Z",
+        "max − min of w_e over e ≥ k",
+        "average_weight",
+        lambda w: float(np.ptp(w[first_epochs(len(w)) - 1 :])),
+    ),
+    "range": Quantity("R", "max − min of w_e over all e", "average_weight", lambda w: float(np.ptp(w))),
+    "shift": Quantity("V", "|w_E − w_1|", "average_weight", lambda w: float(abs(w[-1] - w[0]))),
+    "level": Quantity("M", "mean of w_e over all e", "average_weight", lambda w: float(w.mean())),
+}  # fmt: skip
+CURVE_NOTE = (
+    "w_e is the average weight after epoch e = 1 … E, as the report's figures show it; the first "
+    f"epochs end with k, a third of the way (k = {first_epochs(10)} for E = 10)"
+)
+
+
+@dataclass(frozen=True)
+class Cells:
+    """The cells that differ in nothing but the seed; ``changes`` are fields of the report's protocol.
+
+    >>> Cells("he", "relu", 2, (("fan", "fan_in"),)).name
+    'he · relu · 2, fan_in'
+    """
+
+    initializer: str
+    activation: str
+    depth: int
+    changes: tuple[tuple[str, Any], ...] = ()
+
+    @property
+    def spec(self) -> TrainSpec:
+        """The cell of seed 0."""
+        return TrainSpec(
+            initializer=self.initializer,
+            activation=self.activation,
+            depth=self.depth,
+            **dict(self.changes),
+        )
+
+    @property
+    def key(self) -> tuple[str, str, int, str]:
+        """Its values in the columns ``ARM`` of a study's table."""
+        return _key(self)
+
+    @property
+    def name(self) -> str:
+        initializer, activation, depth, described = self.key
+        return f"{initializer} · {activation} · {depth}" + (f", {described}" if described else "")
+
+    def changed(self, **changes: Any) -> Cells:
+        """The same cells under another protocol."""
+        return replace(self, changes=tuple(sorted((dict(self.changes) | changes).items())))
+
+
+@cache
+def _key(cells: Cells) -> tuple[str, str, int, str]:
+    spec = cells.spec
+    return spec.initializer, spec.activation, spec.depth, variant(spec.config())
+
+
+def cells_of(spec: TrainSpec) -> Cells:
+    """The cells of ``spec`` and its other seeds."""
+    report, own = COURSE_REPORT.shared(), spec.config()
+    changes = {name: own[name] for name in report if name != "engine" and own[name] != report[name]}
+    return Cells(spec.initializer, spec.activation, spec.depth, tuple(sorted(changes.items())))
+
+
+class Evidence:
+    """The tidy tables of a study, asked for numbers by cells and seed.
+
+    study   ``empirical.study.grid.STUDY_COLUMNS``
+    cells   one row per cell: its id ``cell``, initial_loss, initial_loss_predicted,
+            initial_average_weight (the network as drawn); may lack any of them
+    layers  cell, epoch and ``instruments.LAYER_COLUMNS``; may be empty
+    """
+
+    def __init__(
+        self,
+        study: pd.DataFrame,
+        cells: pd.DataFrame | None = None,
+        layers: pd.DataFrame | None = None,
+    ) -> None:
+        study = study.assign(variant=study["variant"].fillna(""))
+        # N(0, 1) under either fan mode is one cell with two ids: count each seed once
+        owner = study.drop_duplicates([*ARM, "seed"])["cell"]
+        study = study[study["cell"].isin(owner)].drop_duplicates(["cell", "epoch"])
+        self.study = study.sort_values(["seed", "epoch"], kind="stable")
+        self._groups = {key: group for key, group in self.study.groupby(ARM, sort=False)}
+        self._seeds: dict[Any, list[int]] = {}
+        for row in study.drop_duplicates("cell")[[*ARM, "status", "seed"]].itertuples(index=False):
+            self._seeds.setdefault(tuple(row[:-1]), []).append(int(row[-1]))
+        self.cells = pd.DataFrame({"cell": []}) if cells is None else cells
+        self.layers = pd.DataFrame({"cell": []}) if layers is None else layers
+        self._known: dict[tuple[str, Cells], pd.Series[float]] = {}
+        self.memo: dict[Any, Any] = {}  # for what is worked out of these tables more than once
+
+    def rows(self, cells: Cells) -> pd.DataFrame:
+        """The study's rows of ``cells``, of every seed and status."""
+        return self._groups.get(cells.key, self.study.iloc[:0])
+
+    def recorded(self, cells: Cells) -> bool:
+        return cells.key in self._groups
+
+    def completed(self, cells: Cells) -> list[int]:
+        """The seeds that completed."""
+        return sorted(self._seeds.get((*cells.key, "completed"), []))
+
+    def diverged(self, cells: Cells) -> int:
+        """How many seeds diverged."""
+        return len(self._seeds.get((*cells.key, "diverged"), []))
+
+    def ids(self, cells: Cells) -> list[str]:
+        """The ids of ``cells``' records, diverged ones among them."""
+        return [str(cell) for cell in self.rows(cells)["cell"].unique()]
+
+    def values(self, quantity: str, cells: Cells) -> pd.Series[float]:
+        """``QUANTITIES[quantity]`` of every completed seed, indexed by the seed."""
+        if (quantity, cells) not in self._known:
+            wanted = QUANTITIES[quantity]
+            rows = self.rows(cells)
+            rows = rows[((rows["status"] == "completed") & (rows["epoch"] > 0)).to_numpy()]
+            seeds, starts = np.unique(rows["seed"].to_numpy(), return_index=True)
+            curves = np.split(rows[wanted.column].to_numpy(dtype=np.float64), starts[1:])
+            numbers = [wanted.of(curve) for curve in curves if len(curve)]
+            found = pd.Series(numbers, index=[int(seed) for seed in seeds], dtype=np.float64)
+            self._known[quantity, cells] = found.dropna()
+        return self._known[quantity, cells]
+
+    def mean(self, quantity: str, cells: Cells) -> float:
+        """Its mean over the completed seeds; NaN for none."""
+        return float(self.values(quantity, cells).mean())
+
+    def initial(self, column: str, cells: Cells) -> float:
+        """Mean over ``cells`` of a column of the cells' table, which is of the network as drawn."""
+        if column not in self.cells:
+            return math.nan
+        rows = self.cells[self.cells["cell"].isin(self.ids(cells))]
+        return float(pd.to_numeric(rows[column]).mean()) if len(rows) else math.nan
+
+
+# ------------------------------------------------------------------ what makes the missing records
+
+OPTIONS = {"head_initializer": "--head-init"}
+
+
+def commands(missing: Iterable[Cells]) -> list[str]:
+    """Commands that train ``missing`` cells: one for each protocol and set of depths."""
+    depths: dict[tuple[Any, str, str], list[int]] = {}
+    for cells in missing:
+        key = (_mattering(cells), cells.initializer, cells.activation)
+        depths.setdefault(key, []).append(cells.depth)
+    grids: dict[tuple[Any, tuple[int, ...], str], list[str]] = {}
+    for (changes, initializer, activation), found in depths.items():
+        grids.setdefault((changes, tuple(sorted(set(found))), initializer), []).append(activation)
+    merged: dict[tuple[Any, tuple[int, ...], tuple[str, ...]], list[str]] = {}
+    for (changes, found_depths, initializer), names in grids.items():
+        merged.setdefault((changes, found_depths, tuple(names)), []).append(initializer)
+    lines = []
+    for (changes, found_depths, activations), initializers in merged.items():
+        line = f"cli.py cifar --init {' '.join(initializers)} --activation {' '.join(activations)}"
+        line += f" --depths {' '.join(map(str, found_depths))}"
+        for name, value in changes:
+            line += f" {OPTIONS.get(name, '--' + name.replace('_', '-'))} {value}"
+        lines.append(line)
+    return lines
+
+
+def _mattering(cells: Cells) -> tuple[tuple[str, Any], ...]:
+    """The changes without a fan mode that none of the laws has."""
+    laws = (cells.initializer, dict(cells.changes).get("head_initializer") or cells.initializer)
+    free = any(parse_initializer(name).law.free_fan for name in laws)
+    return tuple((name, value) for name, value in cells.changes if name != "fan" or free)

@@ -1,0 +1,138 @@
+"""Which of the cells at hand answer a question, and which are missing.
+
+A preset names cells by their whole configuration.  Records of a smaller run of the same question (fewer
+epochs, filters or images) answer it too, in small: so a preset's cells are those that agree with it in
+everything but ``SIZE``, and all of one size: the preset's own if there is any, else the one with the
+most configurations.  Seeds are whatever there is.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache, lru_cache
+from typing import Any
+
+from empirical.presets import preset
+from empirical.protocol import COURSE_REPORT, StudySpec, TrainSpec, variant
+from empirical.records.account import options
+from empirical.records.published import CONFIG_COLUMNS, Published, seedless, spec_of
+
+SIZE = ("filters", "epochs", "batch_size", "dataset", "precision", "limit_train", "limit_test")
+GRID = ("initializer", "activation", "depth", "seed")
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The cells at hand for a preset; ``missing`` are its configurations without any, at seed 0.
+
+    ``records`` holds, beside the preset's, the cells of the same protocols with another initializer,
+    activation or depth; the ids of the preset's own are ``asked``.  Its ``cells`` and ``study`` have a
+    column more, ``arm``: the initializer, and in words what of the protocol but its size is not the
+    course report's ("he, head fan_in").  ``of_other_size`` cells were left out for their size.
+    """
+
+    preset: str
+    records: Published
+    asked: frozenset[str]
+    missing: tuple[TrainSpec, ...]
+    of_other_size: int = 0
+    size: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def own(self) -> Published:
+        """The preset's cells alone."""
+        return self.records.of(self.asked)
+
+    @property
+    def command(self) -> str:
+        """The command that makes the missing cells, with the cells at hand, at their size."""
+        spec = _study(self.preset)
+        differs = {name: value for name, value in self.size.items() if value != getattr(spec, name)}
+        return " ".join(["cifar", "--preset", self.preset, *options(differs, against=spec)])
+
+
+def select(published: Published, name: str) -> Selection:
+    """The cells of the preset ``name`` among the published ones; ``RequestError`` if there is none."""
+    expected = _study(name).cells()
+    by_key = {_key(cell): cell for cell in expected}
+    protocols = {_protocol(cell) for cell in expected}
+    found = [(str(row["cell"]), spec_of(row)) for row in published.cells.to_dict("records")]
+    near = [(cell, spec) for cell, spec in found if _protocol(spec) in protocols]
+    size = _size_of_most([spec for _, spec in near if _key(spec) in by_key], expected)
+    chosen = {cell: spec for cell, spec in near if _size(spec) == size}
+    asked = {cell: spec for cell, spec in chosen.items() if _key(spec) in by_key}
+    there = {_key(spec) for spec in asked.values()}
+    return Selection(
+        preset=name,
+        records=with_arms(published.of(chosen)),
+        asked=frozenset(asked),
+        missing=tuple(cell for key, cell in by_key.items() if key not in there),
+        of_other_size=sum(_key(spec) in by_key for _, spec in near) - len(asked),
+        size=dict(zip(SIZE, size, strict=True)),
+    )
+
+
+def same_size(published: Published, size: Mapping[str, Any]) -> Published:
+    """The published cells of this ``SIZE``, with the column ``arm``."""
+    wanted = tuple(size[name] for name in SIZE)
+    rows = published.cells.to_dict("records")
+    return with_arms(published.of(row["cell"] for row in rows if _size(spec_of(row)) == wanted))
+
+
+def with_arms(published: Published) -> Published:
+    """The same tables with the column ``arm`` in ``cells`` and ``study``."""
+    arms = {str(row["cell"]): arm(spec_of(row)) for row in published.cells.to_dict("records")}
+    cells, study = (
+        table.assign(arm=table["cell"].map(arms).astype(object))
+        for table in (published.cells, published.study)
+    )
+    return Published(study, published.layers, cells)
+
+
+@lru_cache(maxsize=10_000)
+def arm(spec: TrainSpec) -> str:
+    """What is compared, in words: the initializer, and how the protocol is not the report's.
+
+    >>> arm(TrainSpec(initializer="normal", head_initializer="he", epochs=3))
+    'normal, head he'
+    """
+    report = {name: getattr(COURSE_REPORT, name) for name in SIZE}
+    words = variant(spec.config() | report)
+    return f"{spec.initializer}, {words}" if words else spec.initializer
+
+
+@cache
+def _study(name: str) -> StudySpec:
+    return StudySpec(**preset(name).fields)
+
+
+def _size(spec: TrainSpec) -> tuple[Any, ...]:
+    return tuple(getattr(spec, name) for name in SIZE)
+
+
+@lru_cache(maxsize=10_000)
+def _key(spec: TrainSpec) -> tuple[Any, ...]:
+    """The configuration but for its size and seed."""
+    return seedless(_without_size(spec))
+
+
+@lru_cache(maxsize=10_000)
+def _protocol(spec: TrainSpec) -> tuple[Any, ...]:
+    config = _without_size(spec)
+    return tuple(config[name] for name in CONFIG_COLUMNS if name not in GRID)
+
+
+def _without_size(spec: TrainSpec) -> dict[str, Any]:
+    return spec.config() | dict.fromkeys(SIZE)
+
+
+def _size_of_most(found: list[TrainSpec], expected: list[TrainSpec]) -> tuple[Any, ...]:
+    """The expected size if any cell found has it, else that of the most configurations."""
+    own = _size(expected[0])
+    counts = Counter(size for _, size in {(_key(spec), _size(spec)) for spec in found})
+    if own in counts or not counts:
+        return own
+    most = max(counts.values())
+    return max((size for size, count in counts.items() if count == most), key=repr)

@@ -1,0 +1,153 @@
+"""How a set of cells came about, in words: the commands that make them, and what they ran on.
+
+Everything is read off the cells themselves (``published.CELL_COLUMNS``): nothing is typed in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import fields
+from typing import Any
+
+import pandas as pd
+
+from empirical.presets import PRESETS
+from empirical.protocol import Protocol, StudySpec, TrainSpec
+
+OPTIONS = {"head_initializer": "--head-init"}  # every other field's option is its name
+GRID = ("initializer", "activation", "depth", "seed")
+MACHINE = ("device", "hardware", "threads", "platform", "python", "torch", "version", "code", "engine")
+
+
+def account(cells: pd.DataFrame, specs: list[TrainSpec]) -> str:
+    """ABOUT.md: the commands, then the machines; ``specs`` are the cells of the rows of ``cells``."""
+    lines = [
+        "# Records of trained cells",
+        "",
+        "Tidy tables; a cell is one configuration and seed. `cells.csv`: one row per cell.",
+        "`study.csv`: one row per cell and epoch. `layers.csv`: one row per cell, epoch and layer,",
+        "thinned between the first look at a network and the last. `records/published.py` explains",
+        "the columns.",
+        "",
+        "## Commands",
+        "",
+        "The same cells again (each with a folder of its own for `--out`, or one for all):",
+        "",
+        *(f"    python cli.py {command}" for command in commands(cells, specs)),
+        "",
+        "These tables from the folders that the commands leave:",
+        "",
+        "    python cli.py figures --records RUN… --publish DIR",
+        "",
+        "## Machines",
+        "",
+        "| " + " | ".join(("cells", "epochs", "hours", *MACHINE)) + " |",
+        "|" + "---|" * (3 + len(MACHINE)),
+        *_machines(cells),
+    ]
+    if noted := [
+        f"- {row['cell']}: {row['notes']}" for row in cells.to_dict("records") if row["notes"]
+    ]:
+        lines += ["", "## Notes", "", *noted]
+    return "\n".join(lines) + "\n"
+
+
+def _machines(cells: pd.DataFrame) -> list[str]:
+    rows = []
+    for key, group in cells.groupby(list(MACHINE), sort=True):
+        counts = (len(group), int(group["epochs_done"].sum()), f"{group['seconds'].sum() / 3600:.2f}")
+        rows.append("| " + " | ".join(map(str, (*counts, *key))) + " |")
+    return rows
+
+
+def commands(cells: pd.DataFrame, specs: list[TrainSpec]) -> list[str]:
+    """Commands of ``cifar`` that together make the cells, and what they make of each grid.
+
+    Cells that a preset asks for are made by its command (the first that asks for them); every other by
+    one that names its protocol.
+    """
+    found: list[str] = []
+    covered: set[str] = set()
+    by_id = {spec.cell_id: spec for spec in specs}
+    for name in PRESETS:
+        ids = [row["cell"] for row in cells.to_dict("records") if name in row["preset"].split()]
+        if new := set(ids) - covered:
+            seeds = {by_id[cell].seed for cell in new}
+            grid = len(StudySpec(**PRESETS[name].fields).cells())
+            have = len({_without_seed(by_id[cell]) for cell in ids})
+            parts = [f"{have} of its {grid} configurations"] if have < grid else []
+            if len(seeds) > 1 and len(ids) < have * len(seeds):
+                parts.append(f"{len(ids)} of {have * len(seeds)} cells")
+            command = " ".join(["cifar", "--preset", name, *_seed_options(seeds)])
+            found.append(command + ("   # " if parts else "") + ", ".join(parts))
+            covered |= set(ids)
+    others: dict[tuple[Any, ...], list[TrainSpec]] = {}
+    for spec in specs:
+        if spec.cell_id not in covered:
+            others.setdefault(tuple(shared_fields(spec).items()), []).append(spec)
+    found += [command for group in others.values() for command in _grids(group)]
+    return found
+
+
+def shared_fields(spec: TrainSpec) -> dict[str, Any]:
+    """The fields of ``spec`` that a study holds fixed, without the engine."""
+    return {name: value for name, value in spec.config().items() if name not in (*GRID, "engine")}
+
+
+def _grids(specs: list[TrainSpec]) -> list[str]:
+    """One command per set of depths that an initializer and activation were run at."""
+    sets: dict[tuple[Any, ...], dict[tuple[str, str], None]] = {}
+    for spec in specs:
+        arm = (spec.initializer, spec.activation)
+        same = [other for other in specs if (other.initializer, other.activation) == arm]
+        key = tuple(tuple(sorted({getattr(one, name) for one in same})) for name in ("depth", "seed"))
+        sets.setdefault(key, {})[arm] = None
+    found = []
+    for (depths, seeds), arms in sets.items():
+        for activations, laws in _rectangles(arms):
+            words = ["cifar", "--init", *laws, "--activation", *activations]
+            words += ["--depths", *map(str, depths), *_seed_options(seeds)]
+            found.append(" ".join([*words, *options(shared_fields(specs[0]))]))
+    return found
+
+
+def _rectangles(arms: Iterable[tuple[str, str]]) -> list[tuple[tuple[str, ...], list[str]]]:
+    """Initializers that share their activations, together."""
+    by_law: dict[str, list[str]] = {}
+    for law, activation in arms:
+        by_law.setdefault(law, []).append(activation)
+    together: dict[tuple[str, ...], list[str]] = {}
+    for law, activations in by_law.items():
+        together.setdefault(tuple(activations), []).append(law)
+    return list(together.items())
+
+
+def options(config: Mapping[str, Any], against: Protocol | None = None) -> list[str]:
+    """The options of ``cifar`` for the fields of ``config`` that are not those of ``against``.
+
+    >>> options({"fan": "fan_in", "epochs": 10, "filters": 8})
+    ['--filters', '8', '--fan', 'fan_in']
+    """
+    default = (Protocol() if against is None else against).shared()
+    words: list[str] = []
+    for item in ("filters", *(item.name for item in fields(Protocol) if item.name != "filters")):
+        if item in config and item != "engine" and config[item] != default[item]:
+            words += [OPTIONS.get(item, f"--{item.replace('_', '-')}"), str(config[item])]
+    return words
+
+
+def _seed_options(seeds: Iterable[int]) -> list[str]:
+    """
+    >>> _seed_options([0]), _seed_options([2, 0, 1]), _seed_options([3, 5])
+    ([], ['--seeds', '3'], ['--seed-list', '3', '5'])
+    """
+    chosen = sorted(set(seeds))
+    if chosen == [0]:
+        return []
+    if chosen == list(range(len(chosen))):
+        return ["--seeds", str(len(chosen))]
+    return ["--seed-list", *map(str, chosen)]
+
+
+def _without_seed(spec: TrainSpec) -> tuple[Any, ...]:
+    return tuple(value for name, value in spec.config().items() if name not in ("seed", "engine"))

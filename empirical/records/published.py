@@ -1,0 +1,408 @@
+"""A study's records as three small tidy tables, which travel where run folders are too large.
+
+    cells.csv    one row per cell: what it is, how it ended, on what it ran      (CELL_COLUMNS)
+    study.csv    one row per cell and epoch                                      (STUDY_COLUMNS)
+    layers.csv   one row per cell, epoch and layer, thinned                      (LAYER_COLUMNS)
+    ABOUT.md     how they were made: commands, versions, hardware
+
+``collect`` makes them from run folders, from verified records only; ``write`` and ``read`` are inverse
+to each other, and ``read`` also takes a run folder, so that every picture can be drawn from either and
+is the same.  Numbers keep the digits that matter (``DIGITS``).
+
+Of the layers, the first and the last look at a network are kept whole; between them only what moves:
+the weights of convolutions and of the linear layer, and PReLU's slopes.  Second moments are kept of the
+first and last look alone, and their predictions of the first, where they follow from the law of the
+weights.
+
+Nothing here imports torch until a run folder is read: published tables open in a second.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from empirical.presets import PRESETS
+from empirical.protocol import Protocol, StudySpec, TrainSpec, variant
+from empirical.records.account import account
+from empirical.study.events import OnEvent, RecordDamaged
+from theory.errors import RequestError
+from theory.initializers import LAWS
+
+if TYPE_CHECKING:
+    from empirical.records.folders import Finished
+
+CELLS, STUDY, LAYERS, ABOUT = "cells.csv", "study.csv", "layers.csv", "ABOUT.md"
+DIGITS = {CELLS: 9, STUDY: 9, LAYERS: 5}  # significant ones that a number keeps
+
+CONFIG_COLUMNS = (
+    *("initializer", "activation", "depth", "seed"),
+    *(item.name for item in fields(Protocol) if item.name != "engine"),
+)
+IDENTITY_COLUMNS = (
+    "cell",  # its id: a readable name and a hash of the configuration
+    "preset",  # the presets that ask for it, separated by spaces; empty if none does
+    *CONFIG_COLUMNS,  # what determines its result
+    "variant",  # in what its protocol is not the course report's, in words
+)
+CELL_COLUMNS = (
+    *IDENTITY_COLUMNS,
+    "status",  # completed or diverged
+    "epochs_done",  # finished epochs: fewer than epochs where it diverged
+    "final_test_accuracy",  # percent, after the last finished epoch; empty if there is none
+    "initial_loss",  # cross-entropy on the fixed batch of the network as drawn
+    "initial_loss_predicted",  # its expectation, from the law of the weights
+    "initial_average_weight",  # of the network as drawn
+    "seconds",  # wall time of all epochs
+    "engine",  # the one that ran the steps
+    *("device", "hardware", "threads", "platform", "python", "torch", "version"),
+    "code",  # changes with the source of theory and empirical
+    "notes",  # what a reader should know: a changed version, a clock that jumped
+)
+EPOCH_VALUES = (
+    *("train_loss", "test_accuracy", "test_loss", "average_weight", "gradient_norm", "seconds"),
+)
+STUDY_COLUMNS = (
+    *IDENTITY_COLUMNS,
+    *("engine", "status"),
+    "epoch",  # 0, without values, for a cell that diverged in its first
+    *EPOCH_VALUES,
+)
+LAYER_VALUES = (
+    *("weight_mean", "weight_std", "bias_mean", "negative_slope", "gradient_norm", "dead_fraction"),
+    *("relative_change", "effective_learning_rate"),
+    *("second_moment", "second_moment_predicted"),
+    *("gradient_second_moment", "gradient_second_moment_predicted"),
+)
+LAYER_COLUMNS = ("cell", "epoch", "layer", "kind", *LAYER_VALUES, "prediction_basis")
+
+WHOLE = {"depth", "seed", "filters", "pool_every", "epochs", "batch_size", "epochs_done", "epoch",
+         "threads"}  # fmt: skip
+MAYBE_WHOLE = {"limit_train", "limit_test"}
+MAYBE_TEXT = {"head_fan", "head_initializer", "learning_rate_reference"}  # missing is NaN
+NUMBERS = {
+    *("gain_slope", "learning_rate", "final_test_accuracy"),
+    *("initial_loss", "initial_loss_predicted", "initial_average_weight"),
+    *EPOCH_VALUES,
+    *LAYER_VALUES,
+}
+MOVING = ("weight_mean", "weight_std", "negative_slope", "relative_change", "effective_learning_rate")
+PREDICTED = ("second_moment_predicted", "gradient_second_moment_predicted")
+
+
+@dataclass(frozen=True)
+class Published:
+    """The three tables, with ``STUDY_COLUMNS``, ``LAYER_COLUMNS`` and ``CELL_COLUMNS``, in one order.
+
+    ``layers`` knows its cells by ``cell`` alone: join with ``cells`` on it.
+    """
+
+    study: pd.DataFrame
+    layers: pd.DataFrame
+    cells: pd.DataFrame
+
+    def of(self, names: Iterable[str]) -> Published:
+        """The same tables with only the cells whose ids are in ``names``."""
+        chosen = set(names)
+        tables = (self.study, self.layers, self.cells)
+        kept = (table[table["cell"].isin(chosen)].reset_index(drop=True) for table in tables)
+        return Published(*kept)
+
+
+def _ignore(event: object) -> None:
+    pass
+
+
+# ------------------------------------------------------------------------------- from records
+
+
+def collect(folders: Sequence[Path], on_event: OnEvent = _ignore) -> Published:
+    """The tables of every finished cell under the run folders ``folders``.
+
+    Damaged records are reported to ``on_event`` and left out, and so is a cell that an earlier folder
+    has already given.  Raises ``RequestError`` for a folder that is no run folder.
+    """
+    found: dict[str, Finished] = {}
+    for folder in folders:
+        for cell in _finished(Path(folder), on_event):
+            found.setdefault(cell.spec.cell_id, cell)
+    cells = sorted(found.values(), key=lambda cell: _order(cell.spec))
+    presets = _presets_by_key()
+    identities = {cell.spec.cell_id: _identity(cell.spec, presets) for cell in cells}
+    study: list[dict[str, Any]] = []
+    layers: list[dict[str, Any]] = []
+    for cell in cells:
+        result, identity = cell.result, identities[cell.spec.cell_id]
+        ran = {"engine": result["engine"], "status": result["status"]}
+        study += [identity | ran | row for row in cell.epochs or [{"epoch": 0}]]
+        layers += [{"cell": cell.spec.cell_id} | row for row in _thinned(cell.layers)]
+    rows = [identities[cell.spec.cell_id] | _outcome(cell) for cell in cells]
+    return Published(
+        _typed(study, STUDY_COLUMNS, DIGITS[STUDY]),
+        _typed(layers, LAYER_COLUMNS, DIGITS[LAYERS]),
+        _typed(rows, CELL_COLUMNS, DIGITS[CELLS]),
+    )
+
+
+def gather(folders: Sequence[Path], on_event: OnEvent = _ignore) -> Published:
+    """The cells of all ``folders``, each a run folder or published (``read``), in one order.
+
+    A cell that several folders hold is the first one's.  Raises ``RequestError`` as ``read`` does.
+    """
+    parts: list[Published] = []
+    known: set[str] = set()
+    for folder in folders:
+        part = read(folder, on_event)
+        parts.append(part.of(set(part.cells["cell"]) - known))
+        known |= set(part.cells["cell"])
+    if len(parts) == 1:
+        return parts[0]
+    rows = [row for part in parts for row in part.cells.to_dict("records")]
+    order = {str(row["cell"]): _order(spec_of(row)) for row in rows}
+    place = {cell: number for number, cell in enumerate(sorted(order, key=lambda cell: order[cell]))}
+    tables = [
+        pd.concat(tables, ignore_index=True).sort_values(
+            "cell", kind="stable", key=lambda cells: cells.map(place), ignore_index=True
+        )
+        for tables in zip(*((part.study, part.layers, part.cells) for part in parts), strict=True)
+    ]
+    return Published(*tables)
+
+
+def _finished(folder: Path, on_event: OnEvent) -> list[Finished]:
+    if not (folder / "cells").is_dir():
+        raise RequestError(
+            f"{folder} is no run folder: it has no folder cells, as cifar --out makes it"
+        )
+    from empirical.records import folders as records
+
+    good, bad = records.read_all(folder)
+    for name, reason in bad.items():
+        on_event(RecordDamaged(name, reason, None))
+    return good
+
+
+def _order(spec: TrainSpec) -> tuple[Any, ...]:
+    """The report's cells first; laws in the order in which this project names them."""
+    known = list(LAWS)
+    law = known.index(spec.initializer) if spec.initializer in known else len(known)
+    words = variant(spec.config())
+    activation = {"relu": 0, "prelu": 1}.get(spec.activation, 2)
+    return (words, law, spec.initializer, activation, spec.activation, spec.depth, spec.seed,
+            spec.cell_id)  # fmt: skip
+
+
+def _identity(spec: TrainSpec, presets: Mapping[tuple[Any, ...], list[str]]) -> dict[str, Any]:
+    config = spec.config()
+    asked = " ".join(presets.get(seedless(config), []))
+    return {"cell": spec.cell_id, "preset": asked, "variant": variant(config)} | config
+
+
+def seedless(config: Mapping[str, Any]) -> tuple[Any, ...]:
+    """What the cells of one configuration have in common, whatever their seed."""
+    return tuple(config[name] for name in CONFIG_COLUMNS if name != "seed")
+
+
+def _presets_by_key() -> dict[tuple[Any, ...], list[str]]:
+    """Configuration -> the presets that ask for it, without those that only add seeds to another."""
+    found: dict[tuple[Any, ...], list[str]] = {}
+    seen: list[set[tuple[Any, ...]]] = []
+    for name, preset in PRESETS.items():
+        keys = {seedless(cell.config()) for cell in StudySpec(**preset.fields).cells()}
+        if keys in seen:
+            continue
+        seen.append(keys)
+        for key in keys:
+            found.setdefault(key, []).append(name)
+    return found
+
+
+def _outcome(cell: Finished) -> dict[str, Any]:
+    result = cell.result
+    initial = {f"initial_{name}": value for name, value in result["initial"].items()}
+    machine = {
+        name: result["environment"].get(name, 0 if name == "threads" else "")
+        for name in ("device", "hardware", "threads", "platform", "python", "torch", "version")
+    }
+    named = {name: result[name] for name in ("status", "final_test_accuracy", "engine", "code")}
+    totals = {"epochs_done": len(cell.epochs), "seconds": math.fsum(result["seconds"])}
+    return initial | machine | named | totals | {"notes": "; ".join(result["notes"])}
+
+
+def _thinned(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Of a cell's layers what is kept; see the top of this module."""
+    last = max((row["epoch"] for row in rows), default=0)
+    kept = []
+    for row in rows:
+        if 0 < row["epoch"] < last:
+            row = {name: row[name] for name in ("epoch", "layer", "kind", *MOVING)}
+            if not math.isfinite(row["relative_change"]) and not math.isfinite(row["negative_slope"]):
+                continue
+        elif row["epoch"]:
+            row = {name: value for name, value in row.items() if name not in PREDICTED}
+            row["prediction_basis"] = ""
+        kept.append(row)
+    return kept
+
+
+# ------------------------------------------------------------------------------- on disk
+
+
+def write(published: Published, folder: Path) -> list[Path]:
+    """Write the tables and ABOUT.md into ``folder``; returns their paths.
+
+    The same tables give the same bytes.  Raises ``RequestError`` where nothing can be written.
+    """
+    contents = {
+        CELLS: _csv(published.cells, CELL_COLUMNS),
+        STUDY: _csv(published.study, STUDY_COLUMNS),
+        LAYERS: _csv(published.layers, LAYER_COLUMNS),
+    }
+    specs = [spec_of(row) for row in published.cells.to_dict("records")]
+    contents[ABOUT] = account(published.cells, specs)
+    paths = []
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, content in contents.items():
+            path, partial = folder / name, folder / f".{name}.{os.getpid()}.partial"
+            partial.write_text(content, encoding="utf-8", newline="\n")
+            partial.replace(path)
+            paths.append(path)
+    except OSError as error:
+        raise RequestError(f"cannot write to {folder}: {error.strerror or error}") from error
+    return paths
+
+
+def read(folder: Path, on_event: OnEvent = _ignore) -> Published:
+    """The tables of ``folder``, which holds published tables or the records of a run.
+
+    Raises ``RequestError``, in one line, for a folder that is neither, that lacks a table or a column,
+    or whose tables do not belong together.
+    """
+    folder = Path(folder)
+    if (folder / "cells").is_dir():
+        return collect([folder], on_event)
+    present = [name for name in (CELLS, STUDY, LAYERS) if (folder / name).is_file()]
+    if CELLS not in present:
+        what = "holds no records" if folder.is_dir() else "is no folder"
+        raise RequestError(
+            f"{folder} {what}: name the --out of a cifar run, or a folder with {CELLS}, {STUDY} and "
+            f"{LAYERS}"
+        )
+    for name in (STUDY, LAYERS):
+        if name not in present:
+            raise RequestError(f"{folder} holds {CELLS} but no {name}: the three belong together")
+    cells = _read(folder / CELLS, CELL_COLUMNS)
+    study = _read(folder / STUDY, STUDY_COLUMNS)
+    layers = _read(folder / LAYERS, LAYER_COLUMNS)
+    _check(folder, cells, study, layers)
+    return Published(study, layers, cells)
+
+
+def spec_of(row: Mapping[Any, Any]) -> TrainSpec:
+    """The cell that a row of ``cells`` or ``study`` describes; ``RequestError`` if it is none."""
+    values = [row[name] for name in CONFIG_COLUMNS]
+    for index, (name, value) in enumerate(zip(CONFIG_COLUMNS, values, strict=True)):
+        if value is None or value != value:  # NaN
+            values[index] = None
+        elif name in WHOLE or name in MAYBE_WHOLE:
+            values[index] = int(value)
+    return _spec(tuple(values))
+
+
+@lru_cache(maxsize=10_000)
+def _spec(values: tuple[Any, ...]) -> TrainSpec:
+    """The cell with these values of ``CONFIG_COLUMNS``: every figure asks for it again."""
+    return TrainSpec(**dict(zip(CONFIG_COLUMNS, values, strict=True)))
+
+
+def _check(folder: Path, cells: pd.DataFrame, study: pd.DataFrame, layers: pd.DataFrame) -> None:
+    """Each row of ``cells`` is the cell that it names, and the tables are of the same cells."""
+    if repeated := sorted(cells.loc[cells["cell"].duplicated(), "cell"]):
+        raise RequestError(f"{folder / CELLS} names {repeated[0]} more than once")
+    for row in cells.to_dict("records"):
+        if spec_of(row).cell_id != row["cell"]:
+            raise RequestError(f"{folder / CELLS} describes another cell than {row['cell']}")
+    known = set(cells["cell"])
+    for name, table in ((STUDY, study), (LAYERS, layers)):
+        if strange := sorted(set(table["cell"]) - known):
+            raise RequestError(f"{folder / name} has a cell that {CELLS} lacks: {strange[0]}")
+    if absent := sorted(known - set(study["cell"])):
+        raise RequestError(f"{folder / STUDY} does not hold the epochs of {absent[0]}")
+    epochs = study[study["epoch"] > 0].groupby("cell")["epoch"].agg(["size", "max"])
+    for row in cells.to_dict("records"):
+        done = tuple(epochs.loc[row["cell"]]) if row["cell"] in epochs.index else (0, 0)
+        if done != (row["epochs_done"],) * 2:
+            raise RequestError(
+                f"{folder / STUDY} does not hold the {row['epochs_done']} epochs of {row['cell']}"
+            )
+
+
+def _read(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
+    try:
+        table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8")
+        if missing := [name for name in columns if name not in table]:
+            raise RequestError(f"{path} lacks the column {missing[0]}: write it anew with --publish")
+        return _typed_frame(table[list(columns)].replace("", np.nan))
+    except RequestError:
+        raise
+    except (OSError, ValueError, TypeError) as error:  # pandas' and unicode's errors are ValueErrors
+        reason = " ".join(str(error).split())[:200]
+        raise RequestError(f"{path} cannot be read: {reason}") from error
+
+
+def _typed(rows: list[dict[str, Any]], columns: tuple[str, ...], digits: int) -> pd.DataFrame:
+    """A tidy frame of ``rows`` whose numbers are rounded to ``digits`` significant digits."""
+    frame = _typed_frame(pd.DataFrame(rows, columns=list(columns)))
+    for name in columns:
+        if name in NUMBERS and name not in CONFIG_COLUMNS:  # which cell it is hangs on every digit
+            rounded = [float(f"{value:.{digits}g}") for value in frame[name]]
+            frame[name] = np.array(rounded, dtype=np.float64)
+    return frame
+
+
+def _typed_frame(frame: pd.DataFrame) -> pd.DataFrame:
+    """The same types whether the rows come from records or from a file."""
+    converted: dict[str, Any] = {}
+    for name in frame:
+        values = list(frame[name])
+        convert = _converter(str(name))
+        converted[str(name)] = pd.Series([convert(value) for value in values], dtype=_dtype(str(name)))
+    return pd.DataFrame(converted, columns=list(frame.columns))
+
+
+def _dtype(name: str) -> Any:
+    if name in WHOLE:
+        return np.int64
+    if name in NUMBERS or name in MAYBE_WHOLE:
+        return np.float64
+    return object
+
+
+def _converter(name: str) -> Callable[[Any], Any]:
+    if name in WHOLE:
+        return int
+    if name in NUMBERS or name in MAYBE_WHOLE:
+        return lambda value: math.nan if value is None else float(value)
+    missing: Any = math.nan if name in MAYBE_TEXT else ""
+    return lambda value: missing if value is None or value != value else str(value)
+
+
+def _csv(table: pd.DataFrame, columns: tuple[str, ...]) -> str:
+    table = _typed_frame(table[list(columns)])
+    whole: dict[str, Any] = {
+        name: [_field(value) for value in table[name]] for name in columns if name in MAYBE_WHOLE
+    }
+    return table.assign(**whole).to_csv(index=False, lineterminator="\n")
+
+
+def _field(value: float) -> str:
+    return "" if math.isnan(value) else str(int(value))

@@ -1,0 +1,499 @@
+"""The grid: plan, skip what is finished, go on with what was interrupted, run the rest.
+
+``run_study`` takes a spec and returns a tidy table, one row per cell and epoch; the records it leaves
+under ``spec.out`` give the same table again (``load_study``) without training.  It tells what happens
+through events, prints nothing, and may be killed at any time: the same spec goes on from the last
+finished epoch of the interrupted cell.  Several processes may share one ``out``: each takes cells that
+no other is working on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import fields, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pandas as pd
+import torch
+
+from empirical.data.datasets import Dataset, load_dataset
+from empirical.engines.groups import STACKED, Job, Member, groups_of, seconds_per_step, train_group
+from empirical.engines.memory import keep_freed_memory, memory_that_may_end
+from empirical.protocol import (
+    TEST_IMAGES,
+    TRAIN_IMAGES,
+    Protocol,
+    StudySpec,
+    TrainSpec,
+    published_accuracy,
+    variant,
+)
+from empirical.records import folders as records
+from empirical.records.folders import DamagedRecord, Finished
+from empirical.records.locations import cell_folder, find_cifar10
+from empirical.study.costs import work, work_per_image
+from empirical.study.events import CellFinished as CellFinished
+from empirical.study.events import CellStarted as CellStarted
+from empirical.study.events import CellWaiting as CellWaiting
+from empirical.study.events import EpochDone as EpochDone
+from empirical.study.events import Event as Event
+from empirical.study.events import OnEvent as OnEvent
+from empirical.study.events import RecordDamaged as RecordDamaged
+from empirical.study.events import StepDone as StepDone
+from empirical.study.events import StudyPlanned as StudyPlanned
+from empirical.study.events import WorkerLost as WorkerLost
+from empirical.study.events import WorkersAwaited as WorkersAwaited
+from empirical.study.overview import Overview
+from empirical.training.loop import CellState, CellTraining, StepReport, check_batches, train_cell
+from theory.devices import environment, resolve_device
+from theory.randomness import generator
+
+T = TypeVar("T")
+
+POLL_SECONDS = 1.0
+PLAN_COLUMNS = (
+    *("cell", "initializer", "activation", "depth", "seed", "status", "epochs_done", "epochs"),
+    *("parameters", "seconds", "megabytes"),
+)
+STUDY_COLUMNS = (
+    "cell",  # its id, the name of its folder
+    *("initializer", "activation", "depth", "seed"),
+    *(item.name for item in fields(Protocol) if item.name != "engine"),
+    "variant",  # in what its protocol is not the course report's, in words
+    "engine",  # the one that ran the steps
+    "status",  # completed or diverged
+    *(
+        "epoch",
+        "train_loss",
+        "test_accuracy",
+        "test_loss",
+        "average_weight",
+        "gradient_norm",
+        "seconds",
+    ),
+)
+
+
+def _ignore(event: Event) -> None:
+    pass
+
+
+def run_study(
+    spec: StudySpec,
+    on_event: OnEvent = _ignore,
+    *,
+    dataset: Dataset | None = None,
+    cells: Sequence[TrainSpec] | None = None,
+) -> pd.DataFrame:
+    """Train every cell of ``spec`` that has no finished record; returns the table of all its cells.
+
+    One row per cell and epoch with ``STUDY_COLUMNS``, in the order of the grid.  ``dataset`` replaces
+    the spec's data set by one in memory (its records then belong to it: give it its own ``out``).
+    ``cells`` leaves all others of the grid alone (``costs.cells_of`` gives a share).
+    Raises ``RequestError`` before any work for a wrong request and ``WorkError`` when the machine gives
+    out; what is finished stays on disk in both cases.
+    """
+    device = resolve_device(spec.device)
+    keep_freed_memory()
+    records.prepare(spec.out)
+    numbered = numbered_cells(spec, cells)
+    done = finished_cells(spec)
+    on_event(StudyPlanned(len(spec.cells()), len(done), spec.out))
+    if any(cell.cell_id not in done for _, cell in numbered):
+        with memory_that_may_end():
+            dataset = _dataset(spec, device, dataset)
+    with memory_that_may_end():
+        groups = groups_of(numbered, done, device, spec.stack)
+    if len(groups) < len(numbered):
+        on_event = Overview(spec, numbered, on_event).tell
+    runner = CellRunner(spec, device, dataset, on_event, numbered)
+    waiting = deque(groups)
+    passed_over = 0
+    waited_for = None
+    while waiting:
+        group = waiting.popleft()
+        left = runner.take_together(group)
+        passed_over = 0 if len(left) < len(group) else passed_over + 1
+        if left:
+            waiting.append(left)
+        if waiting and passed_over >= len(waiting):
+            index, cell = left[0]
+            if cell != waited_for:
+                on_event(CellWaiting(cell, index, runner.total))
+            waited_for = cell
+            time.sleep(POLL_SECONDS)
+            passed_over = 0
+    return table([runner.finished[cell.cell_id] for _, cell in numbered])
+
+
+def numbered_cells(
+    spec: StudySpec, cells: Sequence[TrainSpec] | None = None
+) -> list[tuple[int, TrainSpec]]:
+    """Each of ``cells`` (None: all of the grid) with its number in the grid, from 1, in its order."""
+    wanted = None if cells is None else {cell.cell_id for cell in cells}
+    return [
+        (index, cell)
+        for index, cell in enumerate(spec.cells(), start=1)
+        if wanted is None or cell.cell_id in wanted
+    ]
+
+
+def finished_table(spec: StudySpec) -> pd.DataFrame:
+    """The table of those cells of the grid that are finished, whoever trained them."""
+    return table(list(finished_cells(spec).values()))
+
+
+def load_study(out: Path, on_event: OnEvent = _ignore) -> pd.DataFrame:
+    """The table of every finished cell under ``out``; bad records are reported and left out."""
+    good, bad = records.read_all(Path(out))
+    for cell, reason in bad.items():
+        on_event(RecordDamaged(cell, reason, None))
+    return table(good)
+
+
+def load_layers(out: Path, on_event: OnEvent = _ignore) -> pd.DataFrame:
+    """The layers' table of every finished cell under ``out``: the cell, then ``LAYER_COLUMNS``."""
+    good, bad = records.read_all(Path(out))
+    for cell, reason in bad.items():
+        on_event(RecordDamaged(cell, reason, None))
+    return pd.DataFrame([_identity(cell) | row for cell in good for row in cell.layers])
+
+
+def results(spec: StudySpec) -> list[dict[str, Any]]:
+    """The result.json of every finished cell of ``spec``, in the order of the grid."""
+    done = finished_cells(spec)
+    return [done[cell.cell_id].result for cell in spec.cells() if cell.cell_id in done]
+
+
+def table(cells: list[Finished]) -> pd.DataFrame:
+    """One row per cell and epoch, ``STUDY_COLUMNS``; a cell that diverged in its first epoch has one
+    row with epoch 0 and no measurements."""
+    rows = []
+    for cell in cells:
+        rows += [_identity(cell) | row for row in cell.epochs or [{"epoch": 0}]]
+    return pd.DataFrame(rows, columns=list(STUDY_COLUMNS))
+
+
+def compare_with_report(study: pd.DataFrame) -> pd.DataFrame:
+    """Final accuracy of each initializer × activation × variant × depth beside the course report's.
+
+    Columns: initializer, activation, variant, depth, seeds, diverged (how many of them), test_accuracy
+    (percent, mean over the seeds that did not diverge, NaN if all did), published (None where the
+    report has no such cell), difference, status (diverged if every seed did, else completed).
+    """
+    study = study.reset_index(drop=True)
+    last = study.sort_values("epoch", kind="stable").groupby("cell", sort=False).tail(1)
+    last = last.sort_index()  # the study's own order: cells that ended early do not come first
+    rows = []
+    for (initializer, activation, described, depth), group in last.groupby(
+        ["initializer", "activation", "variant", "depth"], sort=False
+    ):
+        published = published_accuracy(str(initializer), str(activation), int(str(depth)))
+        completed = group[group["status"] != "diverged"]
+        accuracy = float(completed["test_accuracy"].mean())
+        rows.append(
+            {
+                "initializer": initializer,
+                "activation": activation,
+                "variant": described,
+                "depth": depth,
+                "seeds": len(group),
+                "diverged": len(group) - len(completed),
+                "test_accuracy": accuracy,
+                "published": published,
+                "difference": None if published is None else accuracy - published,
+                "status": "diverged" if completed.empty else "completed",
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def plan(
+    spec: StudySpec, cells: Sequence[TrainSpec] | None = None, *, calibration_steps: int = 3
+) -> pd.DataFrame:
+    """What ``run_study`` would do, without doing it: one row per cell of the grid, or of ``cells``.
+
+    Columns: cell, initializer, activation, depth, seed, status (finished, interrupted, new or damaged),
+    epochs_done, epochs, parameters, seconds (rough, from a few steps on random images; of cells that
+    are trained at once, each one's share), megabytes (on disk while the cell runs).  Checks the data
+    folder if one is named; downloads nothing, and writes nothing into ``spec.out`` (the probe of
+    engines keeps what it finds in the cache folder).
+    """
+    device = resolve_device(spec.device)
+    keep_freed_memory()
+    find_cifar10(spec.data_dir)
+    jobs = list(enumerate(spec.cells() if cells is None else cells))
+    progress = {cell.cell_id: _progress(spec.out, cell) for _, cell in jobs}
+    finished = {name for name, (status, _) in progress.items() if status == "finished"}
+    speeds: dict[tuple[object, ...], float] = {}
+    seconds: dict[str, float] = {}
+    with memory_that_may_end():
+        for group in groups_of(jobs, finished, device, spec.stack):
+            first, count = group[0][1], len(group)
+            kind = (first.activation, first.depth, first.norm, first.filters, first.pool_every, count)
+            if first.cell_id not in finished and kind not in speeds:
+                speeds[kind] = (
+                    _seconds_per_image(first, device, calibration_steps)
+                    if count == 1
+                    else seconds_per_step(first, device, count) / (count * first.batch_size)
+                )
+            seconds |= {cell.cell_id: speeds.get(kind, 0.0) for _, cell in group}
+    rows = []
+    for _, cell in jobs:
+        status, epochs_done = progress[cell.cell_id]
+        left = 0 if status == "finished" else cell.epochs - epochs_done
+        named = {name: getattr(cell, name) for name in ("initializer", "activation", "depth", "seed")}
+        rows.append(
+            {"cell": cell.cell_id}
+            | named
+            | {
+                "status": status,
+                "epochs_done": epochs_done,
+                "epochs": cell.epochs,
+                "parameters": cell.parameters,
+                "seconds": left * _epoch_images(cell) * seconds[cell.cell_id],
+                "megabytes": cell.parameters * 3 * 4 / 1e6,  # weights and Adam's two moments
+            }
+        )
+    return pd.DataFrame(rows, columns=list(PLAN_COLUMNS))
+
+
+class CellRunner:
+    """Runs one cell after the other and keeps what is needed to estimate the time left.
+
+    ``numbered`` are the cells that it will be given (``numbered_cells``; None: all of the grid).
+    Without a ``dataset`` the spec's is loaded when the first cell needs it.
+    """
+
+    def __init__(
+        self,
+        spec: StudySpec,
+        device: torch.device,
+        dataset: Dataset | None,
+        on_event: OnEvent,
+        numbered: list[tuple[int, TrainSpec]] | None = None,
+    ) -> None:
+        self.spec, self.device, self.dataset, self.on_event = spec, device, dataset, on_event
+        self.total = len(spec.cells())
+        self.numbered = numbered_cells(spec) if numbered is None else numbered
+        self.finished: dict[str, Finished] = {}
+        self.latest: StepDone | None = None
+        self._after: dict[int, float] = {}
+
+    def take_all(self, jobs: list[Job]) -> list[Job]:
+        """Finish ``jobs`` in the groups that suit the device; returns those that others work on."""
+        with memory_that_may_end():
+            groups = groups_of(jobs, (), self.device, self.spec.stack)
+        return [job for group in groups for job in self.take_together(group)]
+
+    def take_together(self, jobs: list[Job]) -> list[Job]:
+        """Finish ``jobs``, which are alike; returns those that another process is working on."""
+        if len(jobs) == 1 and jobs[0][1].engine != STACKED:
+            return [] if self.take(*jobs[0]) else jobs
+        out = self.spec.out
+        with contextlib.ExitStack() as held:
+            ours = [job for job in jobs if held.enter_context(records.locked(out, job[1].cell_id))]
+            with memory_that_may_end():
+                self._run_together(ours)
+        return [job for job in jobs if job not in ours]
+
+    def take(self, index: int, cell: TrainSpec) -> bool:
+        """Finish ``cell`` unless another process is working on it."""
+        if cell.engine == STACKED:
+            return not self.take_together([(index, cell)])
+        with records.locked(self.spec.out, cell.cell_id) as ours:
+            if not ours:
+                return False
+            found = self._read(lambda: records.read_finished(self.spec.out, cell), cell)
+            skipped = found is not None
+            if found is None:
+                with memory_that_may_end():
+                    found = self._run(index, cell)
+        self._end(index, cell, found, skipped)
+        return True
+
+    def _end(self, index: int, cell: TrainSpec, found: Finished, skipped: bool) -> None:
+        self.finished[cell.cell_id] = found
+        self.on_event(CellFinished(cell, index, self.total, found.result, skipped))
+
+    def _run(self, index: int, cell: TrainSpec) -> Finished:
+        state = self._begin(cell)
+        on_step, on_epoch = self._start(index, cell, state)
+        assert self.dataset is not None
+        state = train_cell(
+            cell, self.dataset, self.device, resume=state, on_step=on_step, on_epoch=on_epoch
+        )
+        return records.write_result(self.spec.out, cell, state, environment(self.device))
+
+    def _run_together(self, jobs: list[Job]) -> None:
+        """Train ``jobs``, less those that are finished, in stacks of those that are equally far."""
+        stacks: dict[int, list[Member]] = {}
+        for index, cell in jobs:
+            found = self._read(partial(records.read_finished, self.spec.out, cell), cell)
+            if found is not None:
+                self._end(index, cell, found, True)
+                continue
+            state = self._begin(cell)
+            if state is not None and state.engine != STACKED:  # begun with another: so it goes on
+                self._end(index, cell, self._run(index, cell), False)
+                continue
+            on_step, on_epoch = self._start(index, cell, state)
+            assert self.dataset is not None
+            training = CellTraining(replace(cell, engine=STACKED), self.dataset, self.device, state)
+            member = Member(training, on_step, on_epoch, partial(self._write, index, cell))
+            stacks.setdefault(training.epoch, []).append(member)
+        for members in stacks.values():
+            train_group(members)
+
+    def _write(self, index: int, cell: TrainSpec, state: CellState) -> None:
+        found = records.write_result(self.spec.out, cell, state, environment(self.device))
+        self._end(index, cell, found, False)
+
+    def _begin(self, cell: TrainSpec) -> CellState | None:
+        """The state that ``cell`` goes on from, if any; its folder is there afterwards."""
+        if self.dataset is None:  # a record that was finished when the study was planned is gone
+            self.dataset = _dataset(self.spec, self.device, None)
+        state = self._read(lambda: self._resumable(cell), cell)
+        records.write_config(self.spec.out, cell)
+        return state
+
+    def _start(
+        self, index: int, cell: TrainSpec, state: CellState | None
+    ) -> tuple[Callable[[StepReport], None], Callable[[CellState], None]]:
+        """Tell that ``cell`` starts, and give what is to be told its steps and epochs."""
+        accuracy = state.epochs[-1]["test_accuracy"] if state and state.epochs else None
+        self.on_event(CellStarted(cell, index, self.total, state.epoch if state else 0))
+
+        def on_step(report: StepReport) -> None:
+            self.latest = self._step_done(index, cell, report, accuracy)
+            self.on_event(self.latest)
+
+        def on_epoch(state: CellState) -> None:
+            nonlocal accuracy
+            records.write_checkpoint(self.spec.out, cell, state)
+            if state.epochs and state.status != "diverged":
+                row, step = dict(state.epochs[-1]), self.latest
+                accuracy = row["test_accuracy"]
+                pace = (step.images_per_second, step.seconds_left) if step else (None, None)
+                self.on_event(EpochDone(cell, index, self.total, row, *pace))
+
+        return on_step, on_epoch
+
+    def _resumable(self, cell: TrainSpec) -> CellState | None:
+        """The cell's checkpoint, once it has been seen to fit the network and its optimizer."""
+        assert self.dataset is not None
+        state = records.read_checkpoint(self.spec.out, cell)
+        if state is not None:
+            training = CellTraining(cell, self.dataset, self.device)
+            with records.interpreting(cell_folder(self.spec.out, cell) / records.CHECKPOINT):
+                training.restore(state)
+        return state
+
+    def _read(self, read: Callable[[], T | None], cell: TrainSpec) -> T | None:
+        try:
+            return read()
+        except DamagedRecord as damage:
+            moved_to = records.set_aside(self.spec.out, cell.cell_id)
+            self.on_event(RecordDamaged(cell.cell_id, str(damage), moved_to))
+            return None
+
+    def _step_done(
+        self, index: int, cell: TrainSpec, report: StepReport, accuracy: float | None
+    ) -> StepDone:
+        assert self.dataset is not None
+        per_epoch = len(self.dataset.train_images)
+        left = self._work_after(index)
+        left += work(cell) * (cell.epochs - report.epoch + 1 - report.images / per_epoch) / cell.epochs
+        rate = report.images_per_second * work_per_image(cell)  # work per second
+        return StepDone(
+            cell,
+            index,
+            self.total,
+            report.epoch,
+            report.images,
+            per_epoch,
+            report.loss,
+            report.images_per_second,
+            left * per_epoch / rate if rate > 0 else None,
+            accuracy,
+        )
+
+    def _work_after(self, index: int) -> float:
+        """The work of the cells to come, reckoned once per cell: a grid may have thousands."""
+        if index not in self._after:
+            ahead = [c for number, c in self.numbered if number > index]
+            self._after = {index: sum(work(c) for c in ahead if c.cell_id not in self.finished)}
+        return self._after[index]
+
+
+def finished_cells(spec: StudySpec) -> dict[str, Finished]:
+    """The good finished records of ``spec`` by cell id; bad ones are dealt with in their turn."""
+    done = {}
+    for cell in spec.cells():
+        try:
+            found = records.read_finished(spec.out, cell)
+        except DamagedRecord:
+            continue
+        if found is not None:
+            done[cell.cell_id] = found
+    return done
+
+
+def _progress(out: Path, cell: TrainSpec) -> tuple[str, int]:
+    try:
+        if records.read_finished(out, cell) is not None:
+            return "finished", cell.epochs
+        state = records.read_checkpoint(out, cell)
+    except DamagedRecord:
+        return "damaged", 0
+    return ("new", 0) if state is None else ("interrupted", state.epoch)
+
+
+def limited_to(spec: StudySpec, device: torch.device, given: Dataset | None) -> Dataset | None:
+    """The data set that was given, as ``spec`` asks for it; None if none was."""
+    return None if given is None else given.limited(spec.limit_train, spec.limit_test).to(device)
+
+
+def _dataset(spec: StudySpec, device: torch.device, given: Dataset | None) -> Dataset:
+    dataset = limited_to(spec, device, given) or load_dataset(
+        spec.dataset,
+        spec.data_dir,
+        device,
+        limit_train=spec.limit_train,
+        limit_test=spec.limit_test,
+    )
+    for cell in spec.cells():
+        check_batches(cell, len(dataset.train_images))
+    return dataset
+
+
+def _identity(cell: Finished) -> dict[str, Any]:
+    named = {"cell": cell.spec.cell_id, "status": cell.result["status"]}
+    config = cell.spec.config()
+    config |= named | {"variant": variant(config), "engine": cell.result["engine"]}
+    return {name: config[name] for name in STUDY_COLUMNS if name in config}
+
+
+def _epoch_images(cell: TrainSpec) -> float:
+    """Images of an epoch, a test image counting as a third of a training image (no backward pass)."""
+    return (cell.limit_train or TRAIN_IMAGES) + (cell.limit_test or TEST_IMAGES) / 3
+
+
+def _seconds_per_image(cell: TrainSpec, device: torch.device, steps: int) -> float:
+    """Median time of a training step per image, on random images."""
+    noise = generator(0, "calibration")
+    count = max(cell.batch_size, 2)
+    images = torch.randint(256, (count, 32, 32, 3), dtype=torch.uint8, generator=noise)
+    labels = torch.randint(10, (count,), generator=noise)
+    training = CellTraining(cell, Dataset(images, labels, images, labels).to(device), device)
+    seconds = []
+    for _ in range(steps + 1):
+        start = time.perf_counter()
+        training.train_pass(lambda report: None)
+        seconds.append(time.perf_counter() - start)
+    return sorted(seconds[1:])[(steps - 1) // 2] / count

@@ -1,0 +1,288 @@
+"""One cell: a spec and a data set in, one row of measurements per epoch out.
+
+The protocol is the course report's: Adam with torch's defaults but the learning rate, cross-entropy,
+no schedule, every image once per epoch in a new order, the last partial batch kept.  A step is
+
+    gather the batch → augment → forward → cross-entropy → backward → Adam
+
+on tensors that stay on the device, without a DataLoader and without reading the loss back.
+
+Randomness: the order of epoch e comes from the stream (seed, "shuffle", e) and its flips and crops
+from (seed, "augment", e).  So the state of a cell between two epochs is the network, the optimizer
+and the number e; a resumed cell ends with the same bits (on a CPU with the same number of threads).
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+
+from empirical.data.datasets import Dataset, Offsets, normalize, sample_offsets
+from empirical.engines.choice import Engine, engine_for
+from empirical.protocol import TrainSpec
+from empirical.records.provenance import Stopwatch, note_of_change, note_of_clock, provenance
+from empirical.training.instruments import FIXED_BATCH, Instruments, Look, average_weight
+from empirical.training.networks import build_network
+from empirical.training.optimizers import build_optimizer
+from theory.errors import RequestError
+from theory.randomness import generator
+
+TEST_BATCH = 250
+REPORT_EVERY = 25  # steps between two looks at the loss, the only moments that wait for the device
+EPOCH_COLUMNS = (
+    "epoch",  # from 1
+    "train_loss",  # mean cross-entropy over the epoch's images, each before its step
+    "test_accuracy",  # percent, in eval mode
+    "test_loss",  # mean cross-entropy over the test images
+    "average_weight",  # the report's: mean over parameter tensors of each tensor's mean
+    "gradient_norm",  # L2 norm of the loss gradient on the fixed batch
+    "seconds",  # wall time of the epoch: training, testing and measuring; in a stack, a cell's share
+)
+
+
+@dataclass(frozen=True)
+class StepReport:
+    """How the current epoch goes: mean loss of the last few steps and images per second."""
+
+    epoch: int
+    images: int
+    loss: float
+    images_per_second: float
+
+
+@dataclass
+class CellState:
+    """Everything that a cell needs to go on: plain values and tensors, safe to save and load.
+
+    ``status`` is running, completed or diverged; ``epochs`` and ``layers`` are the rows so far;
+    ``initial`` holds the loss on the fixed batch, its prediction and the average weight of the network
+    as drawn; ``engine`` is what runs the steps, from the first to the last; ``provenance`` and
+    ``clock`` say what saved it and when, and ``notes`` what a reader should know: a changed version, a
+    clock that jumped.
+    """
+
+    epoch: int = 0
+    status: str = "running"
+    epochs: list[dict[str, Any]] = field(default_factory=list)
+    layers: list[dict[str, Any]] = field(default_factory=list)
+    initial: dict[str, float | None] = field(default_factory=dict)
+    engine: str = ""
+    provenance: str = ""
+    clock: float = 0.0
+    notes: list[str] = field(default_factory=list)
+    network: dict[str, Any] = field(default_factory=dict)
+    optimizer: dict[str, Any] = field(default_factory=dict)
+
+
+def train_cell(
+    spec: TrainSpec,
+    dataset: Dataset,
+    device: torch.device,
+    *,
+    resume: CellState | None = None,
+    on_step: Callable[[StepReport], None] = lambda report: None,
+    on_epoch: Callable[[CellState], None] = lambda state: None,
+) -> CellState:
+    """Train ``spec`` to its end, from ``resume`` if given; returns the final state.
+
+    ``on_epoch`` receives the state after every epoch (and before the first); it may save it.  A
+    training or test loss or a parameter that is not finite ends the cell with the status ``diverged``
+    and what was measured until then.
+    """
+    training = CellTraining(spec, dataset, device, resume)
+    if resume is None:
+        training.look(epoch=0)
+        on_epoch(training.state())
+    while training.status == "running":
+        training.run_epoch(on_step)
+        on_epoch(training.state())
+    return training.state()
+
+
+class CellTraining:
+    """A cell in progress: its network, optimizer and rows."""
+
+    def __init__(
+        self, spec: TrainSpec, dataset: Dataset, device: torch.device, resume: CellState | None = None
+    ) -> None:
+        check_batches(spec, len(dataset.train_images))
+        self.spec, self.dataset, self.device = spec, dataset, device
+        self.network = build_network(spec, device)
+        self.optimizer = build_optimizer(spec, self.network, device)
+        self.instruments = Instruments(
+            spec,
+            normalize(dataset.train_images[:FIXED_BATCH]),
+            dataset.train_labels[:FIXED_BATCH],
+            self.forward,
+        )
+        self.epoch, self.status = 0, "running"
+        self.epochs: list[dict[str, Any]] = []
+        self.layers: list[dict[str, Any]] = []
+        self.initial: dict[str, float | None] = {}
+        self.notes: list[str] = []
+        if resume is not None:
+            self.restore(resume)
+        else:
+            self.engine, self.notes = engine_for(spec, self.network, self.optimizer, device)
+
+    def restore(self, state: CellState) -> None:
+        """Go back to ``state``; anything may be raised where it is not of this cell."""
+        self.network.load_state_dict(state.network)
+        self.optimizer.load_state_dict(state.optimizer)
+        self.epoch, self.status = state.epoch, state.status
+        self.epochs, self.layers = list(state.epochs), list(state.layers)
+        self.initial = dict(state.initial)
+        self.engine, missing = engine_for(
+            self.spec, self.network, self.optimizer, self.device, begun_with=state.engine
+        )
+        now = provenance(self.device)
+        self.notes = [
+            *state.notes,
+            *missing,
+            *note_of_change(state.epoch, state.provenance, now),
+            *note_of_clock(state.epoch, state.clock),
+        ]
+
+    def state(self) -> CellState:
+        """The state as it is now; its tensors are the live ones, to be saved before the next step."""
+        return CellState(
+            epoch=self.epoch,
+            status=self.status,
+            epochs=list(self.epochs),
+            layers=list(self.layers),
+            initial=dict(self.initial),
+            engine=self.engine.name,
+            provenance=provenance(self.device),
+            clock=time.time(),
+            notes=list(self.notes),
+            network=self.network.state_dict(),
+            optimizer=self.optimizer.state_dict(),
+        )
+
+    def run_epoch(self, on_step: Callable[[StepReport], None] = lambda report: None) -> None:
+        """One pass over the training images, then the test and the instruments."""
+        watch = Stopwatch()
+        train_loss = self.train_pass(on_step)
+        accuracy, test_loss = self.test() if math.isfinite(train_loss) else (math.nan, math.nan)
+        self.end_epoch(train_loss, accuracy, test_loss, watch)
+
+    def end_epoch(
+        self,
+        train_loss: float,
+        accuracy: float,
+        test_loss: float,
+        watch: Stopwatch,
+        seconds: float = 0.0,
+    ) -> None:
+        """Measure the network after a pass and its test, and add the epoch's row.
+
+        Its time is that of ``watch``, and ``seconds`` more, which went before.
+        """
+        average = average_weight(self.network)
+        # The average is finite only if every parameter is; the test also sees the running statistics.
+        if not all(map(math.isfinite, (train_loss, accuracy, test_loss, average))):
+            self.status = "diverged"
+            return
+        self.epoch += 1
+        seen = self.look(self.epoch)
+        self.notes += watch.note(self.epoch)
+        self.epochs.append(
+            {
+                "epoch": self.epoch,
+                "train_loss": train_loss,
+                "test_accuracy": accuracy,
+                "test_loss": test_loss,
+                "average_weight": average,
+                "gradient_norm": seen.gradient_norm,
+                "seconds": seconds + watch.seconds(),
+            }
+        )
+        if self.epoch == self.spec.epochs:
+            self.status = "completed"
+
+    def train_pass(self, on_step: Callable[[StepReport], None]) -> float:
+        """Every training image once; returns the mean loss, or the first that is not finite."""
+        spec, count = self.spec, len(self.dataset.train_images)
+        order, offsets = epoch_plan(spec, self.epoch + 1, count, self.device)
+        steps = math.ceil(count / spec.batch_size)
+        losses = torch.zeros(steps, device=self.device)
+        self.network.train()
+        since, reported = time.perf_counter(), 0
+        for step in range(steps):
+            begin, end = step * spec.batch_size, min((step + 1) * spec.batch_size, count)
+            losses[step] = self.step(order[begin:end], offsets.part(begin, end))
+            if step + 1 - reported == REPORT_EVERY or step + 1 == steps:
+                loss = losses[reported : step + 1].mean().item()
+                if not math.isfinite(loss):
+                    return loss
+                now = time.perf_counter()
+                speed = (end - reported * spec.batch_size) / (now - since)
+                on_step(StepReport(self.epoch + 1, end, loss, speed))
+                since, reported = now, step + 1
+        sizes = torch.full((steps,), spec.batch_size, dtype=torch.float64)
+        sizes[-1] = count - (steps - 1) * spec.batch_size
+        return float((losses.cpu().double() * sizes).sum() / count)
+
+    def step(self, chosen: torch.Tensor, offsets: Offsets) -> torch.Tensor:
+        """One step on the images ``chosen`` (B,); returns their mean loss before it, on the device."""
+        return self.engine.train_on(self.dataset, chosen, offsets)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Logits in float32 from the modules themselves, which instruments can read."""
+        return Engine(self.network, self.optimizer, self.spec.precision).forward(images)
+
+    @torch.no_grad()
+    def test(self) -> tuple[float, float]:
+        """(accuracy in percent, mean cross-entropy) over the test images, in eval mode."""
+        images, labels = self.dataset.test_images, self.dataset.test_labels
+        right = torch.zeros((), dtype=torch.int64, device=self.device)
+        loss = torch.zeros((), device=self.device)
+        self.network.eval()
+        for begin in range(0, len(images), TEST_BATCH):
+            answers = labels[begin : begin + TEST_BATCH]
+            logits = self.engine.forward(normalize(images[begin : begin + TEST_BATCH]))
+            right += (logits.argmax(1) == answers).sum()
+            loss += nn.functional.cross_entropy(logits, answers, reduction="sum")
+        self.network.train()
+        return 100 * right.item() / len(images), loss.item() / len(images)
+
+    def look(self, epoch: int) -> Look:
+        """Let the instruments read the network after ``epoch`` epochs, and keep the layers' rows."""
+        seen = self.instruments.look(self.network, epoch)
+        self.layers += seen.rows
+        if epoch == 0:
+            self.initial = {
+                "loss": _finite(seen.loss),
+                "loss_predicted": _finite(seen.loss_predicted),
+                "average_weight": _finite(average_weight(self.network)),
+            }
+        return seen
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def epoch_plan(
+    spec: TrainSpec, epoch: int, count: int, device: torch.device
+) -> tuple[torch.Tensor, Offsets]:
+    """The order of ``epoch``'s images and the flip and crop of each, drawn on the CPU."""
+    order = torch.randperm(count, generator=generator(spec.seed, "shuffle", epoch))
+    offsets = sample_offsets(count, generator(spec.seed, "augment", epoch))
+    return order.to(device), offsets.to(device)
+
+
+def check_batches(spec: TrainSpec, images: int) -> None:
+    """Refuse a batch of one image where batch norm would see a single value per channel."""
+    smallest = min(images % spec.batch_size or spec.batch_size, FIXED_BATCH)
+    if spec.norm == "batch" and 1 in spec.map_sizes[1:] and smallest == 1:
+        raise RequestError(
+            f"batches of {spec.batch_size} out of {images:,} images leave a batch of one, which batch "
+            f"norm cannot normalise on the 1×1 map of depth {spec.depth}: change the batch size"
+        )

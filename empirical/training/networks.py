@@ -1,0 +1,186 @@
+"""TrainSpec -> nn.Module: the convolutional network of the course report.
+
+    conv 3×3, 3→F                      activation          no batch norm here
+    conv 3×3, F→F      batch norm      activation          for i = 1 … depth − 1,
+                                       2×2 max-pool        after every even i, while the map is > 1×1
+    flatten, linear → 10
+
+(with ``pool_every`` p, after every p-th i).
+
+Layers are counted from 1 in the modules' names: ``conv01 act01 conv02 norm02 act02 … pool03 … head``,
+and the head flattens.
+
+Weights are drawn on the CPU in float32 from the explicit generator (seed, "weights"), tensor after
+tensor in the order of the modules, and moved afterwards: the same seed gives the same network on every
+device.  Normal laws of one shape use the same underlying numbers, so that at one seed "he" and "normal"
+are exact multiples of each other, layer by layer.  Biases keep torch's law U(±1/√fan_in).
+
+A weight followed by batch norm is *scale-free*: multiplied by k it gives the same function, and learns
+as if its learning rate were divided by k (Adam) or k² (SGD; law.batch_norm).  The first convolution
+has no batch norm, but a rectifier is homogeneous and the second layer's batch norm takes out the common
+scale of its weight and bias.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from empirical.protocol import CLASSES, TrainSpec
+from theory.activations import Activation, parse_activation
+from theory.randomness import generator
+
+FIRST = "conv01"
+
+
+def build_network(spec: TrainSpec, device: torch.device | str = "cpu") -> nn.Sequential:
+    """The network of ``spec`` with its weights drawn, in channels_last on CPU and CUDA.
+
+    Input: (B, 3, 32, 32) normalised images; output: (B, 10) logits.
+    """
+    activation = parse_activation(spec.activation)
+    network = nn.Sequential()
+    for layer, size in enumerate(spec.map_sizes):
+        number = f"{layer + 1:02d}"
+        channels = 3 if layer == 0 else spec.filters
+        network.add_module(f"conv{number}", _undrawn(nn.Conv2d, channels, spec.filters, 3, padding=1))
+        if layer > 0 and spec.norm == "batch":
+            network.add_module(f"norm{number}", nn.BatchNorm2d(spec.filters))
+        network.add_module(f"act{number}", activation_module(activation))
+        if layer > 0 and layer % spec.pool_every == 0 and size > 1:
+            network.add_module(f"pool{number}", nn.MaxPool2d(2))
+    network.add_module("head", _undrawn(FlattenLinear, spec.filters * spec.head_size**2, CLASSES))
+    draw_weights_(network, spec)
+    return to_device(network, torch.device(device))
+
+
+def draw_weights_(network: nn.Module, spec: TrainSpec) -> None:
+    """Draw every weight by its layer's law and every bias by torch's, in module order.
+
+    Where learning rates refer to another law, the first convolution's bias is multiplied by the same k
+    as its weight: the network is then, but for scales that do not matter, the other law's.
+    """
+    stream = generator(spec.seed, "weights")
+    scales = scale_free_layers(spec)
+    for name, module in network.named_modules():
+        if isinstance(module, (nn.Conv2d, nn.Linear)):
+            law = spec.head_law if isinstance(module, nn.Linear) else spec.weight_law
+            law.draw_(module.weight, stream, negative_slope=spec.gain_slope)
+            assert module.bias is not None
+            law.draw_bias_(module.bias, module.weight[0].numel(), stream)
+            if name == FIRST and name in scales:
+                with torch.no_grad():
+                    module.bias.mul_(scales[name])
+
+
+def scale_free_layers(spec: TrainSpec) -> dict[str, float]:
+    """The weight layers whose scale batch norm takes out, each with its scale k.
+
+    k is the ratio of the weight's standard deviation to that under ``learning_rate_reference``; 1
+    without a reference.
+    """
+    if spec.norm != "batch":
+        return {}
+    kind = parse_activation(spec.activation).kind
+    homogeneous = spec.depth > 1 and kind in ("relu", "prelu", "leaky-relu", "linear")
+    layers = range(0 if homogeneous else 1, spec.depth)
+    width = 9 * spec.filters
+    return {
+        f"conv{layer + 1:02d}": spec.relative_scale(9 * 3 if layer == 0 else width, width)
+        for layer in layers
+    }
+
+
+def scale_free_parameters(spec: TrainSpec) -> dict[str, float]:
+    """Names of the parameters that learn at another rate when their scale k is not 1, with that k."""
+    scales = scale_free_layers(spec)
+    found = {f"{layer}.weight": scale for layer, scale in scales.items()}
+    if FIRST in scales:
+        found[f"{FIRST}.bias"] = scales[FIRST]
+    return found
+
+
+def _undrawn(kind: type[nn.Module], *sizes: int, **options: int) -> nn.Module:
+    """A layer whose weights are not yet drawn: torch's own draw would use the global generator."""
+    layer: nn.Module = nn.utils.skip_init(kind, *sizes, **options)  # type: ignore[no-untyped-call]
+    return layer
+
+
+def to_device(network: nn.Sequential, device: torch.device) -> nn.Sequential:
+    """``network`` on ``device``, in the memory layout that is fastest there."""
+    if device.type in ("cpu", "cuda"):  # on MPS channels_last gains nothing and has had bugs
+        moved: nn.Sequential = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return moved
+    return network.to(device)
+
+
+def activation_module(activation: Activation) -> nn.Module:
+    """The activation as a layer.  Its input is never needed again by the layer before it, so a
+    rectifier without a learned slope may overwrite it."""
+    if activation.kind == "prelu":
+        assert activation.negative_slope is not None
+        return SharedPReLU(init=activation.negative_slope)
+    return activation.module(inplace=True)
+
+
+class FlattenLinear(nn.Linear):
+    """``nn.Flatten`` and ``nn.Linear`` in one: maps (B, C, H, W) to (B, out).
+
+    The weight is that of the pair, its columns in the order (C, H, W).  Flattening a channels_last map
+    in that order would copy it, and send back a gradient in the other layout, on which the layers
+    before are slow: so the weight, which is smaller by B/out, is put in the map's order instead.
+    """
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        if not input.is_contiguous(memory_format=torch.channels_last):
+            return super().forward(input.flatten(1))
+        weight = self.weight.view(-1, *input.shape[1:]).permute(0, 2, 3, 1).flatten(1)
+        return nn.functional.linear(input.permute(0, 2, 3, 1).flatten(1), weight, self.bias)
+
+
+class SharedPReLU(nn.PReLU):
+    """``nn.PReLU`` with one learned slope a, and a fast backward pass on the CPU.
+
+    f(y) = y for y > 0 and a·y otherwise, ∂E/∂a = Σ over y ≤ 0 of y·∂E/∂f  (He et al. 2015, Eq. 8–10).
+    torch's own CPU kernel writes a slope gradient for every element before it sums them; here the sum
+    is one inner product.  Values, the convention at y = 0 and the state_dict are those of nn.PReLU.
+    """
+
+    def __init__(self, init: float = 0.25) -> None:
+        super().__init__(num_parameters=1, init=init)
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        if input.device.type != "cpu" or torch.compiler.is_compiling():
+            return super().forward(input)
+        result: torch.Tensor = _SharedPReLU.apply(input, self.weight)
+        return result
+
+
+class _SharedPReLU(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, y: torch.Tensor, slope: torch.Tensor) -> torch.Tensor:
+        ctx.save_for_backward(y, slope)
+        return nn.functional.leaky_relu(y, slope.item())
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+        y, slope = ctx.saved_tensors
+        grad_y = grad_slope = None
+        if ctx.needs_input_grad[0]:
+            grad_y = torch.ops.aten.leaky_relu_backward(grad, y, slope.item(), False)
+        if ctx.needs_input_grad[1]:
+            negative = y.clamp_max(0)
+            grad_slope = _inner_product(negative, grad).to(slope.dtype).reshape(slope.shape)
+        return grad_y, grad_slope
+
+
+def _inner_product(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
+    """Σ left·right over all elements, in whatever order they lie in memory, in float32 or wider."""
+    if left.dtype in (torch.bfloat16, torch.float16):
+        left, right = left.float(), right.float()
+    if left.dim() == 4 and left.is_contiguous(memory_format=torch.channels_last):
+        left, right = left.permute(0, 2, 3, 1), right.permute(0, 2, 3, 1)
+    return torch.dot(left.reshape(-1), right.reshape(-1))

@@ -1,0 +1,287 @@
+"""What stands under each paired figure: how to read it, and what its data say.
+
+Every number is filled in from the records of the figure or from the constants that made them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+import pandas as pd
+
+from empirical.protocol import CLASSES, published_accuracy
+from empirical.records.published import Published
+from empirical.training.instruments import FIXED_BATCH
+from figures import style
+from figures.study.paired_accuracy import MARKS, SINGLE, cell_table, exceeds_the_panel
+from figures.study.paired_effects import learned_slopes
+from figures.study.paired_signal import first_look
+from figures.study.report_figures import name_of
+from theory.lessons.paper import LEARNED_SLOPES
+
+
+def signal(records: Published, activation: str, practice: str) -> str:
+    """Of ``paired_signal.signal_figure``."""
+    part = of_activation(records, activation)
+    looked = first_look(part)
+    shown = {"test_accuracy": "test accuracy", "train_loss": "mean training loss of an epoch"}[practice]
+    text = (
+        f"{name_of(activation)} networks, one row per depth, one color per initializer "
+        f"({counted(part)}; {protocol(part)}). Left: the second moment of the pre-activations of each "
+        "weight layer (h: the linear layer), predicted from the law of the weights (line) and measured "
+        f"on the network as drawn, on {FIXED_BATCH} training images (marker; a bar spans the seeds). "
+        "Middle: the same of the gradient of one image's loss. Right: how these networks train, "
+        f"{shown} against epoch{_thin_lines(part)}. All rows share the scale of a column."
+    )
+    ratio = (looked["second_moment"] - looked["second_moment_predicted"]).dropna()
+    if len(ratio):
+        text += (
+            f" Measured over predicted signal: median {_times(float(ratio.median()))}, middle half "
+            f"{_times(float(ratio.quantile(0.25)))} to {_times(float(ratio.quantile(0.75)))}."
+        )
+    return text
+
+
+def stall(records: Published) -> str:
+    """Of the deep plain networks: ``signal``, and the numbers of the deepest."""
+    text = signal(records, "relu", "train_loss")
+    looked = first_look(records)
+    deepest = int(looked["depth"].max())
+    inner = looked[(looked["depth"] == deepest) & (looked["number"] == 1)]
+    moment = "gradient_second_moment"
+    parts = []
+    for initializer, rows in inner.groupby("initializer", sort=False):
+        predicted, measured = rows[f"{moment}_predicted"].mean(), rows[moment].mean()
+        if math.isfinite(predicted) and math.isfinite(measured):
+            parts.append(
+                f"{name_of(str(initializer))} 10^{predicted:.1f} predicted, 10^{measured:.1f} measured"
+            )
+    study = records.study[(records.study["depth"] == deepest) & (records.study["epoch"] > 0)]
+    study = study[study["status"] == "completed"]
+    last = study[study["epoch"] == study.groupby("cell")["epoch"].transform("max")]
+    losses = [
+        f"{name_of(str(initializer))} {rows['train_loss'].mean():.3f}"
+        for initializer, rows in last.groupby("initializer", sort=False)
+    ]
+    if parts:
+        text += f" At {deepest} layers the gradient that reaches the first: {'; '.join(parts)}."
+    if losses:
+        text += (
+            f" Training loss there after the last epoch: {', '.join(losses)}; a network that has "
+            f"learned nothing stays at ln {CLASSES} = {math.log(CLASSES):.3f} (dotted)."
+        )
+    return text
+
+
+def initial_loss(records: Published) -> str:
+    """Of ``paired_accuracy.initial_loss_figure``."""
+    table = cell_table(records)
+    known = table[table["initial_loss_predicted"].notna() & table["initial_loss"].notna()]
+    ratio = (known["initial_loss"] / known["initial_loss_predicted"]).map(math.log10)
+    normed = ratio[known["norm"] == "batch"]
+    outside = exceeds_the_panel(table)
+    inset = "The inset shows all cells, also those without batch norm. " if outside else ""
+    text = (
+        f"Each point is one trained cell ({counted(records)}): color the initializer, marker the "
+        f"depth, full {name_of('relu')}, open {name_of('prelu')}. Left: the loss of the network as "
+        "drawn, predicted from the law of the weights before any was drawn, against the measured one; "
+        f"points on the diagonal agree. {inset}Right: the same prediction against the accuracy at "
+        "the end, of the cells that completed. Dotted: "
+        f"ln {CLASSES} = {math.log(CLASSES):.3f}, the loss of equal logits, and "
+        f"{100 / CLASSES:g} %, that of guessing."
+    )
+    if len(normed):
+        text += (
+            f" With batch norm measured over predicted loss is {_times(normed.median())} in the "
+            f"median, {_times(normed.min())} to {_times(normed.max())} over {len(normed)} cells."
+        )
+    return text
+
+
+def effective_rate(records: Published) -> str:
+    """Of ``paired_accuracy.effective_rate_figure``."""
+    table = cell_table(records)
+    table = table[table["relative_step"].notna()]
+    text = (
+        f"Each point is one trained cell with batch norm ({counted(records)}): color the initializer, "
+        f"marker the depth, full {name_of('relu')}, open {name_of('prelu')}. The relative step is the "
+        "learning rate over the standard deviation that the law gives to a convolution: all that is "
+        "left of the scale of a weight that batch norm follows. Left: how far these weights have gone "
+        f"after {int(table['steps'].max()):,} steps; the dashed line is a random walk of steps of "
+        "that size. Right: final accuracy against the same step, of the cells that completed."
+    )
+    pairs = table.loc[table["status"] == "completed", ["relative_step", "final_test_accuracy"]].dropna()
+    if pairs["relative_step"].nunique() > 1 and len(pairs) > 2:
+        rank = pairs.rank().corr().to_numpy()[0, 1]
+        text += f" Rank correlation of step and accuracy: {rank:.2f}."
+    return text
+
+
+def accuracy_map(records: Published) -> str:
+    """Of ``paired_accuracy.accuracy_map``."""
+    return (
+        f"Rows: how the weights are drawn; columns: layers ({counted(records)}, with batch norm). "
+        "Under each name the relative step η/σ of its convolutions. Left: the loss of the network as "
+        "drawn, predicted from the law of its weights. Right: test accuracy after the last epoch, mean "
+        "and standard deviation over the seeds that completed. Marks compare with He as printed at the "
+        "same depth, paired by seed, by the exact sign-flip test with Holm's correction over the "
+        f"depths of a row: {MARKS['second higher']} above, {MARKS['first higher']} below, "
+        f"{MARKS['no difference shown']} no difference shown, {MARKS['insufficient seeds']} "
+        f"insufficient seeds, {SINGLE} a single run, of which no difference can be called real."
+    )
+
+
+def slopes(records: Published) -> str:
+    """Of ``paired_effects.slopes_figure``."""
+    table = learned_slopes(records)
+    first, last = LEARNED_SLOPES[0], LEARNED_SLOPES[-1]
+    text = (
+        "PReLU's learned slope of each layer. Left: the paper's model on ImageNet (He et al. 2015, "
+        f"Table 1), {first[1]} in {first[0]} and {last[1]} in {last[0]} where a layer has one slope. "
+        f"Right: after the last epoch here, a line per depth ({counted(records)}). Dotted: the slope "
+        "at the start."
+    )
+    deepest = table[table["depth"] == table["depth"].max()]
+    found = [
+        f"{name_of(str(initializer))} {rows.loc[rows['number'] == 1, 'negative_slope'].mean():.3f} in "
+        f"the first layer, {rows.loc[rows['number'] > 1, 'negative_slope'].mean():.3f} in the mean of "
+        "the others"
+        for initializer, rows in deepest.groupby("initializer", sort=False)
+    ]
+    if found:
+        text += f" At {int(table['depth'].max())} layers: {'; '.join(found)}."
+    return text
+
+
+def last_layer(records: Published, activation: str) -> str:
+    """Of ``paired_effects.last_layer_figure``."""
+    part = of_activation(records, activation)
+    text = (
+        f"He's law with {name_of(activation)} in three variants: as printed (fan_out in every layer), "
+        "with fan_in in the last linear layer alone, and with fan_in in every layer "
+        f"({counted(part)}). Above left: the loss of the network as drawn, predicted (line) and "
+        f"measured (open marker); dotted: ln {CLASSES}. Above right: test accuracy after the last "
+        "epoch beside the course report's printed numbers (stars). "
+        "Below: the way there, a panel per depth."
+    )
+    completed = part.cells[part.cells["status"] == "completed"]
+    means: dict[str, dict[int, float]] = {}
+    for (arm, depth), rows in completed.groupby(["arm", "depth"]):
+        means.setdefault(str(arm), {})[int(str(depth))] = float(rows["final_test_accuracy"].mean())
+    known = [
+        depth for depth in sorted(set(completed["depth"])) if all(depth in of for of in means.values())
+    ]
+    printed = {
+        depth: value
+        for depth in known
+        if (value := published_accuracy("he", activation, depth)) is not None
+    }
+    shared = list(printed)
+    if shared and len(means) > 1:
+        away = []
+        for arm in style.ordered_arms(means):
+            gaps = [abs(means[arm][depth] - value) for depth, value in printed.items()]
+            printed_or_not = "" if ", " in arm else " as printed"
+            away.append(f"{name_of(arm)}{printed_or_not} {sum(gaps) / len(gaps):.1f}")
+        layers = " and ".join(filter(None, [", ".join(map(str, shared[:-1])), str(shared[-1])]))
+        text += (
+            f" Mean distance from the printed accuracies at {layers} layers, which all of them have, "
+            f"in points: {'; '.join(away)}."
+        )
+    return text
+
+
+def relative_step(records: Published) -> str:
+    """Of ``paired_effects.relative_step_figure``."""
+    text = (
+        f"Four ways to draw the same ReLU networks, one row per depth ({counted(records)}): He as "
+        "printed; N(0, 1); N(0, 1) with He's last layer; and that with the learning rate of every "
+        "weight that batch norm follows multiplied so that its step beside the weight is He's. Left: "
+        "the relative step of each weight layer, by the law (line) and as drawn (open marker). Middle "
+        "and right: training loss and test accuracy. By theory the last arm is He's network in another "
+        "scale: dark green must lie on blue."
+    )
+    study = records.study[records.study["epoch"] > 0]
+    losses = study.pivot_table(index=["depth", "seed", "epoch"], columns="arm", values="train_loss")
+    if "he" not in losses:
+        return text
+    found = [
+        f"{name_of(str(arm))} {(losses[arm] - losses['he']).abs().max():.3g}"
+        for arm in style.ordered_arms(map(str, losses.columns))
+        if arm != "he" and (losses[arm] - losses["he"]).notna().any()
+    ]
+    if found:
+        text += f" Largest distance of the training loss from He's, in nats: {'; '.join(found)}."
+    return text
+
+
+def report_figure(cells: pd.DataFrame, quantity: str, initializer: str, activation: str) -> str:
+    """Of one of the course report's figures."""
+    what = {
+        "average_weight": "the report's average weight, the mean over all parameter tensors of each "
+        "tensor's mean,",
+        "test_accuracy": "test accuracy",
+    }[quantity]
+    return (
+        f"{name_of(initializer)} initialization with {name_of(activation)}: {what} against epoch, a "
+        f"line per depth, darker with depth ({_cells_and_seeds(cells)}){_seeds_thin(cells)}."
+    )
+
+
+def of_activation(records: Published, activation: str) -> Published:
+    """The cells of one activation."""
+    cells = records.cells
+    return records.of(cells.loc[cells["activation"] == activation, "cell"])
+
+
+def protocol(records: Published) -> str:
+    """What the cells have in common: "as printed, 32 filters, 10 epochs"."""
+    arms = [str(arm) for arm in records.cells["arm"]]
+    words = max((arm.partition(", ")[2] for arm in arms), key=len, default="") or "as printed"
+    sizes = []
+    for name in ("filters", "epochs", "limit_train"):
+        values = sorted(set(records.cells[name].dropna().astype(int)))
+        if values:
+            label = "training images" if name == "limit_train" else name
+            sizes.append(f"{' or '.join(f'{value:,}' for value in values)} {label}")
+    return ", ".join([words, *sizes])
+
+
+def counted(records: Published) -> str:
+    """How many cells and seeds: "16 cells, one seed each"."""
+    return _cells_and_seeds(records.cells)
+
+
+def _cells_and_seeds(cells: pd.DataFrame) -> str:
+    config = [name for name in ("variant", "initializer", "activation", "depth") if name in cells]
+    seeds = cells.groupby(config)["seed"].nunique()
+    number = f"{len(cells)} cell{'s' * (len(cells) != 1)}"
+    if seeds.empty or seeds.max() == 1:
+        return f"{number}, one seed each"
+    if seeds.min() == seeds.max():
+        return f"{number}, {seeds.max()} seeds each"
+    return f"{number}, {seeds.min()} to {seeds.max()} seeds each"
+
+
+def _thin_lines(records: Published) -> str:
+    return _seeds_thin(records.cells)
+
+
+def _seeds_thin(cells: pd.DataFrame) -> str:
+    several = len(set(_seeds(cells))) > 1
+    return ", the mean thick and each seed thin" if several else ""
+
+
+def _seeds(cells: pd.DataFrame) -> Iterable[int]:
+    return (int(seed) for seed in cells["seed"])
+
+
+def _times(log10: float) -> str:
+    """A ratio given by its log10.
+
+    >>> _times(0.0), _times(-0.30103), _times(3.0)
+    ('×1.00', '×0.50', '×1e+03')
+    """
+    ratio = 10**log10
+    return f"×{ratio:.2f}" if 0.01 <= ratio < 100 else f"×{ratio:.0e}"

@@ -1,0 +1,144 @@
+"""The index of the study's pictures: what each shows, from how many cells, and what is missing.
+
+One row per figure, the course report's eight first.  A picture that cannot be drawn at all is a gap:
+its row is there, with the cells it lacks and the command that makes them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+from rich.text import Text
+
+from empirical.judgment.selection import Selection, select
+from empirical.records.published import Published
+from figures.study.paired import ALL, REPORT, Paired, describe
+from figures.tables import Column, Sheet, words
+
+SECTIONS = {"The course report's figures": REPORT, "Theory beside practice": ALL}
+COLUMNS = {
+    "figure": "the stem of its files",
+    "section": "which part of the index it belongs to",
+    "shows": "in a line",
+    "caption": "how it is read, with its numbers; empty for a gap",
+    "cells": "trained cells that it is drawn from",
+    "missing": "configurations that it lacks",
+    "lacks": "which, in words",
+    "command": "makes them; empty if none is missing",
+    "drawn": "whether there is anything to draw",
+}
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """The figures that the records allow, and the index of all (columns: ``COLUMNS``)."""
+
+    index: pd.DataFrame
+    figures: dict[str, Paired]
+
+
+def gallery(published: Published, folders: Sequence[Path] = ()) -> Gallery:
+    """Every figure of the study; ``folders`` are where the records come from (for the commands)."""
+    selections: dict[str, Selection] = {}
+    rows, drawable = [], {}
+    for section, figures in SECTIONS.items():
+        for name, figure in figures.items():
+            chosen = selections.setdefault(figure.preset, select(published, figure.preset))
+            used, missing = figure.used(published), figure.missing(published)
+            drawn = not used.cells.empty
+            row = (
+                name,
+                section,
+                figure.title,
+                figure.caption(published),
+                len(used.cells),
+                len(missing),
+                describe(missing, figure.preset),
+                _command(chosen, folders) if missing else "",
+                drawn,
+            )
+            rows.append(dict(zip(COLUMNS, row, strict=True)))
+            if drawn:
+                drawable[name] = figure
+    return Gallery(pd.DataFrame(rows, columns=list(COLUMNS)), drawable)
+
+
+def _command(selection: Selection, folders: Sequence[Path]) -> str:
+    """The missing cells beside those that are there: in the first run folder, or in a new one."""
+    runs = [folder for folder in folders if (folder / "cells").is_dir()]
+    return f"python cli.py {selection.command} --out {runs[0] if runs else 'runs/cifar'}"
+
+
+def index_table(index: pd.DataFrame) -> Sheet:
+    """A row per figure of ``Gallery.index``."""
+    return Sheet(
+        name="figures",
+        title="Figures",
+        data=index,
+        columns=(
+            words("figure", "figure", folds=False),
+            words("shows", "shows"),
+            Column("cells", "cells"),
+            Column("missing", "missing", lambda count: Text(str(count), style="yellow" * bool(count))),
+        ),
+        section=lambda row: str(row["section"]),
+        notes=gap_notes(index),
+        spare=("missing",),
+    )
+
+
+def gap_notes(index: pd.DataFrame) -> tuple[str, ...]:
+    """For each command, the figures that it would complete, or make possible."""
+    lacking = index[index["missing"] > 0]
+    notes = []
+    for command, rows in lacking.groupby("command", sort=False):
+        gaps = list(rows.loc[~rows["drawn"], "figure"])
+        partly = list(rows.loc[rows["drawn"], "figure"])
+        named = [f"not drawn: {', '.join(gaps)}"] * bool(gaps)
+        named += [f"incomplete: {', '.join(partly)}"] * bool(partly)
+        lacks = dict.fromkeys(part for words in rows["lacks"] for part in words.split("; "))
+        preset = str(command).partition("--preset ")[2].split()[0]
+        notes.append(f"Missing of {preset}: {'; '.join(lacks)} ({'; '.join(named)}).")
+    return tuple(notes)
+
+
+def how_to_complete(index: pd.DataFrame) -> Text | None:
+    """The commands that make what is missing, a line each, to be copied whole; None if nothing is."""
+    commands = list(dict.fromkeys(index.loc[index["missing"] > 0, "command"]))
+    if not commands:
+        return None
+    return Text("\n  ".join(["To train what is missing:", *commands]), no_wrap=True, overflow="ignore")
+
+
+def published_table(published: Published) -> Sheet:
+    """What was published: a row per kind of cell."""
+    cells = published.cells
+    keys = ["initializer", "activation", "variant"]
+    rows = [
+        dict(zip(keys, map(str, key), strict=True))
+        | {
+            "cells": len(group),
+            "depths": " ".join(str(depth) for depth in sorted(set(group["depth"]))),
+            "seeds": group["seed"].nunique(),
+            "diverged": int((group["status"] == "diverged").sum()),
+        }
+        for key, group in cells.groupby(keys, sort=False)
+    ]
+    return Sheet(
+        name="published",
+        title=f"Published: {len(cells)} cells",
+        data=pd.DataFrame(rows),
+        columns=(
+            words("init", "initializer", folds=False),
+            words("activation", "activation", folds=False),
+            words("protocol", "variant", form=lambda text: text or "as printed"),
+            words("depths", "depths", folds=False),
+            Column("seeds", "seeds"),
+            Column("cells", "cells"),
+            Column("diverged", "diverged"),
+        ),
+        spare=("seeds", "diverged"),
+    )

@@ -1,0 +1,379 @@
+"""Every cell at once: what theory says before training, and what came of it.
+
+Two numbers follow from the law of the weights alone.  The *initial loss*: cross-entropy at Gaussian
+logits of the predicted second moment (``theory.law.cross_entropy``).  The *relative step*: a weight
+followed by batch norm has no scale of its own, and what moves the network is its step beside its size,
+η/σ under Adam for σ = √Var[w] (``theory.law.batch_norm``).
+"""
+
+from __future__ import annotations
+
+import math
+import textwrap
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.colors import LogNorm, Normalize
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator
+from numpy.typing import NDArray
+
+from empirical.judgment.statistics import MINIMUM_SEEDS, compare
+from empirical.protocol import CLASSES, TRAIN_IMAGES, TrainSpec
+from empirical.records.published import Published, spec_of
+from figures import style
+from figures.study.report_figures import name_of
+from theory.errors import RequestError
+from theory.law.batch_norm import effective_learning_rate, equivalent_learning_rate
+
+Array = NDArray[np.float64]
+REFERENCE = "he"
+GREY = "#555555"
+SINGLE = "¹"
+LOSSES = ("initial_loss_predicted", "initial_loss")
+MAPS = {  # quantity of a cell: its name, its colors
+    "initial_loss_predicted": ("predicted initial loss (nats)", "viridis"),
+    "final_test_accuracy": ("final test accuracy (percent)", "cividis"),
+}
+MARKS = {
+    "first higher": "▼",
+    "second higher": "▲",
+    "no difference shown": "=",
+    "insufficient seeds": "°",
+}
+
+
+def cell_table(records: Published) -> pd.DataFrame:
+    """What theory says of each cell, and what came of it: one row per cell.
+
+    Columns: cell, arm, initializer, activation, depth, seed, norm, status; initial_loss and
+    initial_loss_predicted (nats per image); relative_step, predicted, of a convolution that a batch
+    norm follows (NaN where there is none, and under another optimizer than Adam); steps of the whole
+    training; relative_change ‖W − W₀‖/‖W₀‖ of those convolutions at the end (geometric mean);
+    final_test_accuracy (percent).
+    """
+    cells = records.cells.copy()
+    specs = [spec_of(row) for row in cells.to_dict("records")]
+    cells["relative_step"] = [relative_step(spec) for spec in specs]
+    cells["steps"] = [training_steps(spec) for spec in specs]
+    cells = cells.merge(_changes(records.layers), on="cell", how="left")
+    names = ["cell", "arm", "initializer", "activation", "depth", "seed", "norm", "status"]
+    values = ["initial_loss", "initial_loss_predicted", "relative_step", "steps", "relative_change"]
+    return cells[[*names, *values, "final_test_accuracy"]]
+
+
+def relative_step(spec: TrainSpec) -> float:
+    """η/σ of the convolutions F → F that a batch norm follows, under Adam; else NaN."""
+    if spec.norm != "batch" or spec.optimizer != "adam" or spec.depth < 2:
+        return math.nan
+    fan = 9 * spec.filters
+    rate = equivalent_learning_rate(spec.learning_rate, spec.relative_scale(fan, fan))
+    return effective_learning_rate(rate, spec.weight_law.std(fan, fan, spec.gain_slope))
+
+
+def training_steps(spec: TrainSpec) -> int:
+    """Optimizer steps of the whole training."""
+    return spec.epochs * math.ceil((spec.limit_train or TRAIN_IMAGES) / spec.batch_size)
+
+
+def _changes(layers: pd.DataFrame) -> pd.DataFrame:
+    """cell, relative_change at its last look: geometric mean over convolutions after the first."""
+    later = layers[layers["layer"].str.startswith("conv") & (layers["layer"] != "conv01")]
+    last = later[later["epoch"] == later.groupby("cell")["epoch"].transform("max")]
+    logs = last["relative_change"].clip(lower=1e-300).map(math.log)
+    means = logs.groupby(last["cell"]).mean().map(math.exp)
+    return means.rename("relative_change").reset_index()
+
+
+# ------------------------------------------------------------------------------- scatter
+
+
+def initial_loss_figure(table: pd.DataFrame, same_size: pd.DataFrame, note: str = "") -> Figure:
+    """Predicted initial loss against measured over all cells of ``table``, and against the outcome.
+
+    ``same_size`` are the cells whose final accuracies can be compared; both as from ``cell_table``.
+    The panels cover the cells with batch norm; where others lie outside, an inset shows all.
+    """
+    names = list(LOSSES)
+    known = with_first_losses(table)
+    logs = known[names].map(math.log10)
+    low, high = _panel(known)
+    with style.styled():
+        figure, (left, right) = _two_panels()
+        _points(left, known, logs[names[0]], logs[names[1]])
+        left.plot([low, high], [low, high], color="black", linewidth=0.8, zorder=1)
+        left.set(xlim=(low, high), ylim=(low, high))
+        left.set_title("theory: predicted and measured")
+        left.set_ylabel("measured initial loss (nats)")
+        if exceeds_the_panel(table):
+            _whole_range(left, known, logs)
+        done = same_size[same_size[names[0]].notna() & (same_size["status"] == "completed")]
+        _points(right, done, np.log10(done[names[0]]), done["final_test_accuracy"])
+        right.set_xlim(low, high)
+        _accuracy_axis(right)
+        for axes in (left, right):
+            axes.set_xlabel("predicted initial loss (nats)")
+            style.power_of_ten_axis(axes, "x")
+            axes.axvline(math.log10(math.log(CLASSES)), color="black", linewidth=0.8, linestyle=":")
+        style.power_of_ten_axis(left)
+        figure.legend(handles=_point_legend(table), loc="outside upper center", ncols=6)
+        style.add_note(figure, note)
+    return figure
+
+
+def with_first_losses(table: pd.DataFrame) -> pd.DataFrame:
+    """The cells of ``table`` whose first loss is finite, both predicted and measured."""
+    return table[table[list(LOSSES)].notna().all(axis=1)]
+
+
+def exceeds_the_panel(table: pd.DataFrame) -> bool:
+    """Whether first losses lie outside of those with batch norm, so that an inset shows all."""
+    known = with_first_losses(table)
+    logs = known[list(LOSSES)].map(math.log10)
+    low, high = _panel(known)
+    return bool(logs.max().max() > high or logs.min().min() < low)
+
+
+def _panel(known: pd.DataFrame) -> tuple[float, float]:
+    """The decades that the panels cover: those of the cells with batch norm, if there are any."""
+    logs = known[list(LOSSES)].map(math.log10)
+    normed = (known["norm"] == "batch").to_numpy()
+    covered = logs[normed] if normed.any() else logs
+    return covered.min().min() - 0.1, covered.max().max() + 0.1
+
+
+def _whole_range(axes: Axes, table: pd.DataFrame, logs: pd.DataFrame) -> None:
+    """A small panel in the upper left corner, where no point is, with all cells."""
+    inset = axes.inset_axes((0.13, 0.6, 0.36, 0.36))
+    _points(inset, table, logs.iloc[:, 0], logs.iloc[:, 1], size=2.5)
+    low, high = logs.min().min() - 0.5, logs.max().max() + 0.5
+    inset.plot([low, high], [low, high], color="black", linewidth=0.6, zorder=1)
+    inset.set(xlim=(low, high), ylim=(low, high))
+    inset.set_title("all cells", fontsize=7, pad=2)
+    inset.tick_params(labelsize=6, pad=1)
+    for which in ("x", "y"):
+        style.power_of_ten_axis(inset, which)
+    for axis in (inset.xaxis, inset.yaxis):
+        axis.set_major_locator(MaxNLocator(nbins=4, steps=[1, 2, 5, 10], integer=True))
+
+
+def effective_rate_figure(table: pd.DataFrame, note: str = "") -> Figure:
+    """The predicted relative step against how far the weights went, and against final accuracy."""
+    table = table[table["relative_step"].notna()]
+    with style.styled():
+        figure, (left, right) = _two_panels()
+        steps = np.log10(table["relative_step"])
+        with np.errstate(divide="ignore"):
+            change = np.log10(table["relative_change"]).replace(-math.inf, math.nan)
+        _points(left, table, steps, change)
+        pad = 0.08 * max(steps.max() - steps.min(), 0.5)
+        x = np.array([steps.min() - pad, steps.max() + pad])
+        _random_walk(left, x, table["steps"].max())
+        left.set_title("theory: how far the weights go")
+        left.set_ylabel("relative change of the weights\nafter training, $\\|W-W_0\\|/\\|W_0\\|$")
+        done = table["status"] == "completed"
+        _points(right, table[done], steps[done], table.loc[done, "final_test_accuracy"])
+        _accuracy_axis(right)
+        for axes in (left, right):
+            axes.set_xlim(*x)
+            axes.set_xlabel("predicted relative step $\\eta/\\sigma$")
+            style.power_of_ten_axis(axes, "x")
+        style.power_of_ten_axis(left)
+        figure.legend(handles=_point_legend(table), loc="outside upper center", ncols=6)
+        style.add_note(figure, note)
+    return figure
+
+
+def _two_panels() -> tuple[Figure, tuple[Axes, Axes]]:
+    figure = Figure(figsize=(style.PAGE_WIDTH, 3.7), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    return figure, (left, right)
+
+
+def _points(axes: Axes, table: pd.DataFrame, x: pd.Series, y: pd.Series, *, size: float = 5) -> None:
+    """Color: initializer; marker: depth; ReLU full, PReLU open."""
+    colors = style.initializer_looks(dict.fromkeys(table["initializer"]))
+    markers = style.depth_shades((int(depth) for depth in table["depth"]), style.BLACK)
+    for key, group in table.groupby(["initializer", "depth", "activation"], sort=False):
+        color, marker = colors[str(key[0])].color, markers[int(str(key[1]))].marker
+        axes.plot(
+            x[group.index],
+            y[group.index],
+            marker,
+            color=color,
+            markerfacecolor=color if key[2] == "relu" else "white",
+            markersize=size,
+            alpha=0.9,
+        )
+
+
+def _point_legend(table: pd.DataFrame) -> list[Line2D | Patch]:
+    initializers = style.initializer_looks(dict.fromkeys(table["initializer"]))
+    depths = style.depth_shades({int(depth) for depth in table["depth"]}, style.BLACK)
+    markers = [(f"{depth} layers", look.marker, GREY) for depth, look in depths.items()]
+    present = set(table["activation"])
+    if len(present) > 1:
+        faces = {name: GREY if name == "relu" else "white" for name in sorted(present, reverse=True)}
+        markers += [(name_of(name), "o", face) for name, face in faces.items()]
+    return [
+        *(Patch(color=look.color, label=name_of(name)) for name, look in initializers.items()),
+        *(
+            style.legend_key(label, color=GREY, marker=marker, markerfacecolor=face, linestyle="none")
+            for label, marker, face in markers
+        ),
+    ]
+
+
+def _random_walk(axes: Axes, x: Array, steps: int) -> None:
+    """How far ``steps`` independent steps of relative size 10^x lead: √steps times as far as one."""
+    y = x + math.log10(steps) / 2
+    axes.plot(x, y, color="black", linewidth=0.8, linestyle="--", zorder=1)
+    axes.text(
+        x.mean(),
+        y.mean(),
+        "a random walk of such steps",
+        rotation=45,  # of the data: both axes are logarithms
+        rotation_mode="anchor",
+        transform_rotates_text=True,
+        fontsize=7,
+        ha="center",
+        va="bottom",
+    )
+
+
+def _accuracy_axis(axes: Axes) -> None:
+    axes.set_title("practice: final accuracy")
+    axes.set_ylabel("final test accuracy (percent)")
+    axes.axhline(100 / CLASSES, color="black", linewidth=0.8, linestyle=":")
+
+
+# ------------------------------------------------------------------------------- heat map
+
+
+def accuracy_map(records: Published, note: str = "") -> Figure:
+    """Arm × depth: the predicted initial loss on the left, final accuracy on the right.
+
+    ``records`` holds cells of one size with batch norm, with the column ``arm``.  Marks say how an arm
+    compares with He as printed at that depth, paired by seed (``judgment.statistics.compare``).
+    """
+    table = cell_table(records)
+    depths = sorted({int(depth) for depth in table["depth"]})
+    parts = {name: table[table["activation"] == name] for name in ("relu", "prelu")}
+    parts = {name: part for name, part in parts.items() if not part.empty}
+    arms = {name: style.ordered_arms(part["arm"]) for name, part in parts.items()}
+    rows = [len(found) for found in arms.values()]
+    with style.styled():
+        figure = Figure(
+            figsize=(style.PAGE_WIDTH, 1.2 + 0.3 * len(rows) + 0.34 * sum(rows)), layout="constrained"
+        )
+        grid = figure.subplots(len(parts), 2, squeeze=False, height_ratios=rows)
+        for column, (quantity, (label, colors)) in enumerate(MAPS.items()):
+            values = {name: _grid(part, arms[name], depths, quantity) for name, part in parts.items()}
+            norm = _norm(quantity, [found["mean"] for found in values.values()])
+            for axes, (name, found) in zip(grid[:, column], values.items(), strict=True):
+                image = axes.imshow(found["mean"], cmap=colors, norm=norm, aspect="auto")
+                marks = comparison_marks(records.study, name) if column else {}
+                signs = [[marks.get((arm, depth), "") for depth in depths] for arm in arms[name]]
+                _write(axes, found, norm, signs, "{:.1f}" if column else "{:.3g}")
+                axes.set_title(f"{('theory', 'practice')[column]}, {name_of(name)}")
+                _label(axes, [] if column else _row_names(parts[name], arms[name]), depths)
+            bars = figure.colorbar(
+                image, ax=list(grid[:, column]), location="bottom", label=label, aspect=40
+            )
+            bars.ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+            if isinstance(norm, LogNorm):
+                bars.ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+                bars.ax.minorticks_off()
+        style.add_note(figure, " ".join(part for part in (_mark_key(records.study), note) if part))
+    return figure
+
+
+def comparison_marks(study: pd.DataFrame, activation: str) -> dict[tuple[str, int], str]:
+    """(arm, depth) -> a mark of ``MARKS``, or ``SINGLE``: each arm against He as printed.
+
+    Holm's correction is over the depths of an arm.
+    """
+    rows = study[study["activation"] == activation]
+    columns = ["cell", "epoch", "seed", "status", "activation", "depth", "test_accuracy"]
+    named = rows[columns].assign(initializer=rows["arm"])
+    found: dict[tuple[str, int], str] = {}
+    for arm in dict.fromkeys(named["initializer"]):
+        if arm == REFERENCE:
+            continue
+        try:
+            compared = compare(named, "initializer", REFERENCE, arm)
+        except RequestError:  # no depth at which both were run
+            continue
+        for row in compared.to_dict("records"):
+            mark = SINGLE if row["pairs"] == 1 else MARKS[row["verdict"]]
+            found[str(arm), int(row["depth"])] = mark
+    return found
+
+
+def _grid(part: pd.DataFrame, arms: list[str], depths: list[int], quantity: str) -> dict[str, Array]:
+    """mean and std, (arms, depths), over the seeds that completed; NaN where there is none."""
+    if quantity == "final_test_accuracy":
+        part = part[part["status"] == "completed"]
+    found = part.groupby(["arm", "depth"])[quantity].agg(["mean", "std"])
+    where = pd.MultiIndex.from_product([arms, depths])
+    shape = (len(arms), len(depths))
+    return {name: found[name].reindex(where).to_numpy().reshape(shape) for name in ("mean", "std")}
+
+
+def _norm(quantity: str, values: list[Array]) -> Normalize:
+    everything = np.concatenate([found.ravel() for found in values])
+    known = everything[np.isfinite(everything)]
+    low, high = (float(known.min()), float(known.max())) if len(known) else (0.0, 1.0)
+    high = max(high, low + 1e-9)
+    if quantity == "final_test_accuracy":
+        return Normalize(low, high)
+    return LogNorm(low, max(high, low * 1.001))
+
+
+def _write(
+    axes: Axes, found: dict[str, Array], norm: Normalize, marks: list[list[str]], written: str
+) -> None:
+    """Each number in its field, in black or white, whichever is read more easily; – for none."""
+    for (row, column), value in np.ndenumerate(found["mean"]):
+        text, color = "–", "black"
+        if math.isfinite(value):
+            text = written.format(value)
+            if math.isfinite(found["std"][row, column]) and written.endswith("f}"):
+                text += f"±{found['std'][row, column]:.1f}"
+            text += marks[row][column]
+            color = "white" if norm(value) < 0.55 else "black"
+        axes.text(column, row, text, ha="center", va="center", fontsize=7, color=color)
+
+
+def _row_names(part: pd.DataFrame, arms: list[str]) -> list[str]:
+    """Each arm, and under it its relative step."""
+    steps = part.groupby("arm")["relative_step"].max()
+    return [
+        "\n".join([*textwrap.wrap(name_of(arm), 26), f"step {100 * steps[arm]:.2g} %"]) for arm in arms
+    ]
+
+
+def _label(axes: Axes, rows: list[str], depths: list[int]) -> None:
+    axes.grid(visible=False)
+    axes.set_xticks(range(len(depths)), [f"{depth}" for depth in depths])
+    axes.set_yticks(range(len(rows)), rows)
+    axes.tick_params(length=0, labelsize=7)
+    axes.spines[:].set_visible(False)
+    axes.set_xlabel("layers")
+
+
+def _mark_key(study: pd.DataFrame) -> str:
+    """What the marks mean, of those that can occur."""
+    seeds = study.groupby(["arm", "activation", "depth"])["seed"].nunique()
+    words = []
+    if (seeds == 1).any():
+        words.append(f"{SINGLE} single run")
+    if ((seeds > 1) & (seeds < MINIMUM_SEEDS)).any():
+        words.append(f"{MARKS['insufficient seeds']} insufficient seeds")
+    if (seeds >= MINIMUM_SEEDS).any():
+        words += [f"{MARKS['first higher']} below He", f"{MARKS['second higher']} above He",
+                  f"{MARKS['no difference shown']} no difference shown"]  # fmt: skip
+    return f"Against He at that depth: {', '.join(words)}." if words else ""

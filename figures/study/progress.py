@@ -1,0 +1,72 @@
+"""The events of a running study in words, for whoever waits for it.
+
+Nothing here prints: the command line decides where the words go.
+"""
+
+from __future__ import annotations
+
+from empirical.protocol import TrainSpec
+from empirical.study import grid as study
+from figures.tables import duration
+
+
+def announcement(event: study.Event) -> str | None:
+    """The line that an event deserves of its own, or None."""
+    match event:
+        case study.StudyPlanned() if event.finished:
+            return f"{event.finished} of {event.cells} cells are finished already"
+        case study.CellStarted():
+            resumed = f", going on after epoch {event.epoch}" if event.epoch else ""
+            return f"cell {event.index}/{event.total}: {cell_name(event.spec)}{resumed}"
+        case study.EpochDone():
+            row = event.row
+            speed = event.images_per_second
+            which = f"cell {event.index}/{event.total} " if event.at_once > 1 else ""
+            return (
+                f"  {which}epoch {row['epoch']:>2}/{event.spec.epochs}  loss {row['train_loss']:.4f}  "
+                f"accuracy {row['test_accuracy']:.2f} %"
+                + (f"  {speed:,.0f} images/s" if speed is not None else f"  {row['seconds']:.1f} s")
+                + (f"  {duration(event.seconds_left)} left" if event.seconds_left else "")
+            )
+        case study.CellWaiting():
+            return f"waiting for another process that trains {cell_name(event.spec)}"
+        case study.WorkersAwaited():
+            return f"waiting for workers at {event.place}"
+    return warning(event)
+
+
+def warning(event: study.Event) -> str | None:
+    """The line of an event that nobody should miss, even with --quiet; else None."""
+    match event:
+        case study.RecordDamaged():
+            where = f", set aside in {event.moved_to}" if event.moved_to else ""
+            return f"warning: damaged record {event.cell}: {event.reason}{where}"
+        case study.CellFinished() if event.diverged and not event.skipped:
+            return f"warning: {cell_name(event.spec)} diverged: recorded as a result"
+        case study.WorkerLost():
+            return (
+                f"warning: {event.worker} is gone ({event.reason}): another goes on with "
+                f"{cell_name(event.spec)}"
+            )
+    return None
+
+
+def position(event: study.StepDone) -> str:
+    """Where the study is: cell and epoch."""
+    return f"cell {event.index}/{event.total} epoch {event.epoch}/{event.spec.epochs}"
+
+
+def pace(event: study.StepDone) -> str:
+    """How it goes: loss, the last epoch's accuracy, images per second, time left for all cells."""
+    left = "" if event.seconds_left is None else f" · {duration(event.seconds_left)} left"
+    accuracy = "" if event.test_accuracy is None else f" · accuracy {event.test_accuracy:.1f} %"
+    return f"loss {event.loss:.3f}{accuracy} · {event.images_per_second:,.0f} images/s{left}"
+
+
+def cell_name(spec: TrainSpec) -> str:
+    """A cell in words.
+
+    >>> cell_name(TrainSpec(initializer="he", activation="relu", depth=5, seed=3))
+    'he · relu · 5 layers · seed 3'
+    """
+    return f"{spec.initializer} · {spec.activation} · {spec.depth} layers · seed {spec.seed}"

@@ -1,0 +1,173 @@
+"""The course report's figures from a study's table: average weight and accuracy against epoch.
+
+The average weight is the report's: the mean over all parameter tensors of each tensor's mean.  One
+figure of each kind per experiment (initializer × activation), a line per depth, in shades of the
+initializer's color.  With several seeds, the line is the mean of those that did not diverge and each
+seed a thin line behind it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from figures import style
+
+QUANTITIES = {
+    "average_weight": "average weight",
+    "test_accuracy": "test accuracy (percent)",
+}
+NAMES = {
+    "relu": "ReLU",
+    "prelu": "PReLU",
+    "he": "He",
+    "xavier": "Xavier",
+    "normal": "N(0, 1)",
+    "lecun": "LeCun",
+    "pytorch": "PyTorch's",
+}
+
+
+def course_report_figures(
+    study: pd.DataFrame, quantities: Sequence[str] = tuple(QUANTITIES), note: str = ""
+) -> dict[str, Figure]:
+    """File stem -> figure, two for each experiment in a table of ``empirical.study.grid.run_study``.
+
+    ``quantities`` chooses among ``QUANTITIES``; ``note`` is said under each figure.
+
+    Experiments whose protocol differs (the column ``variant``, if there is one) are not mixed: each has
+    its figures, and their names say in what it differs.  Cells that diverged are drawn up to their last
+    measured epoch; the legend says when they did.
+    """
+    if "variant" not in study:
+        study = study.assign(variant="")
+    common = _common_words(study["variant"])
+    figures = {}
+    groups = study.groupby(["initializer", "activation", "variant"], sort=False)
+    for (initializer, activation, variant), cells in groups:
+        own = [word for word in _words(str(variant)) if word not in common]
+        for quantity in quantities:
+            stem = re.sub(r"[^a-z0-9.]+", "-", "-".join(
+                [quantity, str(initializer).replace(":", ""), str(activation).replace(":", ""), *own]
+            ).lower())  # fmt: skip
+            title = f"{name_of(str(initializer))} initialization, {name_of(str(activation))}"
+            if own:
+                title += f"\n{', '.join(own)}"
+            figures[stem] = _against_epoch(cells, quantity, title, note)
+    return figures
+
+
+def name_of(name: str) -> str:
+    """An initializer, an activation or an arm as it is written in a picture.
+
+    >>> name_of("he"), name_of("normal, head he, he's relative steps"), name_of("prelu")
+    ('He', "N(0, 1), head He, He's relative steps", 'PReLU')
+    """
+    first, *rest = name.split(", ")
+    words = [NAMES.get(first, first)]
+    for word in rest:
+        head, _, law = word.partition(" ")
+        if head == "head":
+            word = f"head {NAMES.get(law, law)}"
+        elif word.endswith("'s relative steps"):
+            law = word.removesuffix("'s relative steps")
+            word = f"{NAMES.get(law, law)}'s relative steps"
+        words.append(word)
+    return ", ".join(words)
+
+
+def draw_curve(
+    axes: Axes,
+    cells: pd.DataFrame,
+    quantity: str,
+    look: style.Look,
+    label: str,
+    *,
+    size: float = 4,
+    width: float = 1.4,
+) -> None:
+    """``quantity`` against epoch for the seeds of one configuration: their mean, and each seed thin.
+
+    The mean is of those that did not diverge (of all, where all did); a cross marks where a seed ended.
+    """
+    measured = cells[cells[quantity].notna()]
+    seeds = measured.pivot_table(index="epoch", columns="seed", values=quantity)
+    if seeds.shape[1] > 1:
+        axes.plot(seeds.index, seeds.to_numpy(), color=look.color, linewidth=0.5, alpha=0.5)
+    diverged = [seed for seed in seeds if (cells[cells["seed"] == seed]["status"] == "diverged").any()]
+    completed = [seed for seed in seeds if seed not in diverged]
+    mean = (seeds[completed] if completed else seeds).mean(axis=1).dropna()
+    axes.plot(
+        mean.index,
+        mean,
+        color=look.color,
+        linestyle=look.dash,
+        linewidth=width,
+        marker=look.marker,
+        markersize=size,
+        label=label,
+    )
+    ends = [measured[measured["seed"] == seed].iloc[-1] for seed in diverged]
+    for row in ends:
+        axes.plot(
+            row["epoch"], row[quantity], marker="x", color="black", markersize=6, linestyle="none"
+        )
+
+
+def whole_epochs(axes: Axes) -> None:
+    """Ticks of an axis of epochs, or of layers, at whole numbers."""
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True, min_n_ticks=1))
+
+
+def divergence(cells: pd.DataFrame) -> str:
+    """What a legend says of the seeds that diverged; empty if none did.
+
+    A cell that diverged has rows for its finished epochs only, or one row of epoch 0.
+    """
+    diverged = cells[cells["status"] == "diverged"].groupby("seed")["epoch"].max() + 1
+    seeds = cells["seed"].nunique()
+    if diverged.empty:
+        return ""
+    low, high = int(diverged.min()), int(diverged.max())
+    when = f"epoch {low}" if low == high else f"epochs {low}–{high}"
+    who = "" if len(diverged) == seeds else f"{len(diverged)} of {seeds} "
+    return f" ({who}diverged\nin {when})"
+
+
+def _words(variant: str) -> list[str]:
+    return [word for word in variant.split(", ") if word]
+
+
+def _common_words(variants: pd.Series) -> set[str]:
+    """The words that every experiment of the table shares."""
+    sets = [set(_words(str(variant))) for variant in variants.unique()]
+    return set.intersection(*sets) if sets else set()
+
+
+def _against_epoch(cells: pd.DataFrame, quantity: str, title: str, note: str) -> Figure:
+    initializer = str(cells["initializer"].iloc[0])
+    color = style.initializer_looks([initializer])[initializer].color
+    with style.styled():
+        figure = Figure(figsize=(style.PAGE_WIDTH * 0.7, 3.4), layout="constrained")
+        axes = figure.subplots()
+        looks = style.depth_shades((int(depth) for depth in cells["depth"].unique()), color)
+        for depth, look in looks.items():
+            of_depth = cells[cells["depth"] == depth]
+            draw_curve(axes, of_depth, quantity, look, f"{depth}{divergence(of_depth)}")
+        axes.set_title(title)
+        axes.set_xlabel("epoch")
+        axes.set_ylabel(QUANTITIES[quantity])
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+        if cells[quantity].isna().all():
+            axes.set(xticks=[], yticks=[])
+            axes.annotate(
+                "every cell diverged in epoch 1", (0.5, 0.5), xycoords="axes fraction", ha="center"
+            )
+        figure.legend(loc="outside right center", title="layers", borderaxespad=0.8)
+        style.add_note(figure, note)
+    return figure

@@ -1,0 +1,129 @@
+"""What a study is to do and what it found, as tables: presets, plan, accuracies beside the report's."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pandas as pd
+from rich.text import Text
+
+from empirical.protocol import COURSE_REPORT, Protocol
+from figures.tables import Column, Row, Sheet, curve_label, duration, words
+
+
+def accuracy_table(comparison: pd.DataFrame, protocol: Protocol = COURSE_REPORT) -> Sheet:
+    """Final accuracies of ``empirical.study.grid.compare_with_report``, a row per init and activation.
+
+    Each cell: our percentage (of several seeds, the mean of those that did not diverge, and how many
+    they are), and under it the course report's with the difference in points.  Every way in which
+    ``protocol``, that of the study, is not the report's is said under the table.
+    """
+    several = comparison["variant"].nunique() > 1
+    rows: dict[str, dict[int, Row]] = {}
+    for cell in comparison.to_dict("records"):
+        arm = f"\n  {cell['variant'] or 'as printed'}" if several else ""
+        rows.setdefault(curve_label(cell) + arm, {})[int(cell["depth"])] = cell
+
+    def column(depth: int) -> Column:
+        return Column(f"{depth} layers", lambda row: row["depths"].get(depth), _accuracy, folds=True)
+
+    notes = [
+        "Below each percentage the course report's (difference), – where it has no such cell. The "
+        "report ran each cell once with an unstated seed."
+    ]
+    if differs := _protocol_differences(protocol):
+        notes.append(f"The report's protocol differs: {', '.join(differs)}.")
+    if (protocol.limit_train, protocol.limit_test) != (None, None):
+        notes.append("On part of the images the difference says little.")
+    return Sheet(
+        name="accuracy",
+        title="Final test accuracy in percent",
+        data=comparison,
+        rows=[{"curve": name, "depths": depths} for name, depths in rows.items()],
+        columns=(
+            words("init · activation", "curve"),
+            *map(column, sorted({int(depth) for depth in comparison["depth"]})),
+        ),
+        notes=tuple(notes),
+    )
+
+
+def _protocol_differences(protocol: Protocol) -> list[str]:
+    """Each field in which ``protocol`` is not the report's: its value, and the one here.
+
+    >>> _protocol_differences(Protocol(filters=8, limit_train=500))
+    ['filters 32 (here 8)', 'training images all (here 500)']
+    """
+    words = {
+        "gain_slope": "slope in He's gain",
+        "limit_train": "training images",
+        "limit_test": "test images",
+    }
+    report, ours = COURSE_REPORT.shared(), protocol.shared()
+    del ours["engine"]  # it says how a step is run, not what it computes
+    return [
+        f"{words.get(name, name.replace('_', ' '))} {_setting(report[name])} (here {_setting(value)})"
+        for name, value in ours.items()
+        if value != report[name]
+    ]
+
+
+def _setting(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:g}"
+    return "all" if value is None else f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def _accuracy(cell: Row | None) -> Text:
+    if cell is None:
+        return Text("")
+    seeds, diverged = int(cell["seeds"]), int(cell["diverged"])
+    if diverged == seeds:
+        return Text("diverged" if seeds == 1 else f"all {seeds} diverged", style="red")
+    text = Text(f"{cell['test_accuracy']:.2f}")
+    if diverged:
+        text.append(f"\n({diverged} of {seeds} diverged)", style="red")
+    elif seeds > 1:
+        text.append(f"\n(mean of {seeds})")
+    published = cell["published"]
+    if published is None or math.isnan(published):
+        return text.append("\n–")
+    return text.append(f"\n{published:.2f} ({cell['difference']:+.2f})")
+
+
+def plan_table(plan: pd.DataFrame) -> Sheet:
+    """The cells of ``empirical.study.grid.plan`` and what is left to do for each."""
+    left = duration(plan["seconds"].sum())
+    return Sheet(
+        name="plan",
+        title="Plan",
+        data=plan,
+        columns=(
+            words("cell", "cell", room=24),
+            words("status", "status", folds=False),
+            Column("epochs", lambda row: f"{row['epochs_done']}/{row['epochs']}"),
+            Column("parameters", "parameters", "{:,}".format),
+            Column("time left", "seconds", duration),
+        ),
+        notes=(
+            f"{len(plan)} cells, about {left} of training left on this machine, "
+            f"{max(plan['megabytes'], default=0.0):.1f} MB of checkpoint at a time",
+        ),
+        spare=("parameters", "epochs"),
+    )
+
+
+def presets_table(presets: list[dict[str, Any]]) -> Sheet:
+    """One row per preset: ``preset`` its name, ``cells`` how many, ``question`` what it answers."""
+    return Sheet(
+        name="presets",
+        title="Presets",
+        data=pd.DataFrame(presets),
+        columns=(
+            words("preset", "preset", form=lambda name: Text(name, style="bold"), folds=False),
+            Column("cells", "cells"),
+            words("question", "question"),
+        ),
+        notes=("Run one with cifar --preset NAME; other options change it.",),
+    )

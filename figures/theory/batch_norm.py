@@ -1,0 +1,103 @@
+"""Batch norm's exploding gradients: the table of the growth per layer, and its picture.
+
+Left: the gradient's second moment layer by layer, theory as lines and simulation as points; it rises
+towards the input.  Right: the growth per layer against the batch, λ_B as lines, with its limit for an
+infinite batch (dotted), and this run's measurement.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from figures import style
+from figures.tables import Column, Sheet, fixed, words
+from theory.activations import parse_activation
+from theory.law.batch_norm import gradient_growth
+
+
+def norm_growth_table(table: pd.DataFrame) -> Sheet:
+    """A row per activation of ``theory.law.batch_norm.growth_table``, whose laws share the numbers."""
+    first = table.iloc[0]
+    smooth = " For a smooth activation no λ_B is known: its line is the limit of an infinite batch."
+    return Sheet(
+        name="gradient-growth",
+        title="Growth of the gradient's second moment per layer, output to input",
+        data=table,
+        rows=table.drop_duplicates(["activation", "measured"]).to_dict("records"),
+        columns=(
+            words("activation", "activation"),
+            Column("λ, B = ∞", "infinite_batch", _factor),
+            Column("λ_B", "theory", _factor),
+            Column("measured", "measured", _factor),
+            Column("± s.e.", "standard_error", fixed(4)),
+            Column("mean z²", "after_norm", fixed(4)),
+        ),
+        notes=(
+            f"Width {first['width']}, batch B = {first['batch']}. λ_B holds at infinite width; a "
+            "finite width deviates, more in deeper stacks. After batch norm z has second moment 1 in "
+            "every layer." + smooth * bool(table["theory"].isna().any()),
+        ),
+        spare=("mean z²", "λ, B = ∞", "± s.e."),
+    )
+
+
+def _factor(value: float) -> str:
+    return "–" if math.isnan(value) else f"×{value:.4f}"
+
+
+def norm_growth_figure(table: pd.DataFrame, growth: pd.DataFrame) -> Figure:
+    """The picture of ``theory.law.batch_norm.measure``'s two tables, for the first initializer."""
+    first = table["initializer"].iloc[0]
+    rows = table[(table["direction"] == "backward") & (table["initializer"] == first)]
+    names = list(dict.fromkeys(rows["activation"]))
+    looks = dict(zip(names, style.depth_looks(range(len(names))).values(), strict=True))
+    with style.styled():
+        figure = Figure(figsize=(style.PAGE_WIDTH, 3.4), layout="constrained")
+        left, right = figure.subplots(1, 2)
+        for name, curve in rows.groupby("activation", sort=False):
+            look = looks[str(name)]
+            left.plot(curve["layer"], curve["log10_theory"], color=look.color, linestyle=look.dash)
+            seen = curve[curve["layer"].isin(style.thin(len(curve), 14))]
+            left.plot(seen["layer"], seen["log10_measured"], look.marker, color=look.color,
+                      markerfacecolor="white", markersize=4.5)  # fmt: skip
+        left.set_xlabel("layer $l$")
+        left.set_ylabel("$\\mathrm{E}[(\\partial E/\\partial y_l)^2]$")
+        left.set_title(f"Gradient of a random cotangent, {first}")
+        style.power_of_ten_axis(left)
+        _against_batch(right, growth[growth["initializer"] == first], looks)
+        handles = [
+            style.curve_key(f"{name}: {_theory_word(name)}, simulation", look)
+            for name, look in looks.items()
+        ]
+        handles.append(
+            Line2D([], [], color="black", linestyle=(0, (1, 2)), linewidth=1, label="infinite batch")
+        )
+        style.legend_below(figure, handles)
+    return figure
+
+
+def _theory_word(name: str) -> str:
+    return "theory" if parse_activation(name).is_rectifier else "infinite-batch limit"
+
+
+def _against_batch(axes: Axes, growth: pd.DataFrame, looks: dict[str, style.Look]) -> None:
+    batches = np.unique(np.geomspace(5, 2048, 60).round())
+    for row in growth.to_dict("records"):
+        look = looks[str(row["activation"])]
+        axes.axhline(row["infinite_batch"], color=look.color, linestyle=(0, (1, 2)), linewidth=1)
+        if not math.isnan(row["theory"]):
+            activation = parse_activation(str(row["activation"]))
+            line = [gradient_growth(activation, float(batch)) for batch in batches]
+            axes.plot(batches, line, color=look.color, linestyle=look.dash)
+        axes.errorbar(row["batch"], row["measured"], 2 * row["standard_error"], color=look.color,
+                      marker=look.marker, markerfacecolor="white", markersize=5, capsize=2)  # fmt: skip
+    axes.set_xscale("log", base=2)
+    axes.set_xlabel("batch $B$")
+    axes.set_ylabel("growth per layer, $\\lambda_B$")
+    axes.set_title("Growth per layer, towards the input")

@@ -1,0 +1,147 @@
+"""Correlation of two inputs, layer by layer: the map as lines, simulated networks as points.
+
+Upper row: c_l itself, with the band in which 95 % of single networks of this width lie (first order
+in 1/width, where it is known).  Lower row: what was measured minus the map, with twice the standard
+error, and the 1/width correction: the map is the limit of infinite width, and this is the distance.
+"""
+
+from __future__ import annotations
+
+import math
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from rich.text import Text
+
+from figures import style
+from figures.style import Look, thin
+from figures.tables import (
+    ALARM,
+    LAYERS_SHOWN,
+    Column,
+    Row,
+    Sheet,
+    curve_label,
+    fixed,
+    standard_errors,
+    words,
+)
+
+CURVE = ["initializer", "activation"]
+MOST_POINTS = 15
+
+
+def correlation_figure(table: pd.DataFrame) -> Figure:
+    """The figure of a table of ``theory.draw.correlation.correlation``: a column per curve."""
+    curves = list(table.groupby(CURVE, sort=False))
+    pairs = list(dict.fromkeys(table["input_correlation"]))
+    looks = dict(zip(pairs, style.depth_looks(range(len(pairs))).values(), strict=True))
+    with style.styled():
+        width = max(style.PAGE_WIDTH * len(curves) / 2, 4.6)
+        figure = Figure(figsize=(width, 5.4), layout="constrained")
+        grid = figure.subplots(
+            2, len(curves), sharex=True, sharey="row", squeeze=False, height_ratios=(3, 2)
+        )
+        for column, ((initializer, activation), part) in enumerate(curves):
+            for place, (c_0, look) in enumerate(looks.items()):
+                curve = part[part["input_correlation"] == c_0]
+                _absolute(grid[0, column], curve, look)
+                _deviation(grid[1, column], curve, look, place - (len(looks) - 1) / 2)
+            grid[1, column].axhline(0.0, color="black", linewidth=0.8)
+            grid[0, column].set_title(f"{initializer} · {activation}")
+            grid[1, column].set_xlabel("layer $l$")
+        grid[0, 0].set_ylabel("correlation $c_l$ of\npre-activations")
+        grid[1, 0].set_ylabel("measured − map")
+        style.legend_below(figure, _legend(table, looks))
+    return figure
+
+
+def _absolute(axes: Axes, curve: pd.DataFrame, look: Look) -> None:
+    spread = 1.96 * curve["std_theory"]
+    low, high = curve["finite_width"] - spread, curve["finite_width"] + spread
+    if low.notna().any():
+        axes.fill_between(
+            curve["layer"], low.clip(-1, 1), high.clip(-1, 1), color=look.color, alpha=0.2, linewidth=0
+        )
+    axes.plot(curve["layer"], curve["theory"], color=look.color, linestyle=look.dash)
+    seen = _points(curve)
+    axes.plot(
+        seen["layer"],
+        seen["measured"],
+        look.marker,
+        color=look.color,
+        markerfacecolor="white",
+        markersize=4.5,
+    )
+
+
+def _deviation(axes: Axes, curve: pd.DataFrame, look: Look, place: float) -> None:
+    seen = _points(curve)
+    step = 0.012 * float(curve["layer"].max())  # side by side, so that no bar hides another
+    axes.errorbar(
+        seen["layer"] + step * place,
+        seen["measured"] - seen["theory"],
+        2 * seen["standard_error"],
+        fmt=look.marker,
+        color=look.color,
+        markerfacecolor="white",
+        markersize=4,
+        linewidth=0.8,
+    )
+    axes.plot(
+        curve["layer"], curve["finite_width"] - curve["theory"], color=look.color, linestyle=look.dash
+    )
+
+
+def _points(curve: pd.DataFrame) -> pd.DataFrame:
+    return curve[curve["layer"].isin(thin(int(curve["layer"].max()), MOST_POINTS))]
+
+
+def _legend(table: pd.DataFrame, looks: dict[float, Look]) -> list[Line2D | Patch]:
+    entries: list[Line2D | Patch] = [
+        style.curve_key(f"$c_0$ = {c_0:g}: map, simulation", look) for c_0, look in looks.items()
+    ]
+    if table["finite_width"].notna().any():
+        entries.append(style.band_key("95 % of single networks"))
+        entries.append(
+            Line2D(
+                [], [], color="#555555", label="below: correction of order\n1/width, ± 2 std. errors"
+            )
+        )
+    return entries
+
+
+def correlation_table(table: pd.DataFrame, *, all_layers: bool = False) -> Sheet:
+    """Map, measurement and 1/width correction per layer, a section per curve and input correlation."""
+    shown = style.thin(int(table["layer"].max()), LAYERS_SHOWN)
+    return Sheet(
+        name="correlation",
+        title="Correlation of two inputs' pre-activations",
+        data=table,
+        rows=(table if all_layers else table[table["layer"].isin(shown)]).to_dict("records"),
+        section=lambda row: f"{curve_label(row)}, c₀ = {row['input_correlation']:g}",
+        columns=(
+            words("curve, layer", "layer", form="{:>8}".format, room=12),
+            Column("map", "theory", fixed(5)),
+            Column("this width", "finite_width", fixed(5)),
+            Column(
+                "measured ± s.e.", lambda row: f"{row['measured']:.4f} ± {row['standard_error']:.4f}"
+            ),
+            Column("z", lambda row: row, _map_z),
+            Column("z width", "z_finite_width", standard_errors),
+        ),
+        notes=(
+            "map: infinite width.  this width: the map plus its correction of order 1/width "
+            "(rectifiers, Gaussian weights, no biases).  z, z width: measured minus either, in "
+            "standard errors; z may be large and the map still be right, for the networks are finite.",
+        ),
+        spare=("this width", "z" if table["z_finite_width"].notna().all() else "z width", "map"),
+    )
+
+
+def _map_z(row: Row) -> Text:
+    """z against the map: red only where no correction for the width is known."""
+    return standard_errors(row["z"], ALARM if math.isnan(row["z_finite_width"]) else math.inf)

@@ -1,0 +1,110 @@
+"""The checked derivation as a lesson in a table, and as measured over predicted in a picture."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from rich.text import Text
+
+from figures import style
+from figures.markup import FORMULA
+from figures.tables import Column, Row, Sheet, words
+from theory.lessons.derivation import THRESHOLD, UNDECIDED
+
+LESSON_NOTE = (
+    f"Notation: y_l = W_l·x_(l−1), x_l = φ(y_l), Δ the gradient there, n fan_in, n̂ fan_out; measured "
+    f"over independent networks ± its standard error; ✓: |z| ≤ {THRESHOLD:g}."
+)
+SLIP_NOTE = (
+    " The slip is meant to fail (✗): the rectifier halves the second moment, and not the variance."
+)
+
+
+def derivation_table(table: pd.DataFrame) -> Sheet:
+    """The table of ``derivation.derivation``: words, formula and assumption in one cell each."""
+    return Sheet(
+        name="derive",
+        title="He et al. (2015), §2.2, line by line",
+        data=table,
+        section=lambda row: str(row["part"]),
+        columns=(
+            words("", "equation", folds=False),
+            words("line", _line),
+            Column("theory", "predicted", "{:.4g}".format),
+            Column("measured", lambda row: f"{row['measured']:.4g}\n± {row['standard_error']:.2g}"),
+            Column("z", "z", "{:+.1f}".format),
+            Column("", _mark),
+        ),
+        notes=(LESSON_NOTE + SLIP_NOTE + _surprises(table),),
+        tight=True,  # room for the formulas
+    )
+
+
+def _line(row: Row) -> Text:
+    return Text.assemble(
+        str(row["claim"]),
+        "\n",
+        (str(row["formula"]), FORMULA),
+        "\n",
+        (f"if {row['assumption']}", "dim"),
+    )
+
+
+def _mark(row: Row) -> Text:
+    if row["verdict"] == UNDECIDED:
+        return Text("?", style="yellow")
+    if row["passes"]:
+        return Text("✓", style="green")
+    return Text("✗", style="yellow" if row["known_slip"] else "red")
+
+
+def _surprises(table: pd.DataFrame) -> str:
+    """What could not be told, and a warning where a true line failed or the slip did not."""
+    open_ = table["verdict"] == UNDECIDED
+    told = f" ?: {UNDECIDED} the slip from its correction; ask for more --draws." if open_.any() else ""
+    wrong = table[(table["passes"] == table["known_slip"]) & ~open_]
+    if wrong.empty:
+        return told
+    names = ", ".join(dict.fromkeys(wrong["equation"]))
+    return f"{told} Not as it should be: {names}; try another --seed and more --draws."
+
+
+def derivation_figure(table: pd.DataFrame) -> Figure:
+    """Measured over predicted, a row per line, with bars of two standard errors."""
+    with style.styled():
+        figure = Figure(figsize=(style.PAGE_WIDTH, 0.6 + 0.27 * len(table)), layout="constrained")
+        axes = figure.subplots()
+        positions = np.arange(len(table))[::-1]
+        ratio = (table["measured"] / table["predicted"]).to_numpy()
+        error = (2 * table["standard_error"] / table["predicted"]).to_numpy()
+        slip = table["known_slip"].to_numpy(dtype=bool)
+        axes.axvline(1.0, color="black", linewidth=0.8)
+        for chosen, color, marker, label in (
+            (~slip, style.BLUE, "o", "lines of the derivation"),
+            (slip, style.VERMILION, "X", "the known slip: variance for second moment"),
+        ):
+            axes.errorbar(
+                ratio[chosen],
+                positions[chosen],
+                xerr=error[chosen],
+                fmt=marker,
+                color=color,
+                markersize=5,
+                capsize=2,
+                label=label,
+            )
+        names = [f"{row['equation']}   {row['formula']}" for row in table.to_dict("records")]
+        axes.set_yticks(positions, names)
+        axes.grid(visible=False, axis="y")
+        for boundary in _boundaries(table):
+            axes.axhline(positions[boundary] + 0.5, color="#999999", linewidth=0.6)
+        axes.set_xlabel("measured / predicted, ± 2 standard errors")
+        figure.legend(loc="outside upper right", ncols=2)
+    return figure
+
+
+def _boundaries(table: pd.DataFrame) -> list[int]:
+    """The rows at which a new part begins, but for the first."""
+    parts = table["part"].tolist()
+    return [index for index in range(1, len(parts)) if parts[index] != parts[index - 1]]

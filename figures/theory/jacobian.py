@@ -1,0 +1,160 @@
+"""Spectra of input–output Jacobians: simulated networks as bars, infinite width as a line.
+
+A row of panels per rectifier, a column per initializer.  The squared singular values stand on a log
+axis in units of their expected mean; exact zeros (a ReLU network has many) are left out of the
+bars, and their share is written in the panel.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from numpy.typing import NDArray
+
+from figures import style
+from figures.tables import Column, Row, Sheet, curve_label, scientific, standard_errors, words
+from theory.activations import parse_activation
+from theory.initializers import parse_initializer
+from theory.law.jacobian import limit_density
+
+Array = NDArray[np.float64]
+
+MOMENTS_NOTE = (
+    "Mean and variance of the squared singular values of ∂x_L/∂x_0, each layer a weight and a "
+    "rectifier (the last one too), over values and networks, in units of the expected mean; ± is one "
+    "standard error, z the distance from the exact value at this width."
+)
+HEAVY_TAIL_NOTE = (
+    " Few networks carry these averages at this depth and width: a sample of them lies mostly below "
+    "the exact value; its z would say little and is left out."
+)
+# Relative standard deviation of one network's mean square above which a sample mean is hopeless.
+HEAVY = 2.0
+
+
+def jacobian_table(table: pd.DataFrame) -> Sheet:
+    """Measured and exact mean and variance, a row per curve of ``theory.law.jacobian.jacobian``."""
+    first = table.iloc[0]
+    heavy = bool((table["mean_square_theory"] > HEAVY).any())
+    return Sheet(
+        name="jacobian",
+        title=f"Squared singular values, {first['depth']} layers of {first['width']} units, "
+        f"{first['draws']} networks",
+        data=table,
+        columns=(
+            words("curve", curve_label),
+            Column("mean", lambda row: f"{row['mean']:.3f}±{row['mean_error']:.3f}"),
+            Column("z", "mean_z", standard_errors),
+            Column(
+                "variance", lambda row: f"{_number(row['variance'])}±{_number(row['variance_error'])}"
+            ),
+            Column("exact", "variance_theory", _number),
+            Column("n = ∞", "variance_limit", _number),
+            Column("z", _variance_z, standard_errors),
+        ),
+        notes=(MOMENTS_NOTE + (HEAVY_TAIL_NOTE if heavy else ""),),
+        spare=("n = ∞", "exact", "mean"),
+    )
+
+
+def _variance_z(row: Row) -> float:
+    return math.nan if row["mean_square_theory"] > HEAVY else float(row["variance_z"])
+
+
+def _number(value: float) -> str:
+    if abs(value) < 5e-4:
+        return "0"
+    return f"{value:.2f}" if 0.1 <= abs(value) < 1000 else scientific(math.log10(abs(value)), 2)
+
+
+def jacobian_figure(values: pd.DataFrame, table: pd.DataFrame) -> Figure:
+    """The figure of ``theory.law.jacobian.singular_values`` and of its summary ``jacobian``."""
+    activations = list(dict.fromkeys(table["activation"]))
+    initializers = list(dict.fromkeys(table["initializer"]))
+    looks = style.initializer_looks(initializers)
+    first = table.iloc[0]
+    with style.styled():
+        columns, rows = len(initializers), len(activations)
+        size = (max(style.PAGE_WIDTH * columns / 2, 4.6), 1.1 + 1.9 * rows)
+        figure = Figure(figsize=size, layout="constrained")
+        grid = figure.subplots(rows, columns, squeeze=False, sharex="row")
+        for row in table.to_dict("records"):
+            axes = grid[activations.index(row["activation"]), initializers.index(row["initializer"])]
+            chosen = (values["initializer"] == row["initializer"]) & (
+                values["activation"] == row["activation"]
+            )
+            squared = values.loc[chosen, "relative_squared"].to_numpy()
+            _panel(axes, squared, row, looks[str(row["initializer"])])
+        for axes in grid[-1]:
+            axes.set_xlabel("squared singular value / expected mean")
+        for axes in grid[:, 0]:
+            axes.set_ylabel("density per decade")
+        figure.suptitle(
+            f"Jacobian $\\partial x_L/\\partial x_0$ of {first['draws']} networks, "
+            f"$L$ = {first['depth']}, $n$ = {first['width']}",
+            fontsize=10,
+        )
+        style.legend_below(figure, _legend())
+    return figure
+
+
+def _panel(axes: Axes, squared: Array, row: Row, look: style.Look) -> None:
+    axes.set_title(f"{row['initializer']} · {row['activation']}", loc="left")
+    axes.axvline(0.0, color="black", linestyle=":", linewidth=1.2)
+    axes.text(0.03, 0.97, _note(row), transform=axes.transAxes, va="top", fontsize=7.5)
+    logs = np.log10(squared[squared > _floor(squared)])
+    if not len(logs) or np.ptp(logs) < 1e-6:  # an isometry: a single value, no density
+        axes.axvline(0.0, color=look.color, alpha=0.45, linewidth=8)
+        axes.set_yticks([])
+        _ten(axes)
+        return
+    low, high = float(np.quantile(logs, 0.02)), float(logs.max())
+    edges = np.linspace(low - 0.05 * (high - low), high + 0.1 * (high - low), 41)
+    height = np.histogram(logs, edges)[0] / (len(squared) * np.diff(edges))
+    axes.stairs(height, edges, fill=True, color=look.color, alpha=0.45, linewidth=0)
+    line = np.linspace(edges[0], edges[-1], 400)
+    law, activation = parse_initializer(row["initializer"]), parse_activation(row["activation"])
+    if law.shape != "orthogonal" or row["depth"] > 1:  # one orthogonal layer has two values only
+        density = limit_density(line * math.log(10), int(row["depth"]), law, activation)
+        axes.plot(line, density * math.log(10), color="black")
+    _ten(axes)
+    axes.set_ylim(0, 1.5 * axes.get_ylim()[1])
+
+
+def _floor(squared: Array) -> float:
+    # relative to the largest of all networks, so a little above each network's own rounding
+    return float(squared.max()) * (1e-14) ** 2
+
+
+def _ten(axes: Axes) -> None:
+    low, high = axes.get_xlim()
+    step = max(1, round((high - low) / 5))
+    ticks = [tick for tick in range(math.ceil(low), math.floor(high) + 1) if tick % step == 0]
+    axes.set_xticks(ticks, [f"$10^{{{tick}}}$" if tick else "1" for tick in ticks])
+    axes.set_xlim(low, high)
+
+
+def _note(row: Row) -> str:
+    lines = [
+        f"variance: {_number(row['variance'])} measured",
+        f"{_number(row['variance_theory'])} exact, {_number(row['variance_limit'])} at $n = \\infty$",
+    ]
+    if row["variance_theory"] < 1e-9:
+        lines = ["an isometry: every value is the mean"]
+    if row["zero_fraction_theory"] > 0:
+        lines.append(f"exactly zero: {row['zero_fraction_theory']:.0%}")
+    return "\n".join(lines)
+
+
+def _legend() -> list[Line2D | Patch]:
+    return [
+        Patch(color="#888888", alpha=0.6, linewidth=0, label="simulated networks"),
+        Line2D([], [], color="black", label="infinite width"),
+        Line2D([], [], color="black", linestyle=":", label="expected mean"),
+    ]

@@ -1,0 +1,95 @@
+"""The paper's statements as a table, and its arithmetic of a vanishing gradient as a picture."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from rich.text import Text
+
+from figures import style
+from figures.tables import Column, Sheet, words
+from theory.lessons.paper import gradient_ratio, vgg_gradient
+
+AGREEMENT_NOTE = (
+    "✓: the computed number rounds to the published one at its printed digits.  project: a value of "
+    "this project's own notes, not of a paper."
+)
+
+
+def paper_table(table: pd.DataFrame) -> Sheet:
+    """The table of ``theory.lessons.paper.paper``, a section per topic."""
+    return Sheet(
+        name="paper",
+        title=f"Published against computed: {int(table['agree'].sum())} of {len(table)} agree",
+        data=table,
+        section=lambda row: str(row["topic"]),
+        columns=(
+            words("statement", "statement", room=20),
+            words("where", "source", form=lambda source: Text(source, style="dim"), width=15),
+            Column("published", "published"),
+            Column("computed", "computed", written),
+            Column("", "agree", _agreement),
+        ),
+        notes=(AGREEMENT_NOTE,),
+        spare=("where",),
+    )
+
+
+def _agreement(agree: bool) -> Text:
+    return Text("✓", style="green") if agree else Text("✗", style="red")
+
+
+def written(computed: float | str) -> str:
+    """A computed value with enough digits to be compared by eye.
+
+    >>> written(0.0589255), written(13), written("ValueError"), written(3.0518e-05)
+    ('0.0589255', '13', 'ValueError', '3.0518e-05')
+    """
+    if isinstance(computed, str):
+        return computed
+    if abs(computed) >= 1e4:
+        return f"{computed:.2f}"
+    return f"{computed:.8f}".rstrip("0").rstrip(".") if abs(computed) > 1e-2 else f"{computed:.6g}"
+
+
+def paper_figure() -> Figure:
+    """The gradient's std from conv10 down to conv2 of VGG's model B: fixed std 0.01 against He's."""
+    steps = vgg_gradient()
+    shrink = -np.cumsum([0.0] + [math.log10(step.ratio) for step in steps])
+    looks = style.initializer_looks(["he", "normal"])
+    names = ["above\nconv10", *(f"conv{step.layer}\n{step.filters}" for step in steps)]
+    with style.styled():
+        figure = Figure(figsize=(style.PAGE_WIDTH * 0.8, 3.0), layout="constrained")
+        axes = figure.subplots()
+        positions = np.arange(len(names))
+        for name, label, values in (
+            ("he", r"He: $\sqrt{2/\hat n_l}$", np.zeros(len(names))),
+            ("normal", "fixed std 0.01", shrink),
+        ):
+            look = looks[name]
+            axes.plot(
+                positions,
+                values,
+                color=look.color,
+                linestyle=look.dash,
+                marker=look.marker,
+                markerfacecolor="white",
+                label=label,
+            )
+        axes.annotate(
+            f"1/{gradient_ratio():,.0f}",
+            (positions[-1], shrink[-1]),
+            xytext=(-8, -2),
+            textcoords="offset points",
+            ha="right",
+            va="center",
+        )
+        axes.set_xticks(positions, names)
+        axes.set_xlabel("gradient after passing back through (layer, filters)")
+        axes.set_ylabel("std of the gradient, relative")
+        style.power_of_ten_axis(axes)
+        axes.legend()
+    return figure

@@ -1,0 +1,288 @@
+"""Variance through a stack: exact theory as lines, Monte Carlo as points, one network as a band.
+
+In the picture, the upper row has the second moment itself, every initializer in one panel per
+activation; the lower row the same divided by its exact expectation, which shows what the upper one
+cannot: the band in which 95 % of single networks lie, and that the typical network (dotted median)
+lies below the mean.  The tables have the same by layer, and the growth per layer with its verdict.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from rich.text import Text
+
+from figures import style
+from figures.tables import (
+    LAYERS_SHOWN,
+    Column,
+    Row,
+    Sheet,
+    curve_label,
+    fixed,
+    scientific,
+    standard_errors,
+    words,
+)
+from theory.specs import VarianceSpec
+
+LABELS = {
+    "forward": (
+        "second moment of pre-activations\n$q_l = \\mathrm{mean}(y_l^2)$",
+        "$q_l\\,/\\,\\mathrm{E}[q_l]$",
+    ),
+    "backward": (
+        "second moment of gradients\n$g_l = \\mathrm{mean}((\\partial E/\\partial y_l)^2)$",
+        "$g_l\\,/\\,\\mathrm{E}[g_l]$",
+    ),
+}
+
+
+def variance_figure(table: pd.DataFrame) -> Figure:
+    """The figure of a table made by ``draw.simulate.variance``: a column of panels per activation.
+
+    Two rows of panels per direction.  Backward, the cotangent enters at the top layer L, on the right.
+    """
+    activations = list(dict.fromkeys(table["activation"]))
+    directions = list(dict.fromkeys(table["direction"]))
+    looks = style.initializer_looks(dict.fromkeys(table["initializer"]))
+    with style.styled():
+        width = max(style.PAGE_WIDTH * len(activations) / 2, 4.6)
+        figure = Figure(figsize=(width, 0.8 + 4.8 * len(directions)), layout="constrained")
+        grid = figure.subplots(
+            2 * len(directions),
+            len(activations),
+            sharex=True,
+            sharey="row",
+            squeeze=False,
+            height_ratios=(3, 2) * len(directions),
+        )
+        for row, direction in zip(range(0, len(grid), 2), directions, strict=True):
+            for column, activation in enumerate(activations):
+                part = table[(table["activation"] == activation) & (table["direction"] == direction)]
+                _absolute(grid[row, column], part, looks)
+                _relative(grid[row + 1, column], part, looks)
+                grid[0, column].set_title(_title(activation, part))
+                grid[-1, column].set_xlabel("layer $l$")
+            grid[row, 0].set_ylabel(LABELS[direction][0])
+            grid[row + 1, 0].set_ylabel(LABELS[direction][1])
+        style.legend_below(figure, _legend(table, looks))
+    return figure
+
+
+def weight_gradient_figure(table: pd.DataFrame) -> Figure:
+    """Squared norms of ∂E/∂W_l by layer, theory and simulation, a panel per activation."""
+    back = table[table["direction"] == "backward"]
+    activations = list(dict.fromkeys(back["activation"]))
+    looks = style.initializer_looks(dict.fromkeys(back["initializer"]))
+    with style.styled():
+        width = max(style.PAGE_WIDTH * len(activations) / 2, 4.6)
+        figure = Figure(figsize=(width, 3.4), layout="constrained")
+        grid = figure.subplots(1, len(activations), sharey=True, squeeze=False)[0]
+        names = ("log10_weight_gradient_theory", "log10_weight_gradient")
+        for axes, activation in zip(grid, activations, strict=True):
+            part = back[back["activation"] == activation]
+            for name, curve in part.groupby("initializer", sort=False):
+                _curve(axes, curve, looks[str(name)], *names)
+            axes.set_title(_title(activation, part))
+            axes.set_xlabel("layer $l$")
+            _widen(axes)
+            style.power_of_ten_axis(axes)
+        label = "squared norm of weight gradients\n$\\|\\partial E/\\partial W_l\\|^2$"
+        grid[0].set_ylabel(label)
+        style.legend_below(figure, _curve_legend(looks))
+    return figure
+
+
+def _widen(axes: Axes, decades: float = 0.6) -> None:
+    """At least ``decades`` on the y axis, so that noise around a constant does not fill the panel."""
+    low, high = axes.get_ylim()
+    missing = max(decades - (high - low), 0.0) / 2
+    axes.set_ylim(low - missing, high + missing)
+
+
+def _title(activation: str, part: pd.DataFrame) -> str:
+    slope = part["negative_slope"].iloc[0]
+    names = {"relu": "ReLU", "prelu": "PReLU", "leaky-relu": "leaky ReLU"}
+    name = names.get(activation.partition(":")[0], activation)
+    return name if np.isnan(slope) or activation == "relu" else f"{name}, slope {slope:g}"
+
+
+def _points(curve: pd.DataFrame) -> pd.DataFrame:
+    layers = int(curve["layer"].max())
+    shown = {1, *range(2, layers + 1, max(round(layers / 14), 1))} if layers > 20 else {*range(1, 21)}
+    return curve[curve["layer"].isin(shown - {2} if layers > 20 else shown)]
+
+
+def _absolute(axes: Axes, part: pd.DataFrame, looks: dict[str, style.Look]) -> None:
+    for name, curve in part.groupby("initializer", sort=False):
+        look = looks[str(name)]
+        axes.fill_between(
+            curve["layer"],
+            curve["log10_band_low"],
+            curve["log10_band_high"],
+            color=look.color,
+            alpha=0.25,
+            linewidth=0,
+        )
+        _curve(axes, curve, look, "log10_theory", "log10_measured")
+    style.power_of_ten_axis(axes)
+
+
+def _curve(axes: Axes, curve: pd.DataFrame, look: style.Look, theory: str, measured: str) -> None:
+    """Theory as a line, simulation as markers at some layers."""
+    axes.plot(curve["layer"], curve[theory], color=look.color, linestyle=look.dash)
+    seen = _points(curve)
+    axes.plot(
+        seen["layer"],
+        seen[measured],
+        look.marker,
+        color=look.color,
+        markerfacecolor="white",
+        markersize=4.5,
+    )
+
+
+def _relative(axes: Axes, part: pd.DataFrame, looks: dict[str, style.Look]) -> None:
+    axes.axhline(0.0, color="black", linewidth=0.8)
+    size = 8.0  # markers nest: with shared weight draws the initializers coincide here
+    for name, curve in part.groupby("initializer", sort=False):
+        look, mean = looks[str(name)], curve["log10_theory"]
+        low, high = curve["log10_band_low"] - mean, curve["log10_band_high"] - mean
+        if low.notna().any():
+            axes.fill_between(curve["layer"], low, high, color="#888888", alpha=0.15, linewidth=0)
+            axes.plot(
+                curve["layer"], curve["log10_median_theory"] - mean, ":", color="black", linewidth=1.2
+            )
+        seen = _points(curve)
+        axes.plot(
+            seen["layer"],
+            seen["log10_measured"] - seen["log10_theory"],
+            look.marker,
+            color=look.color,
+            markerfacecolor="none",
+            markersize=size,
+        )
+        size = max(size - 2.0, 3.0)
+    style.power_of_ten_axis(axes)
+
+
+def _curve_legend(looks: dict[str, style.Look]) -> list[Line2D | Patch]:
+    return [style.curve_key(f"{name}: theory, simulation", look) for name, look in looks.items()]
+
+
+def _legend(table: pd.DataFrame, looks: dict[str, style.Look]) -> list[Line2D | Patch]:
+    entries = _curve_legend(looks)
+    if table["log10_band_low"].notna().any():
+        entries.append(style.band_key("95 % of single networks"))
+        entries.append(Line2D([], [], color="black", linestyle=":", label="median network"))
+    return entries
+
+
+# ---------------------------------------------------------------------------- tables
+
+VERDICT_STYLES = {"stable": "green", "vanishing": "yellow", "exploding": "red"}
+TYPICAL_NETWORK_NOTE = (
+    "The mean is carried by a few large networks, so the typical (median) network lies below it, and "
+    "the more so the deeper and narrower the stack."
+)
+QUANTITIES = {
+    "forward": "pre-activations y",
+    "backward": "gradients ∂/∂y of a random cotangent",
+}
+
+
+def variance_table(table: pd.DataFrame, *, all_layers: bool = False) -> Sheet:
+    """Theory, measurement and band per layer, a section per curve of ``theory.draw.simulate.variance``.
+
+    Rows of one direction.  mean is the exact expectation, measured the mean over draws; median and
+    band are of one network.
+    """
+    direction = "backward" if (table["direction"] == "backward").all() else "forward"
+    columns = [words("curve, layer", "layer", form="{:>8}".format, room=12)]
+    for name, source in (
+        ("mean", "log10_theory"),
+        ("median", "log10_median_theory"),
+        ("measured", "log10_measured"),
+    ):
+        if name != "median" or table[source].notna().any():
+            columns.append(Column(name, source, scientific))
+    if table["log10_band_low"].notna().any():
+        columns.append(Column("95 % of nets", _band))
+    shown = style.thin(int(table["layer"].max()), LAYERS_SHOWN)
+    return Sheet(
+        name="variance" if direction == "forward" else "variance-backward",
+        title=f"Second moment of the {QUANTITIES[direction]}",
+        data=table,
+        data_file="variance",
+        rows=(table if all_layers else table[table["layer"].isin(shown)]).to_dict("records"),
+        section=curve_label,
+        columns=(*columns, Column("z", "z", standard_errors)),
+        spare=("95 % of nets", "median"),
+    )
+
+
+def _band(row: Row) -> str:
+    low, high = row["log10_band_low"], row["log10_band_high"]
+    return "–" if math.isnan(low) else f"{scientific(low, 2)} to {scientific(high, 2)}"
+
+
+def growth_table(table: pd.DataFrame, *, note: str = "") -> Sheet:
+    """One line per curve of ``theory.draw.simulate.growth``: factor per layer, agreement, verdict.
+
+    ``note`` is said under the table before the line on the typical network.
+    """
+    return Sheet(
+        name="growth",
+        title="Growth per layer, in the direction in which the signal runs",
+        data=table,
+        columns=(
+            words("curve", curve_name),
+            Column("theory", "theory", _factor),
+            Column("measured", "measured", _factor),
+            Column("max |z|", "largest_z", fixed(1)),
+            Column("agrees", "agreement", lambda word: Text(word, "red" if word == "no" else "")),
+            words("verdict", "verdict", form=_verdict, folds=False),
+        ),
+        notes=(f"{note} {TYPICAL_NETWORK_NOTE}".strip(),),
+        spare=("max |z|", "measured"),
+    )
+
+
+def curve_name(row: Row) -> str:
+    """A curve in words: initializer, activation, and the direction if it is backward.
+
+    >>> curve_name({"initializer": "he", "activation": "relu", "direction": "backward"})
+    'he · relu · backward'
+    """
+    return curve_label(row) + (" · backward" if row["direction"] == "backward" else "")
+
+
+def _verdict(word: str) -> Text:
+    return Text(word, style=VERDICT_STYLES[word])
+
+
+def _factor(log10: float) -> str:
+    return f"×{scientific(log10, 4)}"
+
+
+def drift_note(spec: VarianceSpec) -> str:
+    """What unequal widths must do to one direction under He's two fan modes; empty for equal ones.
+
+    He et al. 2015, after Eq. 14: fan_out scaling multiplies the signal by n_1/n_L (c_2/d_L there), and
+    fan_in scaling the gradient by n_L/n_1.
+    """
+    first, last = spec.widths[1], spec.widths[-1]
+    if first == last or not any(law.law.gain == "he" and law.fan for law, _ in spec.curves):
+        return ""
+    return (
+        f"Under he, fan_in keeps the signal and changes the gradient by n_L/n_1 = {last / first:.4g} "
+        f"from top to bottom; fan_out keeps the gradient and changes the signal by n_1/n_L = "
+        f"{first / last:.4g}."
+    )

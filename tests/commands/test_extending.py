@@ -1,0 +1,69 @@
+"""The README's two rows, a new initializer and a new activation, and all that then works by itself."""
+
+import json
+import math
+import re
+from pathlib import Path
+
+import pytest
+from cifar_format import tiny_dataset
+
+import cli
+from theory.activations import SMOOTH
+from theory.initializers import LAWS, Law
+
+README = (Path(__file__).parent.parent.parent / "README.md").read_text()
+
+
+@pytest.fixture
+def extended(monkeypatch):
+    """The program with the rows that the README shows, read from the README."""
+    (row,) = re.findall(r'^ +"(lecun-uniform)": (Law\(.*\)),$', README, re.MULTILINE)
+    (entry,) = re.findall(r'^SMOOTH = \{\.\.\., "(mish)": "(Mish)"\}$', README, re.MULTILINE)
+    monkeypatch.setitem(LAWS, row[0], eval(row[1], {"Law": Law}))
+    monkeypatch.setitem(SMOOTH, *entry)
+
+
+def answer(capsys, *argv):
+    assert cli.main([str(part) for part in argv]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def test_without_the_rows_they_are_unknown(capsys):
+    assert cli.main(["variance", "--init", "lecun-uniform"]) == 2
+    assert cli.main(["gains", "--activation", "mish"]) == 2
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_the_simulation_agrees_with_the_new_law(extended, capsys, tmp_path):
+    small = ["--depth", 3, "--width", 32, "--draws", 400, "--device", "cpu", "--json"]
+    new = ["--init", "he", "lecun-uniform", "--activation", "relu", "mish"]
+    curves = answer(capsys, "variance", *small, *new, "--out", tmp_path)["curves"]
+    found = {(curve["initializer"], curve["activation"]): curve for curve in curves}
+    assert set(found) == {(law, phi) for law in ("he", "lecun-uniform") for phi in ("relu", "mish")}
+    last = found["lecun-uniform", "relu"]["layers"][-1]
+    assert last["log10_theory"] == pytest.approx(math.log10(1 / 4), abs=1e-9)  # two rectifiers, gain 1
+    assert found["lecun-uniform", "relu"]["agreement"] == "yes"
+    smooth = found["lecun-uniform", "mish"]["layers"][-1]  # beside its limit of infinite width
+    assert smooth["log10_measured"] == pytest.approx(smooth["log10_theory"], abs=0.1)
+    assert list(tmp_path.glob("*.png"))
+
+
+def test_the_gain_of_the_new_activation(extended, capsys, tmp_path):
+    rows = answer(capsys, "gains", "--activation", "mish", "--json", "--out", tmp_path)["gains"]
+    assert [row["activation"] for row in rows] == ["mish"]
+    assert 1 < rows[0]["gain"] < math.inf
+
+
+def test_a_network_of_both_is_trained(extended, capsys, tmp_path, monkeypatch):
+    from empirical.records import locations
+    from empirical.study import grid as study
+
+    monkeypatch.setattr(locations, "find_cifar10", lambda folder: None)
+    monkeypatch.setattr(study, "find_cifar10", lambda folder: None)
+    monkeypatch.setattr(study, "load_dataset", lambda *args, **options: tiny_dataset())
+    new = ["--init", "lecun-uniform", "--activation", "mish", "--depths", 2]
+    small = ["--filters", 4, "--epochs", 1, "--device", "cpu", "--engine", "eager", "--json"]
+    (row,) = answer(capsys, "cifar", *new, *small, "--out", tmp_path)["cells"]
+    assert (row["initializer"], row["activation"]) == ("lecun-uniform", "mish")
+    assert (tmp_path / "test-accuracy-lecun-uniform-mish.png").exists()

@@ -1,0 +1,228 @@
+"""The data set and the augmentation: torchvision's bits, torchvision's distribution, clear errors."""
+
+import errno
+import io
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+
+import pytest
+import torch
+from cifar_format import tiny_dataset, write_cifar10
+from PIL import Image
+from torchvision.transforms import functional as transform
+
+from empirical.data import datasets
+from empirical.data.datasets import MEAN, STD, augment, augment_with, normalize, sample_offsets
+from empirical.records.locations import FOLDER, cache_folder, find_cifar10
+from theory.errors import RequestError, WorkError
+
+CPU = torch.device("cpu")
+REAL = os.environ.get("CIFAR10_DIR")
+
+
+def torchvision_pipeline(image, flip, top, left):
+    """flip → crop from zero padding 4 → ToTensor → Normalize, on a PIL image, at given offsets."""
+    pil = Image.fromarray(image.numpy())
+    if flip:
+        pil = transform.hflip(pil)
+    pil = transform.crop(transform.pad(pil, 4), top, left, 32, 32)
+    return transform.normalize(transform.to_tensor(pil), MEAN, STD)
+
+
+def test_every_offset_gives_torchvisions_bits():
+    cases = [(flip, top, left) for flip in (False, True) for top in range(9) for left in range(9)]
+    source = torch.Generator().manual_seed(0)
+    images = torch.randint(256, (len(cases), 32, 32, 3), dtype=torch.uint8, generator=source)
+    flips, tops, lefts = (torch.tensor(values) for values in zip(*cases, strict=True))
+    ours = augment_with(images, flips, tops, lefts)
+    assert ours.dtype == torch.float32
+    assert ours.is_contiguous(memory_format=torch.channels_last)
+    for image, mine, case in zip(images, ours, cases, strict=True):
+        assert torch.equal(mine, torchvision_pipeline(image, *case)), case
+
+
+def test_normalization_gives_torchvisions_bits_for_every_value_of_a_pixel():
+    images = torch.arange(256, dtype=torch.uint8).repeat(12).reshape(1, 32, 32, 3)
+    images = torch.cat([images, images.flip(3)])
+    for image, mine in zip(images, normalize(images), strict=True):
+        plain = transform.normalize(transform.to_tensor(image.numpy()), MEAN, STD)
+        assert torch.equal(mine, plain)
+
+
+def test_offsets_are_uniform_and_independent():
+    count = 81 * 2 * 500
+    flips, tops, lefts = sample_offsets(count, torch.Generator().manual_seed(0))
+    cell = (flips.long() * 9 + tops) * 9 + lefts
+    seen = torch.bincount(cell, minlength=162).double()
+    assert len(seen) == 162
+    chi_squared = ((seen - 500) ** 2 / 500).sum().item()
+    # 161 degrees of freedom: mean 161, standard deviation √322; 4 of them either way.
+    assert abs(chi_squared - 161) < 4 * 322**0.5
+    pairs = torch.bincount(cell[:-1] % 9 * 9 + cell[1:] % 9, minlength=81).double()
+    expected = (count - 1) / 81
+    assert abs(((pairs - expected) ** 2 / expected).sum().item() - 80) < 4 * 160**0.5
+
+
+def test_augment_draws_from_the_generator_alone():
+    images = tiny_dataset().train_images
+    before = torch.random.get_rng_state()
+    one, two = (augment(images, torch.Generator().manual_seed(5)) for _ in range(2))
+    assert torch.equal(one, two)
+    assert not torch.equal(one, augment(images, torch.Generator().manual_seed(6)))
+    assert torch.equal(before, torch.random.get_rng_state())
+
+
+def test_files_in_the_official_format_are_read_back(tmp_path):
+    made = tiny_dataset()
+    source = write_cifar10(tmp_path, made)
+    read = datasets.read_cifar10(tmp_path / FOLDER, source)
+    for name in ("train_images", "train_labels", "test_images", "test_labels"):
+        assert torch.equal(getattr(read, name), getattr(made, name)), name
+    few = read.limited(10, 5)
+    assert torch.equal(few.train_images, made.train_images[:10])
+    assert torch.equal(few.test_labels, made.test_labels[:5])
+
+
+def test_a_damaged_or_missing_file_is_named(tmp_path):
+    source = write_cifar10(tmp_path, tiny_dataset())
+    victim = tmp_path / FOLDER / "data_batch_3"
+    content = victim.read_bytes()
+    victim.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    with pytest.raises(
+        RequestError, match=r"data_batch_3 is damaged: expected MD5 \w{32}, found \w{32}"
+    ):
+        datasets.read_cifar10(tmp_path / FOLDER, source)
+    victim.unlink()
+    with pytest.raises(RequestError, match="data_batch_3 is missing"):
+        datasets.read_cifar10(tmp_path / FOLDER, source)
+
+
+def test_the_published_sums_are_what_a_real_run_checks(tmp_path):
+    write_cifar10(tmp_path, tiny_dataset())
+    with pytest.raises(
+        RequestError, match="data_batch_1 is damaged: expected MD5 c99cafc152244af753f735de768cd75f"
+    ):
+        datasets.load_dataset("cifar10", tmp_path, CPU)
+
+
+def test_the_folder_and_its_parent_are_both_accepted(tmp_path, monkeypatch):
+    write_cifar10(tmp_path, tiny_dataset())
+    assert find_cifar10(tmp_path) == tmp_path / FOLDER
+    assert find_cifar10(tmp_path / FOLDER) == tmp_path / FOLDER
+    monkeypatch.setenv("CIFAR10_DIR", str(tmp_path))
+    assert find_cifar10(None) == tmp_path / FOLDER
+
+
+def test_a_folder_is_known_by_what_it_holds(tmp_path, monkeypatch):
+    made = tiny_dataset()
+    source = write_cifar10(tmp_path, made)
+    inside, link, renamed = tmp_path / FOLDER, tmp_path / "link", tmp_path / "else" / "cifar"
+    link.symlink_to(inside, target_is_directory=True)
+    shutil.copytree(inside, renamed)
+    monkeypatch.chdir(inside)
+    monkeypatch.setenv("CIFAR10_DIR", ".")
+    for named in (Path(), None, link, renamed, Path("../link"), Path(".."), inside / ".." / FOLDER):
+        read = datasets.read_cifar10(find_cifar10(named), source)
+        assert torch.equal(read.train_images, made.train_images), named
+    (renamed / "batches.meta").unlink()
+    with pytest.raises(RequestError, match=r"batches.meta is missing"):
+        datasets.read_cifar10(find_cifar10(renamed), source)
+
+
+def test_a_wrong_folder_is_refused(tmp_path, monkeypatch):
+    with pytest.raises(RequestError, match=r"--data-dir .* holds no cifar-10-batches-py"):
+        find_cifar10(tmp_path)
+    monkeypatch.setenv("CIFAR10_DIR", str(tmp_path / "nowhere"))
+    with pytest.raises(RequestError, match=r"\$CIFAR10_DIR .* is no folder"):
+        find_cifar10(None)
+
+
+def test_the_cache_follows_the_platform(monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", "/somewhere")
+    assert cache_folder() == Path("/somewhere/fanin")
+
+
+def archive(folder: Path, target: Path) -> str:
+    with tarfile.open(target, "w:gz") as packed:
+        packed.add(folder / FOLDER, FOLDER)
+    return datasets._md5(target)
+
+
+def test_a_download_passes_over_bad_mirrors_and_happens_once(tmp_path):
+    made = tiny_dataset()
+    source = write_cifar10(tmp_path / "server", made)
+    md5 = archive(tmp_path / "server", tmp_path / "good.tar.gz")
+    (tmp_path / "bad.tar.gz").write_bytes(b"not it")
+    mirrors = (
+        (tmp_path / "none").as_uri(),
+        (tmp_path / "bad.tar.gz").as_uri(),
+        (tmp_path / "good.tar.gz").as_uri(),
+    )
+    cache = tmp_path / "cache"
+    assert datasets.fetch_cifar10(cache, mirrors, md5) == cache / FOLDER
+    assert torch.equal(datasets.read_cifar10(cache / FOLDER, source).train_images, made.train_images)
+    assert not list(cache.glob("download-*"))
+    assert datasets.fetch_cifar10(cache, (), md5) == cache / FOLDER  # nothing left to fetch
+
+
+def test_without_a_network_the_error_says_how_to_supply_the_data(tmp_path):
+    mirrors = ((tmp_path / "none").as_uri(),)
+    with pytest.raises(RequestError, match=r"could not download CIFAR-10 .*--data-dir") as caught:
+        datasets.fetch_cifar10(tmp_path / "cache", mirrors, "0" * 32)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "cache" / FOLDER).exists()
+
+
+@pytest.mark.parametrize("number", ["ENOSPC", "EDQUOT", "EIO"])
+def test_a_disk_that_gives_out_during_the_download_is_no_wrong_request(tmp_path, monkeypatch, number):
+    def fail(*_):
+        raise OSError(getattr(errno, number), os.strerror(getattr(errno, number)))
+
+    (tmp_path / "archive").write_bytes(b"some")
+    monkeypatch.setattr(shutil, "copyfileobj", fail)
+    with pytest.raises(WorkError, match=r"the disk .*--data-dir"):
+        datasets.fetch_cifar10(tmp_path / "cache", ((tmp_path / "archive").as_uri(),), "0" * 32)
+
+
+@pytest.mark.parametrize("options", [[], ["--dry-run"]])
+def test_a_wrong_folder_is_said_before_torch_is_imported(tmp_path, options):
+    program = (
+        "import sys, cli\n"
+        "code = cli.main(sys.argv[1:])\n"
+        "heavy = {'torch', 'numpy', 'pandas', 'matplotlib'} & set(sys.modules)\n"
+        "sys.exit(99 if heavy else code)"
+    )
+    argv = ["cifar", "--data-dir", str(tmp_path / "none"), "--out", str(tmp_path / "out"), *options]
+    done = subprocess.run(
+        [sys.executable, "-c", program, *argv],
+        cwd=Path(__file__).parent.parent.parent.parent,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2 and "is no folder" in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_archive_that_reaches_outside_is_not_unpacked(tmp_path):
+    evil = tmp_path / "evil.tar.gz"
+    with tarfile.open(evil, "w:gz") as packed:
+        member = tarfile.TarInfo("../outside")
+        member.size = 1
+        packed.addfile(member, io.BytesIO(b"x"))
+    with pytest.raises(RequestError, match="cannot keep CIFAR-10"):
+        datasets.fetch_cifar10(tmp_path / "cache", (evil.as_uri(),), datasets._md5(evil))
+    assert not (tmp_path / "cache" / "outside").exists()
+
+
+@pytest.mark.skipif(REAL is None, reason="needs the real CIFAR-10: set CIFAR10_DIR")
+def test_the_real_data_set_has_the_published_shape():
+    real = datasets.load_dataset("cifar10", None, CPU)
+    assert real.train_images.shape == (50_000, 32, 32, 3)
+    assert real.test_images.shape == (10_000, 32, 32, 3)
+    assert torch.bincount(real.train_labels).tolist() == [5000] * 10
+    assert torch.bincount(real.test_labels).tolist() == [1000] * 10

@@ -1,0 +1,636 @@
+"""Shares of a grid, worker processes and a Dask cluster: real processes, some of them killed."""
+
+import contextlib
+import json
+import multiprocessing
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import ClassVar
+
+import pandas as pd
+import pytest
+import torch
+from cifar_format import tiny_dataset
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.utils.flop_counter import FlopCounterMode
+
+import cli
+from empirical.protocol import COURSE_REPORT, StudySpec, TrainSpec
+from empirical.study import grid as study
+from empirical.study import placement, workers
+from empirical.study.costs import Share, cells_of, forward_flops, training_flops, work
+from empirical.study.events import (
+    CellFinished,
+    CellStarted,
+    CellWaiting,
+    EpochDone,
+    StepDone,
+    WorkerLost,
+    WorkersAwaited,
+)
+from empirical.study.grid import finished_table, run_study
+from empirical.study.overview import Overview
+from empirical.study.placement import Placement
+from empirical.study.workers import bundled, run_on_workers
+from empirical.training.networks import build_network
+from figures.study import progress
+from theory.errors import RequestError, WorkError
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+TESTS = Path(__file__).parent.parent.parent
+IMAGES = 320
+TINY = ["cifar", "--init", "he", "--activation", "relu", "--depths", "2", "3", "--filters", "4"]
+TINY += ["--batch-size", "64", "--engine", "eager", "--device", "cpu"]
+
+
+def tiny_study(out, **changes):
+    small = {"activations": ("relu",), "depths": (2, 3), "filters": 4, "epochs": 3, "batch_size": 64}
+    return StudySpec(**(small | {"device": "cpu", "engine": "eager", "out": out} | changes))
+
+
+@pytest.fixture(scope="session")
+def whole(tmp_path_factory):
+    """The records of an uninterrupted run in one process of ``tiny_study`` with two seeds."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    spec = tiny_study(tmp_path_factory.mktemp("whole"), seeds=(0, 1))
+    run_study(spec, dataset=tiny_dataset(IMAGES))
+    torch.set_num_threads(threads)
+    return without_times(spec.out)
+
+
+def without_times(out):
+    """Every file of the records as it is, but for wall times and what depends on them."""
+    found = {}
+    for folder in sorted((out / "cells").iterdir()):
+        assert sorted(path.name for path in folder.iterdir()) == [
+            *("config.json", "epochs.csv", "layers.csv", "result.json")
+        ]
+        result = json.loads((folder / "result.json").read_text())
+        for name in ("seconds", "sha256", "environment"):
+            del result[name]
+        for name in ("provenance", "clock", "notes"):  # when and by what it was saved
+            result.pop(name, None)
+        epochs = pd.read_csv(folder / "epochs.csv", dtype=str).drop(columns="seconds")
+        found[folder.name] = (result, epochs.to_csv(), (folder / "layers.csv").read_bytes())
+        found[folder.name] += ((folder / "config.json").read_bytes(),)
+    return found
+
+
+# Shares and costs
+
+
+@given(st.integers(1, 24), st.integers(1, 4), st.data())
+@settings(max_examples=40, deadline=None)
+def test_the_shares_of_a_grid_are_a_fair_partition(count, seeds, data):
+    depths = data.draw(st.lists(st.integers(1, 14), min_size=1, max_size=5, unique=True))
+    spec = StudySpec(depths=tuple(depths), seeds=tuple(range(seeds)))
+    shares = [cells_of(spec, Share(number, count)) for number in range(1, count + 1)]
+    ids = [cell.cell_id for share in shares for cell in share]
+    assert sorted(ids) == sorted(cell.cell_id for cell in spec.cells())
+    loads = [sum(map(work, share)) for share in shares]
+    heaviest = max(map(work, spec.cells()))
+    assert max(loads) - min(loads) <= heaviest * (1 + 1e-9)  # Graham's bound for greedy lists
+
+
+def test_the_report_in_four_shares_takes_equally_long():
+    loads = [sum(map(work, cells_of(COURSE_REPORT, Share(part, 4)))) for part in (1, 2, 3, 4)]
+    assert max(loads) == pytest.approx(min(loads), rel=1e-9)
+
+
+@pytest.mark.parametrize("depth, norm", [(1, "batch"), (2, "none"), (5, "batch"), (12, "none")])
+def test_the_formula_counts_the_flops_of_the_real_network(depth, norm):
+    spec = TrainSpec(depth=depth, norm=norm, filters=6)
+    network = build_network(spec, torch.device("cpu"))
+    counter = FlopCounterMode(display=False)
+    with counter:
+        loss = network(torch.zeros(2, 3, 32, 32)).square().sum()
+    assert counter.get_total_flops() == 2 * forward_flops(spec)
+    with counter:
+        loss.backward()
+    assert counter.get_total_flops() == 2 * training_flops(spec) - 2 * forward_flops(spec)
+
+
+@pytest.mark.parametrize("text", ["0/4", "5/4", "1/0", "x", "1", "1/2/3", "a/4", "1.0/2", "1/9999999"])
+def test_an_impossible_share_is_refused(text, capsys, tmp_path):
+    assert cli.main(["cifar", "--shard", text, "--out", str(tmp_path)]) == 2
+    assert capsys.readouterr().err == (
+        f"error: --shard must be i/n with i from 1 to n, such as 1/16, not {text!r}\n"
+    )
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "argv, said",
+    [
+        (["--workers", "0"], "--workers must be a whole number from 1"),
+        (["--workers", "many"], "a whole number or auto, not 'many'"),
+        (["--dask", "local:0"], "the N of --dask local:N must be a whole number from 1"),
+        (["--dask", "local:two"], "needs a whole number of workers"),
+        (["--dask", "no/such/file"], "address of a scheduler such as tcp://HOST:8786"),
+        (["--dask", "tcp://host"], "address of a scheduler such as tcp://HOST:8786"),
+        (["--dask", "host:1", "--workers", "2"], "contradict"),
+    ],
+)
+def test_an_impossible_place_is_refused(argv, said, capsys, tmp_path):
+    assert cli.main(["cifar", *argv, "--out", str(tmp_path)]) == 2
+    shown = capsys.readouterr().err
+    assert shown.startswith("error: ") and shown.count("\n") == 1 and said in shown
+
+
+def test_without_dask_it_is_named_how_to_get_it(capsys, monkeypatch):
+    monkeypatch.setattr(placement.importlib.util, "find_spec", lambda name: None)
+    for place in ("local:2", "tcp://10.0.0.1:8786", "[::1]:8786"):
+        assert cli.main(["cifar", "--dask", place]) == 2
+        assert capsys.readouterr().err == "error: --dask needs Dask: pip install distributed\n"
+
+
+def test_a_place_is_parsed():
+    assert Placement.parse() == Placement(None, 1, None)
+    assert Placement.parse("3/4", "auto") == Placement(Share(3, 4), None, None)
+    assert Placement.parse(workers="1").is_here
+    assert not Placement(dask="tcp://host:1").is_here
+    assert Placement(dask="local:1").is_here
+
+
+def test_help_and_wrong_requests_import_neither_torch_nor_dask():
+    code = (
+        "import sys, cli\n"
+        "try: cli.main(['cifar', '--help'])\n"
+        "except SystemExit: pass\n"
+        "assert cli.main(['cifar', '--shard', '2/1']) == 2\n"
+        "assert cli.main(['cifar', '--workers', '0']) == 2\n"
+        "assert not {'torch', 'numpy', 'pandas', 'dask', 'distributed'} & set(sys.modules)\n"
+    )
+    command = [sys.executable, "-c", code]
+    subprocess.run(command, check=True, cwd=TESTS.parent, stdout=subprocess.DEVNULL)
+
+
+def test_shards_together_are_the_whole_study(tmp_path, whole):
+    spec = tiny_study(tmp_path, seeds=(0, 1))
+    for number in (3, 1, 2):
+        mine = cells_of(spec, Share(number, 3))
+        table = run_study(spec, dataset=tiny_dataset(IMAGES), cells=mine)
+        assert set(table["cell"]) == {cell.cell_id for cell in mine}
+    assert without_times(tmp_path) == whole
+    pd.testing.assert_frame_equal(finished_table(spec), run_study(spec), check_exact=True)
+
+
+def test_a_shard_answers_with_what_is_finished_of_the_grid(tmp_path, capsys, monkeypatch):
+    monkeypatch.delenv("CIFAR10_DIR", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(study, "load_dataset", lambda *_, **__: tiny_dataset())
+    out = tmp_path / "out"
+    argv = [*TINY, "--epochs", "1", "--out", str(out)]
+
+    def answer(*more):
+        assert cli.main([*argv, "--json", *more]) == 0
+        return json.loads(capsys.readouterr().out)
+
+    assert len(answer("--shard", "2/2", "--dry-run")["plan"]) == 1
+    empty = answer("--shard", "3/3")  # more parts than cells
+    assert empty["cells"] == [] and empty["grid"] == {"cells": 2, "finished": 0}
+    first = answer("--shard", "2/2")
+    assert first["grid"] == {"cells": 2, "finished": 1}
+    assert [cell["depth"] for cell in first["cells"]] == [2]
+    assert not (out / "study.csv").exists()
+    assert cli.main([*argv, "--shard", "2/2"]) == 0
+    assert "1 of 2 cells of the grid are finished" in capsys.readouterr().out
+    last = answer("--shard", "1/2")
+    assert [cell["depth"] for cell in last["cells"]] == [2, 3] and "grid" not in last
+    assert len(pd.read_csv(out / "study.csv")) == 2
+
+
+# One display for many cells
+
+
+def test_the_bar_follows_one_cell_and_tells_the_speed_of_all(tmp_path):
+    spec = tiny_study(tmp_path, depths=(2,), seeds=(0, 1, 2, 3), epochs=10)
+    numbered = study.numbered_cells(spec)
+    told = []
+    overview = Overview(spec, numbered, told.append)
+    cells = dict(numbered)
+
+    def step(index, images, speed):
+        overview.tell(StepDone(cells[index], index, 4, 1, images, 1000, 1.0, speed, None))
+
+    overview.tell(CellStarted(cells[2], 2, 4, 0))
+    overview.tell(CellStarted(cells[1], 1, 4, 0))
+    step(2, 500, 100.0)
+    assert len(told) == 2  # not the first of the running cells
+    step(1, 500, 300.0)
+    assert told[-1].images_per_second == 400.0
+    # 4 cells of 10,000 images, less 1,000; or the slower of the two alone, 9,500 at 100 per second
+    assert told[-1].seconds_left == pytest.approx(max(39_000 / 400, 9_500 / 100))
+    overview.tell(CellFinished(cells[1], 1, 4, {"status": "completed"}, False))
+    step(1, 700, 300.0)  # news that come late
+    assert isinstance(told[-1], CellFinished)
+    step(2, 600, 100.0)
+    assert told[-1].seconds_left == pytest.approx((30_000 - 600) / 100)
+    overview.tell(EpochDone(cells[2], 2, 4, {"epoch": 1, "train_loss": 1, "test_accuracy": 50}, 100.0))
+    assert progress.announcement(told[-1]).startswith("  cell 2/4 epoch  1/10  loss 1.0000")
+    for _ in range(2):
+        overview.tell(CellWaiting(cells[3], 3, 4))
+    assert sum(isinstance(event, CellWaiting) for event in told) == 1
+
+
+def test_no_number_of_workers_makes_the_last_cell_shorter(tmp_path):
+    spec = tiny_study(tmp_path, depths=(2,), seeds=(0, 1), epochs=10)
+    numbered = study.numbered_cells(spec)
+    told = []
+    overview = Overview(spec, numbered, told.append)
+    for index, cell in numbered:
+        overview.tell(CellStarted(cell, index, 2, 0))
+    (_, first), (_, second) = numbered
+    overview.tell(StepDone(first, 1, 2, 1, 500, 1000, 1.0, 300.0, None))
+    # the other has not reported yet, and is taken to be as fast
+    assert told[-1].seconds_left == pytest.approx(max(19_500 / 600, 9_500 / 300))
+    overview.tell(StepDone(second, 2, 2, 1, 500, 1000, 1.0, 100.0, None))
+    overview.tell(StepDone(first, 1, 2, 1, 500, 1000, 1.0, 300.0, None))
+    assert 19_000 / 400 < told[-1].seconds_left == pytest.approx(9_500 / 100)
+
+
+def test_the_loss_of_a_worker_is_a_warning():
+    event = WorkerLost(TrainSpec(), 1, 2, "worker 1", "it was killed by SIGKILL")
+    words = "warning: worker 1 is gone (it was killed by SIGKILL): another goes on with he · relu"
+    assert progress.warning(event).startswith(words)
+    assert progress.announcement(WorkersAwaited("tcp://a:1")) == "waiting for workers at tcp://a:1"
+
+
+# Worker processes of this machine
+
+
+def worker_processes():
+    return [p for p in multiprocessing.active_children() if p.name.startswith("worker")]
+
+
+def test_a_killed_worker_loses_nothing(tmp_path, whole):
+    spec = tiny_study(tmp_path, seeds=(0, 1))
+    events = []
+
+    def on_event(event):
+        events.append(event)
+        if sum(isinstance(e, EpochDone) for e in events) == 1 and isinstance(event, EpochDone):
+            worker_processes()[0].kill()
+
+    table = run_on_workers(spec, 2, on_event, dataset=tiny_dataset(IMAGES))
+    assert without_times(tmp_path) == whole
+    lost = [event for event in events if isinstance(event, WorkerLost)]
+    assert len(lost) == 1 and "killed by SIGKILL" in lost[0].reason
+    finished = [event.spec.cell_id for event in events if isinstance(event, CellFinished)]
+    assert sorted(finished) == sorted(cell.cell_id for cell in spec.cells())
+    assert not worker_processes()
+    pd.testing.assert_frame_equal(table, run_study(spec), check_exact=True)
+    again = []
+    run_on_workers(spec, 2, again.append)
+    assert all(event.skipped for event in again if isinstance(event, CellFinished))
+
+
+def test_a_cell_whose_workers_die_twice_stops_the_study(tmp_path):
+    def on_event(event):
+        if isinstance(event, CellStarted):
+            for process in worker_processes():
+                process.kill()
+
+    spec = tiny_study(tmp_path, depths=(2,))
+    with pytest.raises(WorkError, match=r"2 workers died while they trained he-relu.*SIGKILL"):
+        run_on_workers(spec, 2, on_event, dataset=tiny_dataset(IMAGES))
+    assert not worker_processes()
+
+
+def test_a_wrong_request_that_a_worker_finds_is_raised_here(tmp_path):
+    spec = tiny_study(tmp_path, depths=(12,))
+    with pytest.raises(RequestError, match="leave a batch of one"):
+        run_on_workers(spec, 2, lambda event: None, dataset=tiny_dataset(65))
+
+
+def test_a_bundle_is_one_cell_or_what_may_be_one_stack():
+    def sizes(workers, *, on_gpu=False, **changes):
+        spec = StudySpec(**({"depths": (2, 12), "seeds": tuple(range(6))} | changes))
+        jobs = study.numbered_cells(spec)
+        bundles = bundled(jobs, workers, on_gpu=on_gpu)
+        assert sorted(job[0] for bundle in bundles for job in bundle) == [job[0] for job in jobs]
+        assert len({(cell.activation, cell.depth) for _, cell in bundles[0]}) == 1
+        loads = [sum(work(cell) for _, cell in bundle) for bundle in bundles]
+        assert loads == sorted(loads, reverse=True)
+        return [len(bundle) for bundle in bundles]
+
+    assert sizes(2) == [1] * 24  # two activations, two depths, six seeds
+    assert sizes(2, on_gpu=True) == [6] * 4
+    assert sizes(2, engine="stacked") == [6] * 4
+    assert sizes(2, engine="eager", on_gpu=True) == [1] * 24
+    assert sizes(6, on_gpu=True) == [3] * 8  # no longer than the sixth part of all
+    assert sizes(100, on_gpu=True) == [1] * 24
+
+
+def test_workers_stack_what_they_are_given(tmp_path):
+    spec = tiny_study(tmp_path, depths=(2,), seeds=(0, 1, 2), engine="stacked", epochs=1)
+    events = []
+    run_on_workers(spec, 2, events.append, dataset=tiny_dataset(64))
+    assert sorted(event.index for event in events if isinstance(event, CellFinished)) == [1, 2, 3]
+    assert {result["engine"] for result in study.results(spec)} == {"stacked"}
+
+
+def test_worker_k_computes_on_gpu_k(monkeypatch):
+    chosen = []
+    monkeypatch.setattr(workers, "resolve_device", torch.device)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
+    monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
+    assert [workers.choose_device("cuda", number).type for number in range(5)] == ["cuda"] * 5
+    assert chosen == [0, 1, 2, 0, 1]
+    assert workers.choose_device("cpu", 4).type == "cpu" and len(chosen) == 5
+    assert workers.suitable_count(torch.device("cuda")) == 3
+
+
+def test_auto_means_as_many_as_torch_has_threads_and_memory_allows(monkeypatch):
+    cpu = torch.device("cpu")
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 6)
+    monkeypatch.setattr(os, "sysconf", {"SC_PHYS_PAGES": 4_000_000, "SC_PAGE_SIZE": 4096}.get)
+    assert workers.suitable_count(cpu) == 6
+    monkeypatch.setattr(os, "sysconf", {"SC_PHYS_PAGES": 2_000_000, "SC_PAGE_SIZE": 4096}.get)
+    assert workers.suitable_count(cpu) == 4  # of 2 GB each in 8.2 GB
+    monkeypatch.setattr(os, "sysconf", {"SC_PHYS_PAGES": 100_000, "SC_PAGE_SIZE": 4096}.get)
+    assert workers.suitable_count(cpu) == 1
+
+
+# The command line with real processes
+
+
+@pytest.fixture
+def start():
+    """Start the command in a session of its own, so that its whole process group can be signalled."""
+    started = []
+
+    def begin(out, *more, file_size=None):
+        def limit():
+            signal.signal(signal.SIGINT, signal.SIG_DFL)  # a shell's background ignores it
+            if file_size is not None:
+                resource.setrlimit(resource.RLIMIT_FSIZE, (file_size, file_size))
+
+        environment = os.environ | {"OMP_NUM_THREADS": "1", "XDG_CACHE_HOME": str(out / "cache")}
+        environment.pop("CIFAR10_DIR", None)
+        command = [sys.executable, str(TESTS / "tiny_cli.py"), *TINY, "--seeds", "2", "--epochs", "3"]
+        process = subprocess.Popen(
+            [*command, "--out", str(out), "--json", *more],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=environment,
+            start_new_session=True,
+            preexec_fn=limit,
+        )
+        started.append(process)
+        return process
+
+    yield begin
+    for process in started:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+
+
+def is_gone(group, seconds=120):
+    """Whether no process of the group is left soon."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(group, 0)
+            time.sleep(0.05)
+            continue
+        return True
+    return False
+
+
+def until_an_epoch(process):
+    lines = []
+    for line in process.stderr:
+        lines.append(line)
+        if " epoch " in line:
+            return lines
+    raise AssertionError("".join(lines))
+
+
+def test_an_interrupt_is_quiet_and_the_same_command_goes_on(tmp_path, whole, start):
+    process = start(tmp_path, "--workers", "2")
+    until_an_epoch(process)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to all processes
+    output, said = process.communicate(timeout=300)
+    assert process.returncode == 130 and not output
+    assert "Traceback" not in said and said.splitlines()[-1].startswith("interrupted; nothing recorded")
+    assert is_gone(process.pid)
+    process = start(tmp_path, "--workers", "2")
+    until_an_epoch(process)
+    process.kill()  # and now without a word: the workers notice
+    process.wait()
+    assert is_gone(process.pid)
+    events = []
+    run_study(tiny_study(tmp_path, seeds=(0, 1)), events.append, dataset=tiny_dataset(IMAGES))
+    assert any(isinstance(event, CellStarted) and event.epoch for event in events)
+    assert without_times(tmp_path) == whole
+
+
+def test_a_disk_that_gives_out_is_one_line(tmp_path, start):
+    process = start(tmp_path, "--workers", "2", file_size=100_000)  # less than a checkpoint has
+    output, said = process.communicate(timeout=300)
+    assert process.returncode == 1 and not output and "Traceback" not in said
+    assert "error: could not write" in said.splitlines()[-1] and "intact" in said.splitlines()[-1]
+    assert is_gone(process.pid)
+    assert not list(tmp_path.rglob("*.tmp"))
+
+
+# A Dask cluster: a real scheduler and real worker processes
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory):
+    """Start workers of a scheduler that runs in a process of its own; ``cluster.place`` names it."""
+    pytest.importorskip("distributed", reason="the extra cluster is not installed")
+    folder = tmp_path_factory.mktemp("dask")
+    file = folder / "scheduler.json"
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(TESTS.parent)}
+    environment.pop("CIFAR10_DIR", None)
+    log = (folder / "log").open("wb")
+    started = []
+
+    def begin(command, *more):
+        options = ["--scheduler-file", str(file), "--no-dashboard", *more]
+        process = subprocess.Popen(
+            [sys.executable, "-m", "dask", command, *options],
+            stdout=log,
+            stderr=log,
+            cwd=folder,
+            env=environment,
+        )
+        started.append(process)
+        return process
+
+    class Cluster:
+        place = str(file)
+        scheduler = None
+        workers: ClassVar[list] = []
+
+        @classmethod
+        def worker(cls, threads=1):
+            process = begin("worker", "--no-nanny", "--nthreads", str(threads))
+            cls.workers.append(process)
+            return process
+
+        @classmethod
+        def need(cls, count):
+            """At least so many workers, of which some may still be starting."""
+            while sum(worker.poll() is None for worker in cls.workers) < count:
+                cls.worker()
+
+    scheduler = begin("scheduler", "--port", "0", "--host", "127.0.0.1")
+    while not file.exists():
+        assert scheduler.poll() is None, (folder / "log").read_text()
+        time.sleep(0.05)
+    Cluster.scheduler = scheduler
+    yield Cluster
+    for process in reversed(started):
+        process.kill()
+        process.wait()
+    log.close()
+
+
+def test_a_killed_dask_worker_loses_nothing(tmp_path, whole, cluster):
+    from empirical.study.cluster import run_on_dask
+
+    spec = tiny_study(tmp_path, seeds=(0, 1))
+    cluster.need(1)
+    events, victims = [], list(cluster.workers)
+
+    def on_event(event):
+        events.append(event)
+        if isinstance(event, EpochDone) and victims:
+            victims.pop().kill()  # the only one there is: its cell has to wait
+            cluster.need(2)
+
+    table = run_on_dask(spec, cluster.place, on_event, dataset=tiny_dataset(IMAGES))
+    assert without_times(tmp_path) == whole
+    finished = [event.spec.cell_id for event in events if isinstance(event, CellFinished)]
+    assert sorted(finished) == sorted(cell.cell_id for cell in spec.cells())
+    (lost,) = (event for event in events if isinstance(event, WorkerLost))
+    resumed = [e for e in events if isinstance(e, CellStarted) and e.spec == lost.spec]
+    assert [event.epoch > 0 for event in resumed] == [False, True]
+    assert any(isinstance(event, StepDone) and event.seconds_left for event in events)
+    pd.testing.assert_frame_equal(table, run_study(spec), check_exact=True)
+
+
+def test_an_interrupted_client_leaves_idle_workers(tmp_path, cluster):
+    from distributed import Client
+
+    from empirical.study.cluster import run_on_dask
+
+    spec = tiny_study(tmp_path, depths=(2,), epochs=10_000)  # nobody would wait for its end
+    cluster.need(1)
+    told = []
+
+    def stop(event):
+        told.append(event)
+        if isinstance(event, EpochDone):
+            raise KeyboardInterrupt
+
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            run_on_dask(spec, cluster.place, stop, dataset=tiny_dataset(IMAGES))
+        with Client(scheduler_file=cluster.place, set_as_default=False) as client:
+            until = time.monotonic() + 120
+            while any(client.run(lambda dask_worker: dask_worker.state.executing_count).values()):
+                assert time.monotonic() < until
+                time.sleep(0.1)
+    first, second = (event for event in told if isinstance(event, CellStarted))
+    assert first.epoch == 0 and second.epoch > 0
+
+
+def test_a_worker_that_is_not_fit_is_named(tmp_path, cluster, monkeypatch):
+    from distributed import Client
+
+    from empirical.study import cluster as ours
+
+    cluster.need(1)
+
+    def refused(said):
+        with pytest.raises(RequestError) as refusal:
+            ours.run_on_dask(tiny_study(tmp_path / "out"), cluster.place, lambda event: None)
+        message = str(refusal.value)
+        assert message.startswith("worker tcp://127.0.0.1:") and said in message
+        assert not list((tmp_path / "out" / "cells").iterdir())
+
+    with monkeypatch.context() as patch:
+        order = ours.Order
+        patch.setattr(ours, "Order", lambda study, spec, _, mark: order(study, spec, "0.0.1", mark))
+        refused("fanin: start the workers from an environment with the version that is here, 0.0.1")
+    with monkeypatch.context() as patch:  # our mark lies in another folder than the workers look at
+        elsewhere = tmp_path / "elsewhere"
+        ours.records.prepare(elsewhere)
+        real = ours.records.marked
+        patch.setattr(ours.records, "marked", lambda out: real(elsewhere))
+        refused(f"does not see --out {tmp_path / 'out'}: name a folder that all machines share")
+    wide = cluster.worker(threads=2)
+    with Client(scheduler_file=cluster.place, set_as_default=False) as client:
+        while 2 not in client.nthreads().values():
+            time.sleep(0.1)
+    refused("has 2 threads, and would train as many cells in one process")
+    wide.kill()
+
+
+def test_a_cell_that_kills_dask_workers_stops_the_study(tmp_path, cluster, monkeypatch):
+    from empirical.study import cluster as ours
+
+    monkeypatch.setattr(ours, "DEATHS_ALLOWED", 0)
+    cluster.need(1)
+
+    def on_event(event):
+        if isinstance(event, CellStarted):
+            for process in cluster.workers:
+                process.kill()
+
+    spec = tiny_study(tmp_path, depths=(2,), epochs=1000)
+    with pytest.raises(WorkError, match="1 workers died while they trained he-relu-d02"):
+        ours.run_on_dask(spec, cluster.place, on_event, dataset=tiny_dataset(IMAGES))
+
+
+def test_a_scheduler_that_dies_stops_the_study(tmp_path, cluster, monkeypatch):
+    """The last test of this cluster."""
+    from empirical.study import cluster as ours
+
+    monkeypatch.setattr(ours, "LOST_SECONDS", 2.0)
+    cluster.need(1)
+
+    def on_event(event):
+        if isinstance(event, CellStarted):
+            cluster.scheduler.kill()
+
+    spec = tiny_study(tmp_path, depths=(2,), epochs=1000)
+    with pytest.raises(WorkError, match=r"the Dask scheduler at .* finished cells are intact"):
+        ours.run_on_dask(spec, cluster.place, on_event, dataset=tiny_dataset(IMAGES))
+
+
+def test_no_scheduler_is_one_line(tmp_path, monkeypatch):
+    pytest.importorskip("distributed", reason="the extra cluster is not installed")
+    from empirical.study import cluster as ours
+
+    monkeypatch.setattr(ours, "CONNECT_SECONDS", 0.5)
+    with pytest.raises(RequestError, match="no Dask scheduler answers at --dask tcp://127"):
+        ours.run_on_dask(tiny_study(tmp_path), "tcp://127.0.0.1:1", lambda event: None)
+
+
+def test_local_workers_of_dask_on_the_command_line(tmp_path, whole, start):
+    pytest.importorskip("distributed", reason="the extra cluster is not installed")
+    process = start(tmp_path, "--dask", "local:2")
+    until_an_epoch(process)
+    os.killpg(process.pid, signal.SIGINT)
+    output, said = process.communicate(timeout=300)
+    assert process.returncode == 130 and not output
+    assert said.splitlines()[-1].startswith("interrupted; nothing recorded") and "Traceback" not in said
+    assert is_gone(process.pid)
+    run_study(tiny_study(tmp_path, seeds=(0, 1)), dataset=tiny_dataset(IMAGES))
+    assert without_times(tmp_path) == whole

@@ -1,0 +1,83 @@
+"""Student's t as a normal score: the same tail, whatever the draws, and finite far out."""
+
+import numpy as np
+import pytest
+from rich.console import Console
+from scipy import special, stats
+from test_cli import one_error_line, run
+
+from figures.theory.derivation import derivation_table
+from theory.derivation_spec import DerivationSpec
+from theory.draw.correlation import correlation
+from theory.jacobian_spec import JacobianSpec
+from theory.law.jacobian import jacobian
+from theory.law.scores import _log_tail, normal_score
+from theory.lessons.derivation import UNDECIDED, derivation
+from theory.mean_field_specs import CorrelationSpec
+
+
+@pytest.mark.parametrize("degrees", [1, 2, 9, 99])
+def test_the_tails_are_equal(degrees):
+    t = np.array([-8.0, -0.3, 0.0, 1.0, 12.0])
+    z = normal_score(t, degrees)
+    np.testing.assert_allclose(stats.norm.sf(np.abs(z)), stats.t.sf(np.abs(t), degrees), rtol=1e-10)
+    assert np.array_equal(np.sign(z), np.sign(t))
+
+
+def test_many_draws_make_it_normal():
+    assert normal_score(4.0, 1e9) == pytest.approx(4.0, abs=1e-6)
+
+
+def test_far_tails_are_continued_smoothly_and_stay_finite():
+    for degrees in (150, 999, 9_999, 99_999):
+        t = np.geomspace(20, 1e6, 2000)
+        z = normal_score(t, degrees)
+        assert np.isfinite(z).all() and np.all(np.diff(z) > 0)
+        tail = special.stdtr(degrees, -t)
+        both = (tail < 1e-250) & (tail > 1e-300)  # either way of computing it is good there
+        np.testing.assert_allclose(
+            _log_tail(t[both], np.float64(degrees)), np.log(tail[both]), rtol=1e-9
+        )
+
+
+def test_without_a_degree_of_freedom_there_is_none():
+    assert np.isnan(normal_score(3.0, 0)) and np.isnan(normal_score(np.nan, 3))
+
+
+def test_few_networks_do_not_look_like_a_refutation():
+    """Over seeds, five networks exceed z = 4 no more often than a normal score may."""
+    z = []
+    for seed in range(12):
+        spec = JacobianSpec(depth=2, width=12, draws=5, seed=seed, device="cpu")
+        z += jacobian(spec)[["variance_z", "mean_square_z"]].to_numpy().ravel().tolist()
+        pairs = CorrelationSpec(depth=3, width=32, draws=10, seed=seed, device="cpu")
+        z += correlation(pairs)["z_finite_width"].tolist()
+    assert np.max(np.abs(z)) < 5
+
+
+def test_the_slip_on_few_networks_is_undecided_and_on_many_refuted():
+    few = derivation(DerivationSpec(width=16, draws=10, depth=3, device="cpu"))
+    many = derivation(DerivationSpec(width=64, draws=80, depth=3, device="cpu"))
+    for table, verdicts in ((few, [UNDECIDED] * 2), (many, ["fails", "holds"])):
+        named = table.set_index("equation")["verdict"]
+        assert [named["the slip"], named["set right"]] == verdicts
+        assert (named.drop(["the slip", "set right"]) == "holds").all()
+    console = Console(width=80, color_system=None)
+    for table, asks in ((few, True), (many, False)):
+        with console.capture() as capture:
+            console.print(derivation_table(table))
+        text = " ".join(capture.get().split())
+        assert ("too few draws to tell" in text) == asks == ("-1.0 ?" in text)
+        assert "Not as it should be" not in text
+
+
+@pytest.mark.parametrize("command", ["gains", "phase"])
+def test_a_missing_device_is_said_before_the_work(command, capsys, tmp_path, monkeypatch):
+    def work(*_):
+        raise AssertionError("worked first")
+
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    for name in ("gains.gains", "phase.marks", "phase.contours", "phase.critical_line"):
+        monkeypatch.setattr(f"theory.law.{name}", work)
+    assert run(command, "--device", "cuda", "--out", tmp_path) == 2
+    assert "no cuda device" in one_error_line(capsys.readouterr())

@@ -1,0 +1,203 @@
+"""The exact sampler: what modules with Gaussian weights would give, without drawing a weight.
+
+One input, rectifiers: given the layer before, the n units are independent N(0, v) with
+v = s·mean(x²) + σ_b².  Only sums over units are read, so K ~ Bin(n, ½) active units and two χ²
+variables are enough,
+
+    mean y² = v·(P + N)/n,   mean x² = v·(P + a²·N)/n,   P ~ χ²_K,  N ~ χ²_{n−K},
+
+O(1) per layer and network at any width (Hanin & Nica 2020; facts of the finite-width module).  The
+gradient of a random cotangent meets the same gates, with Gaussians of its own: its χ² variables are
+fresh, its K is the forward pass's.
+
+A batch X (n × B): the rows of Y are independent N(0, s·XᵀX/n + σ_b²), so a layer costs n·B normals
+instead of n² (Lee et al. 2018 take n → ∞ of the same statement; here n stays finite).  This also
+serves a single input through a smooth activation.
+
+Everything is kept at unit scale with its logarithm beside it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from theory.draw.stacks import Stream, activate
+
+Array = NDArray[np.float64]
+
+
+class Sums(NamedTuple):
+    """χ² sums over the active and the inactive units of a layer, each (draws,), float64."""
+
+    positive: torch.Tensor
+    negative: torch.Tensor
+
+    def log_mean(self, units: int, slope_squared: float = 1.0) -> torch.Tensor:
+        """ln of (P + a²·N)/n; −∞ for a dead layer."""
+        return ((self.positive + slope_squared * self.negative) / units).log()
+
+
+def active_units(units: int, draws: int, generator: torch.Generator) -> torch.Tensor:
+    """K ~ Bin(units, ½), (draws,), float64."""
+    count = torch.full((draws,), float(units), dtype=torch.float64, device=generator.device)
+    return torch.binomial(count, torch.full_like(count, 0.5), generator=generator)
+
+
+def chi_squares(active: torch.Tensor, units: int, generator: torch.Generator) -> Sums:
+    """χ² variables with ``active`` and ``units`` − ``active`` degrees of freedom."""
+    shape = torch.stack([active, units - active]) / 2
+    gamma = torch._standard_gamma(shape.clamp_min(0.5), generator=generator)
+    both = torch.where(shape > 0, 2 * gamma, 0.0)
+    return Sums(both[0], both[1])
+
+
+def one_input(
+    widths: Sequence[int],
+    streams: Sequence[Stream],
+    draws: int,
+    generator: torch.Generator,
+    log_input: float,
+    *,
+    backward: bool = False,
+) -> tuple[Array, Array | None, Array | None]:
+    """``draws`` networks of rectifiers, one input of second moment e^``log_input``.
+
+    Returns ln of the second moments of y_l, of ∂/∂y_l and of the squared norms of ∂/∂W_l, each
+    (draws, L, streams, 1), the last two only for ``backward``.  All streams see the same K and χ².
+    """
+    depth = len(widths) - 1
+    slopes = [stream.activation.gain_slope**2 for stream in streams]
+    log_scale, log_bias = _scales(widths, streams)
+    log_power = torch.full((len(streams), draws), log_input, dtype=torch.float64)
+    log_power = log_power.to(generator.device)
+    forward, powers, gates = [], [], []
+    for layer, units in enumerate(widths[1:]):
+        powers.append(log_power)
+        gates.append(active_units(units, draws, generator))
+        sums = chi_squares(gates[-1], units, generator)
+        log_v = torch.stack(
+            [
+                torch.logaddexp(power + log_scale[layer][i], power.new_tensor(log_bias[layer][i]))
+                for i, power in enumerate(log_power)
+            ]
+        )
+        forward.append(log_v + sums.log_mean(units))
+        log_power = log_v + torch.stack([sums.log_mean(units, slope) for slope in slopes])
+    if not backward:
+        return _shaped(forward), None, None
+    gradients = [torch.zeros_like(log_power)]  # the cotangent, of second moment 1
+    closed = torch.stack([_dead(gates[:-1], slope) for slope in slopes])
+    for layer in range(depth - 1, 0, -1):
+        units = widths[layer]
+        sums = chi_squares(gates[layer - 1], units, generator)
+        # s with fan_out: n_{l+1}·Var[w_{l+1}]
+        log_fan_out = [scale + math.log(widths[layer + 1] / units) for scale in log_scale[layer]]
+        steps = [log_fan_out[i] + sums.log_mean(units, slope) for i, slope in enumerate(slopes)]
+        gradients.append(torch.where(closed, -math.inf, gradients[-1] + torch.stack(steps)))
+    gradients.reverse()
+    weight = [
+        gradient + power + math.log(fan_in * fan_out)
+        for gradient, power, fan_in, fan_out in zip(
+            gradients, powers, widths[:-1], widths[1:], strict=True
+        )
+    ]
+    return _shaped(forward), _shaped(gradients), _shaped(weight)
+
+
+def batch(
+    widths: Sequence[int],
+    streams: Sequence[Stream],
+    inputs: torch.Tensor,
+    draws: int,
+    generator: torch.Generator,
+    log_input: float,
+) -> Array:
+    """ln of the second moments of y_l of a batch, (draws, L, streams, batch).
+
+    ``inputs`` (n_0, batch) has second moment 1 per column; the true one is e^``log_input``.
+    """
+    log_q, _ = batch_with_correlation(widths, streams, inputs, draws, generator, log_input)
+    return log_q
+
+
+def batch_with_correlation(
+    widths: Sequence[int],
+    streams: Sequence[Stream],
+    inputs: torch.Tensor,
+    draws: int,
+    generator: torch.Generator,
+    log_input: float,
+) -> tuple[Array, Array]:
+    """As ``batch``, with the cosine between the y_L of the first two inputs, (draws, streams)."""
+    log_scale, log_bias = _scales(widths, streams)
+    modules = [stream.activation.module().requires_grad_(False) for stream in streams]
+    wide = inputs.to(torch.float64)
+    gram = (wide.mT @ wide / len(wide)).expand(draws, len(streams), -1, -1)
+    log_power = torch.full((draws, len(streams)), log_input, dtype=torch.float64)
+    log_power = log_power.to(generator.device)
+    log_q = []
+    for layer, units in enumerate(widths[1:]):
+        normal = torch.empty(draws, units, inputs.shape[1], device=generator.device)
+        normal.normal_(generator=generator)
+        scale = log_power + log_power.new_tensor(log_scale[layer])
+        log_v = torch.logaddexp(scale, log_power.new_tensor(log_bias[layer]))
+        share = (scale - log_v).exp()[:, :, None, None]  # of the variance that is the weights'
+        output = normal[:, None] @ _square_root(share * gram + (1 - share)).float()
+        q = output.to(torch.float64).square().mean(2)
+        log_q.append(q.log() + log_v[:, :, None])
+        parts = [
+            activate(stream.activation, modules[i], output[:, i], log_v[:, i, None] / 2)
+            for i, stream in enumerate(streams)
+        ]
+        signal = torch.stack(parts, 1).to(torch.float64)
+        gram = signal.mT @ signal / units
+        power = gram.diagonal(dim1=2, dim2=3).mean(2)
+        power = torch.where(power > 0, power, 1.0)
+        gram, log_power = gram / power[:, :, None, None], log_v + power.log()
+    first, second = output[..., 0].double(), output[..., -1 if output.shape[3] == 1 else 1].double()
+    cosine = (first * second).sum(2) / (first.norm(dim=2) * second.norm(dim=2))
+    return torch.stack(log_q, 1).cpu().numpy(), cosine.cpu().numpy()
+
+
+def _square_root(covariance: torch.Tensor) -> torch.Tensor:
+    """The symmetric square root of (…, B, B), robust where inputs have become parallel."""
+    if covariance.shape[-1] == 1:
+        return covariance.clamp_min(0).sqrt()
+    values, vectors = torch.linalg.eigh(covariance)
+    root: torch.Tensor = (vectors * values.clamp_min(0).sqrt()[..., None, :]) @ vectors.mT
+    return root
+
+
+def _dead(gates: Sequence[torch.Tensor], slope_squared: float) -> torch.Tensor:
+    """Whether some hidden layer of slope 0 has no active unit, (draws,): no gradient passes then."""
+    if slope_squared or not gates:
+        return (
+            torch.zeros_like(gates[0], dtype=torch.bool) if gates else torch.zeros((), dtype=torch.bool)
+        )
+    return (torch.stack(list(gates)) == 0).any(0)
+
+
+def _scales(
+    widths: Sequence[int], streams: Sequence[Stream]
+) -> tuple[list[list[float]], list[list[float]]]:
+    """ln s = ln(fan_in·Var[w]) and ln σ_b² of each layer and stream."""
+    log_scale, log_bias = [], []
+    for layer, fan_in in enumerate(widths[:-1]):
+        log_scale.append(
+            [2 * math.log(stream.weight_std[layer]) + math.log(fan_in) for stream in streams]
+        )
+        biases = [stream.bias_std[layer] if stream.bias_std else 0.0 for stream in streams]
+        log_bias.append([2 * math.log(bias) if bias else -math.inf for bias in biases])
+    return log_scale, log_bias
+
+
+def _shaped(layers: Sequence[torch.Tensor]) -> Array:
+    """Per layer (streams, draws) -> (draws, L, streams, 1)."""
+    result: Array = torch.stack(list(layers)).permute(2, 0, 1).unsqueeze(3).cpu().numpy()
+    return result

@@ -1,0 +1,383 @@
+"""The input–output Jacobian: how a stack stretches small changes of its input.
+
+A layer is a weight and then a rectifier, x_l = φ(W_l x_{l−1}), for l = 1 … L, the last one
+included.  At a fixed input
+
+    J = ∂x_L/∂x_0 = D_L W_L ⋯ D_1 W_1,   D_l = diag φ'(y_l), entries 1 or a,   M = J Jᵀ,
+
+and the eigenvalues of M are the squared singular values of J.  W has as many rows as the layer has
+units and independent, symmetric entries (or is Haar orthogonal).  Flipping a row's sign flips its
+gate and leaves |w_i·w_j| alone: the spectrum is that of *independent fair gates*, at every width,
+although each gate is decided by the forward signal (Hanin & Nica 2020).
+
+**Exact, at every width.**  Let t₁ = E(tr M)², t₂ = E tr M², u = E Σ M_ii², A₂ = (1 + a²)/2,
+A₄ = (1 + a⁴)/2.  One layer of m units, weight variance σ² and excess kurtosis κ₄ gives
+
+    t₁' = A₄·e + A₂²·m(m−1)σ⁴·t₁,   t₂' = A₄·e + A₂²·m(m−1)σ⁴·t₂,   u' = A₄·e,
+    e = Σ_i E(w_iᵀ M w_i)² = mσ⁴(t₁ + 2t₂ + κ₄u),
+
+from t₁ = n_0², t₂ = u = n_0; κ₄ = 0 for Gaussian weights.  A Haar matrix of p = max(n, m) rows, cut
+to m × n and scaled so that its entries have variance σ², has rows that repel each other:
+
+    e = mpσ⁴(t₁ + 2t₂)/(p + 2),   and m(m−1)σ⁴·t becomes pσ⁴·m(m−1)/(p−1)·(t − (t₁ + 2t₂)/(p + 2)).
+
+**Infinite width**, square layers, in units of the mean: the variance of the squared singular values
+grows by A₄/A₂² per layer for independent weights and by A₄/A₂² − 1 for orthogonal ones: over L
+layers 2L (ReLU) and L (linear) against L and 0 (Pennington, Schoenholz & Ganguli 2017).  Their
+whole law comes from free probability, with S-transforms that multiply from layer to layer
+(Pennington et al. 2017, Eq. 16): see ``limit_density``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy import stats
+
+from theory.activations import Activation
+from theory.errors import WorkError
+from theory.initializers import TRUNCATED_VARIANCE, Initializer
+from theory.jacobian_spec import JacobianSpec
+from theory.law.scores import normal_score
+from theory.precision import float64_device, threads_for
+from theory.randomness import generator
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+Array = NDArray[np.float64]
+Moments = tuple[float, float, float]
+Progress = Callable[[int, int], None]
+
+VALUE_COLUMNS = {
+    "initializer": "the weight law, as named on the command line",
+    "activation": "the rectifier, as named on the command line",
+    "negative_slope": "its slope for negative inputs",
+    "draw": "which network, from 0",
+    "rank": "0 for the largest singular value of the network",
+    "relative_squared": "squared singular value of ∂x_L/∂x_0 over its expected mean",
+}
+COLUMNS = {
+    "initializer": "the weight law, as named on the command line",
+    "activation": "the rectifier, as named on the command line",
+    "negative_slope": "its slope for negative inputs",
+    "depth": "L, layers of a weight and a rectifier each",
+    "width": "n, units of every layer and of the input",
+    "draws": "independent networks",
+    "log10_mean_theory": "log10 of the expected mean of the squared singular values, exact",
+    "mean": "their mean over values and networks, over its expectation (1 in theory)",
+    "mean_error": "its exact standard error",
+    "mean_z": "(mean − 1) / mean_error",
+    "variance": "mean of relative_squared² over values and networks, minus 1",
+    "variance_error": "its standard error, from the scatter between networks",
+    "variance_theory": "its exact value at this width",
+    "variance_limit": "its value at infinite width",
+    "variance_z": "normal score of Student's (variance − variance_theory) / variance_error",
+    "mean_square": "mean over networks of (the network's own mean)²",
+    "mean_square_error": "its standard error, from the scatter between networks",
+    "mean_square_theory": "its exact value, t₁/n² in units of the mean",
+    "mean_square_z": "normal score of Student's (mean_square − mean_square_theory) / its error",
+    "zero_fraction": "fraction of singular values at or below n·eps of the network's largest",
+    "zero_fraction_theory": "exact fraction that is zero: 1 − E[fewest active units of a layer]/n",
+}
+# Rounding of float64 sums over a spectrum, as a floor under a standard error that is exactly zero.
+ROUNDING = 1e-10
+
+
+@dataclass(frozen=True)
+class SpectralMoments:
+    """Exact moments of M = J Jᵀ in units of the mean: ``log_scale`` = ln(E tr M/n_0).
+
+    mean_square     t₁/n_0² = E[(tr M)²]/(E tr M)²
+    second_moment   t₂·n_0/(E tr M)²: for square stacks E[mean λ²]/E[mean λ]²
+    """
+
+    log_scale: float
+    mean_square: float
+    second_moment: float
+
+    @property
+    def variance(self) -> float:
+        """Variance of the squared singular values, over values and networks, over their mean²."""
+        return self.second_moment - 1
+
+
+def spectral_moments(
+    widths: Sequence[int],
+    initializer: Initializer,
+    activation: Activation,
+    gain_slope: float | None = None,
+) -> SpectralMoments:
+    """The recursion of the module's docstring along ``widths`` = (n_0, …, n_L), for any widths.
+
+    >>> from theory.initializers import parse_initializer
+    >>> from theory.activations import parse_activation
+    >>> he, relu = parse_initializer("he"), parse_activation("relu")
+    >>> round(spectral_moments((10**6,) * 11, he, relu).variance, 2)
+    20.0
+    """
+    slope = activation.gain_slope if gain_slope is None else gain_slope
+    a2, a4 = activation.second_moment, activation.fourth_moment
+    n0 = widths[0]
+    moments = (float(n0) ** 2, float(n0), float(n0))  # t₁, t₂, u
+    log_scale = 0.0
+    for n, m in pairwise(widths):
+        growth = m * initializer.variance(n, m, slope) * a2  # of E tr M
+        log_scale += math.log(growth)
+        sigma4 = 1 / (m * a2) ** 2  # once the growth is divided out of tr M
+        if initializer.shape == "orthogonal":
+            moments = orthogonal_step(moments, n, m, sigma4, a2, a4)
+        else:
+            moments = independent_step(moments, m, sigma4, a2, a4, excess_kurtosis(initializer.shape))
+    return SpectralMoments(log_scale, moments[0] / n0**2, moments[1] / n0)
+
+
+def independent_step(
+    moments: Moments, units: int, sigma4: float, a2: float, a4: float, kurtosis: float = 0.0
+) -> Moments:
+    """(t₁, t₂, u) after a layer of ``units`` with independent weights, σ⁴ = ``sigma4``."""
+    t1, t2, u = moments
+    same = a4 * units * sigma4 * (t1 + 2 * t2 + kurtosis * u)
+    pairs = a2**2 * units * (units - 1) * sigma4
+    return same + pairs * t1, same + pairs * t2, same
+
+
+def orthogonal_step(
+    moments: Moments, fan_in: int, units: int, sigma4: float, a2: float, a4: float
+) -> Moments:
+    """(t₁, t₂, u) after a layer of ``units`` with a Haar matrix cut to (units, fan_in)."""
+    t1, t2, _ = moments
+    p = max(fan_in, units)
+    inner = (t1 + 2 * t2) / (p + 2)  # E Σ_i (QMQᵀ)_ii² of the whole p × p matrix Q
+    same = a4 * units * p * sigma4 * inner
+    pairs = a2**2 * p * sigma4 * units * (units - 1) / max(p - 1, 1)
+    return same + pairs * (t1 - inner), same + pairs * (t2 - inner), same
+
+
+def excess_kurtosis(shape: str) -> float:
+    """E[w⁴]/E[w²]² − 3 of a weight law's shape: 0 for normal, −6/5 for uniform.
+
+    >>> excess_kurtosis("uniform")
+    -1.2
+    """
+    if shape == "truncated":  # N(0, 1) cut off at ±2: E w⁴ = 3·E w² − 2·2³·pdf(2)/P(|z| < 2)
+        edge = 1 - TRUNCATED_VARIANCE  # 2·2·pdf(2)/P
+        return (3 * TRUNCATED_VARIANCE - 4 * edge) / TRUNCATED_VARIANCE**2 - 3
+    return {"normal": 0.0, "uniform": -1.2}[shape]
+
+
+def limit_variance(depth: int, initializer: Initializer, activation: Activation) -> float:
+    """Variance of the squared singular values over their mean², square layers of infinite width.
+
+    L·A₄/A₂² for independent weights, L·(A₄/A₂² − 1) for orthogonal ones.
+    """
+    ratio = activation.fourth_moment / activation.second_moment**2
+    return depth * (ratio - 1 if initializer.shape == "orthogonal" else ratio)
+
+
+def zero_fraction(depth: int, width: int, activation: Activation) -> float:
+    """Expected fraction of singular values that are exactly zero, square layers.
+
+    J's rank is the fewest active units of any layer: 1 − E[min_l K_l]/n, K_l ~ Bin(n, ½).
+    """
+    if activation.negative_slope != 0:
+        return 0.0
+    at_least = stats.binom.sf(np.arange(width), width, 0.5)  # P(K ≥ 1), …, P(K ≥ n)
+    return float(1 - np.sum(at_least**depth) / width)
+
+
+def limit_density(
+    log_squared: Array, depth: int, initializer: Initializer, activation: Activation
+) -> Array:
+    """Density of ln λ at infinite width, λ a squared singular value over the mean; square layers.
+
+    ``log_squared`` holds ln λ > −∞, any shape (k,).  With z = λ·G(λ) − 1, G the Stieltjes transform,
+
+        λ = (1 + z)/z · S(z)^{−L},   S = S_D·S_W,   density of ln λ = −Im z/π,
+        S_D = 2(1 + z)/(1 + 2z + √(1 + 4(1 − p)z(1 + z))),   p = a²/A₂²,
+        S_W = 1/(1 + z) for independent weights, 1 for orthogonal ones.
+
+    Solved by Newton along a path in the upper half-plane of λ, from far away, where z ≈ 1/λ, down to
+    just above the real axis; the root is the one that is continuous along it.  Atoms have no density:
+    half of the mass at λ = 0 for ReLU, and all of it in a single orthogonal layer.
+    """
+    from_weights = 0.0 if initializer.shape == "orthogonal" else 1.0
+    p = activation.gain_slope**2 / activation.second_moment**2
+    x = np.asarray(log_squared, dtype=np.float64)
+    far = np.log(1e3 * (depth + 1)) + np.maximum(x.max(), 0.0)
+    down = [np.full_like(x, far) + (x - far) * t + 0.5j * np.pi for t in np.linspace(0, 1, 100)]
+    turn = [x + 1j * angle for angle in np.geomspace(0.5 * np.pi, 1e-5, 200)]
+    z = np.exp(-down[0])
+    root = np.ones_like(z)
+    with np.errstate(all="ignore"):  # far below the support 1 + z is lost to rounding: density 0
+        for target in (*down, *turn):
+            for _ in range(3):
+                candidate = np.sqrt(1 + 4 * (1 - p) * z * (1 + z))
+                root = np.where((candidate * root.conj()).real < 0, -candidate, candidate)
+                gate = 1 + 2 * z + root
+                power = np.log(2 * (1 + z) / gate) - from_weights * np.log(1 + z)
+                miss = np.log((1 + z) / z) - depth * power - target
+                miss = miss.real + 1j * np.angle(np.exp(1j * miss.imag))  # logs know 2πi only
+                root_slope = 2 * (1 - p) * (1 + 2 * z) / root
+                slope = 1 / (1 + z) - 1 / z
+                slope -= depth * ((1 - from_weights) / (1 + z) - (2 + root_slope) / gate)
+                z = z - miss / slope
+    density: Array = np.maximum(np.nan_to_num(-z.imag / np.pi), 0.0)
+    return density
+
+
+def jacobian_of(stack: nn.Sequential, inputs: torch.Tensor, scales: Sequence[float]) -> torch.Tensor:
+    """∂x_L/∂x_0 of a stack of Linear and rectifier modules at ``inputs`` (n_0,), over Π ``scales``.
+
+    The modules run forward one by one; J is multiplied by each weight and by each gate, read where
+    the module bends: φ(y)/y.  Without biases the signal is renormalised on the way, which changes no
+    gate (rectifiers are homogeneous), so that no depth overflows.  Shape (n_L, n_0).
+    """
+    import torch
+    from torch import nn
+
+    signal = inputs
+    product = torch.eye(len(inputs), dtype=inputs.dtype, device=inputs.device)
+    layer = iter(scales)
+    with torch.inference_mode():
+        for module in stack:
+            output: torch.Tensor = module(signal)
+            if isinstance(module, nn.Linear):
+                product = module.weight @ product / next(layer)
+                length = output.norm()
+                if getattr(module, "bias", None) is None and length > 0:
+                    output = output / length
+            else:
+                # φ(±1) are the two slopes; a unit at exactly zero counts as off, as in torch
+                side = torch.where(signal > 0, 1.0, -1.0).to(signal)
+                product = (module(side) * side)[:, None] * product
+            signal = output
+    return product
+
+
+def singular_values(spec: JacobianSpec, on_progress: Progress | None = None) -> pd.DataFrame:
+    """Squared singular values of every network of ``spec``; columns: see ``VALUE_COLUMNS``.
+
+    ``on_progress(done, total)`` is called as networks finish.  Raises ``RequestError`` for a device
+    without float64, ``WorkError`` when memory runs out.
+    """
+    total = len(spec.curves) * spec.draws
+    parts = []
+    for index, (law, activation) in enumerate(spec.curves):
+        squared = np.empty((spec.draws, spec.width))
+        with threads_for(spec.width):
+            for draw, values in enumerate(_spectra(spec, law, activation)):
+                squared[draw] = values
+                if on_progress:
+                    on_progress(index * spec.draws + draw + 1, total)
+        columns: dict[str, Any] = {
+            "initializer": law.name,
+            "activation": activation.name,
+            "negative_slope": activation.gain_slope,
+            "draw": np.repeat(np.arange(spec.draws), spec.width),
+            "rank": np.tile(np.arange(spec.width), spec.draws),
+            "relative_squared": squared.ravel(),
+        }
+        parts.append(pd.DataFrame({name: columns[name] for name in VALUE_COLUMNS}))
+    return pd.concat(parts, ignore_index=True)
+
+
+def _spectra(spec: JacobianSpec, law: Initializer, activation: Activation) -> Iterator[Array]:
+    """The squared singular values of each network in units of their expected mean, falling."""
+    import torch
+    from torch import nn
+
+    from theory.draw.stacks import StackSpec, build_stack
+
+    device = float64_device(spec.device)
+    stack_spec = StackSpec(spec.widths, law, activation)
+    scales = [
+        math.sqrt(spec.width * law.variance(n, m, activation.gain_slope) * activation.second_moment)
+        for n, m in pairwise(spec.widths)
+    ]
+    try:
+        for draw in range(spec.draws):
+            # one stream per shape and draw: curves of one shape see the same weights
+            stream = generator(spec.seed, "jacobian", law.shape, draw, device=device)
+            inputs = torch.randn(spec.width, dtype=torch.float64, device=device, generator=stream)
+            plain = build_stack(stack_spec, stream, torch.float64)
+            stack = nn.Sequential(*plain, activation.module().to(device, torch.float64))
+            values = torch.linalg.svdvals(jacobian_of(stack, inputs, scales))
+            squared: Array = values.square().cpu().numpy()
+            yield squared
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, MemoryError) or "memory" in str(error):
+            raise WorkError(f"out of memory at width {spec.width}: make it smaller") from error
+        raise
+
+
+def jacobian(spec: JacobianSpec, values: pd.DataFrame | None = None) -> pd.DataFrame:
+    """One row per curve: mean and variance of the squared singular values, measured and exact.
+
+    ``values`` is what ``singular_values(spec)`` returned; without it the networks are drawn here.
+    Columns: see ``COLUMNS``.
+
+    >>> table = jacobian(JacobianSpec(depth=2, width=8, draws=5, initializers=("orthogonal",)))
+    >>> [round(value, 6) for value in table["variance"]][:1]  # linear: every value is 1
+    [0.0]
+    """
+    values = singular_values(spec) if values is None else values
+    all_squared = values["relative_squared"].to_numpy().reshape(-1, spec.draws, spec.width)
+    rows = [
+        _row(spec, law, activation, squared)
+        for (law, activation), squared in zip(spec.curves, all_squared, strict=True)
+    ]
+    return pd.DataFrame(rows)[list(COLUMNS)]
+
+
+def _row(
+    spec: JacobianSpec, law: Initializer, activation: Activation, squared: Array
+) -> dict[str, Any]:
+    exact = spectral_moments(spec.widths, law, activation)
+    own_mean = squared.mean(1)
+    mean = float(own_mean.mean())
+    mean_error = math.sqrt(max(exact.mean_square - 1, 0.0) / spec.draws + ROUNDING**2)
+    second, second_error = _mean_and_error((squared**2).mean(1))
+    mean_square, mean_square_error = _mean_and_error(own_mean**2)
+    floor = spec.width * np.finfo(np.float64).eps
+    zero = np.sqrt(squared) <= floor * np.sqrt(squared[:, :1])
+    return {
+        "initializer": law.name,
+        "activation": activation.name,
+        "negative_slope": activation.gain_slope,
+        "depth": spec.depth,
+        "width": spec.width,
+        "draws": spec.draws,
+        "log10_mean_theory": exact.log_scale / math.log(10),
+        "mean": mean,
+        "mean_error": mean_error,
+        "mean_z": (mean - 1) / mean_error,
+        "variance": second - 1,
+        "variance_error": second_error,
+        "variance_theory": exact.variance,
+        "variance_limit": limit_variance(spec.depth, law, activation),
+        "variance_z": float(
+            normal_score((second - exact.second_moment) / second_error, spec.draws - 1)
+        ),
+        "mean_square": mean_square,
+        "mean_square_error": mean_square_error,
+        "mean_square_theory": exact.mean_square,
+        "mean_square_z": float(
+            normal_score((mean_square - exact.mean_square) / mean_square_error, spec.draws - 1)
+        ),
+        "zero_fraction": float(zero.mean()),
+        "zero_fraction_theory": zero_fraction(spec.depth, spec.width, activation),
+    }
+
+
+def _mean_and_error(per_network: Array) -> tuple[float, float]:
+    error = float(per_network.std(ddof=1)) / math.sqrt(len(per_network))
+    return float(per_network.mean()), math.hypot(error, ROUNDING)

@@ -1,0 +1,178 @@
+"""The phase diagram of an activation: where in (σ_w², σ_b²) signals and gradients survive.
+
+A point of the plane is a network: σ_w² = fan_in·Var[w] and σ_b² = Var[b].  At its fixed point q* it
+has a χ₁ (``theory.law.mean_field``): below 1 lies the ordered phase, above 1 the chaotic one, and the
+critical line χ₁ = 1 between them is where deep networks train (Poole et al. 2016, Fig. 1;
+Schoenholz et al. 2017, Fig. 1).  Lines of equal χ₁ need no search, since
+
+    σ_w² = χ₁/E[φ′(√q*·z)²],    σ_b² = q* − σ_w²·E[φ(√q*·z)²]
+
+trace one as q* runs from 0 to ∞.  An initializer is a point: at equal fans he has σ_w² = 2/(1 + a²),
+xavier 1, and N(0, 1) the width itself.
+
+An unbounded activation has a second border: where σ_w²·lim E[φ²]/q = 1, the second moment of a
+large signal grows for ever.  For a rectifier the two borders are the same vertical line,
+and only its foot, σ_b² = 0, is critical.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from theory.activations import Activation
+from theory.errors import RequestError
+from theory.initializers import Initializer
+from theory.law import mean_field, quadrature
+from theory.law.mean_field import EQUAL
+from theory.mean_field_specs import PhaseSpec
+
+CONTOUR_COLUMNS = {
+    "activation": "the activation, as named on the command line",
+    "chi_1": "χ₁ all along the line; 1 is the critical line",
+    "q": "the fixed point q*; inf where the second moment diverges",
+    "sigma_w2": "σ_w² = fan_in·Var[w]",
+    "sigma_b2": "σ_b² = Var[b]",
+}
+MARK_COLUMNS = {
+    "activation": "the activation, as named on the command line",
+    "initializer": "the weight law, as named on the command line",
+    "sigma_w2": "σ_w² = fan_in·Var[w] at the width asked for",
+    "sigma_b2": "σ_b² = Var[b]",
+    "q": "where a signal of second moment 1 ends: 0, a number, inf, or NaN where every q is fixed",
+    "chi_1": "χ₁ there",
+    "depth_scale": "ξ = 1/|ln χ₁| layers; inf at criticality",
+    "correlation": "c* that two different inputs tend to; NaN where q* is 0 or inf",
+    "phase": "in words",
+}
+CHI_LEVELS = (0.25, 0.5, 1.0, 2.0, 4.0)
+CRITICAL_SHARES = (0.0, 0.01, 0.05, 0.1, 0.5)  # of the diagram's largest σ_b², for the table
+LOG_Q_GRID, POINTS = (-20.0, 14.0, 137), 121  # to look for the lines, and to draw them
+
+
+def contours(spec: PhaseSpec) -> pd.DataFrame:
+    """Points on the lines of χ₁ in ``CHI_LEVELS``, within the diagram; columns: CONTOUR_COLUMNS.
+
+    Only stable fixed points are kept: at the others no signal stays.
+    """
+    rows = [
+        {"activation": phi.name, "chi_1": chi} | point
+        for phi in spec.parsed
+        for chi in CHI_LEVELS
+        for point in _line(phi, chi, spec.largest_bias_variance)
+    ]
+    return pd.DataFrame(rows, columns=list(CONTOUR_COLUMNS))
+
+
+def marks(spec: PhaseSpec) -> pd.DataFrame:
+    """What becomes of each initializer of ``spec``; columns: MARK_COLUMNS."""
+    rows = [_mark(spec, phi, law) for phi in spec.parsed for law in spec.laws]
+    return pd.DataFrame(rows, columns=list(MARK_COLUMNS))
+
+
+def critical_line(spec: PhaseSpec) -> pd.DataFrame:
+    """Columns activation, sigma_b2, sigma_w2 (NaN where there is no stable critical point)."""
+    biases = [share * spec.largest_bias_variance for share in CRITICAL_SHARES]
+    rows = []
+    for phi in spec.parsed:
+        for bias in biases:
+            try:
+                scale = mean_field.critical_scale(phi, bias)
+            except RequestError:
+                scale = math.nan
+            rows.append({"activation": phi.name, "sigma_b2": bias, "sigma_w2": scale})
+    return pd.DataFrame(rows)
+
+
+def divergence_scale(phi: Activation) -> float:
+    """The σ_w² from which on q grows without bound: 2/(1+a²) for a rectifier, inf for tanh."""
+    if phi.is_rectifier:
+        return 1 / phi.second_moment
+    log_gain = mean_field.log_activation_gain(phi, 150.0)
+    return math.exp(-log_gain) if log_gain > -50 else math.inf
+
+
+def _line(phi: Activation, chi: float, largest: float) -> list[dict[str, float]]:
+    if phi.is_rectifier:  # χ₁ does not depend on q: a vertical line
+        scale = chi / phi.second_moment
+        return [
+            {"q": b / (1 - chi) if chi < 1 else math.inf, "sigma_w2": scale, "sigma_b2": b}
+            for b in (0.0, largest)
+        ]
+    grid = np.array(sorted([*np.linspace(*LOG_Q_GRID), *_crossings(phi, chi, largest)]))
+    inside = grid[[_is_inside(phi, chi, float(log_q), largest) for log_q in grid]]
+    if inside.size < 2:
+        return []
+    points = []
+    for log_q in np.linspace(inside[0], inside[-1], POINTS):
+        q = math.exp(log_q)
+        scale, bias = mean_field.contour_point(phi, q, chi)
+        points.append({"q": q, "sigma_w2": scale, "sigma_b2": min(max(bias, 0.0), largest)})
+    return points
+
+
+def _is_inside(phi: Activation, chi: float, log_q: float, largest: float) -> bool:
+    q = math.exp(log_q)
+    scale, bias = mean_field.contour_point(phi, q, chi)
+    rounding = 1e-9 * (q + largest)
+    within = -rounding <= bias <= largest + rounding
+    return within and scale * quadrature.second_moment_slope(phi, q) < 1
+
+
+def _crossings(phi: Activation, chi: float, largest: float) -> list[float]:
+    """The ln q at which a line of equal χ₁ enters or leaves the diagram, at σ_b² = 0 or its end."""
+    from scipy.optimize import brentq
+
+    def bias(log_q: float) -> float:
+        return mean_field.contour_point(phi, math.exp(log_q), chi)[1]
+
+    grid = np.linspace(*LOG_Q_GRID)
+    values = np.array([bias(float(log_q)) for log_q in grid])
+    found = []
+    for edge in (0.0, largest):
+        beyond = np.where(np.abs(values - edge) > EQUAL, np.sign(values - edge), 0.0)
+        for left in np.flatnonzero(beyond[:-1] * beyond[1:] < 0):
+            ends = grid[left], grid[left + 1]
+            found.append(float(brentq(lambda log_q, edge=edge: bias(log_q) - edge, *ends, xtol=1e-13)))
+    return found
+
+
+def _mark(spec: PhaseSpec, phi: Activation, law: Initializer) -> dict[str, Any]:
+    scale = spec.width * law.variance(spec.width, spec.width, phi.gain_slope)
+    bias = spec.sigma_b**2
+    limit = mean_field.fixed_points(phi, scale, bias).limit(1.0)
+    chi = mean_field.chi_1(phi, scale, 1.0) if limit is None else limit.chi_1
+    if abs(chi - 1) < EQUAL:
+        chi = 1.0
+    q = math.nan if limit is None else limit.q
+    c = math.nan
+    if limit is None:
+        c = 1.0
+    elif 0 < q < math.inf:
+        c = mean_field.correlation_fixed_point(phi, scale, bias, q)
+    return {
+        "activation": phi.name,
+        "initializer": law.name,
+        "sigma_w2": scale,
+        "sigma_b2": bias,
+        "q": q,
+        "chi_1": chi,
+        "depth_scale": mean_field.depth_scale(chi),
+        "correlation": c,
+        "phase": _phase(q, chi),
+    }
+
+
+def _phase(q: float, chi: float) -> str:
+    if math.isnan(q):
+        return "critical (any q)"
+    if q == math.inf:
+        return "exploding"
+    if chi == 1:
+        return "critical" if q else "critical, q → 0"
+    if q == 0:
+        return "vanishing"
+    return "ordered" if chi < 1 else "chaotic"

@@ -1,0 +1,391 @@
+"""He's derivation (He et al. 2015, §2.2), line by line, each line checked against numbers.
+
+Here y_l = W_l x_(l−1) and x_l = φ(y_l), for l = 1 … L; the paper writes x_l for our x_(l−1).  Each
+line of ``LINES`` states what it assumes, its formula, and how to predict and to measure it.  The
+measurement is an average over independent networks of nn.Linear and rectifier modules, read by the
+probe, forward from one input of second moment 1 and backward from a random unit-variance cotangent
+at x_L.  Every line is normalised so that its prediction is the *exact* expectation at any width, not
+a limit; so a line that fails is wrong, and not only narrow.
+
+A line passes when |z| is at most ``THRESHOLD``, z being (measured − predicted) / standard error as the
+normal score of Student's t: for a true line, chance alone exceeds it about once in 16,000 runs.
+
+One line fails, and is meant to: the slip of taking the *variance* of the rectified signal for its
+second moment.  Var[max(0, y)] is (½ − 1/(2π))·Var[y] = 0.341·Var[y], not ½·Var[y], because the mean
+of max(0, y) is not zero; what is halved is E[max(0, y)²], and Eq. 7 has E[x²] for that reason.
+The slip and its correction predict the same measurement; where it refutes neither of them, the draws
+were too few to tell, and neither line is called right.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from theory.activations import Activation, parse_activation
+from theory.derivation_spec import DerivationSpec
+from theory.initializers import parse_initializer
+from theory.law.scores import normal_score
+from theory.precision import float64_device, threads_for
+from theory.probe import Probe, Reading
+from theory.randomness import generator
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+Array = NDArray[np.float64]
+
+COLUMNS = {
+    "part": "which part of the derivation",
+    "equation": "the equation of He et al. (2015) that the line is, or belongs to",
+    "claim": "the line in words",
+    "formula": "the line as a formula",
+    "assumption": "what the line takes for granted",
+    "predicted": "its value: the exact expectation at this width",
+    "measured": "the average over networks",
+    "standard_error": "of measured, from the scatter between networks",
+    "z": "normal score of Student's (measured − predicted) / standard_error",
+    "passes": "whether |z| is at most THRESHOLD",
+    "known_slip": "whether the line is the well-known slip, which has to fail",
+    "verdict": "holds, fails, or too few draws to tell: neither it nor its rival is refuted",
+}
+THRESHOLD = 4.0
+UNDECIDED = "too few draws to tell"
+# Rounding of float64 averages, as a floor under a standard error.
+ROUNDING = 1e-12
+
+
+@dataclass(frozen=True)
+class Network:
+    """A kind of network that lines are measured on: its law, its rectifier, its widths.
+
+    ``gain`` is the rectifier whose slope the gain uses, where it is not the network's own.
+    ``widening`` halves the width up to the middle.
+    """
+
+    law: str
+    slope: str = "relu"
+    fan: str | None = None
+    gain: str | None = None
+    widening: bool = False
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What was read on ``draws`` networks of one kind; every array has shape (draws, …).
+
+    forward, variance, positive   of y_l: second moment, and of x_l: second moment, unbiased variance
+    """
+
+    widths: tuple[int, ...]
+    weight_variance: tuple[float, ...]  # Var[w_l] of the law
+    activation: Activation
+    y: Array  # (draws, L) second moment of y_l
+    x: Array  # (draws, L) second moment of x_l
+    x_variance: Array  # (draws, L) unbiased variance of x_l over its units
+    positive: Array  # (draws, L) fraction of y_l above zero
+    dy: Array  # (draws, L) second moment of ∂E/∂y_l
+    dx: Array  # (draws, L) second moment of ∂E/∂x_l; the last one is exactly 1
+    products: Array  # (draws,) n·mean of (w·x)² over the products that make y_2
+    weight: Array  # (draws,) mean of w² in the second layer
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line: words, formula, assumption, and how to predict and measure it.
+
+    ``predict`` and ``measure`` take what was read on ``network``; ``measure`` gives one number per
+    draw, whose expectation the line claims to be ``predict``.
+    """
+
+    part: str
+    equation: str
+    claim: str
+    formula: str
+    assumption: str
+    network: Network
+    predict: Callable[[Measured], float]
+    measure: Callable[[Measured], Array]
+    known_slip: bool = False
+    rival: Callable[[Measured], float] | None = (
+        None  # what the same measurement would be, were it false
+    )
+
+
+def derivation(spec: DerivationSpec) -> pd.DataFrame:
+    """The checked derivation, one row per line; columns: see ``COLUMNS``.
+
+    >>> table = derivation(DerivationSpec(width=32, draws=60))
+    >>> table.loc[table["known_slip"], "passes"].tolist()
+    [False]
+    """
+    read: dict[Network, Measured] = {}
+    rows = []
+    for line in lines(spec.rectifier.name):
+        if line.network not in read:
+            read[line.network] = measure(spec, line.network)
+        rows.append(_row(line, read[line.network]))
+    return pd.DataFrame(rows)
+
+
+def _row(line: Line, read: Measured) -> dict[str, Any]:
+    values = line.measure(read)
+    predicted, measured = line.predict(read), float(values.mean())
+    error = math.hypot(float(values.std(ddof=1)) / math.sqrt(len(values)), ROUNDING)
+
+    def score(value: float) -> float:
+        return float(normal_score((measured - value) / error, len(values) - 1))
+
+    z = score(predicted)
+    verdict = "holds" if abs(z) <= THRESHOLD else "fails"
+    if verdict == "holds" and line.rival and abs(score(line.rival(read))) <= THRESHOLD:
+        verdict = UNDECIDED
+    cells = (line.part, line.equation, line.claim, line.formula, line.assumption)
+    cells += (predicted, measured, error, z, abs(z) <= THRESHOLD, line.known_slip, verdict)  # type: ignore[assignment]
+    return dict(zip(COLUMNS, cells, strict=True))
+
+
+# ---------------------------------------------------------------------------- measurement
+
+
+def measure(spec: DerivationSpec, network: Network) -> Measured:
+    """Draw ``spec.draws`` networks of this kind and read them forward and backward."""
+    import torch
+    from torch import nn
+
+    from theory.draw.stacks import StackSpec, build_stack
+
+    device = float64_device(spec.device)
+    middle = spec.depth // 2
+    half = [network.widening and layer <= middle for layer in range(spec.depth + 1)]
+    widths = tuple(spec.width // 2 if narrow else spec.width // 2 * 2 for narrow in half)
+    law, activation = parse_initializer(network.law, network.fan), parse_activation(network.slope)
+    gain = parse_activation(network.gain or network.slope).gain_slope
+    stack_spec = StackSpec(widths, law, activation, gain)
+    stream = generator(spec.seed, "derivation", *map(str, vars(network).values()), device=device)
+    draws = []
+    with threads_for(spec.width):
+        for _ in range(spec.draws):
+            plain = build_stack(stack_spec, stream)  # float32 draws are five times as fast
+            stack = nn.Sequential(*plain, activation.module()).to(device, torch.float64)
+            draws.append(_read(stack, widths, stream))
+    arrays = {name: np.array([draw[name] for draw in draws]) for name in draws[0]}
+    variances = tuple(law.variance(n, m, gain) for n, m in pairwise(widths))
+    return Measured(widths, variances, activation, **arrays)
+
+
+def _read(stack: nn.Sequential, widths: tuple[int, ...], stream: torch.Generator) -> dict[str, Any]:
+    """One forward and one backward pass; the numbers named as in ``Measured``."""
+    import torch
+
+    def unit_vector(length: int) -> torch.Tensor:
+        vector = torch.randn(1, length, dtype=torch.float64, device=stream.device, generator=stream)
+        return vector / vector.square().mean().sqrt()
+
+    stack.requires_grad_(False)  # only the signal's gradient is read
+    inputs, cotangent = unit_vector(widths[0]).requires_grad_(), unit_vector(widths[-1])
+    names = [str(index) for index in range(len(stack))]
+    with Probe(stack, names, backward=True, statistics=lambda tensor: {"value": tensor}) as probe:
+        stack(inputs).backward(cotangent)
+    linear, rectified = probe.readings[0::2], probe.readings[1::2]
+    x = [reading.forward["value"] for reading in rectified]
+    weight = cast("nn.Linear", stack[2]).weight
+    products = (weight * x[0]).square().sum(1).mean()  # n·mean over j of (w_ij x_j)², averaged over i
+    return {
+        "y": _second_moments(linear),
+        "x": _second_moments(rectified),
+        "x_variance": [float(value.var()) for value in x],
+        "positive": [float((reading.forward["value"] > 0).double().mean()) for reading in linear],
+        "dy": _second_moments(linear, backward=True),
+        "dx": _second_moments(rectified, backward=True),
+        "products": float(products),
+        "weight": float(weight.square().mean()),
+    }
+
+
+def _second_moments(readings: list[Reading], *, backward: bool = False) -> list[float]:
+    sides = [reading.backward if backward else reading.forward for reading in readings]
+    return [float(side["value"].square().mean()) for side in sides if side is not None]
+
+
+# ------------------------------------------------------------------------------ the lines
+
+XAVIER = Network("xavier")  # n·Var[w] = 1: shows the factor ½ itself
+HE = Network("he")
+FAN_OUT = Network("he", fan="fan_out", widening=True)
+FAN_IN = Network("he", fan="fan_in", widening=True)
+FORWARD, BACKWARD = "forward, ReLU", "backward, ReLU"
+
+
+def forward_factor(read: Measured) -> float:
+    """Π A₂·n_l·Var[w_l] over l = 2 … L: Eq. 9, and Eq. 15's with slope a."""
+    layers = zip(read.widths[1:-1], read.weight_variance[1:], strict=True)
+    return math.prod(read.activation.second_moment * n * variance for n, variance in layers)
+
+
+def backward_factor(read: Measured) -> float:
+    """Π A₂·n̂_l·Var[w_l] over l = 2 … L: Eq. 13."""
+    layers = zip(read.widths[2:], read.weight_variance[1:], strict=True)
+    return math.prod(read.activation.second_moment * n * variance for n, variance in layers)
+
+
+def first_variance(read: Measured) -> float:
+    """Var[y_1] = n_0·Var[w_1]·mean(x_0²), exact for an input of second moment 1."""
+    return read.widths[0] * read.weight_variance[0]
+
+
+def rectified_variance(read: Measured) -> float:
+    """Var[φ(y)]/Var[y] for a Gaussian y: ½ − 1/(2π) for ReLU."""
+    return read.activation.second_moment * read.activation.variance_ratio
+
+
+def through_forward(read: Measured) -> Array:
+    """Mean of y_L² over Var[y_1]."""
+    return read.y[:, -1] / first_variance(read)
+
+
+def through_backward(read: Measured) -> Array:
+    """Mean of (∂E/∂x_1)² over that of ∂E/∂x_L, which is 1."""
+    return read.dx[:, 0]
+
+
+def lines(rectifier: str = "prelu") -> list[Line]:
+    """All lines in order: forward and backward for ReLU, then for the named ``rectifier``."""
+    return [*_forward_lines(), *_backward_lines(), *_slope_lines(rectifier)]
+
+
+def _forward_lines() -> list[Line]:
+    return [
+        Line(
+            FORWARD, "Eq. 6", "the products' cross terms average out",
+            "E[y²]/(n·E[(w·x)²]) = 1", "weights independent of one another and of x, mean 0",
+            XAVIER, lambda r: 1.0, lambda r: r.y[:, 1] / r.products,
+        ),
+        Line(
+            FORWARD, "Eq. 7", "E[x²] enters, not Var[x]",
+            "E[y²]/E[x²] = n·Var[w]", "w has mean 0; x need not have",
+            XAVIER, lambda r: r.widths[1] * r.weight_variance[1], lambda r: r.y[:, 1] / r.x[:, 0],
+        ),
+        Line(
+            FORWARD, "before 8", "y is symmetric about 0",
+            "P(y > 0) = ½", "symmetric w, biases 0",
+            XAVIER, lambda r: 0.5, lambda r: r.positive[:, 0],
+        ),
+        Line(
+            FORWARD, "before 8", "the rectifier halves the second moment",
+            "E[x²] = ½·Var[y]", "y symmetric about 0",
+            XAVIER, lambda r: r.activation.second_moment,
+            lambda r: r.x[:, 0] / first_variance(r),
+        ),
+        Line(
+            FORWARD, "the slip", "“the rectifier halves the variance”",
+            "Var[x] = ½·Var[y]", "E[x] = 0, which is false",
+            XAVIER, lambda r: r.activation.second_moment,
+            lambda r: r.x_variance[:, 0] / first_variance(r), known_slip=True, rival=rectified_variance,
+        ),
+        Line(
+            FORWARD, "set right", "what the variance is instead",
+            "Var[x] = (½ − 1/(2π))·Var[y]", "y Gaussian",
+            XAVIER, rectified_variance, lambda r: r.x_variance[:, 0] / first_variance(r),
+            rival=lambda r: r.activation.second_moment,
+        ),
+        Line(
+            FORWARD, "Eq. 8", "one layer, n·Var[w] = 1",
+            "Var[y_l]/Var[y_(l−1)] = ½·n·Var[w]", "Eq. 7 and E[x²] = ½·Var[y]",
+            XAVIER, lambda r: r.activation.second_moment * r.widths[1] * r.weight_variance[1],
+            lambda r: r.y[:, 1] / first_variance(r),
+        ),
+        Line(
+            FORWARD, "Eq. 9", "all layers, n·Var[w] = 1: Xavier's 2^−(L−1)",
+            "Var[y_L]/Var[y_1] = Π ½·n_l·Var[w_l]", "layers independent",
+            XAVIER, forward_factor, through_forward,
+        ),
+        Line(
+            FORWARD, "Eq. 10", "so the weights' std is √(2/n)",
+            "n·mean(w²) = 2", "every factor of Eq. 9 is 1",
+            HE, lambda r: 2.0, lambda r: r.widths[1] * r.weight,
+        ),
+        Line(
+            FORWARD, "Eq. 10", "and the signal neither vanishes nor explodes",
+            "Var[y_L]/Var[y_1] = 1", "Var[w] = 2/n",
+            HE, lambda r: 1.0, through_forward,
+        ),
+        Line(
+            FORWARD, "§2.2", "the first layer has no rectifier before it: 2 for 1",
+            "Var[y_1]/E[x_0²] = n·Var[w] = 2", "the same law kept for simplicity",
+            HE, lambda r: 2.0, lambda r: r.y[:, 0],
+        ),
+    ]  # fmt: skip
+
+
+def _backward_lines() -> list[Line]:
+    return [
+        Line(
+            BACKWARD, "Eq. 12", "the rectifier halves the gradient's second moment",
+            "E[Δy²] = ½·Var[Δx]", "f′(y) is 0 or 1, half each, independent of Δx",
+            XAVIER, lambda r: r.activation.second_moment, lambda r: r.dy[:, -1],
+        ),
+        Line(
+            BACKWARD, "Eq. 11", "the weights pass it on, cross terms average out",
+            "Var[Δx_(l−1)]/E[Δy_l²] = n̂·Var[w]", "w and Δy independent, mean 0",
+            XAVIER, lambda r: r.widths[-1] * r.weight_variance[-1],
+            lambda r: r.dx[:, -2] / r.dy[:, -1],
+        ),
+        Line(
+            BACKWARD, "Eq. 13", "all layers, n̂·Var[w] = 1",
+            "Var[Δx_1]/Var[Δx_L] = Π ½·n̂_l·Var[w_l]", "gates of different layers independent",
+            XAVIER, backward_factor, through_backward,
+        ),
+        Line(
+            BACKWARD, "Eq. 14", "the gradient neither vanishes nor explodes",
+            "Var[Δx_1]/Var[Δx_L] = 1", "½·n̂·Var[w] = 1",
+            HE, lambda r: 1.0, through_backward,
+        ),
+        Line(
+            BACKWARD, "after 14", "fan_out law, widths doubled: forward drifts by c₂/d_L only",
+            "Π ½·n_l·Var[w_l] = n_2/n̂_L = ½", "Var[w_l] = 2/n̂_l",
+            FAN_OUT, forward_factor, through_forward,
+        ),
+        Line(
+            BACKWARD, "after 14", "fan_in law, widths doubled: backward drifts the other way",
+            "Π ½·n̂_l·Var[w_l] = n̂_L/n_2 = 2", "Var[w_l] = 2/n_l",
+            FAN_IN, backward_factor, through_backward,
+        ),
+    ]  # fmt: skip
+
+
+def _slope_lines(rectifier: str) -> list[Line]:
+    activation = parse_activation(rectifier)
+    part = f"slope a = {activation.gain_slope:g}"
+    own, relus = Network("he", rectifier), Network("he", rectifier, gain="relu")
+    return [
+        Line(
+            part, "before 15", "the rectifier keeps a² of the negative half",
+            "E[x²] = ½(1 + a²)·Var[y]", "y symmetric about 0",
+            own, lambda r: r.activation.second_moment,
+            lambda r: r.x[:, 0] / first_variance(r),
+        ),
+        Line(
+            part, "Eq. 15", "forward",
+            "Var[y_L]/Var[y_1] = 1", "½(1 + a²)·n·Var[w] = 1",
+            own, lambda r: 1.0, through_forward,
+        ),
+        Line(
+            part, "Eq. 15", "backward",
+            "Var[Δx_1]/Var[Δx_L] = 1", "½(1 + a²)·n̂·Var[w] = 1",
+            own, lambda r: 1.0, through_backward,
+        ),
+        Line(
+            part, "after 15", "ReLU's rule under this slope grows",
+            "Var[y_L]/Var[y_1] = (1 + a²)^(L−1)", "Var[w] = 2/n",
+            relus, lambda r: (1 + activation.gain_slope**2) ** (len(r.widths) - 2), through_forward,
+        ),
+    ]  # fmt: skip

@@ -1,0 +1,467 @@
+"""One prediction for a real network: second moments forward and backward, layer after layer.
+
+For a module that runs its layers one after another, from the law of its weights (or the weights it
+holds) and the second moment of its input, ``predict`` gives for every weight layer
+
+    forward   E[y²] of its output, the pre-activation of what follows
+    backward  E[(∂E/∂y)²] of the gradient that reaches this output
+
+averaged over units and inputs; ``predict_layers`` gives the same unit by unit, which is what borders
+need.  ``theory.predict.rules`` says how each kind of layer acts.  Every number says what it rests on:
+
+    exact            the expectation over draws of the weights, at any width (He et al. 2015, Eq. 7–15)
+    infinite width   Gaussian pre-activations, one variance for all inputs (Poole et al. 2016)
+    infinite batch   batch norm: its statistics are taken for their expectation over draws
+    held weights     the actual mean of w² in the place of Var[w], and the actual biases: how the
+                     weights lie to the signal, and to each other, is left out
+    measured factor  a pool stands in between: its factor was measured on a calibration batch
+    no closed form   the same without calibration; the number is NaN
+
+Several are joined by " + ".  ``measure`` reads the same rows off the same network with the probe, and
+``compare`` joins the two on the keys (module, call).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import fx, nn
+
+from theory.errors import RequestError, check_choice, check_real
+from theory.initializers import Initializer, fans
+from theory.law import kernels
+from theory.precision import widened
+from theory.predict.rules import (
+    BASES,
+    EXACT,
+    HELD_WEIGHTS,
+    Backward,
+    Factor,
+    Gradient,
+    Setting,
+    Signal,
+    rule_of,
+)
+from theory.predict.rules import POOLS as POOL_LAYERS
+from theory.probe import Probe
+from theory.randomness import generator
+
+Array = NDArray[np.float64]
+Key = tuple[str, int]
+
+KEYS = ["module", "call"]
+COLUMNS = {
+    "module": "the weight layer's name in the network",
+    "call": "0, or which call it is of a module that runs several times",
+    "kind": "its class",
+    "layer": "1, 2, … in the order in which they run",
+    "forward_predicted": "second moment of its output, mean over units and inputs",
+    "backward_predicted": "second moment of the gradient at its output",
+    "forward_basis": "what the forward prediction rests on: exact, or the approximations in it",
+    "backward_basis": "what the backward prediction rests on",
+}
+MEASURED_COLUMNS = {
+    "module": COLUMNS["module"],
+    "call": COLUMNS["call"],
+    "forward_measured": "second moment of its output in this network on this batch",
+    "backward_measured": "second moment of the gradient at its output",
+}
+COMPARED_COLUMNS = COLUMNS | MEASURED_COLUMNS | {
+    "forward_ratio": "measured / predicted",
+    "backward_ratio": "measured / predicted",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class WeightLaw:
+    """How the weights of a network are drawn.
+
+    initializer  one law for all weight layers, or a mapping from their names
+    gain_slope   the slope in He's gain (Eq. 15)
+    bias         variance of the biases, or None for torch's law U(±1/√fan_in): 1/(3·fan_in); or a
+                 mapping from the names of the layers that do not follow torch's law
+    """
+
+    initializer: Initializer | Mapping[str, Initializer]
+    gain_slope: float = 0.0
+    bias: float | Mapping[str, float] | None = None
+
+    def __post_init__(self) -> None:
+        check_real("the slope in He's gain", self.gain_slope, -10, 10)
+        given = self.bias.values() if isinstance(self.bias, Mapping) else [self.bias]
+        for variance in given:
+            if variance is not None:
+                check_real("the variance of the biases", variance, 0)
+
+    def variances(self, name: str, shape: tuple[int, ...] | torch.Size) -> tuple[float, float]:
+        """(Var[w], Var[b]) of the layer ``name`` with a weight of ``shape`` (out, in, *kernel)."""
+        initializer = self.initializer
+        if not isinstance(initializer, Initializer):
+            if name not in initializer:
+                raise RequestError(f"the weight law has no entry for {name}: name every weight layer")
+            initializer = initializer[name]
+        fan_in, fan_out = fans(shape)
+        bias = self.bias.get(name) if isinstance(self.bias, Mapping) else self.bias
+        bias = 1 / (3 * fan_in) if bias is None else bias
+        return initializer.variance(fan_in, fan_out, self.gain_slope), bias
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One weight layer, predicted or measured, unit by unit: (F,) or (C, H, W), mean over inputs.
+
+    ``backward`` is of ∂E/∂y.  The bases are empty in a measurement.
+    """
+
+    module: str
+    call: int
+    kind: str
+    forward: Array
+    backward: Array
+    forward_basis: str = ""
+    backward_basis: str = ""
+
+
+def predict(
+    model: nn.Module,
+    inputs: torch.Tensor | ArrayLike,
+    *,
+    law: WeightLaw | Initializer | None = None,
+    cotangent_second_moment: float = 1.0,
+    cotangent_basis: str = EXACT,
+    calibration: Mapping[Key, Factor] | None = None,
+) -> pd.DataFrame:
+    """The prediction for every weight layer of ``model``, with the columns of ``COLUMNS``.
+
+    model        runs its layers one after another; its modules' train/eval modes count
+    inputs       a batch, as a tensor (B, F) or (B, C, H, W); or the second moment of every unit of one
+                 input as an array (F,) or (C, H, W), their means over the inputs taken for 0; a
+                 number where the first layer is linear
+    law          how the weights are drawn; None for the weights that ``model`` holds
+    cotangent_second_moment  of the gradient at each output, for each input
+    cotangent_basis  ``exact`` when the cotangent is random and independent of the network, as in
+                 ``measure``; ``infinite width`` for a loss's (``cross_entropy.softmax_second_moment``)
+    calibration  what ``calibrate`` measured; needed where there is a pool
+
+    Raises ``RequestError`` for a network that does not run layer after layer, a layer without a
+    rule, and sizes that do not agree.
+    """
+    layers = predict_layers(
+        model,
+        inputs,
+        law=law,
+        cotangent_second_moment=cotangent_second_moment,
+        cotangent_basis=cotangent_basis,
+        calibration=calibration,
+    )
+    rows = [
+        {
+            "module": layer.module,
+            "call": layer.call,
+            "kind": layer.kind,
+            "layer": number,
+            "forward_predicted": float(layer.forward.mean()),
+            "backward_predicted": float(layer.backward.mean()),
+            "forward_basis": layer.forward_basis,
+            "backward_basis": layer.backward_basis,
+        }
+        for number, layer in enumerate(layers, 1)
+    ]
+    return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def predict_layers(
+    model: nn.Module,
+    inputs: torch.Tensor | ArrayLike,
+    *,
+    law: WeightLaw | Initializer | None = None,
+    cotangent_second_moment: float = 1.0,
+    cotangent_basis: str = EXACT,
+    calibration: Mapping[Key, Factor] | None = None,
+) -> list[Layer]:
+    """``predict``, unit by unit."""
+    check_real("the cotangent's second moment", cotangent_second_moment, 0)
+    check_choice("basis", cotangent_basis, (EXACT, *BASES))
+    law = WeightLaw(law) if isinstance(law, Initializer) else law
+    chain = run_order(model)
+    signal, batch = _entering(inputs, chain[0][1])
+    steps: list[tuple[Key, nn.Module, Signal, Backward]] = []
+    for index, (key, module) in enumerate(chain):
+        following = chain[index + 1][1] if index + 1 < len(chain) else None
+        setting = _setting(key, module, following, batch, law, calibration or {})
+        rule = rule_of(module)
+        assert rule is not None  # run_order has checked it
+        try:
+            signal, backward = rule(module, signal, setting)
+        except RequestError as error:
+            raise RequestError(f"{key[0] or 'the model'}: {error}") from None
+        steps.append((key, module, signal, backward))
+    basis = frozenset(() if cotangent_basis == EXACT else (cotangent_basis,))
+    gradient = Gradient(np.full(signal.power.shape, float(cotangent_second_moment)), basis)
+    layers: list[Layer] = []
+    for key, module, signal, backward in reversed(steps):
+        if is_weighted(module):
+            bases = (_basis_name(signal.basis), _basis_name(gradient.basis))
+            layers.append(Layer(*key, type(module).__name__, signal.power, gradient.power, *bases))
+        gradient = backward(gradient)
+    return layers[::-1]
+
+
+def run_order(model: nn.Module) -> list[tuple[Key, nn.Module]]:
+    """((name, call), module) of every layer in the order in which ``model`` runs them.
+
+    Names and calls are those of the probe.  Raises ``RequestError`` for anything but a chain.
+    """
+    if rule_of(model) is not None:
+        return [(("", 0), model)]
+    if isinstance(model, (torch.jit.ScriptModule, fx.GraphModule)):
+        raise RequestError(
+            "a compiled network has lost its layers: predict the module it was made from"
+        )
+    tracer = _Tracer()
+    try:
+        graph = tracer.trace(model)
+    except Exception as error:
+        raise RequestError(f"the network cannot be followed layer after layer: {error}") from error
+    calls: Counter[str] = Counter()
+    chain: list[tuple[Key, nn.Module]] = []
+    previous: fx.Node | None = None
+    for node in graph.nodes:
+        if node.op == "output":
+            break
+        if node.op == "placeholder" and previous is None:
+            previous = node
+            continue
+        module = _module_of(node, model, previous)
+        name = str(node.target) if node.op == "call_module" else str(node.name)
+        chain.append(((name, calls[name]), module))
+        calls[name] += 1
+        previous = node
+    if not any(is_weighted(module) for _, module in chain):
+        raise RequestError("the network has no linear or convolutional layer to predict")
+    return chain
+
+
+class _Tracer(fx.Tracer):
+    """Stops at every module that has a rule, whatever package it comes from."""
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        return rule_of(m) is not None or super().is_leaf_module(m, module_qualified_name)
+
+
+def _module_of(node: fx.Node, model: nn.Module, previous: fx.Node | None) -> nn.Module:
+    """The layer that ``node`` calls, which takes the value of ``previous`` and nothing else."""
+    if node.all_input_nodes != [previous] or previous is None:
+        raise RequestError(
+            f"{node.name} does not take the output of the layer before it and nothing else: "
+            "only networks that run layer after layer are predicted, without branches"
+        )
+    if node.op == "call_module":
+        module = model.get_submodule(str(node.target))
+        if rule_of(module) is None:
+            raise RequestError(f"{node.target} ({type(module).__name__}) has no rule in theory.predict")
+        return module
+    if node.target in (torch.relu, nn.functional.relu, "relu"):
+        return nn.ReLU()
+    if node.target in (torch.flatten, "flatten"):
+        start = node.args[1] if len(node.args) > 1 else node.kwargs.get("start_dim", 0)
+        return nn.Flatten(int(start))  # type: ignore[arg-type]
+    raise RequestError(f"{node.name} is no layer with a rule: make it a module, such as nn.ReLU")
+
+
+def is_weighted(module: nn.Module) -> bool:
+    """Whether ``module`` is a weight layer: a row of the tables."""
+    return isinstance(module, (nn.Linear, nn.Conv2d))
+
+
+def _entering(inputs: torch.Tensor | ArrayLike, first: nn.Module) -> tuple[Signal, int | None]:
+    """What is known of the input, and the size of the batch."""
+    if isinstance(inputs, torch.Tensor):
+        if inputs.dim() not in (2, 4) or not inputs.numel():
+            raise RequestError(f"a batch is (B, F) or (B, C, H, W), not {tuple(inputs.shape)}")
+        values: Array = inputs.detach().cpu().to(torch.float64).numpy()
+        over = (0, *range(2, values.ndim))
+        points = kernels.Points.of_batch(inputs)
+        return Signal((values**2).mean(0), values.mean(over) ** 2, points=points), len(values)
+    power = np.asarray(inputs, dtype=np.float64)
+    if power.ndim == 0 and isinstance(first, nn.Linear):
+        power = np.full(first.in_features, float(power))
+    if power.ndim not in (1, 3) or not np.all(np.isfinite(power)) or np.any(power < 0):
+        raise RequestError(
+            "the input's second moment is an array (F,) or (C, H, W) of numbers of at least 0, "
+            f"one per unit; this one has shape {power.shape}"
+        )
+    return Signal(power, np.zeros(len(power))), None
+
+
+def _setting(
+    key: Key,
+    module: nn.Module,
+    following: nn.Module | None,
+    batch: int | None,
+    law: WeightLaw | None,
+    calibration: Mapping[Key, Factor],
+) -> Setting:
+    feeds_pool = isinstance(following, POOL_LAYERS)
+    if not is_weighted(module):
+        return Setting(batch, factor=calibration.get(key), feeds_pool=feeds_pool)
+    weight, bias = module.get_parameter("weight"), getattr(module, "bias", None)
+    if law is None:
+        zero = np.zeros(1)
+        held = zero if bias is None else bias.detach().cpu().to(torch.float64).numpy()
+        return Setting(batch, _mean_square(weight), held**2, held, frozenset({HELD_WEIGHTS}))
+    weight_variance, bias_variance = law.variances(key[0], weight.shape)
+    return Setting(batch, weight_variance, np.full(1, 0.0 if bias is None else bias_variance))
+
+
+def _mean_square(tensor: torch.Tensor) -> float:
+    return widened(tensor.detach()).square().mean().item()
+
+
+def _basis_name(basis: frozenset[str]) -> str:
+    return " + ".join(name for name in BASES if name in basis) or EXACT
+
+
+def measure(
+    model: nn.Module, batch: torch.Tensor, *, labels: torch.Tensor | None = None, seed: int = 0
+) -> pd.DataFrame:
+    """What the probe reads on ``model``, with the columns of ``MEASURED_COLUMNS``.
+
+    The cotangent is an independent random sign for each output and input (second moment 1), or,
+    with ``labels`` (B,), the gradient of the cross-entropy of each example.  The model is left as it
+    was: modes, running statistics and ``.grad``.
+    """
+    rows = [
+        {
+            "module": layer.module,
+            "call": layer.call,
+            "forward_measured": float(layer.forward.mean()),
+            "backward_measured": float(layer.backward.mean()),
+        }
+        for layer in measure_layers(model, batch, labels=labels, seed=seed)
+    ]
+    return pd.DataFrame(rows, columns=list(MEASURED_COLUMNS))
+
+
+def measure_layers(
+    model: nn.Module, batch: torch.Tensor, *, labels: torch.Tensor | None = None, seed: int = 0
+) -> list[Layer]:
+    """``measure``, unit by unit."""
+    readings, _ = _read(model, batch, _is_weighted_name, _per_unit, labels, seed)
+    layers = []
+    for reading in readings:
+        assert reading.backward is not None
+        forward, backward = (
+            statistics["second_moment"].cpu().numpy()
+            for statistics in (reading.forward, reading.backward)
+        )
+        layers.append(Layer(reading.module, reading.call, reading.kind, forward, backward))
+    return layers
+
+
+def calibrate(model: nn.Module, batch: torch.Tensor, *, seed: int = 0) -> dict[Key, Factor]:
+    """The factors of everything that is no weight layer, read on this network and this batch.
+
+    ``predict`` uses only those that have no closed form: pools, and activations beside them.  The
+    cotangent is that of ``measure``.
+    """
+    chain = run_order(model)
+    names = {key[0] for key, _ in chain}
+    modules = {name for name, _ in model.named_modules()}
+    if not names <= modules:
+        raise RequestError("only modules can be calibrated: write relu and flatten as modules")
+    readings, at_input = _read(
+        model, batch, lambda name, module: name in names, _pooled_moments, None, seed
+    )
+    before = _mean_square(batch)
+    gradient_before = _mean_square(at_input)
+    factors: dict[Key, Factor] = {}
+    for (key, module), reading in zip(chain, readings, strict=True):
+        assert reading.backward is not None
+        after = float(reading.forward["second_moment"])
+        gradient = float(reading.backward["second_moment"])
+        if not is_weighted(module):
+            share = float(reading.forward["channel_mean"]) / (after or 1.0)
+            ratios = (after / (before or 1.0), gradient_before / (gradient or 1.0))
+            factors[key] = Factor(*ratios, share)
+        before, gradient_before = after, gradient
+    return factors
+
+
+def compare(prediction: pd.DataFrame, measurement: pd.DataFrame) -> pd.DataFrame:
+    """``predict`` and ``measure`` side by side, with the columns of ``COMPARED_COLUMNS``.
+
+    Raises ``RequestError`` unless both have the same keys.
+    """
+    keys = [list(map(tuple, table[KEYS].to_numpy())) for table in (prediction, measurement)]
+    if sorted(keys[0]) != sorted(keys[1]):
+        raise RequestError("the prediction and the measurement are of different layers")
+    table = prediction.merge(measurement, on=KEYS, validate="one_to_one")
+    for direction in ("forward", "backward"):
+        table[f"{direction}_ratio"] = table[f"{direction}_measured"] / table[f"{direction}_predicted"]
+    return table[list(COMPARED_COLUMNS)]
+
+
+def _read(
+    model: nn.Module,
+    batch: torch.Tensor,
+    select: Any,
+    statistics: Any,
+    labels: torch.Tensor | None,
+    seed: int,
+) -> tuple[list[Any], torch.Tensor]:
+    """The probe's readings of one step, and the gradient at the input."""
+    inputs = batch.detach().clone().requires_grad_()
+    with (
+        _unchanged(model, batch.device, seed),
+        torch.enable_grad(),
+        Probe(model, select, backward=True, statistics=statistics) as probe,
+    ):
+        output = model(inputs)
+        if labels is None:
+            signs = torch.rand(output.shape, generator=generator(seed, "cotangent")) < 0.5
+            cotangent = (2.0 * signs - 1.0).to(output)
+            (gradient,) = torch.autograd.grad(output, inputs, cotangent)
+        else:
+            loss = nn.functional.cross_entropy(output, labels, reduction="sum")
+            (gradient,) = torch.autograd.grad(loss, inputs)
+    return probe.readings, gradient
+
+
+@contextmanager
+def _unchanged(model: nn.Module, device: torch.device, seed: int) -> Iterator[None]:
+    """Put buffers (batch norm's running statistics) back; dropout draws from a stream of its own."""
+    buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    gpus = [device] if device.type == "cuda" else []  # not every one that there is
+    with torch.random.fork_rng(gpus):
+        torch.random.set_rng_state(generator(seed, "dropout").get_state())
+        for gpu in gpus:
+            torch.cuda.set_rng_state(generator(seed, "dropout", device=gpu).get_state(), gpu)
+        try:
+            yield
+        finally:
+            with torch.no_grad():
+                for name, buffer in model.named_buffers():
+                    buffer.copy_(buffers[name])
+
+
+def _is_weighted_name(name: str, module: nn.Module) -> bool:
+    return is_weighted(module)
+
+
+def _per_unit(tensor: torch.Tensor) -> dict[str, torch.Tensor]:
+    return {"second_moment": widened(tensor.detach()).square().mean(0)}
+
+
+def _pooled_moments(tensor: torch.Tensor) -> dict[str, torch.Tensor]:
+    wide = widened(tensor.detach())
+    over = [0, *range(2, wide.dim())]
+    return {"second_moment": wide.square().mean(), "channel_mean": wide.mean(over).square().mean()}
