@@ -144,7 +144,7 @@ ALLOWED = (
 
 @pytest.mark.parametrize("name", ["claims", "claim_theory", "conditions", "arms", "fan_agreement"])
 def test_no_number_is_typed_into_a_text(name):
-    tree = ast.parse((ROOT / "empirical" / f"{name}.py").read_text(encoding="utf-8"))
+    tree = ast.parse((ROOT / "empirical" / "judgment" / f"{name}.py").read_text(encoding="utf-8"))
     columns = [
         node.value
         for node in ast.walk(tree)
