@@ -13,7 +13,6 @@ This module imports neither torch nor numpy: a wrong request is refused in milli
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import json
 import math
@@ -24,6 +23,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from empirical import identity
 from theory.activations import parse_activation
 from theory.devices import DEVICES
 from theory.errors import RequestError, check_choice, check_real, check_whole
@@ -31,6 +31,12 @@ from theory.initializers import FANS, Initializer, parse_initializer
 from theory.randomness import MAX_SEED
 
 NORMS = ("batch", "none")
+AUGMENTED = {
+    "flip+crop": "flips and crops",
+    "flip": "flips alone",
+    "crop": "crops alone",
+    "none": "no augmentation",
+}
 DATASETS = ("cifar10",)
 PRECISIONS = ("fp32", "bf16")
 OPTIMIZERS = ("adam", "sgd")
@@ -57,6 +63,7 @@ class Protocol:
                     takes out again learns at the rate at which its relative step is the one it would
                     have had, had it been drawn by this law: η·k for Adam and η·k² for SGD, where k is
                     the ratio of the two standard deviations
+    augment         what is done at random to each training image: flipped, cropped, both or nothing
     engine          how a step is run; not what it computes, so it is no part of a cell's id
     limit_train, limit_test  keep only the first so many images (None: all of them)
     """
@@ -78,6 +85,7 @@ class Protocol:
     engine: str = "auto"
     limit_train: int | None = None
     limit_test: int | None = None
+    augment: str = "flip+crop"
 
     def __post_init__(self) -> None:
         check_choice("norm", self.norm, NORMS)
@@ -88,6 +96,7 @@ class Protocol:
         check_choice("dataset", self.dataset, DATASETS)
         check_choice("precision", self.precision, PRECISIONS)
         check_choice("engine", self.engine, ENGINES)
+        check_choice("augment", self.augment, tuple(AUGMENTED))
         check_whole("filters", self.filters, 1, MAX_FILTERS)
         check_whole("pool_every", self.pool_every, 1, MAX_DEPTH)
         check_whole("epochs", self.epochs, 1, MAX_EPOCHS)
@@ -147,17 +156,18 @@ class TrainSpec(Protocol):
 
     @property
     def cell_id(self) -> str:
-        """A readable name plus a hash of everything that determines the result.
+        """A readable name plus a hash of everything that determines the result (``identity``).
 
         The engine, the device and the number of threads are not in it: they change the last bits, not
         the cell.
         """
-        config = self.config()
-        del config["engine"]
-        canonical = json.dumps(config, sort_keys=True)
-        digest = hashlib.sha256(canonical.encode()).hexdigest()[:8]
-        names = f"{self.initializer}-{self.activation}".replace(":", "")
-        return f"{names}-d{self.depth:02d}-s{self.seed}-{digest}"
+        defaults = {item.name: item.default for item in fields(self)}
+        return identity.cell_id(self.config(), defaults | dict(identity.DEFAULTS))
+
+    @property
+    def former_id(self) -> str | None:
+        """The id under which earlier versions recorded this cell; None if they could not."""
+        return identity.former_id(self.config())
 
     @property
     def weight_law(self) -> Initializer:
@@ -314,6 +324,7 @@ def variant(config: Mapping[Any, Any]) -> str:
         "learning_rate_reference": f"{config['learning_rate_reference']}'s relative steps",
         "optimizer": f"{config['optimizer']}",
         "precision": f"{config['precision']}",
+        "augment": f"{AUGMENTED[config['augment']]}",
     }
     differs = [name for name in report if name != "engine" and not _same(config[name], report[name])]
     texts = (words.get(name, f"{name.replace('_', ' ')} {config[name]}") for name in differs)

@@ -11,6 +11,7 @@ from commands import options
 from commands.answer import Answer, Session
 from empirical.presets import PRESETS, preset
 from empirical.protocol import (
+    AUGMENTED,
     DATASETS,
     ENGINES,
     MAX_CELLS,
@@ -44,6 +45,7 @@ SAME_NAMES = (
     "optimizer",
     "learning_rate",
     "learning_rate_reference",
+    "augment",
     "filters",
     "pool_every",
     "norm",
@@ -92,6 +94,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="scale the rates of weights before a batch norm so that their relative steps are those "
         "under this initializer",
+    )
+    parser.add_argument(
+        "--augment", choices=AUGMENTED, help="training images, at random; default flip+crop"
     )
     parser.add_argument("--filters", type=int, help="per convolution, default 32")
     parser.add_argument("--pool-every", type=int, metavar="N", help="convolutions, default 2")

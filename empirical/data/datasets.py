@@ -106,13 +106,24 @@ class Offsets(NamedTuple):
         return Offsets(self.flips.to(device), self.tops.to(device), self.lefts.to(device))
 
 
-def sample_offsets(count: int, generator: torch.Generator) -> Offsets:
-    """Independent offsets for ``count`` images: flips with probability ½, crops uniform on 0 … 8."""
-    return Offsets(
+def sample_offsets(
+    count: int, generator: torch.Generator, augment: str = "flip+crop"
+) -> Offsets:
+    """Independent offsets for ``count`` images: flips with probability ½, crops uniform on 0 … 8.
+
+    All are drawn, whatever ``augment`` keeps: "flip" flips the very images that "flip+crop" does.
+    """
+    drawn = Offsets(
         torch.rand(count, generator=generator) < 0.5,
         torch.randint(OFFSETS, (count,), generator=generator),
         torch.randint(OFFSETS, (count,), generator=generator),
     )
+    kept = augment.split("+")
+    flips = drawn.flips if "flip" in kept else torch.zeros_like(drawn.flips)
+    tops, lefts = (
+        at if "crop" in kept else torch.full_like(at, PADDING) for at in (drawn.tops, drawn.lefts)
+    )
+    return Offsets(flips, tops, lefts)
 
 
 def augment(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:

@@ -14,13 +14,13 @@ from dataclasses import dataclass, field
 from functools import cache, lru_cache
 from typing import Any
 
+from empirical.identity import GRID
 from empirical.presets import preset
 from empirical.protocol import COURSE_REPORT, StudySpec, TrainSpec, variant
 from empirical.records.account import options
 from empirical.records.published import CONFIG_COLUMNS, Published, seedless, spec_of
 
 SIZE = ("filters", "epochs", "batch_size", "dataset", "precision", "limit_train", "limit_test")
-GRID = ("initializer", "activation", "depth", "seed")
 
 
 @dataclass(frozen=True)

@@ -11,11 +11,11 @@ from typing import Any
 
 import pandas as pd
 
+from empirical.identity import GRID
 from empirical.presets import PRESETS
 from empirical.protocol import Protocol, StudySpec, TrainSpec
 
 OPTIONS = {"head_initializer": "--head-init"}  # every other field's option is its name
-GRID = ("initializer", "activation", "depth", "seed")
 MACHINE = ("device", "hardware", "threads", "platform", "python", "torch", "version", "code", "engine")
 
 
@@ -26,8 +26,8 @@ def account(cells: pd.DataFrame, specs: list[TrainSpec]) -> str:
         "",
         "Tidy tables; a cell is one configuration and seed. `cells.csv`: one row per cell.",
         "`study.csv`: one row per cell and epoch. `layers.csv`: one row per cell, epoch and layer,",
-        "thinned between the first look at a network and the last. `records/published.py` explains",
-        "the columns.",
+        "thinned between the first look at a network and the last.",
+        "`empirical/records/published.py` explains the columns.",
         "",
         "## Commands",
         "",

@@ -1,6 +1,6 @@
 """What is on disk: one folder per cell, written atomically, verified when read.
 
-    OUT/cells/<cell-id>/config.json     the spec, written first
+    OUT/cells/<cell-id>/config.json     the spec, written first; a field it lacks has its default
                         checkpoint.pt   the state after the last finished epoch, until the cell ends
                         epochs.csv      one row per epoch     (training.EPOCH_COLUMNS)
                         layers.csv      one row per layer and epoch (instruments.LAYER_COLUMNS)
@@ -113,15 +113,19 @@ def read_finished(out: Path, spec: TrainSpec) -> Finished | None:
 
 def read_all(out: Path) -> tuple[list[Finished], dict[str, str]]:
     """Every finished cell under ``out`` by order of id, and what is wrong with the damaged ones."""
-    good, bad = [], {}
+    good: dict[str, Finished] = {}
+    bad = {}
     for folder in sorted(path for path in (out / "cells").glob("*") if (path / RESULT).exists()):
         try:
             spec = _read_spec(folder)
             _check_config(folder, spec)
-            good.append(_read_finished(folder, spec))
+            found = _read_finished(folder, spec)
         except DamagedRecord as damage:
             bad[folder.name] = str(damage)
-    return good, bad
+        else:
+            if folder == cell_folder(out, spec):  # and not a former one, beside that of today
+                good[folder.name] = found
+    return list(good.values()), bad
 
 
 def read_checkpoint(out: Path, spec: TrainSpec) -> CellState | None:
@@ -135,7 +139,7 @@ def read_checkpoint(out: Path, spec: TrainSpec) -> CellState | None:
         raise DamagedRecord(f"{folder / CHECKPOINT} does not match its checksum")
     with interpreting(folder / CHECKPOINT):
         saved = torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
-        if saved.pop("cell", None) != spec.cell_id:
+        if saved.pop("cell", None) != folder.name:
             raise DamagedRecord(f"{folder / CHECKPOINT} belongs to another cell")
         state = CellState(**saved)
         if not 0 <= int(state.epoch) <= spec.epochs:
@@ -148,7 +152,7 @@ def write_config(out: Path, spec: TrainSpec) -> None:
     folder = cell_folder(out, spec)
     with _writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    _write(folder / CONFIG, _json({"cell": spec.cell_id, **spec.config()}))
+    _write(folder / CONFIG, _json({"cell": folder.name, **spec.config()}))
 
 
 def write_checkpoint(out: Path, spec: TrainSpec, state: CellState) -> None:
@@ -156,7 +160,7 @@ def write_checkpoint(out: Path, spec: TrainSpec, state: CellState) -> None:
     folder = cell_folder(out, spec)
     buffer = io.BytesIO()
     values = {name: getattr(state, name) for name in CellState.__dataclass_fields__}
-    torch.save({"cell": spec.cell_id, **values}, buffer)
+    torch.save({"cell": folder.name, **values}, buffer)
     payload = buffer.getvalue()
     _write(folder / CHECKPOINT, hashlib.sha256(payload).hexdigest().encode() + b"\n" + payload)
     _write_tables(folder, state)
@@ -166,7 +170,7 @@ def write_result(out: Path, spec: TrainSpec, state: CellState, environment: dict
     """Finish the cell: tables, then result.json, then the checkpoint goes."""
     folder = cell_folder(out, spec)
     _write_tables(folder, state)
-    result = result_of(spec, state, environment)
+    result = result_of(spec, state, environment) | {"cell": folder.name}
     sums = {name: hashlib.sha256(_read(folder / name)).hexdigest() for name in (EPOCHS, LAYERS)}
     sums[RESULT] = hashlib.sha256(_json(result)).hexdigest()
     _write(folder / RESULT, _json(result | {"sha256": sums}))
@@ -202,14 +206,15 @@ def result_of(spec: TrainSpec, state: CellState, environment: dict[str, Any]) ->
     }
 
 
-def set_aside(out: Path, cell_id: str) -> Path:
+def set_aside(out: Path, spec: TrainSpec) -> Path:
     """Move a damaged cell's folder to ``out/damaged`` under a name that is free; returns where."""
+    folder = cell_folder(out, spec)
     with _writing(out / "damaged"):
         (out / "damaged").mkdir(exist_ok=True)
         number = 1
-        while (place := out / "damaged" / f"{cell_id}-{number}").exists():
+        while (place := out / "damaged" / f"{folder.name}-{number}").exists():
             number += 1
-        (out / "cells" / cell_id).rename(place)
+        folder.rename(place)
     return place
 
 
@@ -238,7 +243,7 @@ def _read_finished(folder: Path, spec: TrainSpec) -> Finished:
     for name in (EPOCHS, LAYERS):
         if hashlib.sha256(_read(folder / name)).hexdigest() != sums.get(name):
             raise DamagedRecord(f"{folder / name} does not match its checksum in {RESULT}")
-    if result.get("cell") != spec.cell_id:
+    if result.get("cell") != folder.name:
         raise DamagedRecord(f"{folder / RESULT} belongs to another cell")
     if result.get("status") not in ("completed", "diverged"):
         raise DamagedRecord(f"{folder / RESULT} says neither completed nor diverged")
@@ -250,13 +255,13 @@ def _read_spec(folder: Path) -> TrainSpec:
     cell_id = config.pop("cell", None)
     with interpreting(folder / CONFIG):
         spec = TrainSpec(**config)
-    if cell_id != spec.cell_id:
+    if cell_id not in (spec.cell_id, spec.former_id):
         raise DamagedRecord(f"{folder / CONFIG} describes another cell than it names")
     return spec
 
 
 def _check_config(folder: Path, spec: TrainSpec) -> None:
-    if _read_spec(folder).cell_id != spec.cell_id or folder.name != spec.cell_id:
+    if _read_spec(folder).cell_id != spec.cell_id or folder.name not in (spec.cell_id, spec.former_id):
         raise DamagedRecord(f"{folder / CONFIG} describes another cell")
 
 

@@ -53,8 +53,15 @@ def cache_folder() -> Path:
 
 
 def cell_folder(out: Path, spec: TrainSpec) -> Path:
-    """The folder of the records of ``spec`` under ``out``."""
-    return out / "cells" / spec.cell_id
+    """The folder of the records of ``spec`` under ``out``.
+
+    Its name is the cell's id; where an earlier version has begun the cell, the id that it had then.
+    """
+    folder = out / "cells" / spec.cell_id
+    if spec.former_id is None or (folder / RESULT).exists():
+        return folder
+    former = out / "cells" / spec.former_id
+    return former if (former / RESULT).exists() or former.exists() > folder.exists() else folder
 
 
 def needs_data(spec: StudySpec) -> bool:

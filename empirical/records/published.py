@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from empirical import identity
 from empirical.presets import PRESETS
 from empirical.protocol import Protocol, StudySpec, TrainSpec, variant
 from empirical.records.account import account
@@ -304,7 +305,15 @@ def read(folder: Path, on_event: OnEvent = _ignore) -> Published:
     study = _read(folder / STUDY, STUDY_COLUMNS)
     layers = _read(folder / LAYERS, LAYER_COLUMNS)
     _check(folder, cells, study, layers)
-    return Published(study, layers, cells)
+    return _under_ids_of_today(Published(study, layers, cells))
+
+
+def _under_ids_of_today(published: Published) -> Published:
+    """The same tables where an earlier version wrote them: its ids become those of today."""
+    rows = published.cells.to_dict("records")
+    today = {str(row["cell"]): spec_of(row).cell_id for row in rows}
+    tables = (published.study, published.layers, published.cells)
+    return Published(*(table.assign(cell=table["cell"].map(today).astype(object)) for table in tables))
 
 
 def spec_of(row: Mapping[Any, Any]) -> TrainSpec:
@@ -329,7 +338,7 @@ def _check(folder: Path, cells: pd.DataFrame, study: pd.DataFrame, layers: pd.Da
     if repeated := sorted(cells.loc[cells["cell"].duplicated(), "cell"]):
         raise RequestError(f"{folder / CELLS} names {repeated[0]} more than once")
     for row in cells.to_dict("records"):
-        if spec_of(row).cell_id != row["cell"]:
+        if row["cell"] not in (spec_of(row).cell_id, spec_of(row).former_id):
             raise RequestError(f"{folder / CELLS} describes another cell than {row['cell']}")
     known = set(cells["cell"])
     for name, table in ((STUDY, study), (LAYERS, layers)):
@@ -349,6 +358,9 @@ def _check(folder: Path, cells: pd.DataFrame, study: pd.DataFrame, layers: pd.Da
 def _read(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
     try:
         table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8")
+        if "cell" in table and path.name != LAYERS:  # written before there was such a field
+            for name in identity.LATER.keys() - set(table):
+                table[name] = identity.LATER[name]
         if missing := [name for name in columns if name not in table]:
             raise RequestError(f"{path} lacks the column {missing[0]}: write it anew with --publish")
         return _typed_frame(table[list(columns)].replace("", np.nan))

@@ -398,7 +398,7 @@ class CellRunner:
         try:
             return read()
         except DamagedRecord as damage:
-            moved_to = records.set_aside(self.spec.out, cell.cell_id)
+            moved_to = records.set_aside(self.spec.out, cell)
             self.on_event(RecordDamaged(cell.cell_id, str(damage), moved_to))
             return None
 

@@ -274,7 +274,7 @@ def epoch_plan(
 ) -> tuple[torch.Tensor, Offsets]:
     """The order of ``epoch``'s images and the flip and crop of each, drawn on the CPU."""
     order = torch.randperm(count, generator=generator(spec.seed, "shuffle", epoch))
-    offsets = sample_offsets(count, generator(spec.seed, "augment", epoch))
+    offsets = sample_offsets(count, generator(spec.seed, "augment", epoch), spec.augment)
     return order.to(device), offsets.to(device)
 
 

@@ -226,3 +226,16 @@ def test_the_real_data_set_has_the_published_shape():
     assert real.test_images.shape == (10_000, 32, 32, 3)
     assert torch.bincount(real.train_labels).tolist() == [5000] * 10
     assert torch.bincount(real.test_labels).tolist() == [1000] * 10
+
+
+@pytest.mark.parametrize("name", ["flip", "crop", "none"])
+def test_an_augmentation_that_is_left_out_changes_no_other(name):
+    whole, part = (
+        sample_offsets(50, torch.Generator().manual_seed(3), one) for one in ("flip+crop", name)
+    )
+    assert torch.equal(part.flips, whole.flips if name == "flip" else torch.zeros(50, dtype=torch.bool))
+    for one, all_of_it in ((part.tops, whole.tops), (part.lefts, whole.lefts)):
+        assert torch.equal(one, all_of_it if name == "crop" else torch.full((50,), 4))
+    images = torch.randint(0, 256, (50, 32, 32, 3), dtype=torch.uint8)
+    if name == "none":
+        assert torch.equal(augment_with(images, *part), normalize(images))
