@@ -263,7 +263,7 @@ def plain(value: Any) -> Any:
         value = value.item()
     if isinstance(value, float) and not math.isfinite(value):
         return None
-    return str(value) if isinstance(value, Path) else value
+    return value if isinstance(value, (str, int, float, type(None))) else str(value)
 
 
 def add_command(commands: argparse._SubParsersAction[Parser], name: str) -> None:

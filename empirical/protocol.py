@@ -302,46 +302,6 @@ class StudySpec(Protocol):
         }
 
 
-def variant(config: Mapping[Any, Any]) -> str:
-    """In which fields a cell's ``config`` is not the course report's, in a few words; "" if in none.
-
-    >>> variant(TrainSpec(head_fan="fan_in", norm="none").config())
-    'no batch norm, head fan_in'
-    >>> variant(TrainSpec(initializer="normal", head_initializer="he", fan="fan_in").config())
-    'fan_in, head he'
-    >>> variant(TrainSpec(initializer="normal", fan="fan_in").config())  # N(0, 1) knows no fan
-    ''
-    """
-    report = COURSE_REPORT.shared()
-    own, head, reference = (
-        config[name] for name in ("initializer", "head_initializer", "learning_rate_reference")
-    )
-    words = {
-        "norm": "no batch norm",
-        "fan": f"{config['fan']}" if any(map(_has_free_fan, (own, head, reference))) else "",
-        "head_fan": f"head {config['head_fan']}" if _has_free_fan(head, own) else "",
-        "head_initializer": f"head {config['head_initializer']}",
-        "learning_rate_reference": f"{config['learning_rate_reference']}'s relative steps",
-        "optimizer": f"{config['optimizer']}",
-        "precision": f"{config['precision']}",
-        "augment": f"{AUGMENTED[config['augment']]}",
-    }
-    differs = [name for name in report if name != "engine" and not _same(config[name], report[name])]
-    texts = (words.get(name, f"{name.replace('_', ' ')} {config[name]}") for name in differs)
-    return ", ".join(text for text in texts if text)
-
-
-def _has_free_fan(name: object, otherwise: object = None) -> bool:
-    """Whether the initializer called ``name``, or ``otherwise`` if that is missing, has a fan mode."""
-    chosen = name if isinstance(name, str) else otherwise
-    return isinstance(chosen, str) and parse_initializer(chosen).law.free_fan
-
-
-def _same(one: object, two: object) -> bool:
-    """Equal, or both missing: a table has NaN where a spec has None."""
-    return one == two or (two is None and one != one)
-
-
 def published_accuracy(initializer: str, activation: str, depth: int) -> float | None:
     """Final test accuracy (percent) that the course report printed for this cell, else None.
 

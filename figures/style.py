@@ -26,6 +26,7 @@ from matplotlib.patches import Patch
 from matplotlib.textpath import TextPath
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
+from empirical.arm import Arm, Change
 from figures.files import written_whole
 
 BLUE, VERMILION, GREEN = "#0072B2", "#D55E00", "#009E73"
@@ -110,13 +111,13 @@ def depth_looks(depths: Iterable[int]) -> dict[int, Look]:
     return {depth: _LOOKS[i % len(_LOOKS)] for i, depth in enumerate(sorted(set(depths)))}
 
 
-# What an arm changes beside its initializer, in the words of ``judgment.selection.arm``, and how that
-# shifts the initializer's look: towards white (> 0) or black (< 0), and by another marker and dash.
-_ARMS: dict[str, tuple[float, str, Any]] = {
-    "head fan_in": (0.45, "^", _DASHES[1]),
-    "fan_in": (-0.45, "v", _DASHES[2]),
-    "head he": (0.45, "P", _DASHES[1]),
-    "head he, he's relative steps": (-0.45, "X", _DASHES[5]),
+# What an arm changes beside its initializer, and how that shifts the initializer's look: towards white
+# (> 0) or black (< 0), and by another marker and dash.
+_CHANGES: dict[tuple[Change, ...], tuple[float, str, Any]] = {
+    (("head_fan", "fan_in"),): (0.45, "^", _DASHES[1]),
+    (("fan", "fan_in"),): (-0.45, "v", _DASHES[2]),
+    (("head_initializer", "he"),): (0.45, "P", _DASHES[1]),
+    (("head_initializer", "he"), ("learning_rate_reference", "he")): (-0.45, "X", _DASHES[5]),
 }
 # The study's depths: a shade and a marker each, light to dark with depth.
 _DEPTHS: dict[int, tuple[float, str, Any]] = {
@@ -129,36 +130,36 @@ _DEPTHS: dict[int, tuple[float, str, Any]] = {
 }
 
 
-def arm_looks(arms: Iterable[str]) -> dict[str, Look]:
-    """A look for each arm ("he", "he, head fan_in", …) in order: its initializer's color, in shades."""
+def arm_looks(arms: Iterable[Arm]) -> dict[Arm, Look]:
+    """A look for each arm in order: its initializer's color, in shades."""
     arms = ordered_arms(arms)
-    initializers = initializer_looks(dict.fromkeys(name.partition(", ")[0] for name in arms))
-    looks: dict[str, Look] = {}
-    for name in arms:
-        initializer, _, words = name.partition(", ")
-        look = initializers[initializer]
-        if words:
-            among = len([other for other in looks if other.partition(", ")[0] == initializer])
+    initializers = initializer_looks(dict.fromkeys(arm.initializer for arm in arms))
+    looks: dict[Arm, Look] = {}
+    for arm in arms:
+        look = initializers[arm.initializer]
+        if arm.changes:
+            among = len([other for other in looks if other.initializer == arm.initializer])
             by_turn = ((0.45, -0.45)[among % 2], "^vPX"[among % 4], _DASHES[1 + among % 6])
-            amount, marker, dash = _ARMS.get(words, by_turn)
+            amount, marker, dash = _CHANGES.get(arm.changes, by_turn)
             look = Look(shade(look.color, amount), marker, dash)
-        looks[name] = look
+        looks[arm] = look
     return looks
 
 
-def ordered_arms(arms: Iterable[str]) -> list[str]:
+def ordered_arms(arms: Iterable[Arm]) -> list[Arm]:
     """Arms by initializer, as printed before changed ones.
 
-    >>> ordered_arms(["normal", "he, fan_in", "he, head fan_in", "he"])
+    >>> head, all_layers = (("head_fan", "fan_in"),), (("fan", "fan_in"),)
+    >>> arms = [Arm("normal"), Arm("he", all_layers), Arm("he", head), Arm("he")]
+    >>> [arm.label for arm in ordered_arms(arms)]
     ['he', 'he, head fan_in', 'he, fan_in', 'normal']
     """
-    laws, changes = list(_INITIALIZER_ORDER), list(_ARMS)
+    laws, changes = list(_INITIALIZER_ORDER), [(), *_CHANGES]
 
-    def place(arm: str) -> tuple[int, str, int, str]:
-        initializer, _, words = arm.partition(", ")
-        law = laws.index(initializer) if initializer in laws else len(laws)
-        change = changes.index(words) if words in changes else len(changes) * bool(words) - (not words)
-        return law, initializer, change, words
+    def place(arm: Arm) -> tuple[int, str, int, str]:
+        law = laws.index(arm.initializer) if arm.initializer in laws else len(laws)
+        change = changes.index(arm.changes) if arm.changes in changes else len(changes)
+        return law, arm.initializer, change, arm.variant
 
     return sorted(dict.fromkeys(arms), key=place)
 

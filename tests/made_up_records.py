@@ -6,7 +6,8 @@ from functools import cache
 import numpy as np
 import pandas as pd
 
-from empirical.protocol import TrainSpec, variant
+from empirical.arm import Arm
+from empirical.protocol import TrainSpec
 
 DEPTHS, EPOCHS = (2, 5, 10, 12), 10
 GRID = tuple(itertools.product(("he", "normal"), ("relu", "prelu"), DEPTHS))
@@ -43,7 +44,7 @@ def identity(initializer, activation, depth, seed, changes):
         initializer=initializer, activation=activation, depth=depth, seed=seed, **dict(changes)
     )
     config = spec.config()
-    return {"cell": spec.cell_id, **config, "variant": variant(config), "status": "completed"}
+    return {"cell": spec.cell_id, **config, "variant": Arm.of(config).variant, "status": "completed"}
 
 
 def cell(initializer, activation, depth, seed, accuracy, curve=None, *, loss=1.0, **changes):

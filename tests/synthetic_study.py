@@ -4,8 +4,9 @@ import math
 
 import pandas as pd
 
+from empirical.arm import Arm
 from empirical.presets import preset
-from empirical.protocol import StudySpec, TrainSpec, variant
+from empirical.protocol import StudySpec, TrainSpec
 from empirical.records import published
 from empirical.records.published import CELL_COLUMNS, LAYER_COLUMNS, STUDY_COLUMNS, Published
 from theory.law.batch_norm import effective_learning_rate
@@ -51,7 +52,7 @@ def study_of(cells, folder, epochs_done=None):
         config = cell.config()
         done = diverged.get(cell.cell_id, cell.epochs)
         status = "diverged" if cell.cell_id in diverged else "completed"
-        identity = {"cell": cell.cell_id, "preset": "", "variant": variant(config), **config}
+        identity = {"cell": cell.cell_id, "preset": "", "variant": Arm.of(config).variant, **config}
         identity |= {"engine": "eager", "status": status}
         curve = [_epoch(cell, epoch) for epoch in range(1, done + 1)]
         rows.append(

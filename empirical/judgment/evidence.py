@@ -17,12 +17,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from empirical.protocol import COURSE_REPORT, TrainSpec, variant
+from empirical.arm import Arm
+from empirical.protocol import COURSE_REPORT, TrainSpec
 from theory.initializers import parse_initializer
 
 Array = NDArray[np.float64]
 
-ARM = ["initializer", "activation", "depth", "variant"]
+Key = tuple[Arm, str, int]  # arm, activation, depth
 
 
 # ------------------------------------------------------------------- one number per cell and seed
@@ -115,14 +116,14 @@ class Cells:
         )
 
     @property
-    def key(self) -> tuple[str, str, int, str]:
-        """Its values in the columns ``ARM`` of a study's table."""
+    def key(self) -> Key:
+        """What it is known by in a study's table."""
         return _key(self)
 
     @property
     def name(self) -> str:
-        initializer, activation, depth, described = self.key
-        return f"{initializer} · {activation} · {depth}" + (f", {described}" if described else "")
+        arm, activation, depth = self.key
+        return ", ".join([f"{arm.initializer} · {activation} · {depth}", *arm.words])
 
     def changed(self, **changes: Any) -> Cells:
         """The same cells under another protocol."""
@@ -130,9 +131,9 @@ class Cells:
 
 
 @cache
-def _key(cells: Cells) -> tuple[str, str, int, str]:
+def _key(cells: Cells) -> Key:
     spec = cells.spec
-    return spec.initializer, spec.activation, spec.depth, variant(spec.config())
+    return Arm.of(spec.config()), spec.activation, spec.depth
 
 
 def cells_of(spec: TrainSpec) -> Cells:
@@ -157,15 +158,19 @@ class Evidence:
         cells: pd.DataFrame | None = None,
         layers: pd.DataFrame | None = None,
     ) -> None:
-        study = study.assign(variant=study["variant"].fillna(""))
+        rows = study.drop_duplicates("cell").to_dict("records")
+        keys = {row["cell"]: (Arm.of(row), row["activation"], row["depth"]) for row in rows}
         # N(0, 1) under either fan mode is one cell with two ids: count each seed once
-        owner = study.drop_duplicates([*ARM, "seed"])["cell"]
-        study = study[study["cell"].isin(owner)].drop_duplicates(["cell", "epoch"])
+        owners: dict[tuple[Key, int], Any] = {}
+        self._seeds: dict[tuple[Key, str], list[int]] = {}
+        for row in rows:
+            key, seed = keys[row["cell"]], int(row["seed"])
+            if owners.setdefault((key, seed), row["cell"]) == row["cell"]:
+                self._seeds.setdefault((key, row["status"]), []).append(seed)
+        study = study[study["cell"].isin(owners.values())].drop_duplicates(["cell", "epoch"])
         self.study = study.sort_values(["seed", "epoch"], kind="stable")
-        self._groups = {key: group for key, group in self.study.groupby(ARM, sort=False)}
-        self._seeds: dict[Any, list[int]] = {}
-        for row in study.drop_duplicates("cell")[[*ARM, "status", "seed"]].itertuples(index=False):
-            self._seeds.setdefault(tuple(row[:-1]), []).append(int(row[-1]))
+        of_cell = self.study["cell"].map(keys)
+        self._groups = {key: group for key, group in self.study.groupby(of_cell, sort=False)}
         self.cells = pd.DataFrame({"cell": []}) if cells is None else cells
         self.layers = pd.DataFrame({"cell": []}) if layers is None else layers
         self._known: dict[tuple[str, Cells], pd.Series[float]] = {}
@@ -180,11 +185,11 @@ class Evidence:
 
     def completed(self, cells: Cells) -> list[int]:
         """The seeds that completed."""
-        return sorted(self._seeds.get((*cells.key, "completed"), []))
+        return sorted(self._seeds.get((cells.key, "completed"), []))
 
     def diverged(self, cells: Cells) -> int:
         """How many seeds diverged."""
-        return len(self._seeds.get((*cells.key, "diverged"), []))
+        return len(self._seeds.get((cells.key, "diverged"), []))
 
     def ids(self, cells: Cells) -> list[str]:
         """The ids of ``cells``' records, diverged ones among them."""

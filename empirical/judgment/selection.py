@@ -14,9 +14,10 @@ from dataclasses import dataclass, field
 from functools import cache, lru_cache
 from typing import Any
 
+from empirical.arm import Arm
 from empirical.identity import GRID
 from empirical.presets import preset
-from empirical.protocol import COURSE_REPORT, StudySpec, TrainSpec, variant
+from empirical.protocol import StudySpec, TrainSpec
 from empirical.records.account import options
 from empirical.records.published import CONFIG_COLUMNS, Published, seedless, spec_of
 
@@ -29,8 +30,8 @@ class Selection:
 
     ``records`` holds, beside the preset's, the cells of the same protocols with another initializer,
     activation or depth; the ids of the preset's own are ``asked``.  Its ``cells`` and ``study`` have a
-    column more, ``arm``: the initializer, and in words what of the protocol but its size is not the
-    course report's ("he, head fan_in").  ``of_other_size`` cells were left out for their size.
+    column more, ``arm``: the ``Arm``, whatever its size.  ``of_other_size`` cells were left out for
+    their size.
     """
 
     preset: str
@@ -92,15 +93,13 @@ def with_arms(published: Published) -> Published:
 
 
 @lru_cache(maxsize=10_000)
-def arm(spec: TrainSpec) -> str:
-    """What is compared, in words: the initializer, and how the protocol is not the report's.
+def arm(spec: TrainSpec) -> Arm:
+    """What is compared: the arm of ``spec``, whatever its size.
 
-    >>> arm(TrainSpec(initializer="normal", head_initializer="he", epochs=3))
+    >>> arm(TrainSpec(initializer="normal", head_initializer="he", epochs=3)).label
     'normal, head he'
     """
-    report = {name: getattr(COURSE_REPORT, name) for name in SIZE}
-    words = variant(spec.config() | report)
-    return f"{spec.initializer}, {words}" if words else spec.initializer
+    return Arm.of(spec.config(), ignoring=SIZE)
 
 
 @cache

@@ -27,6 +27,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
 
+from empirical.arm import Arm, shared_changes
 from empirical.protocol import Protocol
 from theory.errors import RequestError, check_real
 
@@ -67,7 +68,7 @@ COMPARISON_COLUMNS = {
     "verdict": "first higher, second higher, no difference shown, or insufficient seeds",
 }
 PAIR_COLUMNS = {
-    "compared": "arm (an initializer, and what its protocol changes) or activation: the family",
+    "compared": "arm or activation: the family",
     **COMPARISON_COLUMNS,
     "family": "comparisons in the family with enough seeds, over which Holm corrects",
     "seeds_needed": "pairs without which no outcome could show a difference in this family",
@@ -87,23 +88,18 @@ def final_values(study: pd.DataFrame, quantity: str = "test_accuracy") -> pd.Dat
     return last.set_index("cell").loc[order].reset_index()
 
 
-def named_arms(study: pd.DataFrame) -> pd.DataFrame:
-    """``study`` with the column ``arm``: the initializer, and in what else the study's arms differ.
+def with_own_arms(study: pd.DataFrame) -> pd.DataFrame:
+    """``study`` with the column ``arm``: each cell's ``Arm``, without the changes that all share.
 
-    Words of the protocol (``variant``) that all cells share are not repeated.  A table that has the
-    column keeps its own.
+    A table that has the column keeps its own.
     """
     if "arm" in study:
         return study
-    variants = study["variant"] if "variant" in study else pd.Series("", index=study.index)
-    split = {text: [word for word in str(text).split(", ") if word] for text in variants.unique()}
-    common = set.intersection(*map(set, split.values())) if split else set()
-    own = {text: [word for word in words if word not in common] for text, words in split.items()}
-    names = [
-        ", ".join([str(initializer), *own[text]])
-        for initializer, text in zip(study["initializer"], variants, strict=True)
-    ]
-    return study.assign(arm=names)
+    arms = {row["cell"]: Arm.of(row) for row in study.drop_duplicates("cell").to_dict("records")}
+    shared = shared_changes(arms.values())
+    return study.assign(
+        arm=study["cell"].map({cell: arm.without(shared) for cell, arm in arms.items()})
+    )
 
 
 def cell_statistics(
@@ -113,7 +109,7 @@ def cell_statistics(
 
     Columns: ``ARM``, then those of ``SUMMARY_COLUMNS``.
     """
-    return _summarized(final_values(named_arms(study), quantity), ARM, quantity, confidence)
+    return _summarized(final_values(with_own_arms(study), quantity), ARM, quantity, confidence)
 
 
 def pair_statistics(
@@ -125,7 +121,7 @@ def pair_statistics(
     family of Holm's correction: whoever looks at all arms wants no false alarm among all of them.
     """
     level = 1 - _check_confidence(confidence)
-    values = final_values(named_arms(study), quantity)
+    values = final_values(with_own_arms(study), quantity)
     found = []
     for compared, shared in FAMILIES.items():
         arms = itertools.combinations(values[compared].unique(), 2)

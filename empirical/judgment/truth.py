@@ -167,7 +167,7 @@ def published(part: Part) -> float | None:
     """The part by the report's own printed accuracies (one run each); None where it has no such."""
     total = -part.threshold
     for term in part.terms:
-        found = published_accuracy(*term.cells.key[:3])
+        found = published_accuracy(term.cells.initializer, term.cells.activation, term.cells.depth)
         if term.quantity != "accuracy" or found is None:
             return None
         total += term.factor * found

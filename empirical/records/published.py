@@ -31,8 +31,9 @@ import numpy as np
 import pandas as pd
 
 from empirical import identity
+from empirical.arm import Arm
 from empirical.presets import PRESETS
-from empirical.protocol import Protocol, StudySpec, TrainSpec, variant
+from empirical.protocol import Protocol, StudySpec, TrainSpec
 from empirical.records.account import account
 from empirical.study.events import OnEvent, RecordDamaged
 from theory.errors import RequestError
@@ -195,7 +196,7 @@ def _order(spec: TrainSpec) -> tuple[Any, ...]:
     """The report's cells first; laws in the order in which this project names them."""
     known = list(LAWS)
     law = known.index(spec.initializer) if spec.initializer in known else len(known)
-    words = variant(spec.config())
+    words = Arm.of(spec.config()).variant
     activation = {"relu": 0, "prelu": 1}.get(spec.activation, 2)
     return (words, law, spec.initializer, activation, spec.activation, spec.depth, spec.seed,
             spec.cell_id)  # fmt: skip
@@ -204,7 +205,7 @@ def _order(spec: TrainSpec) -> tuple[Any, ...]:
 def _identity(spec: TrainSpec, presets: Mapping[tuple[Any, ...], list[str]]) -> dict[str, Any]:
     config = spec.config()
     asked = " ".join(presets.get(seedless(config), []))
-    return {"cell": spec.cell_id, "preset": asked, "variant": variant(config)} | config
+    return {"cell": spec.cell_id, "preset": asked, "variant": Arm.of(config).variant} | config
 
 
 def seedless(config: Mapping[str, Any]) -> tuple[Any, ...]:

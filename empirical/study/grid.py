@@ -21,6 +21,7 @@ from typing import Any, TypeVar
 import pandas as pd
 import torch
 
+from empirical.arm import Arm
 from empirical.data.datasets import Dataset, load_dataset
 from empirical.engines.groups import STACKED, Job, Member, groups_of, seconds_per_step, train_group
 from empirical.engines.memory import keep_freed_memory, memory_that_may_end
@@ -31,7 +32,6 @@ from empirical.protocol import (
     StudySpec,
     TrainSpec,
     published_accuracy,
-    variant,
 )
 from empirical.records import folders as records
 from empirical.records.folders import DamagedRecord, Finished
@@ -475,7 +475,7 @@ def _dataset(spec: StudySpec, device: torch.device, given: Dataset | None) -> Da
 def _identity(cell: Finished) -> dict[str, Any]:
     named = {"cell": cell.spec.cell_id, "status": cell.result["status"]}
     config = cell.spec.config()
-    config |= named | {"variant": variant(config), "engine": cell.result["engine"]}
+    config |= named | {"variant": Arm.of(config).variant, "engine": cell.result["engine"]}
     return {name: config[name] for name in STUDY_COLUMNS if name in config}
 
 

@@ -11,8 +11,9 @@ import json
 import math
 from pathlib import Path
 from string import Template
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
+from empirical.arm import Arm, shared_changes
 from empirical.presets import PRESETS
 from empirical.protocol import COURSE_REPORT, published_accuracy
 from theory.devices import project_version
@@ -31,7 +32,7 @@ QUANTITIES = {
     "train_loss": "Mean training loss",
     "average_weight": "Average weight",
 }
-CURVE = ["preset", "initializer", "activation", "depth", "variant"]
+CURVE = ["preset", "initializer", "activation", "depth", "arm"]
 # The report's printed numbers may belong to another fan than its printed one; an engine changes none.
 FREE_OF_REPORT = {"engine", "fan", "head_fan"}
 
@@ -50,7 +51,7 @@ def fragment(
     """(html, css, js) of the explorer for another page: every id and class begins with ``fx``.
 
     study          a row per cell and epoch with the columns ``NEEDED``, as of ``records.published``;
-                   used if there are also ``preset`` (names, separated by spaces), ``variant``,
+                   used if there are also ``preset`` (names, separated by spaces),
                    ``QUANTITIES`` and ``Protocol``'s fields.  None, or no row: the page says so
     seed           of the first networks that the reader draws, below 2³²
     heading_level  2 for <h2>, and so on, of the panels' titles
@@ -77,15 +78,17 @@ def study_records(study: pd.DataFrame) -> dict[str, Any]:
     """What study.js reads: the quantities, the presets in the table's order, and the curves."""
     _check(study)
     table = _by_preset(study)
-    table["variant"] = table["variant"].fillna("") if "variant" in table else ""
+    arms = [Arm.of(row) for row in table.to_dict("records")]
+    table = table.assign(arm=cast(Any, arms))
     quantities = {name: words for name, words in QUANTITIES.items() if name in table}
     presets = [_preset(str(name), rows) for name, rows in table.groupby("preset", sort=False)]
     common = {preset["name"]: preset["common"] for preset in presets}
     curves = []
     for key, rows in table.groupby(CURVE, sort=False):
         curve = _curve(dict(zip(CURVE, key, strict=True)), rows, list(quantities))
-        own = [words for words in curve["variant"].split(", ") if words not in common[curve["preset"]]]
-        curves.append(curve | {"variant": ", ".join(own)})
+        curves.append(curve | {"variant": curve.pop("arm").without(common[curve["preset"]]).variant})
+    for preset in presets:
+        preset["common"] = list(Arm("", tuple(preset["common"])).words)
     return {"quantities": quantities, "presets": presets, "curves": curves}
 
 
@@ -119,8 +122,9 @@ def _by_preset(study: pd.DataFrame) -> pd.DataFrame:
 
 def _preset(name: str, rows: pd.DataFrame) -> dict[str, Any]:
     """A preset's question, and in what all its cells differ from the course report."""
-    first, *others = [str(variant).split(", ") for variant in rows["variant"].unique()]
-    common = [words for words in first if words and all(words in other for other in others)]
+    arms = rows["arm"].unique()
+    shared = shared_changes(arms)
+    common = [change for change in arms[0].changes if change in shared]
     return {
         "name": name,
         "question": PRESETS[name].question if name in PRESETS else "",

@@ -6,11 +6,12 @@ Nothing here draws or writes; each function returns a tidy table or plain values
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
 
+from empirical.arm import Arm
 from empirical.judgment.claim_theory import drawn_average_weight, first_loss, head_fan_in, rate_ratio
 from empirical.judgment.selection import SIZE, select
 from empirical.judgment.statistics import MINIMUM_SEEDS, compare, final_values, seeds_needed
@@ -36,7 +37,7 @@ from theory.law.batch_norm import gradient_growth
 from theory.lessons.paper import LEARNED_SLOPES, xavier_over_he
 
 ACCURACY_COLUMNS = {
-    "arm": "initializer, and in what the protocol is not the printed one",
+    "arm": "the ``Arm``",
     "activation": "",
     "depth": "",
     "seeds": "that completed",
@@ -62,9 +63,9 @@ def accuracies(published: Published) -> pd.DataFrame:
         if study.empty:
             continue
         for key, cells in final_values(study).groupby(["activation", "arm", "depth"], sort=False):
-            activation, arm, depth = str(key[0]), str(key[1]), int(str(key[2]))
+            activation, arm, depth = str(key[0]), cast(Arm, key[1]), int(str(key[2]))
             done = cells.loc[cells["status"] == "completed", "test_accuracy"]
-            printed = published_accuracy(arm.partition(", ")[0], activation, depth)
+            printed = published_accuracy(arm.initializer, activation, depth)
             rows.append(
                 {
                     "arm": arm,
@@ -177,7 +178,8 @@ def _setting(row: pd.Series[Any]) -> str:
 
 def distance(table: pd.DataFrame) -> dict[str, Any]:
     """How far the accuracies as printed are from the report's, over the cells that both have."""
-    rows = table[~table["arm"].str.contains(", ") & table["published"].notna() & table["mean"].notna()]
+    as_printed = table["arm"].map(lambda arm: not arm.changes).astype(bool)
+    rows = table[as_printed & table["published"].notna() & table["mean"].notna()]
     if rows.empty:
         return {"there": False}
     rows = rows.assign(off=rows["mean"] - rows["published"])

@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 from rich.text import Text
 
+from empirical.arm import Arm
 from empirical.judgment.claims import POINTS, in_unit
 from empirical.judgment.statistics import MINIMUM_SEEDS
 from empirical.judgment.truth import AGREES, LEVEL, seeds_needed
@@ -123,7 +124,7 @@ def _software(row: Row) -> str:
 
 def accuracy(table: pd.DataFrame) -> Sheet:
     """``facts.accuracies``: a row per arm, a column per depth, the course report's number below."""
-    arms: dict[tuple[str, str], dict[int, Row]] = {}
+    arms: dict[tuple[str, Arm], dict[int, Row]] = {}
     for row in table.to_dict("records"):
         arms.setdefault((row["activation"], row["arm"]), {})[int(row["depth"])] = row
     rows: list[Row] = [
@@ -141,7 +142,7 @@ def accuracy(table: pd.DataFrame) -> Sheet:
         rows=rows,
         section=lambda row: name_of(str(row["activation"])),
         columns=(
-            words("weights", lambda row: name_of(str(row["arm"])), folds=False),
+            words("weights", lambda row: name_of(row["arm"]), folds=False),
             *map(column, sorted({int(depth) for depth in table["depth"]})),
         ),
         notes=(

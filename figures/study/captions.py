@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from typing import cast
 
 import pandas as pd
 
+from empirical.arm import Arm
 from empirical.protocol import CLASSES, published_accuracy
 from empirical.records.published import Published
 from empirical.training.instruments import FIXED_BATCH
@@ -166,9 +168,11 @@ def last_layer(records: Published, activation: str) -> str:
         "Below: the way there, a panel per depth."
     )
     completed = part.cells[part.cells["status"] == "completed"]
-    means: dict[str, dict[int, float]] = {}
+    means: dict[Arm, dict[int, float]] = {}
     for (arm, depth), rows in completed.groupby(["arm", "depth"]):
-        means.setdefault(str(arm), {})[int(str(depth))] = float(rows["final_test_accuracy"].mean())
+        means.setdefault(cast(Arm, arm), {})[int(str(depth))] = float(
+            rows["final_test_accuracy"].mean()
+        )
     known = [
         depth for depth in sorted(set(completed["depth"])) if all(depth in of for of in means.values())
     ]
@@ -182,7 +186,7 @@ def last_layer(records: Published, activation: str) -> str:
         away = []
         for arm in style.ordered_arms(means):
             gaps = [abs(means[arm][depth] - value) for depth, value in printed.items()]
-            printed_or_not = "" if ", " in arm else " as printed"
+            printed_or_not = "" if arm.changes else " as printed"
             away.append(f"{name_of(arm)}{printed_or_not} {sum(gaps) / len(gaps):.1f}")
         layers = " and ".join(filter(None, [", ".join(map(str, shared[:-1])), str(shared[-1])]))
         text += (
@@ -204,12 +208,13 @@ def relative_step(records: Published) -> str:
     )
     study = records.study[records.study["epoch"] > 0]
     losses = study.pivot_table(index=["depth", "seed", "epoch"], columns="arm", values="train_loss")
-    if "he" not in losses:
+    he = Arm("he")
+    if he not in losses:
         return text
     found = [
-        f"{name_of(str(arm))} {(losses[arm] - losses['he']).abs().max():.3g}"
-        for arm in style.ordered_arms(map(str, losses.columns))
-        if arm != "he" and (losses[arm] - losses["he"]).notna().any()
+        f"{name_of(arm)} {(losses[arm] - losses[he]).abs().max():.3g}"
+        for arm in style.ordered_arms(cast(list[Arm], list(losses.columns)))
+        if arm != he and (losses[arm] - losses[he]).notna().any()
     ]
     if found:
         text += f" Largest distance of the training loss from He's, in nats: {'; '.join(found)}."
@@ -237,8 +242,7 @@ def of_activation(records: Published, activation: str) -> Published:
 
 def protocol(records: Published) -> str:
     """What the cells have in common: "as printed, 32 filters, 10 epochs"."""
-    arms = [str(arm) for arm in records.cells["arm"]]
-    words = max((arm.partition(", ")[2] for arm in arms), key=len, default="") or "as printed"
+    words = max((arm.variant for arm in records.cells["arm"]), key=len, default="") or "as printed"
     sizes = []
     for name in ("filters", "epochs", "limit_train"):
         values = sorted(set(records.cells[name].dropna().astype(int)))

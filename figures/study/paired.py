@@ -13,6 +13,7 @@ from functools import partial
 
 from matplotlib.figure import Figure
 
+from empirical.arm import Arm
 from empirical.judgment.selection import arm, same_size, select, with_arms
 from empirical.presets import preset
 from empirical.protocol import TrainSpec
@@ -84,7 +85,7 @@ def describe(cells: Iterable[TrainSpec], preset_name: str) -> str:
     'He · ReLU 10, 12 layers; N(0, 1) · ReLU 2 layers'
     """
     compares = "arms" in preset(preset_name).fields
-    depths: dict[tuple[str, str], list[int]] = {}
+    depths: dict[tuple[Arm | str, str], list[int]] = {}
     for cell in cells:
         named = arm(cell) if compares else cell.initializer
         depths.setdefault((named, cell.activation), []).append(cell.depth)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import textwrap
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -21,6 +22,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator
 from numpy.typing import NDArray
 
+from empirical.arm import Arm
 from empirical.judgment.statistics import MINIMUM_SEEDS, compare
 from empirical.protocol import CLASSES, TRAIN_IMAGES, TrainSpec
 from empirical.records.published import Published, spec_of
@@ -30,7 +32,7 @@ from theory.errors import RequestError
 from theory.law.batch_norm import effective_learning_rate, equivalent_learning_rate
 
 Array = NDArray[np.float64]
-REFERENCE = "he"
+REFERENCE = Arm("he")
 GREY = "#555555"
 SINGLE = "¹"
 LOSSES = ("initial_loss_predicted", "initial_loss")
@@ -291,7 +293,7 @@ def accuracy_map(records: Published, note: str = "") -> Figure:
     return figure
 
 
-def comparison_marks(study: pd.DataFrame, activation: str) -> dict[tuple[str, int], str]:
+def comparison_marks(study: pd.DataFrame, activation: str) -> dict[tuple[Arm, int], str]:
     """(arm, depth) -> a mark of ``MARKS``, or ``SINGLE``: each arm against He as printed.
 
     Holm's correction is over the depths of an arm.
@@ -299,7 +301,7 @@ def comparison_marks(study: pd.DataFrame, activation: str) -> dict[tuple[str, in
     rows = study[study["activation"] == activation]
     columns = ["cell", "epoch", "seed", "status", "activation", "depth", "test_accuracy"]
     named = rows[columns].assign(initializer=rows["arm"])
-    found: dict[tuple[str, int], str] = {}
+    found: dict[tuple[Arm, int], str] = {}
     for arm in dict.fromkeys(named["initializer"]):
         if arm == REFERENCE:
             continue
@@ -309,11 +311,11 @@ def comparison_marks(study: pd.DataFrame, activation: str) -> dict[tuple[str, in
             continue
         for row in compared.to_dict("records"):
             mark = SINGLE if row["pairs"] == 1 else MARKS[row["verdict"]]
-            found[str(arm), int(row["depth"])] = mark
+            found[arm, int(row["depth"])] = mark
     return found
 
 
-def _grid(part: pd.DataFrame, arms: list[str], depths: list[int], quantity: str) -> dict[str, Array]:
+def _grid(part: pd.DataFrame, arms: list[Arm], depths: list[int], quantity: str) -> dict[str, Array]:
     """mean and std, (arms, depths), over the seeds that completed; NaN where there is none."""
     if quantity == "final_test_accuracy":
         part = part[part["status"] == "completed"]
@@ -348,9 +350,9 @@ def _write(
         axes.text(column, row, text, ha="center", va="center", fontsize=7, color=color)
 
 
-def _row_names(part: pd.DataFrame, arms: list[str]) -> list[str]:
+def _row_names(part: pd.DataFrame, arms: list[Arm]) -> list[str]:
     """Each arm, and under it its relative step."""
-    steps = part.groupby("arm")["relative_step"].max()
+    steps: dict[Any, float] = part.groupby("arm")["relative_step"].max().to_dict()
     return [
         "\n".join([*textwrap.wrap(name_of(arm), 26), f"step {100 * steps[arm]:.2g} %"]) for arm in arms
     ]

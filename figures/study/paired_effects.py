@@ -14,12 +14,14 @@ in exact arithmetic and with vanishing epsilons, the same network as He's, step 
 from __future__ import annotations
 
 import math
+from typing import cast
 
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.lines import Line2D
 
+from empirical.arm import Arm
 from empirical.protocol import CLASSES, TrainSpec, published_accuracy
 from empirical.records.published import Published, spec_of
 from figures import style
@@ -62,9 +64,9 @@ def last_layer_figure(records: Published, activation: str, note: str = "") -> Fi
     return figure
 
 
-def _losses_by_depth(axes: Axes, cells: pd.DataFrame, looks: dict[str, style.Look]) -> None:
+def _losses_by_depth(axes: Axes, cells: pd.DataFrame, looks: dict[Arm, style.Look]) -> None:
     for arm, rows in cells.groupby("arm", sort=False):
-        look = looks[str(arm)]
+        look = looks[cast(Arm, arm)]
         by_depth = rows.groupby("depth")
         predicted = by_depth["initial_loss_predicted"].mean().dropna().map(math.log10)
         measured = by_depth["initial_loss"].mean().dropna().map(math.log10)
@@ -85,10 +87,10 @@ def _losses_by_depth(axes: Axes, cells: pd.DataFrame, looks: dict[str, style.Loo
     style.power_of_ten_axis(axes)
 
 
-def _accuracies_by_depth(axes: Axes, cells: pd.DataFrame, looks: dict[str, style.Look]) -> None:
+def _accuracies_by_depth(axes: Axes, cells: pd.DataFrame, looks: dict[Arm, style.Look]) -> None:
     completed = cells[cells["status"] == "completed"]
     for arm, rows in completed.groupby("arm", sort=False):
-        look, by_depth = looks[str(arm)], rows.groupby("depth")["final_test_accuracy"]
+        look, by_depth = looks[cast(Arm, arm)], rows.groupby("depth")["final_test_accuracy"]
         means, low, high = by_depth.mean(), by_depth.min(), by_depth.max()
         axes.vlines(means.index, low, high, color=look.color, linewidth=0.8)
         axes.plot(
@@ -100,14 +102,14 @@ def _accuracies_by_depth(axes: Axes, cells: pd.DataFrame, looks: dict[str, style
 
 
 def _curves_by_depth(
-    figure: SubFigure, study: pd.DataFrame, depths: list[int], looks: dict[str, style.Look]
+    figure: SubFigure, study: pd.DataFrame, depths: list[int], looks: dict[Arm, style.Look]
 ) -> None:
     printed = _printed(study)
     grid = figure.subplots(1, len(depths), sharey=True, squeeze=False)[0]
     for axes, depth in zip(grid, depths, strict=True):
         for arm, rows in study[study["depth"] == depth].groupby("arm", sort=False):
             if rows["test_accuracy"].notna().any():
-                draw_curve(axes, rows, "test_accuracy", looks[str(arm)], str(arm), size=3)
+                draw_curve(axes, rows, "test_accuracy", looks[cast(Arm, arm)], str(arm), size=3)
         if depth in printed:
             axes.axhline(printed[depth], color="black", linewidth=0.8, linestyle=":")
             last = study.loc[study["depth"] == depth, "epochs"].max()
@@ -203,7 +205,7 @@ def relative_step_figure(records: Published, note: str = "") -> Figure:
     return figure
 
 
-def _steps_by_layer(axes: Axes, steps: pd.DataFrame, looks: dict[str, style.Look]) -> None:
+def _steps_by_layer(axes: Axes, steps: pd.DataFrame, looks: dict[Arm, style.Look]) -> None:
     for arm, look in looks.items():
         by_layer = steps[steps["arm"] == arm].groupby("number")
         predicted, measured = (
@@ -229,13 +231,13 @@ def _steps_by_layer(axes: Axes, steps: pd.DataFrame, looks: dict[str, style.Look
         layer_axis(axes, int(steps["number"].max()))
 
 
-def _drawn_below(arm: str, looks: dict[str, style.Look]) -> bool:
+def _drawn_below(arm: Arm, looks: dict[Arm, style.Look]) -> bool:
     """The first arm is drawn broad, so that one that coincides with it leaves both to be seen."""
     return arm == next(iter(looks))
 
 
 def _arms_against_epoch(
-    axes: Axes, study: pd.DataFrame, quantity: str, looks: dict[str, style.Look]
+    axes: Axes, study: pd.DataFrame, quantity: str, looks: dict[Arm, style.Look]
 ) -> None:
     if quantity == "train_loss":
         study = study.assign(train_loss=study[quantity].map(math.log10))
@@ -243,14 +245,14 @@ def _arms_against_epoch(
         rows, below = study[study["arm"] == arm], _drawn_below(arm, looks)
         if rows[quantity].notna().any():
             size, width = (5.5, 3.0) if below else (3.5, 1.4)
-            draw_curve(axes, rows, quantity, look, arm, size=size, width=width)
+            draw_curve(axes, rows, quantity, look, name_of(arm), size=size, width=width)
     whole_epochs(axes)
 
 
-def _arm_keys(looks: dict[str, style.Look], *, as_printed: bool = False) -> list[Line2D]:
+def _arm_keys(looks: dict[Arm, style.Look], *, as_printed: bool = False) -> list[Line2D]:
     return [
         style.legend_key(
-            f"{name_of(arm)}{' as printed' * (as_printed and ', ' not in arm)}",
+            f"{name_of(arm)}{' as printed' * (as_printed and not arm.changes)}",
             color=look.color,
             linestyle=look.dash,
             marker=look.marker,

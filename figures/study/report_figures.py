@@ -10,18 +10,22 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from typing import cast
 
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from empirical.arm import Arm
+from empirical.judgment.statistics import with_own_arms
 from figures import style
 
 QUANTITIES = {
     "average_weight": "average weight",
     "test_accuracy": "test accuracy (percent)",
 }
+LAWS = ("head_initializer", "learning_rate_reference")  # changes whose value is an initializer
 NAMES = {
     "relu": "ReLU",
     "prelu": "PReLU",
@@ -40,45 +44,34 @@ def course_report_figures(
 
     ``quantities`` chooses among ``QUANTITIES``; ``note`` is said under each figure.
 
-    Experiments whose protocol differs (the column ``variant``, if there is one) are not mixed: each has
-    its figures, and their names say in what it differs.  Cells that diverged are drawn up to their last
-    measured epoch; the legend says when they did.
+    Experiments whose protocol differs are not mixed: each has its figures, and their names say in what
+    it differs.  Cells that diverged are drawn up to their last measured epoch; the legend says when.
     """
-    if "variant" not in study:
-        study = study.assign(variant="")
-    common = _common_words(study["variant"])
     figures = {}
-    groups = study.groupby(["initializer", "activation", "variant"], sort=False)
-    for (initializer, activation, variant), cells in groups:
-        own = [word for word in _words(str(variant)) if word not in common]
+    for key, cells in with_own_arms(study).groupby(["arm", "activation"], sort=False):
+        arm, activation = cast(Arm, key[0]), str(key[1])
         for quantity in quantities:
-            stem = re.sub(r"[^a-z0-9.]+", "-", "-".join(
-                [quantity, str(initializer).replace(":", ""), str(activation).replace(":", ""), *own]
-            ).lower())  # fmt: skip
-            title = f"{name_of(str(initializer))} initialization, {name_of(str(activation))}"
-            if own:
-                title += f"\n{', '.join(own)}"
+            names = (name.replace(":", "") for name in (arm.initializer, activation))
+            stem = re.sub(r"[^a-z0-9.]+", "-", "-".join([quantity, *names, *arm.words]).lower())
+            title = f"{name_of(arm.initializer)} initialization, {name_of(activation)}"
+            if arm.changes:
+                title += f"\n{arm.variant}"
             figures[stem] = _against_epoch(cells, quantity, title, note)
     return figures
 
 
-def name_of(name: str) -> str:
+def name_of(what: str | Arm) -> str:
     """An initializer, an activation or an arm as it is written in a picture.
 
-    >>> name_of("he"), name_of("normal, head he, he's relative steps"), name_of("prelu")
-    ('He', "N(0, 1), head He, He's relative steps", 'PReLU')
+    >>> name_of("he"), name_of(Arm("normal", (("head_initializer", "he"),))), name_of("prelu")
+    ('He', 'N(0, 1), head He', 'PReLU')
     """
-    first, *rest = name.split(", ")
-    words = [NAMES.get(first, first)]
-    for word in rest:
-        head, _, law = word.partition(" ")
-        if head == "head":
-            word = f"head {NAMES.get(law, law)}"
-        elif word.endswith("'s relative steps"):
-            law = word.removesuffix("'s relative steps")
-            word = f"{NAMES.get(law, law)}'s relative steps"
-        words.append(word)
-    return ", ".join(words)
+    if isinstance(what, str):
+        return NAMES.get(what, what)
+    changes = tuple(
+        (field, NAMES.get(value, value) if field in LAWS else value) for field, value in what.changes
+    )
+    return Arm(NAMES.get(what.initializer, what.initializer), changes).label
 
 
 def draw_curve(
@@ -137,16 +130,6 @@ def divergence(cells: pd.DataFrame) -> str:
     when = f"epoch {low}" if low == high else f"epochs {low}–{high}"
     who = "" if len(diverged) == seeds else f"{len(diverged)} of {seeds} "
     return f" ({who}diverged\nin {when})"
-
-
-def _words(variant: str) -> list[str]:
-    return [word for word in variant.split(", ") if word]
-
-
-def _common_words(variants: pd.Series) -> set[str]:
-    """The words that every experiment of the table shares."""
-    sets = [set(_words(str(variant))) for variant in variants.unique()]
-    return set.intersection(*sets) if sets else set()
 
 
 def _against_epoch(cells: pd.DataFrame, quantity: str, title: str, note: str) -> Figure:

@@ -109,7 +109,7 @@ def _pair_notes(pairs: pd.DataFrame, some_diverged: bool) -> list[str]:
 def _arms(pairs: pd.DataFrame) -> str:
     """What arms are: initializers, unless their protocols differ as well."""
     arms = pairs.loc[pairs["compared"] == "arm", ["first", "second"]]
-    return "arms" if arms.map(lambda name: ", " in str(name)).any(axis=None) else "initializers"
+    return "arms" if arms.map(lambda arm: bool(arm.changes)).any(axis=None) else "initializers"
 
 
 def _setting(row: Row) -> str:

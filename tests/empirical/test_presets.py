@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from empirical.arm import Arm
 from empirical.presets import MANY_SEEDS, PRESETS, preset
-from empirical.protocol import COURSE_REPORT, StudySpec, TrainSpec, variant
+from empirical.protocol import COURSE_REPORT, StudySpec, TrainSpec
 from theory.errors import RequestError
 
 CLI = Path(__file__).resolve().parents[2] / "cli.py"
@@ -20,7 +21,7 @@ def cells(name, **changes):
 
 def test_the_report_is_the_course_report():
     assert list(cells("report")) == [cell.cell_id for cell in COURSE_REPORT.cells()]
-    assert {variant(cell.config()) for cell in cells("report").values()} == {""}
+    assert {Arm.of(cell.config()).variant for cell in cells("report").values()} == {""}
 
 
 def test_presets_share_cells_instead_of_training_them_twice():
@@ -33,7 +34,7 @@ def test_presets_share_cells_instead_of_training_them_twice():
 
 def test_the_head_differs_in_nothing_but_the_head():
     as_printed, head, textbook = (
-        next(c for c in cells("head", depths=(2,)).values() if variant(c.config()) == text)
+        next(c for c in cells("head", depths=(2,)).values() if Arm.of(c.config()).variant == text)
         for text in ("", "head fan_in", "fan_in")
     )
     assert as_printed.weight_law == head.weight_law and textbook.head_law == head.head_law
@@ -52,11 +53,11 @@ def test_the_plain_nets_of_he2015_keep_their_maps():
 
 
 def test_a_variant_is_described_in_words():
-    assert variant(TrainSpec(fan="fan_in").config()) == "fan_in"
-    assert variant(TrainSpec(initializer="xavier", fan="fan_in").config()) == ""
-    assert variant(TrainSpec(filters=8, optimizer="sgd").config()) == "filters 8, sgd"
+    assert Arm.of(TrainSpec(fan="fan_in").config()).variant == "fan_in"
+    assert Arm.of(TrainSpec(initializer="xavier", fan="fan_in").config()).variant == ""
+    assert Arm.of(TrainSpec(filters=8, optimizer="sgd").config()).variant == "filters 8, sgd"
     row = TrainSpec().config() | {"head_fan": float("nan"), "limit_train": float("nan")}
-    assert variant(row) == ""  # as a table reads a missing value back
+    assert Arm.of(row).variant == ""  # as a table reads a missing value back
 
 
 def test_arms_are_checked():

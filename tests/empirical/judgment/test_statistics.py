@@ -18,11 +18,11 @@ from empirical.judgment.statistics import (
     effect_size,
     final_values,
     holm,
-    named_arms,
     pair_statistics,
     seeds_needed,
     sign_flip_p_value,
     summary,
+    with_own_arms,
 )
 from theory.errors import RequestError
 
@@ -200,9 +200,9 @@ def whole_study():
 
 
 def test_arms_are_named_by_what_not_all_of_them_share():
-    named = named_arms(whole_study())
-    assert list(named["arm"].unique()) == ["he", "normal", "he, head fan_in"]
-    assert named_arms(named.assign(arm="mine"))["arm"].unique() == ["mine"]
+    named = with_own_arms(whole_study())
+    assert [arm.label for arm in named["arm"].unique()] == ["he", "normal", "he, head fan_in"]
+    assert with_own_arms(named.assign(arm="mine"))["arm"].unique() == ["mine"]
 
 
 def test_cells_of_another_protocol_are_no_seeds_of_this_one():
@@ -222,10 +222,15 @@ def test_pairs_are_every_two_arms_and_every_two_activations_each_kind_a_family()
     assert arms["p_holm"].to_numpy() == pytest.approx(holm(arms["p_value"].to_numpy()))
     row = arms.iloc[0]
     values = final_values(study_table).set_index(["initializer", "variant", "activation", "depth"])
-    ours = values.loc[(row["first"], "epochs 3", row["activation"], row["depth"]), "test_accuracy"]
-    other = values.loc[(row["second"], "epochs 3", row["activation"], row["depth"]), "test_accuracy"]
+    ours = values.loc[
+        (row["first"].label, "epochs 3", row["activation"], row["depth"]), "test_accuracy"
+    ]
+    other = values.loc[
+        (row["second"].label, "epochs 3", row["activation"], row["depth"]), "test_accuracy"
+    ]
     assert row["difference"] == pytest.approx(ours.to_numpy().mean() - other.to_numpy().mean())
-    verdicts = arms.set_index(["first", "second", "depth"])["verdict"]
+    labels = {name: arms[name].map(str) for name in ("first", "second")}
+    verdicts = arms.assign(**labels).set_index(["first", "second", "depth"])["verdict"]
     assert set(verdicts["he", "normal", 2]) == {"first higher"}
     assert set(verdicts["he", "he, head fan_in", 2]) == {"second higher"}
     assert set(verdicts["he", "he, head fan_in", 12]) == {"no difference shown"}

@@ -345,7 +345,7 @@ def test_a_studys_table_becomes_curves():
 
 def test_what_a_whole_preset_shares_is_said_once():
     study = small_study(
-        preset="no-norm", variant=["no batch norm, fan_in"] * 2 + ["no batch norm"] * 2, norm="none"
+        preset="no-norm", norm="none", initializer="he", fan=["fan_in"] * 2 + ["fan_out"] * 2
     )
     records = study_records(study)
     (preset,) = records["presets"]
@@ -366,7 +366,7 @@ def test_the_reports_number_stands_beside_another_fan_but_no_other_protocol():
 
 
 def test_variants_of_one_preset_are_curves_of_their_own():
-    study = small_study(variant=[None, None, "sgd", "sgd"], initializer="he", epoch=[1, 2, 1, 2])
+    study = small_study(optimizer=["adam"] * 2 + ["sgd"] * 2, initializer="he", epoch=[1, 2, 1, 2])
     assert [curve["variant"] for curve in study_records(study)["curves"]] == ["", "sgd"]
 
 

@@ -16,6 +16,8 @@ from synthetic_study import accuracy, cells_of, initial_loss, signal, study_of
 
 import cli
 from commands.study import cifar
+from empirical.arm import Arm
+from empirical.judgment.selection import arm as spec_arm
 from empirical.judgment.selection import select, with_arms
 from empirical.protocol import TrainSpec, published_accuracy
 from empirical.records.published import read, spec_of
@@ -132,6 +134,7 @@ def test_the_random_walk_goes_as_the_root_of_the_steps(drawn):
 
 def test_rescaled_steps_are_hes_in_every_layer(everything):
     steps = relative_steps(select(everything, "effective-lr").own)
+    steps["arm"] = steps["arm"].map(str)
     by_arm = steps.pivot_table(index=["depth", "number"], columns="arm", values="predicted")
     np.testing.assert_allclose(by_arm["normal, head he, he's relative steps"], by_arm["he"], rtol=1e-12)
     assert (by_arm["normal"] == 1e-3).all()
@@ -192,7 +195,7 @@ def test_marks_follow_the_seeds(tmp_path, seeds, mark):
     cells = cells_of("report", activations=("relu",), depths=(2, 5), seeds=tuple(range(seeds)))
     tables = with_arms(study_of(cells, tmp_path))
     found = comparison_marks(tables.study, "relu")
-    assert found == {("normal", depth): MARKS.get(mark, mark) for depth in (2, 5)}
+    assert found == {(Arm("normal"), depth): MARKS.get(mark, mark) for depth in (2, 5)}
 
 
 def test_a_diverged_cell_is_named_and_never_averaged_in(tmp_path):
@@ -273,18 +276,18 @@ def test_a_thing_has_one_color_in_every_figure(drawn):
 
 
 def test_arms_differ_in_grey_and_in_marker():
-    arms = ["he", "he, head fan_in", "he, fan_in", "normal", "normal, head he"]
-    looks = style.arm_looks([*arms, "normal, head he, he's relative steps"])
+    arms = [spec_arm(cell) for name in ("head", "effective-lr") for cell in cells_of(name)]
+    looks = style.arm_looks(arms)
     assert len({(look.color, look.marker) for look in looks.values()}) == 6
     assert len({look.marker for look in looks.values()}) == 6
-    assert looks["he"] == style.initializer_looks(["he"])["he"]
+    assert looks[Arm("he")] == style.initializer_looks(["he"])["he"]
 
 
 def test_names_are_written_as_people_write_them():
-    assert name_of("normal, head he, he's relative steps") == "N(0, 1), head He, He's relative steps"
-    assert (name_of("he, head fan_in"), name_of("prelu"), name_of("tanh")) == (
-        "He, head fan_in", "PReLU", "tanh"
-    )  # fmt: skip
+    law = {"head_initializer": "he", "learning_rate_reference": "he"}
+    assert name_of(Arm("normal", tuple(law.items()))) == "N(0, 1), head He, He's relative steps"
+    head = Arm("he", (("head_fan", "fan_in"),))
+    assert [name_of(one) for one in (head, "prelu", "tanh")] == ["He, head fan_in", "PReLU", "tanh"]
 
 
 def test_files_are_the_same_bytes_from_tables_and_every_time(everything, tmp_path):
