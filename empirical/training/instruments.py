@@ -25,7 +25,7 @@ import torch
 from threadpoolctl import threadpool_limits
 from torch import nn
 
-from empirical.protocol import CLASSES, TrainSpec
+from empirical.protocol import TrainSpec
 from empirical.training.networks import build_network, scale_free_layers, scale_free_parameters
 from theory.law.batch_norm import effective_learning_rate, equivalent_learning_rate
 from theory.law.cross_entropy import initial_cross_entropy, softmax_second_moment
@@ -76,7 +76,7 @@ class Look:
 class Instruments:
     """The instruments of one cell: its fixed batch, and its weights as they were drawn.
 
-    ``images`` (B, 3, 32, 32) are normalized, ``labels`` (B,); ``forward`` runs the network as the
+    ``images`` (B, C, H, W) are normalized, ``labels`` (B,); ``forward`` runs the network as the
     training does.
     """
 
@@ -143,9 +143,9 @@ class Instruments:
                 network, self.images, law=law, calibration=factors, cotangent_basis="infinite width"
             )
         power = float(table["forward_predicted"].iloc[-1])
-        known = math.isfinite(power)
+        known, classes = math.isfinite(power), self.spec.data.classes
         if epoch == 0:
-            cotangent = softmax_second_moment(power, CLASSES) if known else math.nan
+            cotangent = softmax_second_moment(power, classes) if known else math.nan
         rows = {
             str(row["module"]): {
                 "second_moment_predicted": row["forward_predicted"],
@@ -156,14 +156,14 @@ class Instruments:
             for row in table.to_dict("records")
         }
         untrained = known and epoch == 0  # of a network that has learned it would say nothing
-        return rows, initial_cross_entropy(power, CLASSES) if untrained else math.nan
+        return rows, initial_cross_entropy(power, classes) if untrained else math.nan
 
 
 def weight_law(spec: TrainSpec) -> predict.WeightLaw:
     """How the weights and biases of ``spec``'s network are drawn."""
     layers = dict.fromkeys(_weighted(spec), spec.weight_law) | {"head": spec.head_law}
     first = scale_free_layers(spec).get("conv01", 1.0)
-    bias = {"conv01": first**2 / (3 * 27)} if first != 1.0 else None
+    bias = {"conv01": first**2 / (3 * 9 * spec.data.channels)} if first != 1.0 else None
     return predict.WeightLaw(layers, spec.gain_slope, bias)
 
 

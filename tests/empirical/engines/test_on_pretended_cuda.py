@@ -13,7 +13,6 @@ from torch import nn
 from trainings import CPU, CUDA, TINY, cells, run, tiny_study
 
 from empirical.data.datasets import Offsets
-from empirical.engines import choice as engines
 from empirical.engines import groups
 from empirical.engines.graphs import Captured
 from empirical.engines.groups import GroupTraining
@@ -172,14 +171,12 @@ def test_adam_is_captured_by_our_leave_only(mode):
 
 @pytest.mark.parametrize("optimizer", ["adam", "sgd"])
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-@pytest.mark.parametrize("engine", ["eager", "graph", "stacked"])
+@pytest.mark.parametrize("engine", ["eager", "stacked"])
 def test_a_cell_is_the_cpus_bit_for_bit(monkeypatch, engine, optimizer, precision):
     """But for a PReLU, whose slope's gradient has a kernel of its own on a CPU."""
     spec = TrainSpec(**TINY, depth=3, optimizer=optimizer, precision=precision, engine=engine)
     data, reports = tiny_dataset(29, 8), []
-    expected = CellTraining(
-        replace(spec, engine="stacked" if engine == "stacked" else "eager"), data, CPU
-    )
+    expected = CellTraining(spec, data, CPU)
     with pretended_cuda(monkeypatch) as mode:
         training = CellTraining(spec, data.to(CUDA), CUDA)
         assert on_cuda(training.network)
@@ -203,13 +200,6 @@ def test_a_cell_is_the_cpus_bit_for_bit(monkeypatch, engine, optimizer, precisio
     assert repr(training.layers) == repr(expected.layers)
 
 
-def test_an_epochs_last_batch_is_not_captured(mode):
-    data = tiny_dataset(29, 8).to(CUDA)  # 12, 12 and 5
-    training = CellTraining(TrainSpec(**TINY, engine="graph"), data, CUDA)
-    training.train_pass(lambda report: None)
-    assert training.engine.on_data is not None and training.engine.on_images is None
-
-
 def test_a_stack_waits_as_seldom_as_a_cell(mode):
     data = tiny_dataset(REPORT_EVERY * 12 + 30, 8).to(CUDA)
     group = GroupTraining([CellTraining(cell, data, CUDA) for cell in cells(activation="prelu")])
@@ -225,33 +215,21 @@ def test_a_stack_waits_as_seldom_as_a_cell(mode):
     assert group.captured.fits(torch.zeros(12, 3), *[torch.zeros(12, 3)] * 3)
 
 
-@pytest.mark.parametrize("faster", [True, False])
-def test_auto_probes_the_engines_and_the_study_is_the_cpus(monkeypatch, mode, tmp_path, faster):
-    """From the command line's spec to the records, with the engine that the probes have found."""
+def test_auto_is_stacked_and_the_study_is_the_cpus(monkeypatch, mode, tmp_path):
+    """From the command line's spec to the records; a lone cell is a stack of one."""
     monkeypatch.setattr(groups, "WAYS", {"grouped": groups.WAYS["grouped"]})  # as on a CPU
     monkeypatch.setattr(groups, "_ways", {})
-    for probes in (engines._choose, groups._pays):
-        probes.cache_clear()
-    timed = groups.seconds_per_step
-    monkeypatch.setattr(
-        groups, "seconds_per_step", lambda *own: timed(*own) * (1e-6 if faster else 1e6)
-    )
     found, _ = run(tiny_study(tmp_path / "gpu", device="cuda", engine="auto"))
-    used = set(found["engine"])
-    assert used == {"stacked"} if faster else used <= {"eager", "graph"}
+    assert set(found["engine"]) == {"stacked"}
     made_on = records.read_all(tmp_path / "gpu")[0][0].result["environment"]
     assert (made_on["device"], made_on["hardware"]) == ("cuda", "pretended GPU")
-    same = "stacked" if faster else "eager"
-    expected, _ = run(tiny_study(tmp_path / "cpu", engine=same))
+    expected, _ = run(tiny_study(tmp_path / "cpu", engine="stacked"))
     columns = [name for name in study.STUDY_COLUMNS if name not in ("engine", "seconds")]
     assert found[columns].equals(expected[columns])
-    for probes in (engines._choose, groups._pays):
-        probes.cache_clear()
-
-
-def test_the_probe_of_engines_times_those_of_a_gpu(mode):
-    times = engines.probe(TrainSpec(**TINY), CUDA)
-    assert set(times) == {"eager", "graph"} and all(0 < value < 60 for value in times.values())
+    alone, _ = run(
+        tiny_study(tmp_path / "alone", device="cuda", engine="auto", initializers=("normal",))
+    )
+    assert set(alone["engine"]) == {"stacked"} and len(alone) == 2
 
 
 def test_the_way_of_convolutions_is_chosen_once(monkeypatch, mode):
