@@ -175,7 +175,8 @@ def _root(signal: torch.Tensor, weights: torch.Tensor, bias: torch.Tensor) -> to
     if bias.any():
         factor = torch.cat([factor, bias.sqrt()[..., None, :]], -2)
     if factor.shape[-1] == 1:
-        return factor.norm(dim=-2, keepdim=True)
+        length: torch.Tensor = factor.norm(dim=-2, keepdim=True)
+        return length
     root: torch.Tensor = torch.linalg.qr(factor, mode="r").R
     return root
 

@@ -316,8 +316,9 @@ def direction_quantiles(
     is one below, seen from the other side: ln R_a = ln a² + ln R_{1/a} in law.
     """
     if abs(negative_slope) > 1:
-        below = direction_quantiles(units, 1 / negative_slope, probabilities)
-        return below + 2 * len(units) * np.log(abs(negative_slope))
+        shift = 2 * len(units) * float(np.log(abs(negative_slope)))
+        above_one: Array = direction_quantiles(units, 1 / negative_slope, probabilities) + shift
+        return above_one
     if negative_slope:
         lowest = -2 * np.log(abs(negative_slope))
         step = lowest / max(LATTICE // len(units), 1)
