@@ -55,7 +55,7 @@ def check_real(
     return float(value)
 
 
-LEAST = 1e-30  # its square and fourth power are far above the smallest double, itself a float32
+LEAST = 1e-40  # its fourth power is far above the smallest double, and it is still a float32
 
 
 def check_not_tiny(what: str, value: float) -> float:
