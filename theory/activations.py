@@ -22,7 +22,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from theory.errors import RequestError, check_real, unknown_name
+from theory.errors import RequestError, check_not_tiny, check_real, unknown_name
 
 if TYPE_CHECKING:
     import torch
@@ -134,6 +134,7 @@ def parse_activation(name: str) -> Activation:
         raise RequestError("leaky-relu needs its slope: for instance leaky-relu:0.01")
     if kind in ("prelu", "leaky-relu"):
         slope = parse_number(f"the slope of {kind}", argument, example=f"{kind}:0.1")
+        check_not_tiny(f"the slope of {kind}", slope)
         return Activation(
             f"{kind}:{short(slope)}", kind, check_real(f"the slope of {kind}", slope, -10, 10)
         )

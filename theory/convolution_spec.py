@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from theory.activations import Activation, parse_activation
 from theory.devices import DEVICES
-from theory.errors import RequestError, check_choice, check_real, check_whole
+from theory.errors import RequestError, check_choice, check_not_tiny, check_real, check_whole
 from theory.initializers import FANS, Initializer, parse_initializer
 from theory.randomness import MAX_SEED
 
@@ -63,7 +63,7 @@ class ConvSpec:
         check_choice("direction", self.direction, DIRECTIONS)
         check_choice("device", self.device, DEVICES)
         check_real("the input second moment", self.input_second_moment, 1e-30, 1e30)
-        check_real("sigma-b", self.sigma_b, 0, 1e6)
+        check_not_tiny("sigma-b", check_real("sigma-b", self.sigma_b, 0, 1e6))
         if self.gain_slope is not None:
             check_real("gain slope", self.gain_slope, -10, 10)
         self._check_geometry()

@@ -55,6 +55,16 @@ def check_real(
     return float(value)
 
 
+LEAST = 1e-40  # its fourth power is far above the smallest double, and it is still a float32
+
+
+def check_not_tiny(what: str, value: float) -> float:
+    """``value`` if it is 0 or at least ``LEAST`` in size: what is smaller, squares lose."""
+    if 0 < abs(value) < LEAST:
+        raise RequestError(f"{what} must be 0 or at least {LEAST:g} in size, not {value:g}")
+    return value
+
+
 def check_choice(what: str, value: str, choices: Iterable[str]) -> str:
     """``value`` if it is among ``choices``, else a ``RequestError`` that names the nearest."""
     choices = list(choices)

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from theory.activations import parse_number, short
-from theory.errors import RequestError, check_choice, check_real, unknown_name
+from theory.errors import LEAST, RequestError, check_choice, check_real, unknown_name
 
 if TYPE_CHECKING:
     import torch
@@ -165,7 +165,7 @@ def parse_initializer(name: str, fan: str | None = None) -> Initializer:
     if kind == "normal":
         what = "the standard deviation of normal"
         std = parse_number(what, argument, "normal:0.01") if colon else 1.0
-        check_real(what, std, 0, 1e6, open_low=True)
+        check_real(what, check_real(what, std, 0, 1e6, open_low=True), LEAST)
         return Initializer(f"normal:{short(std)}" if colon else "normal", LAWS["normal"], None, std)
     if kind not in LAWS or colon:
         raise unknown_name("initializer", name, INITIALIZERS)

@@ -8,7 +8,7 @@ from typing import Any
 
 from theory.activations import Activation, parse_activation
 from theory.devices import DEVICES
-from theory.errors import RequestError, check_choice, check_real, check_whole
+from theory.errors import RequestError, check_choice, check_not_tiny, check_real, check_whole
 from theory.initializers import FANS, Initializer, parse_initializer
 from theory.randomness import MAX_SEED
 from theory.specs import MAX_DEPTH, MAX_DRAWS, MAX_WIDTH
@@ -79,7 +79,7 @@ class CorrelationSpec:
         check_whole("draws", self.draws, LEAST_DRAWS, MAX_DRAWS)
         check_whole("seed", self.seed, 0, MAX_SEED)
         check_choice("device", self.device, DEVICES)
-        check_real("sigma-b", self.sigma_b, 0, 1e6)
+        check_not_tiny("sigma-b", check_real("sigma-b", self.sigma_b, 0, 1e6))
         check_real("the input second moment", self.input_second_moment, 1e-30, 1e30)
         if self.gain_slope is not None:
             check_real("gain slope", self.gain_slope, -10, 10)
@@ -141,7 +141,7 @@ class PhaseSpec:
 
     def __post_init__(self) -> None:
         check_whole("width", self.width, 1, MAX_WIDTH)
-        check_real("sigma-b", self.sigma_b, 0, 1e3)
+        check_not_tiny("sigma-b", check_real("sigma-b", self.sigma_b, 0, 1e3))
         check_real("the largest σ_b²", self.largest_bias_variance, 1e-3, 1e6)
         if self.sigma_b**2 > self.largest_bias_variance:
             raise RequestError(

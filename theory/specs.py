@@ -8,7 +8,7 @@ from typing import Any
 
 from theory.activations import Activation, parse_activation
 from theory.devices import DEVICES
-from theory.errors import RequestError, check_choice, check_real, check_whole
+from theory.errors import RequestError, check_choice, check_not_tiny, check_real, check_whole
 from theory.initializers import FANS, Initializer, parse_initializer
 from theory.randomness import MAX_SEED
 
@@ -75,7 +75,7 @@ class VarianceSpec:
         check_choice("engine", self.engine, ENGINES)
         check_choice("device", self.device, DEVICES)
         check_real("the input second moment", self.input_second_moment, 1e-30, 1e30)
-        check_real("sigma-b", self.sigma_b, 0, 1e6)
+        check_not_tiny("sigma-b", check_real("sigma-b", self.sigma_b, 0, 1e6))
         if self.gain_slope is not None:
             check_real("gain slope", self.gain_slope, -10, 10)
         if not self.initializers or not self.activations:

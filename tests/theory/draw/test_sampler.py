@@ -13,6 +13,7 @@ from theory.draw.monte_carlo import BLOCK_BYTES, blocks, groups
 from theory.draw.simulate import growth, log_second_moments, variance
 from theory.draw.stacks import Stream, activate
 from theory.errors import RequestError
+from theory.law.finite_width import dead_probability
 from theory.randomness import generator
 from theory.specs import VarianceSpec
 
@@ -55,6 +56,33 @@ def test_a_batch_is_indistinguishable_from_modules(activation, changes):
         assert stats.ks_2samp(modules[0, :, 4, column], sampled[0, :, 4, column]).pvalue > 1e-4
     gap = [log_q[0, :, 4, 0] - log_q[0, :, 4, 1] for log_q in (modules, sampled)]
     assert stats.ks_2samp(*gap).pvalue > 1e-4  # the joint law: inputs of one network go together
+
+
+@pytest.mark.parametrize("width, batch, depth", [(3, 5, 6), (8, 4, 20), (1, 3, 4), (2, 7, 12)])
+@pytest.mark.parametrize("activation", ["relu", "prelu"])
+def test_a_batch_larger_than_a_layer_keeps_every_inputs_own_law(width, batch, depth, activation):
+    """Where XᵀX is singular: the dead stay dead, and each input is a single input."""
+    values = {"width": width, "depth": depth, "activations": (activation,), "engine": "law"}
+    (log_q,) = log_second_moments(spec(batch=batch, draws=20_000, **values))
+    (one,) = log_second_moments(spec(draws=20_000, seed=1, **values))
+    dead = np.isinf(log_q[:, -1]).mean(0)
+    expected = dead_probability(width, 0.0) if activation == "relu" else 0.0
+    expected = 1 - (1 - expected) ** (depth - 1)
+    assert np.all(np.abs(dead - expected) <= 4.5 * math.sqrt(expected * (1 - expected) / 20_000))
+    alone = one[np.isfinite(one[:, -1, 0]), -1, 0]
+    for column in range(batch):
+        alive = log_q[np.isfinite(log_q[:, -1, column]), -1, column]
+        assert stats.ks_2samp(alive, alone).pvalue > 1e-5
+
+
+@pytest.mark.parametrize("bias", [1e-12, 0.3])
+def test_a_bias_wakes_a_dead_input_of_a_batch_at_its_own_size(bias):
+    values = {"width": 2, "depth": 3, "activations": ("relu",), "sigma_b": bias, "draws": 20_000}
+    (log_q,) = log_second_moments(spec(batch=3, engine="law", **values))
+    (one,) = log_second_moments(spec(engine="law", seed=1, **values))
+    assert np.isfinite(log_q).all()
+    for column in range(3):
+        assert stats.ks_2samp(log_q[:, -1, column], one[:, -1, 0]).pvalue > 1e-5
 
 
 @pytest.mark.parametrize("slope", [0.0, 0.25])

@@ -314,7 +314,7 @@ def test_a_shifted_norm_uses_the_moments_of_a_shifted_gaussian():
     table = predict(model, 1.0, law=WeightLaw(HE, bias=0.0))
     z = [expectation(lambda z, b=b, g=g: np.maximum(b + g * z, 0) ** 2) for b, g in ((1, 2), (0, 1))]
     z.append(expectation(lambda z: np.maximum(-2 + 0.5 * z, 0) ** 2))
-    # the kinks do not lie at the quadrature's panel edges
+    # the kinks do not lie at this quadrature's panel edges
     assert table["forward_predicted"][1] == pytest.approx(2 * np.mean(z), rel=1e-4)
 
 
