@@ -101,17 +101,19 @@ class WeightLaw:
             if variance is not None:
                 check_real("the variance of the biases", variance, 0)
 
-    def variances(self, name: str, shape: tuple[int, ...] | torch.Size) -> tuple[float, float]:
-        """(Var[w], Var[b]) of the layer ``name`` with a weight of ``shape`` (out, in, *kernel)."""
+    def variances(
+        self, name: str, shape: tuple[int, ...] | torch.Size, groups: int = 1
+    ) -> tuple[float, float]:
+        """(Var[w], Var[b]) of the layer ``name`` with a weight of ``shape`` as torch holds it."""
         initializer = self.initializer
         if not isinstance(initializer, Initializer):
             if name not in initializer:
                 raise RequestError(f"the weight law has no entry for {name}: name every weight layer")
             initializer = initializer[name]
-        fan_in, fan_out = fans(shape)
+        fan_in, _ = fans(shape, groups=groups)
         bias = self.bias.get(name) if isinstance(self.bias, Mapping) else self.bias
         bias = 1 / (3 * fan_in) if bias is None else bias
-        return initializer.variance(fan_in, fan_out, self.gain_slope), bias
+        return initializer.std_of(shape, self.gain_slope, groups=groups) ** 2, bias
 
 
 @dataclass(frozen=True)
@@ -318,7 +320,7 @@ def _setting(
         zero = np.zeros(1)
         held = zero if bias is None else bias.detach().cpu().to(torch.float64).numpy()
         return Setting(batch, _mean_square(weight), held**2, held, frozenset({HELD_WEIGHTS}))
-    weight_variance, bias_variance = law.variances(key[0], weight.shape)
+    weight_variance, bias_variance = law.variances(key[0], weight.shape, getattr(module, "groups", 1))
     return Setting(batch, weight_variance, np.full(1, 0.0 if bias is None else bias_variance))
 
 
