@@ -24,6 +24,7 @@ GAINS_ACTIVATIONS = (
     "elu",
     "selu",
 )
+PHASE_ACTIVATIONS = ("relu", "prelu", "tanh")
 MAX_PAIRS = 64
 LEAST_DRAWS = 10  # below, a spread estimated from the draws says little
 
@@ -133,7 +134,7 @@ class PhaseSpec:
     standard deviation of their biases; ``largest_bias_variance`` the end of the diagram's axis.
     """
 
-    activations: tuple[str, ...] = ("tanh",)
+    activations: tuple[str, ...] = PHASE_ACTIVATIONS
     initializers: tuple[str, ...] = ("he", "xavier", "normal")
     width: int = 512
     sigma_b: float = 0.0

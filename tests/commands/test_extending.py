@@ -26,7 +26,7 @@ def extended(monkeypatch):
 
 
 def draw_signs(weights, std, generator):
-    weights.bernoulli_(0.5, generator=generator).mul_(2 * std).sub_(std)
+    weights.uniform_(-1, 1, generator=generator).sign_().mul_(std)
 
 
 @pytest.fixture
