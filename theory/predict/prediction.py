@@ -37,8 +37,8 @@ from torch import fx, nn
 
 from theory.errors import RequestError, check_choice, check_real
 from theory.initializers import Initializer, fans
-from theory.law import kernels
 from theory.precision import widened
+from theory.predict.points import Points
 from theory.predict.rules import (
     BASES,
     EXACT,
@@ -291,7 +291,7 @@ def _entering(inputs: torch.Tensor | ArrayLike, first: nn.Module) -> tuple[Signa
             raise RequestError(f"a batch is (B, F) or (B, C, H, W), not {tuple(inputs.shape)}")
         values: Array = inputs.detach().cpu().to(torch.float64).numpy()
         over = (0, *range(2, values.ndim))
-        points = kernels.Points.of_batch(inputs)
+        points = Points.of_batch(inputs)
         return Signal((values**2).mean(0), values.mean(over) ** 2, points=points), len(values)
     power = np.asarray(inputs, dtype=np.float64)
     if power.ndim == 0 and isinstance(first, nn.Linear):
