@@ -9,6 +9,7 @@ from scipy import stats
 from test_cli import run
 
 from figures.theory.paper import paper_figure, paper_table, written
+from theory.initializers import GAINS
 from theory.lessons import paper as module
 from theory.lessons.paper import (
     agrees,
@@ -71,7 +72,10 @@ def test_agreement_is_rounding_at_the_printed_digits(published, computed, good):
 @pytest.mark.parametrize(
     "break_it, statement",
     [
-        (("theory.initializers.he_gain", lambda slope=0.0: 1.0), "std of a 3×3 layer with 64 filters"),
+        (
+            ("theory.initializers.GAINS", {**GAINS, "he": lambda slope: 1.0}),
+            "std of a 3×3 layer with 64 filters",
+        ),
         (("theory.lessons.paper.TRUNCATED_VARIANCE", 0.77), "its variance"),
         (
             ("theory.law.finite_width.spread_coefficient", lambda a: 4.0),
