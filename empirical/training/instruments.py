@@ -30,6 +30,7 @@ from empirical.training.networks import build_network, scale_free_layers, scale_
 from theory.law.batch_norm import effective_learning_rate, equivalent_learning_rate
 from theory.law.cross_entropy import initial_cross_entropy, softmax_second_moment
 from theory.predict import prediction as predict
+from theory.predict.layers import is_weighted
 from theory.probe import Probe
 
 FIXED_BATCH = 256
@@ -196,7 +197,7 @@ def _probe(
     """Norm of the gradient per parameter, readings per layer (columns of the table), and the loss."""
     names = [name for name, _ in network.named_children()]
     inputs = {before: name for before, name in itertools.pairwise(names) if _is_activation(name)}
-    weighted = [name for name, module in network.named_children() if predict.is_weighted(module)]
+    weighted = [name for name, module in network.named_children() if is_weighted(module)]
     buffers = {name: value.clone() for name, value in network.named_buffers()}
     parameters = dict(network.named_parameters())
     with (

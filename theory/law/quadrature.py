@@ -23,16 +23,12 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from theory.activations import Activation
+from theory.activations import Activation, Array, Function, is_module, on_arrays
 from theory.errors import RequestError
 
 if TYPE_CHECKING:
     from torch import nn
-
-Array = NDArray[np.float64]
-Function = Callable[[Array], Array]
 
 # Step of the numerical derivative, relative to |y|: it never crosses zero.
 RELATIVE_STEP, LARGEST_STEP = 1e-3, 1e-2
@@ -68,12 +64,11 @@ def nonlinearity(
     if isinstance(phi, Nonlinearity):
         return phi
     if isinstance(phi, Activation):
-        return _of_activation(phi)
-    from torch import nn
-
-    if isinstance(phi, nn.Module):
-        name = type(phi).__name__
-        return Nonlinearity(name, _forward(phi), derivative or _autograd(phi), kinks or kinks_of(phi))
+        return Nonlinearity(phi.name, phi.function, phi.derivative)
+    if is_module(phi):
+        function, by_autograd = on_arrays(phi)
+        named = type(phi).__name__
+        return Nonlinearity(named, function, derivative or by_autograd, kinks or kinks_of(phi))
     if not callable(phi):
         raise RequestError(
             f"an activation is a function of a numpy array, a torch module or one of ours, not {phi!r}"
@@ -82,37 +77,7 @@ def nonlinearity(
     return Nonlinearity(name, phi, derivative or central_difference(phi, kinks), kinks)
 
 
-@cache
-def _of_activation(activation: Activation) -> Nonlinearity:
-    module = activation.module().double()
-    return Nonlinearity(activation.name, _forward(module), _autograd(module))
-
-
-def _forward(module: nn.Module) -> Function:
-    def function(values: Array) -> Array:
-        import torch
-
-        with torch.no_grad():
-            result: Array = module(torch.tensor(values, dtype=torch.float64)).numpy()
-        return result
-
-    return function
-
-
-def _autograd(module: nn.Module) -> Function:
-    def derivative(values: Array) -> Array:
-        import torch
-
-        with torch.inference_mode(False), torch.enable_grad():
-            y = torch.tensor(values, dtype=torch.float64, requires_grad=True)
-            (gradient,) = torch.autograd.grad(module(y + 0.0).sum(), y)
-        result: Array = gradient.numpy()
-        return result
-
-    return derivative
-
-
-def kinks_of(module: nn.Module) -> tuple[float, ...]:
+def kinks_of(module: Any) -> tuple[float, ...]:
     """The points at which a torch activation or its derivative jumps; () for a smooth one."""
     at: dict[str, Callable[[Any], tuple[float, ...]]] = {
         "Hardtanh": lambda m: (m.min_val, m.max_val),
@@ -197,11 +162,6 @@ def expectation(function: Function, kinks: tuple[float, ...] = (), decades: int 
     """
     z, w = gaussian_nodes(kinks, decades)
     return float(np.dot(w, function(z)))
-
-
-def as_function(activation: Activation) -> Function:
-    """``activation`` as a numpy function in float64, evaluated by its own torch module."""
-    return _of_activation(activation).function
 
 
 def moment(

@@ -18,7 +18,7 @@ from scipy.optimize import brentq
 from torch import nn
 
 from theory.law import quadrature
-from theory.law.nonlinearities import Integrated, Nonlinearity, Rectifier
+from theory.predict.nonlinearities import Integrated, Nonlinearity, Rectifier
 
 Array = NDArray[np.float64]
 

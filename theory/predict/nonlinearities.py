@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from scipy import special
 
 from theory.law import quadrature
-from theory.law.kernels import Points
 from theory.law.quadrature import gaussian_nodes, piecewise_nodes
+from theory.predict.points import Points
 
 Array = NDArray[np.float64]
 CHUNK = 1000  # rows of quadrature nodes held at once: 6 to 20 MB
