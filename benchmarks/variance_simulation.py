@@ -3,7 +3,7 @@
     uv run benchmarks/variance_simulation.py [--draws 100] [--law-draws 1000000] [--rounds 3]
 
     a  script   per draw and curve: build nn.Sequential, initialize it, hooks that call .item()
-    b  ours     theory.draw.simulate.variance on the same curves (he, xavier, normal × relu, prelu)
+    b  ours     theory.draw.variance.variance on the same curves (he, xavier, normal × relu, prelu)
     c  floor    the same normals and the same matrix products as b, and nothing else
     law         the exact sampler, per draw, at width 1024 (one input, one curve) against modules
 
@@ -30,8 +30,8 @@ from torch import nn
 
 from theory.devices import environment
 from theory.draw import curve_theory
-from theory.draw.monte_carlo import BLOCK_WEIGHTS
-from theory.draw.simulate import variance
+from theory.draw.dense import BLOCK_WEIGHTS
+from theory.draw.variance import variance
 from theory.law import finite_width
 from theory.randomness import generator
 from theory.specs import VarianceSpec

@@ -21,7 +21,7 @@ LN10 = math.log(10)
 
 
 def python_theory(setting):
-    """``theory.draw.curve_theory`` for a setting, with the widths that the page itself gave it."""
+    """``theory.law.stacks`` for a setting, with the widths that the page itself gave it."""
     name, slope = setting["initializer"], setting["slope"]
     # weights of these two have lecun's variance but for a factor, which enters once per layer
     factor = {"custom": setting["scale"], "pytorch": 1 / 3}.get(name, 1.0)

@@ -18,7 +18,7 @@ from figures.theory.paper import paper_table
 from figures.theory.phase import critical_table, phase_table
 from figures.theory.predict import prediction_table
 from figures.theory.variance import growth_table, variance_table
-from theory.draw.simulate import COLUMNS
+from theory.draw.variance import COLUMNS
 
 NAN = math.nan
 

@@ -20,17 +20,17 @@ from figures.theory.paper import paper_table
 from figures.theory.phase import critical_table, phase_table
 from figures.theory.predict import prediction_table
 from figures.theory.variance import growth_table, variance_table
-from theory.derivation_spec import DerivationSpec
+from theory.specs import DerivationSpec
 from theory.draw.correlation import correlation
-from theory.draw.simulate import COLUMNS
-from theory.jacobian_spec import JacobianSpec
+from theory.draw.variance import COLUMNS
+from theory.specs import JacobianSpec
 from theory.law import phase
 from theory.law.batch_norm import GROWTH_COLUMNS
 from theory.law.gains import gains
 from theory.law.jacobian import jacobian
 from theory.lessons.derivation import derivation
 from theory.lessons.paper import paper
-from theory.mean_field_specs import CorrelationSpec, GainsSpec, PhaseSpec
+from theory.specs import CorrelationSpec, GainsSpec, PhaseSpec
 
 SLOPE, LAW = "leaky-relu:0.123", "xavier-uniform"
 

@@ -26,10 +26,11 @@ import torch
 from torch import nn
 
 from theory.activations import Activation
-from theory.errors import check_whole
+from theory.errors import check_whole, unknown_name
 from theory.initializers import TRUNCATED_VARIANCE, Initializer
 
 MAX_WIDTH = 16_384
+SHAPES = ("normal", "uniform", "truncated", "orthogonal")
 # Beyond e^±300 a smooth activation is at its asymptote; the cut keeps float64 finite.
 LOG_SCALE_LIMIT = 300.0
 
@@ -108,8 +109,10 @@ class RedrawnLinear(nn.Module):
             sigma = 1 / math.sqrt(TRUNCATED_VARIANCE)
             nn.init.trunc_normal_(weight, 0.0, sigma, -2 * sigma, 2 * sigma, generator=generator)
             return weight
-        weight.normal_(generator=generator)
-        return haar(weight) * math.sqrt(max(self.fan_in, self.fan_out))
+        if self.shape == "orthogonal":
+            weight.normal_(generator=generator)
+            return haar(weight) * math.sqrt(max(self.fan_in, self.fan_out))
+        raise unknown_name("shape of a weight law", self.shape, SHAPES)
 
     def forward(
         self, signal: torch.Tensor, generator: torch.Generator, bias: torch.Tensor | None

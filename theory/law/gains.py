@@ -32,7 +32,7 @@ import pandas as pd
 from theory.activations import Activation
 from theory.law import mean_field, quadrature
 from theory.law.quadrature import Function, Nonlinearity
-from theory.mean_field_specs import GainsSpec
+from theory.specs import GainsSpec
 
 COLUMNS = {
     "activation": "the activation, as named on the command line",

@@ -35,10 +35,10 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import fx, nn
 
+from theory.devices import widened
 from theory.errors import RequestError, check_choice, check_real
 from theory.initializers import Initializer, fans
 from theory.law import kernels
-from theory.precision import widened
 from theory.predict.rules import (
     BASES,
     EXACT,

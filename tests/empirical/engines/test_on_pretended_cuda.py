@@ -21,18 +21,18 @@ from empirical.protocol import TrainSpec
 from empirical.records import folders as records
 from empirical.study import grid as study
 from empirical.training.loop import REPORT_EVERY, CellTraining
-from theory.batch_norm_spec import BatchNormSpec
-from theory.convolution_spec import ConvSpec
-from theory.derivation_spec import DerivationSpec
+from theory.specs import BatchNormSpec
+from theory.specs import ConvSpec
+from theory.specs import DerivationSpec
 from theory.draw import convolution_simulate
 from theory.draw.correlation import correlation
-from theory.draw.simulate import variance
+from theory.draw.variance import variance
 from theory.errors import RequestError
-from theory.jacobian_spec import JacobianSpec
+from theory.specs import JacobianSpec
 from theory.law import batch_norm
 from theory.law.jacobian import singular_values
 from theory.lessons.derivation import derivation
-from theory.mean_field_specs import CorrelationSpec
+from theory.specs import CorrelationSpec
 from theory.predict import prediction as predict
 from theory.randomness import generator
 from theory.specs import VarianceSpec

@@ -13,7 +13,7 @@ from theory.activations import parse_activation
 from theory.draw import correlation as C
 from theory.errors import RequestError
 from theory.law import quadrature
-from theory.mean_field_specs import CorrelationSpec
+from theory.specs import CorrelationSpec
 
 SMALL = {"device": "cpu", "depth": 4, "width": 32, "draws": 50}
 

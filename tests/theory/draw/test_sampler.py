@@ -9,8 +9,8 @@ from scipy import stats
 
 from theory.activations import parse_activation
 from theory.draw import sampler as law
-from theory.draw.monte_carlo import BLOCK_BYTES, blocks, groups
-from theory.draw.simulate import growth, log_second_moments, variance
+from theory.draw.dense import BLOCK_BYTES, blocks, groups
+from theory.draw.variance import growth, log_second_moments, variance
 from theory.draw.stacks import Stream, activate
 from theory.errors import RequestError
 from theory.randomness import generator
@@ -118,7 +118,7 @@ def test_the_gradient_is_autograds():
         values = spec(draws=3, depth=4, direction="backward", activations=("prelu", "tanh"))
         (group,) = groups(values)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("theory.draw.monte_carlo.KEPT_WEIGHTS", 10**9 if keep else 0)
+            patch.setattr("theory.draw.dense.KEPT_WEIGHTS", 10**9 if keep else 0)
             (block,) = blocks(values, group)
         weights = generator(0, "weights", "normal", 0)
         drawn = [torch.empty(3, 24, 24).normal_(generator=weights).double() for _ in range(4)]

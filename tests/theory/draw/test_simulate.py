@@ -6,7 +6,7 @@ import torch
 from scipy import stats
 
 from theory.activations import parse_activation
-from theory.draw.simulate import COLUMNS, LogMoments, growth, log_second_moments, variance, verdict
+from theory.draw.variance import COLUMNS, LogMoments, growth, log_second_moments, variance, verdict
 from theory.draw.stacks import StackSpec, build_stack, haar
 from theory.errors import RequestError
 from theory.initializers import parse_initializer
@@ -163,7 +163,7 @@ def test_numbers_in_names_are_not_rounded():
 @pytest.mark.parametrize("direction", ["forward", "both"])
 def test_a_block_is_bounded_whatever_is_asked_for(engine, direction):
     """The readings of one block, for the deepest, the widest and the largest batch that are allowed."""
-    from theory.draw.monte_carlo import BLOCK_BYTES, _block_size
+    from theory.draw.dense import BLOCK_BYTES, _block_size
 
     for shape in (
         {"depth": 100_000, "width": 8},

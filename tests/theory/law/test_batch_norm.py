@@ -10,8 +10,8 @@ from torch import nn
 import cli
 from figures.theory.batch_norm import norm_growth_figure, norm_growth_table
 from theory.activations import parse_activation
-from theory.batch_norm_spec import BatchNormSpec
-from theory.draw.simulate import COLUMNS
+from theory.specs import BatchNormSpec
+from theory.draw.variance import COLUMNS
 from theory.errors import RequestError
 from theory.initializers import parse_initializer
 from theory.law import batch_norm

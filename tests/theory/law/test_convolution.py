@@ -12,11 +12,11 @@ from torch import nn
 import cli
 from figures.theory.convolution import border_figure
 from theory.activations import parse_activation
-from theory.convolution_spec import ConvSpec
+from theory.specs import ConvSpec
 from theory.draw import convolution_simulate as simulate
-from theory.draw.convolution_simulate import BORDER_COLUMNS, border_table, variance
+from theory.draw.variance import BORDER_COLUMNS, border_table, variance
 from theory.draw.convolution_stacks import ConvEnsemble
-from theory.draw.simulate import COLUMNS
+from theory.draw.variance import COLUMNS
 from theory.errors import RequestError
 from theory.law import mean_field
 from theory.law.convolution import (

@@ -14,7 +14,7 @@ from theory.activations import SMOOTH, parse_activation
 from theory.errors import RequestError
 from theory.law import gains, quadrature
 from theory.law.quadrature import nonlinearity
-from theory.mean_field_specs import GainsSpec
+from theory.specs import GainsSpec
 
 RECTIFIERS = ["relu", "prelu", "leaky-relu:0.01", "leaky-relu:-0.7", "linear"]
 EXACT = 1e-12

@@ -17,7 +17,7 @@ from theory.activations import parse_activation
 from theory.draw.stacks import StackSpec, build_stack
 from theory.errors import RequestError
 from theory.initializers import parse_initializer
-from theory.jacobian_spec import JacobianSpec
+from theory.specs import JacobianSpec
 from theory.law.jacobian import (
     COLUMNS,
     VALUE_COLUMNS,
@@ -31,7 +31,7 @@ from theory.law.jacobian import (
     spectral_moments,
     zero_fraction,
 )
-from theory.precision import threads_for
+from theory.devices import threads_for
 from theory.randomness import generator
 
 # Three points with the first five moments of N(0, 1), of the uniform law, and two of a coin: an
@@ -269,7 +269,7 @@ def test_threads_are_as_many_afterwards_even_if_it_fails():
 
 
 def test_mps_is_refused_where_float64_is_needed(monkeypatch):
-    monkeypatch.setattr("theory.precision.resolve_device", torch.device)
+    monkeypatch.setattr("theory.devices.resolve_device", torch.device)
     with pytest.raises(RequestError, match="float64"):
         singular_values(spec(device="mps"))
 

@@ -10,7 +10,7 @@ from figures.theory.phase import phase_figure
 from theory.activations import parse_activation
 from theory.errors import RequestError
 from theory.law import gains, mean_field, phase, quadrature
-from theory.mean_field_specs import PhaseSpec
+from theory.specs import PhaseSpec
 
 
 @pytest.mark.parametrize("slope", [0.0, 0.25, 1.0])

@@ -7,13 +7,13 @@ from scipy import special, stats
 from test_cli import one_error_line, run
 
 from figures.theory.derivation import derivation_table
-from theory.derivation_spec import DerivationSpec
+from theory.specs import DerivationSpec
 from theory.draw.correlation import correlation
-from theory.jacobian_spec import JacobianSpec
+from theory.specs import JacobianSpec
 from theory.law.jacobian import jacobian
-from theory.law.scores import _log_tail, normal_score
+from theory.draw.scores import _log_tail, normal_score
 from theory.lessons.derivation import UNDECIDED, derivation
-from theory.mean_field_specs import CorrelationSpec
+from theory.specs import CorrelationSpec
 
 
 @pytest.mark.parametrize("degrees", [1, 2, 9, 99])

@@ -3,6 +3,7 @@
 A mean of n draws over its estimated standard error follows Student's law with n − 1 degrees of freedom,
 not the normal one: of three draws, one mean in a hundred lies ten standard errors away.  Its normal
 score is the z that is as unlikely under N(0, 1), so that every z of the project means the same.
+Very few draws cannot refute anything then, and ``agreement`` says so.
 """
 
 from __future__ import annotations
@@ -13,6 +14,9 @@ from scipy import special
 
 Array = NDArray[np.float64]
 SMALLEST = 1e-280  # a tail below is computed by its logarithm
+UNDECIDED = "too few draws to tell"
+CHANCE = 1e-3  # the share of true theories that ``agreement`` may call wrong
+GLARING = 10.0  # standard errors that a test must be able to see
 
 
 def normal_score(t: ArrayLike, degrees: ArrayLike) -> Array:
@@ -40,3 +44,22 @@ def _log_tail(t: Array, nu: Array) -> Array:
     front = -a * np.log1p(t**2 / nu) - 0.5 * np.log1p(nu / t**2) - np.log(2 * a)
     result: Array = front - special.betaln(a, 0.5) + np.log(special.hyp2f1(a + 0.5, 1, a + 1, x))
     return result
+
+
+def agreement(largest_z: float, tests: int, degrees: float) -> str:
+    """yes, no or too few draws to tell: what the largest |z| of ``tests`` says; – for NaN.
+
+    no when chance alone exceeds it in fewer than 1 of 1,000 runs, by Bonferroni.  ``degrees`` is of the
+    standard error behind z, inf for an exact one: too few when not even a mean ten standard errors
+    off would have been a no.
+
+    >>> agreement(2.0, 30, np.inf), agreement(5.0, 30, np.inf), agreement(1.0, 30, 2)
+    ('yes', 'no', 'too few draws to tell')
+    """
+    if np.isnan(largest_z):
+        return "–"
+    limit = special.ndtri(1 - CHANCE / (2 * tests))
+    if largest_z > limit:
+        return "no"
+    seen = GLARING if np.isinf(degrees) else float(normal_score(GLARING, degrees))
+    return "yes" if seen > limit else UNDECIDED

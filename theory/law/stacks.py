@@ -1,4 +1,6 @@
-"""What theory says of one simulated curve: expectation, log moments and band, forward and backward.
+"""What theory says of one simulated curve: expectation, log moments and band, and its growth per layer.
+
+Dense stacks first:
 
 forward, y_l       E q_l = s_l·A₂·E q_{l−1} (+ σ_b²), s_l = fan_in·Var[w_l]    (He et al. 2015, Eq. 7–9)
 backward, ∂/∂y_l   E g_l = ŝ_{l+1}·A₂·E g_{l+1},     ŝ_l = fan_out·Var[w_l]   (Eq. 12–13)
@@ -11,6 +13,9 @@ also where the gradients themselves vanish or explode.
 
 Where fans differ, one direction must drift (He et al. 2015, after Eq. 14): with fan_out scaling the
 forward product telescopes to n_1/n_L, with fan_in scaling the backward one to n_L/n_1.
+
+Convolutions (``law.convolution``) and stacks with batch norm (``law.batch_norm``) have an expectation
+and no law of ln q.  Whether a curve is stable is a question of its deep layers: ``asymptotic_growth``.
 """
 
 from __future__ import annotations
@@ -23,10 +28,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from theory.activations import Activation
-from theory.draw.monte_carlo import Curve, bias_std, weight_std
-from theory.law import finite_width, mean_field
+from theory.errors import RequestError, check_choice
+from theory.initializers import Initializer
+from theory.law import batch_norm, convolution, finite_width, mean_field
 from theory.randomness import stream_seed
-from theory.specs import VarianceSpec
+from theory.specs import BatchNormSpec, ConvSpec, EnsembleSpec, VarianceSpec, draws_biases
 
 Array = NDArray[np.float64]
 
@@ -35,13 +41,16 @@ BAND = (0.025, 0.5, 0.975)
 SAMPLED_DRAWS = 50_000
 # Uniform biases need every unit drawn: this many numbers at most.
 SAMPLED_NUMBERS = 20_000_000
+# A factor per layer within 2 % of one is stable: less than a factor 2 over 30 layers.
+STABLE = math.log10(1.02)
 
 
 @dataclass(frozen=True)
 class Theory:
     """NaN where theory is silent.  Arrays of shape (L,); ``quantiles`` (L, 3) at ``BAND``.
 
-    law      exact, sampled (exact chain, sampled moments), approximate (not Gaussian) or none
+    law      exact, sampled (exact chain, sampled moments) or approximate (not Gaussian); where ln q has
+             no known law: mean only (the expectation is exact), infinite width, or none (a limit)
     samples  how many draws the log moments come from
     """
 
@@ -54,16 +63,124 @@ class Theory:
     samples: float = math.inf
 
 
+def theory(spec: EnsembleSpec, law: Initializer, activation: Activation, direction: str) -> Theory:
+    """Theory of the second moment of y_l (forward) or ∂/∂y_l (backward) of one curve of ``spec``."""
+    forward = check_choice("direction", direction, ("forward", "backward")) == "forward"
+    if isinstance(spec, VarianceSpec):
+        return (forward_theory if forward else backward_theory)(spec, law, activation)
+    std = spec.weight_std(law, activation)[0]
+    if isinstance(spec, ConvSpec):
+        bias = _bias_variances(spec, law)[0]
+        powers = convolution.expected_log_powers(spec, activation, std, bias, direction)
+        known = "mean only" if activation.is_rectifier else "none"
+        return _silent(convolution.expected_log_means(powers), known)
+    if isinstance(spec, BatchNormSpec):
+        known = "mean only" if forward and activation.is_rectifier else "infinite width"
+        expected = (
+            batch_norm.expected_log_second_moments if forward else (batch_norm.expected_log_gradients)
+        )
+        return _silent(expected(spec, activation, std), known)
+    raise _unknown(spec)
+
+
+def _unknown(spec: EnsembleSpec) -> RequestError:
+    return RequestError(f"no theory of the second moments of {type(spec).__name__} is known")
+
+
+def _bias_variances(spec: EnsembleSpec, law: Initializer) -> tuple[float, ...]:
+    """σ_b² of each layer."""
+    std = spec.bias_std(law)
+    return tuple(value**2 for value in std) if std else (0.0,) * spec.depth
+
+
+# ---------------------------------------------------------------------- growth per layer
+
+
+def asymptotic_growth(
+    spec: EnsembleSpec, law: Initializer, activation: Activation, direction: str
+) -> float:
+    """log10 of the factor per layer that a deep stack of this kind comes to, its borders apart.
+
+    A rectifier's is the same in every layer (the geometric mean, where widths differ).  With biases,
+    and for a smooth activation, the signal tends to a fixed point of the mean field, where it stays,
+    vanishes or grows; gradients then grow by χ₁ per layer (Schoenholz et al. 2017).  With batch norm
+    the signal stays and the gradient grows by λ_B.  0 for a single layer, which has no growth.
+    """
+    forward = check_choice("direction", direction, ("forward", "backward")) == "forward"
+    if spec.depth == 1:
+        return 0.0
+    if isinstance(spec, BatchNormSpec):
+        batch = spec.batch if activation.is_rectifier else math.inf
+        growth = 1.0 if forward else batch_norm.gradient_growth(activation, batch)
+        return math.log10(growth)
+    if not isinstance(spec, (VarianceSpec, ConvSpec)):
+        raise _unknown(spec)
+    log_weights = 2.0 * float(np.log(spec.weight_std(law, activation)[1:]).mean())
+    fan_in, fan_out = np.log(spec.fans[1:]).mean(0).tolist()  # of the layers that an activation feeds
+    log_scale, log_scale_back = log_weights + fan_in, log_weights + fan_out
+    biases = float(np.mean(_bias_variances(spec, law)))
+    log_q = _first_log_power(spec, law, activation, biases)
+    points = mean_field.fixed_points(activation, math.exp(log_scale), biases)
+    limit = points.limit(math.exp(min(max(log_q, -600.0), 600.0)))
+    if forward:
+        at_rest = limit is None or 0 < limit.q < math.inf
+        return 0.0 if at_rest else _log10(limit.slope)  # type: ignore[union-attr]
+    chi = math.exp(_log_gate(activation, log_q) + log_scale) if limit is None else limit.chi_1
+    return _log10(chi) + (log_scale_back - log_scale) / math.log(10)
+
+
+def _first_log_power(
+    spec: EnsembleSpec, law: Initializer, activation: Activation, bias_variance: float
+) -> float:
+    """ln E[q_1]."""
+    std, fan_in = spec.weight_std(law, activation)[0], spec.fans[0][0]
+    log_bias = math.log(bias_variance) if bias_variance else -math.inf
+    log_scale = 2 * math.log(std) + math.log(fan_in)
+    return mean_field.log_add(log_scale + math.log(spec.input_second_moment), log_bias)
+
+
+def _log10(factor: float) -> float:
+    return math.log10(factor) if factor > 0 else -math.inf
+
+
+def border_growth(
+    spec: EnsembleSpec, law: Initializer, activation: Activation, direction: str
+) -> float:
+    """log10 of the factor per layer that the borders of zero-padded images take, from end to end.
+
+    NaN for other stacks, and for a single layer.
+    """
+    if not isinstance(spec, ConvSpec) or spec.padding != "zero" or spec.depth == 1:
+        return math.nan
+    std, bias = spec.weight_std(law, activation)[0], _bias_variances(spec, law)[0]
+    powers = convolution.expected_log_powers(spec, activation, std, bias, direction)
+    free = convolution.log_borderless(spec, activation, std, bias, direction)
+    taken = convolution.expected_log_means(powers) - free
+    change = float(taken[-1] - taken[0]) * (1 if direction == "forward" else -1)
+    return change / (spec.depth - 1) / math.log(10)
+
+
+def verdict(log10_growth: float) -> str:
+    """stable, vanishing or exploding, for a factor of the second moment per layer.
+
+    >>> verdict(0.0), verdict(-0.301), verdict(2.1)
+    ('stable', 'vanishing', 'exploding')
+    """
+    if abs(log10_growth) < STABLE:
+        return "stable"
+    return "exploding" if log10_growth > 0 else "vanishing"
+
+
+# -------------------------------------------------------------------------- dense stacks
+
+
 @dataclass(frozen=True)
 class Chain:
-    """The numbers that a curve's theory needs: per layer ln s, ln ŝ and the bias variance."""
+    """The numbers that a dense curve's theory needs: per layer ln s, ln ŝ and the bias variance."""
 
     spec: VarianceSpec
-    curve: Curve
-
-    @property
-    def activation(self) -> Activation:
-        return self.curve.activation
+    law: Initializer
+    activation: Activation
 
     @property
     def units(self) -> tuple[int, ...]:
@@ -72,7 +189,7 @@ class Chain:
 
     def log_scales(self, fans: tuple[int, ...]) -> Array:
         """ln(fan·Var[w_l]): fan_in forward, fan_out backward."""
-        std = weight_std(self.spec, self.curve.initializer, self.activation)
+        std = self.spec.weight_std(self.law, self.activation)
         scales: Array = 2 * np.log(std) + np.log(fans)
         return scales
 
@@ -89,17 +206,20 @@ class Chain:
     @property
     def bias_variances(self) -> tuple[float, ...]:
         """σ_b² of each layer."""
-        std = bias_std(self.spec, self.curve.initializer)
-        return tuple(value**2 for value in std) if std else (0.0,) * self.spec.depth
+        return _bias_variances(self.spec, self.law)
 
     @property
     def has_bias(self) -> bool:
         return any(self.bias_variances)
 
     @property
+    def orthogonal(self) -> bool:
+        return self.law.shape == "orthogonal"
+
+    @property
     def source(self) -> str:
         """Where the law of ln q comes from; see ``Theory.law``."""
-        shape, square = self.curve.initializer.shape, len(set(self.spec.widths)) == 1
+        shape, square = self.law.shape, len(set(self.spec.widths)) == 1
         if self.activation.negative_slope is None or (shape == "orthogonal" and not square):
             return "none"
         return "exact" if shape in ("normal", "orthogonal") else "approximate"
@@ -115,29 +235,29 @@ class Chain:
         return np.array(after), np.array(before)
 
 
-def forward_theory(spec: VarianceSpec, curve: Curve) -> Theory:
+def forward_theory(spec: VarianceSpec, law: Initializer, activation: Activation) -> Theory:
     """Theory of the second moment of y_l."""
-    chain = Chain(spec, curve)
+    chain = Chain(spec, law, activation)
     expected, _ = chain.log_signal()
     if chain.source == "none":
         return _silent(expected)
     if chain.has_bias:
         return _sampled(chain, expected)
-    law = _signal_law(chain.units, curve.activation.gain_slope, False, _orthogonal(curve))
+    signal = _signal_law(chain.units, activation.gain_slope, False, chain.orthogonal)
     shift = math.log(spec.input_second_moment) + np.cumsum(chain.forward_scales)
     return Theory(
         expected,
-        law.log_mean + shift,
-        law.log_variance,
-        _band(law) + shift[:, None],
-        law.dead_probability,
+        signal.log_mean + shift,
+        signal.log_variance,
+        _band(signal) + shift[:, None],
+        signal.dead_probability,
         chain.source,
     )
 
 
-def backward_theory(spec: VarianceSpec, curve: Curve) -> Theory:
+def backward_theory(spec: VarianceSpec, law: Initializer, activation: Activation) -> Theory:
     """Theory of the second moment of ∂/∂y_l, for a cotangent of second moment 1 at y_L."""
-    chain = Chain(spec, curve)
+    chain = Chain(spec, law, activation)
     expected, dead = _gradient(chain), _closed(chain)
     if chain.source == "none":
         return _silent(expected + np.log1p(-dead["below"]))
@@ -145,9 +265,9 @@ def backward_theory(spec: VarianceSpec, curve: Curve) -> Theory:
     mean, variance, quantiles = np.zeros(depth), np.zeros(depth), np.zeros((depth, len(BAND)))
     hidden = chain.units[:-1][::-1]
     if hidden:
-        law = _signal_law(hidden, curve.activation.gain_slope, True, _orthogonal(curve))
-        mean[:-1], variance[:-1] = law.log_mean[::-1], law.log_variance[::-1]
-        quantiles[:-1] = _band(law)[::-1]
+        signal = _signal_law(hidden, activation.gain_slope, True, chain.orthogonal)
+        mean[:-1], variance[:-1] = signal.log_mean[::-1], signal.log_variance[::-1]
+        quantiles[:-1] = _band(signal)[::-1]
     shift = _from_the_top(chain.backward_scales)
     return Theory(
         expected + np.log1p(-dead["below"]),
@@ -159,9 +279,9 @@ def backward_theory(spec: VarianceSpec, curve: Curve) -> Theory:
     )
 
 
-def log_weight_gradient(spec: VarianceSpec, curve: Curve) -> Array:
+def log_weight_gradient(spec: VarianceSpec, law: Initializer, activation: Activation) -> Array:
     """ln of the expected squared norm of ∂/∂W_l, (L,): |∂/∂y_l|²·|x_{l−1}|², the two independent."""
-    chain = Chain(spec, curve)
+    chain = Chain(spec, law, activation)
     _, log_x = chain.log_signal()
     sizes = np.log(spec.widths[:-1]) + np.log(chain.units)
     result: Array = _gradient(chain) + log_x + sizes
@@ -206,14 +326,14 @@ def _from_the_top(log_scales: Array) -> Array:
     return np.concatenate([log_scales[:0:-1].cumsum()[::-1], [0.0]])
 
 
-def _silent(expected: Array) -> Theory:
+def _silent(expected: Array, known: str = "none") -> Theory:
     nothing = np.full(len(expected), np.nan)
-    return Theory(expected, nothing, nothing, np.full((len(expected), 3), np.nan), nothing, "none")
+    return Theory(expected, nothing, nothing, np.full((len(expected), 3), np.nan), nothing, known)
 
 
 def _sampled(chain: Chain, expected: Array) -> Theory:
     """With biases the layers' factors are not independent: the chain is drawn from its law."""
-    spec, uniform = chain.spec, chain.curve.initializer.name == "pytorch"
+    spec, uniform = chain.spec, draws_biases(chain.law)
     draws = SAMPLED_DRAWS
     if uniform:
         draws = max(500, min(draws, SAMPLED_NUMBERS // (spec.width * spec.depth)))
@@ -233,14 +353,10 @@ def _sampled(chain: Chain, expected: Array) -> Theory:
     return Theory(expected, mean, var, quantiles, np.zeros(spec.depth), source, draws)
 
 
-def _orthogonal(curve: Curve) -> bool:
-    return curve.initializer.shape == "orthogonal"
-
-
 @lru_cache(maxsize=64)
-def _band(law: finite_width.SignalLaw) -> Array:
+def _band(signal: finite_width.SignalLaw) -> Array:
     """The quantiles at ``BAND``: the same for every initializer, but for a shift."""
-    return law.quantiles(BAND)
+    return signal.quantiles(BAND)
 
 
 @lru_cache(maxsize=64)
