@@ -29,10 +29,9 @@ from rich.table import Table
 from torch import nn
 
 from theory.devices import environment
-from theory.draw import curve_theory
 from theory.draw.dense import BLOCK_WEIGHTS
 from theory.draw.variance import variance
-from theory.law import finite_width
+from theory.law import finite_width, stacks
 from theory.randomness import generator
 from theory.specs import VarianceSpec
 
@@ -81,7 +80,7 @@ def script(draws: int) -> None:
 
 def ours(spec: VarianceSpec) -> None:
     """The table that the command prints, theory included: nothing is left from the round before."""
-    for cache in (curve_theory._band, curve_theory._signal_law, finite_width.log_factor):
+    for cache in (stacks._band, stacks._signal_law, finite_width.log_factor):
         cache.cache_clear()
     variance(spec)
 

@@ -273,7 +273,7 @@ def growth_table(table: pd.DataFrame, *, note: str = "") -> Sheet:
             words("verdict", "verdict", form=_verdict, folds=False),
         ),
         notes=(" ".join(filter(None, notes)),),
-        spare=("max |z|", "measured"),
+        spare=("max |z|", "measured", "border"),
     )
 
 

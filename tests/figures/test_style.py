@@ -10,8 +10,7 @@ from figures.theory.correlation import correlation_figure
 from figures.theory.variance import variance_figure, weight_gradient_figure
 from theory.draw.correlation import correlation
 from theory.draw.variance import variance
-from theory.specs import CorrelationSpec
-from theory.specs import VarianceSpec
+from theory.specs import CorrelationSpec, VarianceSpec
 
 
 @pytest.fixture(scope="module")

@@ -101,10 +101,11 @@ def asymptotic_growth(
 ) -> float:
     """log10 of the factor per layer that a deep stack of this kind comes to, its borders apart.
 
-    A rectifier's is the same in every layer (the geometric mean, where widths differ).  With biases,
-    and for a smooth activation, the signal tends to a fixed point of the mean field, where it stays,
-    vanishes or grows; gradients then grow by χ₁ per layer (Schoenholz et al. 2017).  With batch norm
-    the signal stays and the gradient grows by λ_B.  0 for a single layer, which has no growth.
+    A rectifier's is the same in every layer (the geometric mean, where widths differ), but that biases
+    keep up a signal that would vanish.  Of a smooth activation the signal tends to a fixed point of
+    the mean field, where it stays, vanishes or grows; gradients then grow by χ₁ per layer (Schoenholz
+    et al. 2017).  With batch norm the signal stays and the gradient grows by λ_B.  0 for a single
+    layer, which has no growth.
     """
     forward = check_choice("direction", direction, ("forward", "backward")) == "forward"
     if spec.depth == 1:
@@ -119,13 +120,17 @@ def asymptotic_growth(
     fan_in, fan_out = np.log(spec.fans[1:]).mean(0).tolist()  # of the layers that an activation feeds
     log_scale, log_scale_back = log_weights + fan_in, log_weights + fan_out
     biases = float(np.mean(_bias_variances(spec, law)))
+    if activation.is_rectifier:
+        log_growth = math.log(activation.second_moment) + (log_scale if forward else log_scale_back)
+        held = forward and biases > 0  # biases keep a signal up that would vanish
+        return (max(log_growth, 0.0) if held else log_growth) / math.log(10)
     log_q = _first_log_power(spec, law, activation, biases)
-    points = mean_field.fixed_points(activation, math.exp(log_scale), biases)
-    limit = points.limit(math.exp(min(max(log_q, -600.0), 600.0)))
+    points = mean_field.fixed_points(activation, _exp(log_scale), biases)
+    limit = points.limit(_exp(log_q))
     if forward:
-        at_rest = limit is None or 0 < limit.q < math.inf
-        return 0.0 if at_rest else _log10(limit.slope)  # type: ignore[union-attr]
-    chi = math.exp(_log_gate(activation, log_q) + log_scale) if limit is None else limit.chi_1
+        moving = limit is not None and limit.q in (0.0, math.inf)
+        return _log10(limit.slope) if limit and moving else 0.0
+    chi = _exp(_log_gate(activation, log_q) + log_scale) if limit is None else limit.chi_1
     return _log10(chi) + (log_scale_back - log_scale) / math.log(10)
 
 
@@ -137,6 +142,11 @@ def _first_log_power(
     log_bias = math.log(bias_variance) if bias_variance else -math.inf
     log_scale = 2 * math.log(std) + math.log(fan_in)
     return mean_field.log_add(log_scale + math.log(spec.input_second_moment), log_bias)
+
+
+def _exp(log: float) -> float:
+    """e^``log``, or what is as good as 0 or ∞ for an activation."""
+    return math.exp(min(max(log, -600.0), 600.0))
 
 
 def _log10(factor: float) -> float:
@@ -300,8 +310,7 @@ def _log_gate(activation: Activation, log_q: float) -> float:
     """ln E[φ'(√q·z)²]: A₂ for a rectifier."""
     if activation.is_rectifier:
         return mean_field.log_activation_gain(activation, log_q)
-    q = math.exp(min(max(log_q, -600.0), 600.0))
-    return math.log(mean_field.chi_1(activation, 1.0, q))
+    return math.log(mean_field.chi_1(activation, 1.0, _exp(log_q)))
 
 
 def _closed(chain: Chain) -> dict[str, Array]:

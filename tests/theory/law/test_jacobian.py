@@ -14,25 +14,21 @@ from torch import nn
 
 from figures.theory.jacobian import HEAVY_TAIL_NOTE, jacobian_figure, jacobian_table
 from theory.activations import parse_activation
+from theory.devices import threads_for
+from theory.draw.jacobian import COLUMNS, VALUE_COLUMNS, jacobian, jacobian_of, singular_values
 from theory.draw.stacks import StackSpec, build_stack
 from theory.errors import RequestError
 from theory.initializers import parse_initializer
-from theory.specs import JacobianSpec
 from theory.law.jacobian import (
-    COLUMNS,
-    VALUE_COLUMNS,
     excess_kurtosis,
     independent_step,
-    jacobian,
-    jacobian_of,
     limit_density,
     limit_variance,
-    singular_values,
     spectral_moments,
     zero_fraction,
 )
-from theory.devices import threads_for
 from theory.randomness import generator
+from theory.specs import JacobianSpec
 
 # Three points with the first five moments of N(0, 1), of the uniform law, and two of a coin: an
 # average over them is the exact expectation of a polynomial of degree 4 (5) in each weight.

@@ -7,13 +7,11 @@ from scipy import special, stats
 from test_cli import one_error_line, run
 
 from figures.theory.derivation import derivation_table
-from theory.specs import DerivationSpec
 from theory.draw.correlation import correlation
-from theory.specs import JacobianSpec
-from theory.law.jacobian import jacobian
-from theory.draw.scores import _log_tail, normal_score
-from theory.lessons.derivation import UNDECIDED, derivation
-from theory.specs import CorrelationSpec
+from theory.draw.jacobian import jacobian
+from theory.draw.scores import UNDECIDED, _log_tail, normal_score
+from theory.lessons.derivation import derivation
+from theory.specs import CorrelationSpec, DerivationSpec, JacobianSpec
 
 
 @pytest.mark.parametrize("degrees", [1, 2, 9, 99])
