@@ -8,8 +8,8 @@ over it.  The table has one row per curve, direction and layer; its columns are 
 z has one meaning: the normal score of a deviation from the theory, N(0, 1) if the theory is right.
 What deviates is the mean over draws of ln q_l where its law is known, and elsewhere of the values that
 ``draw.convolution`` and ``draw.batch_norm`` make, whose expectation is 0.  Its standard error is exact
-for one input of a known law; where it comes from the scatter between draws, Student's law stands for
-the normal one (``draw.scores``).
+for one input of a known law, whose skewness counts; where it comes from the scatter between draws,
+Student's law stands for the normal one (``draw.scores``).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from theory.draw.convolution import ConvSimulation
 from theory.draw.dense import DenseSimulation
 from theory.draw.ensemble import Block, Curve, Group, Progress, groups
 from theory.draw.moments import LogMoments, Moments
-from theory.draw.scores import agreement, normal_score
+from theory.draw.scores import agreement, normal_score, skewed_score
 from theory.errors import RequestError
 from theory.law import stacks
 from theory.law.stacks import Theory
@@ -261,8 +261,8 @@ def _z(spec: EnsembleSpec, tally: Tally, direction: str, shift: Array, theory: T
     miss = pooled.mean + shift - theory.log_mean
     if spec.batch == 1:
         with np.errstate(invalid="ignore", divide="ignore"):
-            exact: Array = miss / np.sqrt(theory.log_variance / pooled.count + known)
-        return exact
+            z = miss / np.sqrt(theory.log_variance / pooled.count + known)
+            return skewed_score(z, theory.log_skewness / np.sqrt(pooled.count))
     return normal_score(miss / np.sqrt(between.error**2 + known), between.count - 1)
 
 

@@ -26,6 +26,7 @@ from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import stats
 
 from theory.activations import Activation
 from theory.errors import RequestError, check_choice
@@ -61,6 +62,7 @@ class Theory:
     dead: Array
     law: str
     samples: float = math.inf
+    log_skewness: Array | float = 0.0  # of ln q; 0 where it is not known
 
 
 def theory(spec: EnsembleSpec, law: Initializer, activation: Activation, direction: str) -> Theory:
@@ -262,6 +264,7 @@ def forward_theory(spec: VarianceSpec, law: Initializer, activation: Activation)
         _band(signal) + shift[:, None],
         signal.dead_probability,
         chain.source,
+        log_skewness=_skewness(chain, chain.units, gated=False),
     )
 
 
@@ -272,12 +275,14 @@ def backward_theory(spec: VarianceSpec, law: Initializer, activation: Activation
     if chain.source == "none":
         return _silent(expected + np.log1p(-dead["below"]))
     depth = spec.depth
+    skewness = np.zeros(depth)
     mean, variance, quantiles = np.zeros(depth), np.zeros(depth), np.zeros((depth, len(BAND)))
     hidden = chain.units[:-1][::-1]
     if hidden:
         signal = _signal_law(hidden, activation.gain_slope, True, chain.orthogonal)
         mean[:-1], variance[:-1] = signal.log_mean[::-1], signal.log_variance[::-1]
         quantiles[:-1] = _band(signal)[::-1]
+        skewness[:-1] = _skewness(chain, hidden, gated=True)[::-1]
     shift = _from_the_top(chain.backward_scales)
     return Theory(
         expected + np.log1p(-dead["below"]),
@@ -286,6 +291,7 @@ def backward_theory(spec: VarianceSpec, law: Initializer, activation: Activation
         quantiles + shift[:, None],
         dead["anywhere"],
         chain.source,
+        log_skewness=skewness,
     )
 
 
@@ -356,10 +362,42 @@ def _sampled(chain: Chain, expected: Array) -> Theory:
         bias_variance=chain.bias_variances,
         uniform_bias=uniform,
     )
-    rows = [(log_q.mean(), log_q.var(ddof=1), np.quantile(log_q, BAND)) for log_q in layers]
-    mean, var, quantiles = (np.array(column) for column in zip(*rows, strict=True))
+    rows = [
+        (log_q.mean(), log_q.var(ddof=1), np.quantile(log_q, BAND), stats.skew(log_q))
+        for log_q in layers
+    ]
+    mean, var, quantiles, skewness = (np.array(column) for column in zip(*rows, strict=True))
     source = "approximate" if uniform else "sampled"
-    return Theory(expected, mean, var, quantiles, np.zeros(spec.depth), source, draws)
+    return Theory(expected, mean, var, quantiles, np.zeros(spec.depth), source, draws, skewness)
+
+
+def _skewness(chain: Chain, units: tuple[int, ...], *, gated: bool) -> Array:
+    """Skewness of ln q after each of ``units`` layers, read before the last gate or after it."""
+
+    def cumulants(gate: bool) -> Array:
+        slope = chain.activation.gain_slope
+        return np.array([_cumulants(n, slope, gate, chain.orthogonal) for n in units]).T
+
+    variance, third = cumulants(True).cumsum(1)
+    if not gated:
+        below = np.array([variance, third]) - cumulants(True)
+        variance, third = below + cumulants(False)
+    skewness: Array = np.where(variance > 0, third / np.maximum(variance, 1e-300) ** 1.5, 0.0)
+    return skewness
+
+
+@lru_cache(maxsize=256)
+def _cumulants(units: int, slope: float, gated: bool, orthogonal: bool) -> tuple[float, float]:
+    """Variance and third cumulant of ln of one layer's factor.
+
+    Of ln E[e^{iω(X − E X)}] = −κ₂ω²/2 − iκ₃ω³/6 + …, the imaginary part at a small ω.
+    """
+    factor = finite_width.log_factor(units, slope, gated, orthogonal)
+    if factor.variance < 1e-12:
+        return 0.0, 0.0
+    omega = 0.05 / math.sqrt(factor.variance)
+    wave = factor.characteristic(np.array([omega] * 8))[0]
+    return factor.variance, -6 * float(np.angle(wave)) / omega**3
 
 
 @lru_cache(maxsize=64)
