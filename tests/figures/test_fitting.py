@@ -53,7 +53,7 @@ def variance_rows(log10):
 def growth_rows():
     names = {"initializer": LAW, "activation": SLOPE, "direction": "backward"}
     numbers = {"theory": -1234.1, "measured": -1234.2, "largest_z": 1234.5}
-    numbers |= {"asymptotic": -1234.3, "border": -1234.4}
+    numbers |= {"asymptotic": -1234.1, "border": math.nan}
     return pd.DataFrame([names | numbers | {"law": "exact", "agreement": "no", "verdict": "vanishing"}])
 
 

@@ -48,7 +48,7 @@ def _log_tail(t: Array, nu: Array) -> Array:
 
 
 def skewed_score(z: ArrayLike, skewness: ArrayLike) -> Array:
-    """``z`` as a normal score, where its law has some ``skewness``: in the longer tail, that of a gamma law.
+    """``z`` as a normal score, where its law has some ``skewness``: its longer tail is a gamma law's.
 
     A mean of few ln q is skewed, for one narrow layer that nearly dies makes it small: −3 is then less
     unlikely than +3.  A gamma law of that skewness (Pearson's type III) has the exponential tail of

@@ -11,7 +11,7 @@ from test_cli import one_error_line, run
 from figures.theory.derivation import derivation_table
 from theory.draw.correlation import correlation
 from theory.draw.jacobian import jacobian
-from theory.draw.scores import UNDECIDED, _log_tail, normal_score
+from theory.draw.scores import UNDECIDED, _log_tail, agreement, normal_score, skewed_score
 from theory.lessons.derivation import derivation
 from theory.specs import CorrelationSpec, DerivationSpec, JacobianSpec
 
