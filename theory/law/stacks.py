@@ -119,7 +119,8 @@ def asymptotic_growth(
     if not isinstance(spec, (VarianceSpec, ConvSpec)):
         raise _unknown(spec)
     log_weights = 2.0 * float(np.log(spec.weight_std(law, activation)[1:]).mean())
-    fan_in, fan_out = np.log(spec.fans[1:]).mean(0).tolist()  # of the layers that an activation feeds
+    # fans of the layers that an activation feeds
+    fan_in, fan_out = (float(mean) for mean in np.log(spec.fans[1:]).mean(0))
     log_scale, log_scale_back = log_weights + fan_in, log_weights + fan_out
     biases = float(np.mean(_bias_variances(spec, law)))
     if activation.is_rectifier:
