@@ -82,7 +82,7 @@ def test_cuda_without_cuda_is_a_wrong_request(capsys, tmp_path):
 def test_an_unwritable_out_is_found_before_the_work(capsys, tmp_path, monkeypatch):
     blocked = tmp_path / "file"
     blocked.write_text("in the way")
-    monkeypatch.setattr("theory.draw.simulate.variance", None)  # the work must not be reached
+    monkeypatch.setattr("theory.draw.variance.measure", None)  # the work must not be reached
     assert run("variance", *SMALL, "--out", blocked) == 2
     assert "cannot write to --out" in one_error_line(capsys.readouterr())
 
@@ -104,7 +104,7 @@ def test_out_of_memory_is_exit_1(capsys, tmp_path, monkeypatch):
     def explode(*args):
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes")
 
-    monkeypatch.setattr("theory.draw.monte_carlo._module_block", explode)
+    monkeypatch.setattr("theory.draw.dense.DenseSimulation._modules", explode)
     assert run("variance", *SMALL, "--out", tmp_path) == 1
     assert "out of memory at width 16" in one_error_line(capsys.readouterr())
 
@@ -113,7 +113,7 @@ def test_an_interruption_is_130_and_names_the_command(capsys, tmp_path, monkeypa
     def interrupt(*args):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("theory.draw.simulate.variance", interrupt)
+    monkeypatch.setattr("theory.draw.variance.measure", interrupt)
     assert run("variance", *SMALL, "--out", tmp_path) == 130
     assert f"variance --depth 4 --width 16 --draws 20 --device cpu --out {tmp_path}" in (
         capsys.readouterr().err

@@ -41,9 +41,8 @@ def run(arguments: argparse.Namespace, session: Session) -> Answer:
     if arguments.pdf:
         output.compiler()
     session.prepare_out()
-    from theory.derivation_spec import DerivationSpec
     from theory.devices import resolve_device
-    from theory.specs import VarianceSpec
+    from theory.specs import DerivationSpec, VarianceSpec
 
     device = resolve_device(arguments.device)
     options: dict[str, Any] = {

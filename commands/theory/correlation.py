@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from commands import options
 from commands.answer import Answer, Session
-from theory.mean_field_specs import CorrelationSpec
+from theory.specs import CorrelationSpec
 
 if TYPE_CHECKING:
     import pandas as pd

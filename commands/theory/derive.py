@@ -7,7 +7,7 @@ from functools import partial
 
 from commands import options
 from commands.answer import Answer, Session
-from theory.derivation_spec import DerivationSpec
+from theory.specs import DerivationSpec
 
 PURPOSE = "He's derivation line by line, each line checked on real networks."
 EXAMPLES = ("derive", "derive --negative-slope 0.5", "derive --width 512 --draws 400 --seed 1")
@@ -38,8 +38,8 @@ def run(arguments: argparse.Namespace, session: Session) -> Answer:
     )
     session.prepare_out()
     from figures.theory.derivation import derivation_figure, derivation_table
+    from theory.devices import float64_device
     from theory.lessons.derivation import THRESHOLD, derivation
-    from theory.precision import float64_device
 
     device = float64_device(spec.device)
     table = derivation(spec)

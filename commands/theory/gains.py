@@ -7,7 +7,7 @@ from functools import partial
 
 from commands import options
 from commands.answer import Answer, Session
-from theory.mean_field_specs import GAINS_ACTIVATIONS, GainsSpec
+from theory.specs import GAINS_ACTIVATIONS, GainsSpec
 
 PURPOSE = "The exact gain of every activation, beside torch.nn.init.calculate_gain."
 EXAMPLES = ("gains", "gains --activation tanh gelu prelu:0.1")

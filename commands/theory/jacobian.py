@@ -7,7 +7,7 @@ from functools import partial
 
 from commands import options
 from commands.answer import Answer, Session
-from theory.jacobian_spec import JacobianSpec
+from theory.specs import JacobianSpec
 
 PURPOSE = "Singular values of a deep stack's input-output Jacobian against exact theory."
 EXAMPLES = (
@@ -30,8 +30,8 @@ def run(arguments: argparse.Namespace, session: Session) -> Answer:
     spec = JacobianSpec(**options.spec_fields(arguments, "depth", "width", "draws"))
     session.prepare_out()
     from figures.theory.jacobian import jacobian_figure, jacobian_table
-    from theory.law.jacobian import jacobian, singular_values
-    from theory.precision import float64_device
+    from theory.devices import float64_device
+    from theory.draw.jacobian import jacobian, singular_values
 
     device = float64_device(spec.device)
     with session.draws_progress() as on_progress:

@@ -7,7 +7,7 @@ from functools import partial
 
 from commands import options
 from commands.answer import Answer, Session
-from theory.mean_field_specs import PHASE_ACTIVATIONS, PhaseSpec
+from theory.specs import PHASE_ACTIVATIONS, PhaseSpec
 
 PURPOSE = "The phase diagram (σ_w², σ_b²): ordered, critical and chaotic, initializers marked."
 EXAMPLES = (

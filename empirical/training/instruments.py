@@ -27,8 +27,8 @@ from torch import nn
 
 from empirical.protocol import TrainSpec
 from empirical.training.networks import build_network, scale_free_layers, scale_free_parameters
-from theory.law.batch_norm import effective_learning_rate, equivalent_learning_rate
 from theory.law.cross_entropy import initial_cross_entropy, softmax_second_moment
+from theory.law.learning_rate import effective_learning_rate, equivalent_learning_rate
 from theory.predict import prediction as predict
 from theory.predict.layers import is_weighted
 from theory.probe import Probe

@@ -45,13 +45,12 @@ from figures.study.gallery import gallery
 from figures.tables import Sheet
 from figures.theory.derivation import derivation_figure, derivation_table
 from figures.theory.variance import variance_figure
-from theory.derivation_spec import DerivationSpec
 from theory.devices import project_version
-from theory.draw.curve_theory import BAND as QUANTILES
-from theory.draw.simulate import variance
+from theory.draw.variance import variance
 from theory.errors import RequestError
+from theory.law.stacks import BAND as QUANTILES
 from theory.lessons.derivation import derivation
-from theory.specs import VarianceSpec
+from theory.specs import DerivationSpec, VarianceSpec
 
 TITLE = "Should He initialization be the default?"
 SUBTITLE = "Theory beside practice: a course report, rebuilt and tested"

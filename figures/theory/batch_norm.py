@@ -22,7 +22,7 @@ from theory.law.batch_norm import gradient_growth
 
 
 def norm_growth_table(table: pd.DataFrame) -> Sheet:
-    """A row per activation of ``theory.law.batch_norm.growth_table``, whose laws share the numbers."""
+    """A row per activation of ``theory.draw.variance.measure``, whose laws share the numbers."""
     first = table.iloc[0]
     smooth = " For a smooth activation no λ_B is known: its line is the limit of an infinite batch."
     return Sheet(
@@ -52,7 +52,7 @@ def _factor(value: float) -> str:
 
 
 def norm_growth_figure(table: pd.DataFrame, growth: pd.DataFrame) -> Figure:
-    """The picture of ``theory.law.batch_norm.measure``'s two tables, for the first initializer."""
+    """The picture of ``theory.draw.variance.measure``'s two tables, for the first initializer."""
     first = table["initializer"].iloc[0]
     rows = table[(table["direction"] == "backward") & (table["initializer"] == first)]
     names = list(dict.fromkeys(rows["activation"]))

@@ -10,7 +10,8 @@ from rich.text import Text
 from figures import style
 from figures.markup import FORMULA
 from figures.tables import Column, Row, Sheet, words
-from theory.lessons.derivation import THRESHOLD, UNDECIDED
+from theory.draw.scores import UNDECIDED
+from theory.lessons.derivation import THRESHOLD
 
 LESSON_NOTE = (
     f"Notation: y_l = W_l·x_(l−1), x_l = φ(y_l), Δ the gradient there, n fan_in, n̂ fan_out; measured "

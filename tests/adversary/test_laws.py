@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from theory.draw.simulate import variance
+from theory.draw.variance import variance
 from theory.initializers import parse_initializer
 from theory.law.finite_width import SignalLaw, dead_probability
 from theory.predict.prediction import WeightLaw, predict

@@ -28,7 +28,7 @@ from theory.errors import RequestError
 from theory.initializers import Initializer
 from theory.law import mean_field, quadrature
 from theory.law.mean_field import EQUAL
-from theory.mean_field_specs import PhaseSpec
+from theory.specs import PhaseSpec
 
 CONTOUR_COLUMNS = {
     "activation": "the activation, as named on the command line",

@@ -30,12 +30,12 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from theory.activations import Activation, parse_activation
-from theory.derivation_spec import DerivationSpec
+from theory.devices import float64_device, threads_for
+from theory.draw.scores import UNDECIDED, normal_score
 from theory.initializers import parse_initializer
-from theory.law.scores import normal_score
-from theory.precision import float64_device, threads_for
 from theory.probe import Probe, Reading
 from theory.randomness import generator
+from theory.specs import DerivationSpec
 
 if TYPE_CHECKING:
     import torch
@@ -58,7 +58,6 @@ COLUMNS = {
     "verdict": "holds, fails, or too few draws to tell: neither it nor its rival is refuted",
 }
 THRESHOLD = 4.0
-UNDECIDED = "too few draws to tell"
 # Rounding of float64 averages, as a floor under a standard error.
 ROUNDING = 1e-12
 

@@ -17,7 +17,7 @@ from theory.activations import Activation, parse_activation
 from theory.law import mean_field, quadrature
 from theory.law.gains import backward_gain, gain
 from theory.law.quadrature import Nonlinearity
-from theory.mean_field_specs import GainsSpec
+from theory.specs import GainsSpec
 
 COLUMNS = {
     "activation": "the activation, as named on the command line",

@@ -41,9 +41,9 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import fx, nn
 
+from theory.devices import widened
 from theory.errors import RequestError, check_choice, check_real
 from theory.initializers import Initializer, fans
-from theory.precision import widened
 from theory.predict.layers import check_layer, held_weights, is_computed, is_weighted
 from theory.predict.points import Points
 from theory.predict.pointwise import ACTIVATIONS, Pointwise

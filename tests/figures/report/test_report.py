@@ -21,9 +21,8 @@ from empirical.judgment.fan_agreement import fan_agreement
 from empirical.records.published import read
 from figures.report import Report, environment, model, output
 from figures.report.notebook import execute, shown
-from theory.derivation_spec import DerivationSpec
 from theory.errors import RequestError
-from theory.specs import VarianceSpec
+from theory.specs import DerivationSpec, VarianceSpec
 
 PROSE = Path(environment.__file__).parent / "templates" / "prose"
 LIGHT = {

@@ -11,8 +11,7 @@ from theory.activations import parse_activation
 from theory.errors import RequestError
 from theory.initializers import parse_initializer
 from theory.law import mean_field, phase, quadrature
-from theory.mean_field_specs import PhaseSpec
-from theory.specs import VarianceSpec
+from theory.specs import PhaseSpec, VarianceSpec
 
 SELU_SCALE = 1.0507009873554805  # torch's constant
 

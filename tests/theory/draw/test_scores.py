@@ -1,5 +1,7 @@
 """Student's t as a normal score: the same tail, whatever the draws, and finite far out."""
 
+import math
+
 import numpy as np
 import pytest
 from rich.console import Console
@@ -7,13 +9,11 @@ from scipy import special, stats
 from test_cli import one_error_line, run
 
 from figures.theory.derivation import derivation_table
-from theory.derivation_spec import DerivationSpec
 from theory.draw.correlation import correlation
-from theory.jacobian_spec import JacobianSpec
-from theory.law.jacobian import jacobian
-from theory.law.scores import _log_tail, normal_score
-from theory.lessons.derivation import UNDECIDED, derivation
-from theory.mean_field_specs import CorrelationSpec
+from theory.draw.jacobian import jacobian
+from theory.draw.scores import UNDECIDED, _log_tail, agreement, normal_score, skewed_score
+from theory.lessons.derivation import derivation
+from theory.specs import CorrelationSpec, DerivationSpec, JacobianSpec
 
 
 @pytest.mark.parametrize("degrees", [1, 2, 9, 99])
@@ -38,6 +38,25 @@ def test_far_tails_are_continued_smoothly_and_stay_finite():
         np.testing.assert_allclose(
             _log_tail(t[both], np.float64(degrees)), np.log(tail[both]), rtol=1e-9
         )
+
+
+@pytest.mark.parametrize("skewness", [-1.2, -0.3, 0.5])
+def test_a_skewed_law_has_its_own_tail(skewness):
+    law = stats.pearson3(skewness)
+    for far in (2.5, 4.0, 9.0):
+        z = math.copysign(far, skewness)
+        tail = law.sf(z) if skewness > 0 else law.cdf(z)
+        assert stats.norm.sf(abs(skewed_score(z, skewness))) == pytest.approx(tail, rel=1e-8)
+        assert skewed_score(-z, skewness) == -z  # the shorter tail
+    z = skewed_score(np.sign(skewness) * np.geomspace(1.0, 1e6, 500), skewness)
+    assert np.isfinite(z).all() and np.all(np.diff(np.abs(z)) >= 0)
+
+
+def test_agreement_says_when_it_cannot_tell():
+    assert [agreement(1.0, 6, degrees) for degrees in (1, 2, 9, np.inf)] == [
+        UNDECIDED, UNDECIDED, "yes", "yes",
+    ]  # fmt: skip
+    assert agreement(4.5, 6, 1) == "no" and agreement(np.nan, 6, 9) == "–"
 
 
 def test_without_a_degree_of_freedom_there_is_none():
