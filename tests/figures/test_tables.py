@@ -10,6 +10,7 @@ import subprocess
 
 import pandas as pd
 import pytest
+from figures.latex import formula, latex
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from latex_check import PREAMBLE, check_table, check_text
@@ -20,7 +21,6 @@ from tables_made_up import SHEETS, study, variance_rows
 
 import cli
 from figures import tables
-from figures.latex import formula, latex
 from figures.markup import PAGE_ROWS, markdown
 from figures.study.statistics import SINGLE_RUNS, statistics_tables
 from figures.tables import Column, Sheet, words
