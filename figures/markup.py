@@ -22,7 +22,14 @@ if TYPE_CHECKING:
 
 FORMULA = "bold cyan"  # the style of what is a formula in a cell, written as LaTeX
 STYLES = {"green": "good", "red": "bad", "yellow": "open", "bold": "strong", "dim": "dim"}
-PACKAGES = ("amsmath", "amssymb", "array", "booktabs", "longtable", "xltabular")
+PACKAGES = (
+    "amsmath",
+    "amssymb",
+    "array",
+    "booktabs",
+    "longtable",
+    "xltabular",
+)  # the last one where words fold
 ROOM = {r"\small": 75, r"\footnotesize": 81, r"\scriptsize": 92}  # characters in a line of 345 pt
 GAP = 2.2  # characters that the space between two columns takes
 LONG = 24  # a column of words beyond this may be folded
@@ -81,7 +88,7 @@ def latex_table(sheet: Sheet) -> str:
     headers = [_header_lines(column) for column in sheet.columns]
     header = _rows(headers)
     return "\n".join([
-        f"% needs \\usepackage{{{','.join(PACKAGES)}}}",
+        f"% needs \\usepackage{{{','.join(PACKAGES if folds else PACKAGES[:-1])}}}",
         rf"\begingroup{size}\setlength{{\tabcolsep}}{{4pt}}",
         rf"\begin{{{begin}}}{{@{{}}{columns}@{{}}}}",
         rf"\caption{{{latex(marked(sheet.title))}}}\label{{tab:{sheet.name}}}\\",

@@ -19,6 +19,7 @@ from pylatexenc.latexencode import (
     unicode_to_latex,
 )
 
+BAR = r"{\vert}"  # a bare one would end a cell of a table
 UPPER, LOWER = "⁰¹²³⁴⁵⁶⁷⁸⁹", "₀₁₂₃₄₅₆₇₈₉"
 _SCRIPTS = str.maketrans(UPPER + LOWER, 2 * "0123456789")
 _FORMULA = re.compile(r"(?<!\\)\$([^$]+)\$")
@@ -112,10 +113,12 @@ def markdown(text: str) -> str:
     r"""Text with maths as Markdown, in which nothing else is markup.
 
     >>> markdown(r"max $|z|$, c* < fan_out")
-    'max $|z|$, c\\* \\< fan_out'
+    'max ${\\vert}z{\\vert}$, c\\* \\< fan_out'
     """
     return "".join(
-        f"${one}$" if place % 2 else _MARKUP.sub(r"\\\g<0>", " ".join(f"·{one}·".split())[1:-1])
+        f"${one.replace('|', BAR)}$"
+        if place % 2
+        else _MARKUP.sub(r"\\\g<0>", " ".join(f"·{one}·".split())[1:-1])
         for place, one in enumerate(pieces(text))
     )
 

@@ -53,8 +53,8 @@ def _finished(value: Any) -> str:
 
 
 def words(text: str) -> Marked:
-    """Text with its maths as Markdown, nothing else in it taken for markup."""
-    return Marked(markdown(marked(text)))
+    """Plain text as Markdown: nothing in it is markup but its indices and powers of ten."""
+    return Marked(markdown(marked(text.replace("$", r"\$"))))
 
 
 @dataclass

@@ -178,7 +178,7 @@ def comparison(table: pd.DataFrame, name: str, title: str, first: str, second: s
             Column("pairs", "pairs"),
             Column("difference", "difference", _signed, unit="points"),
             Column("95 % interval", _interval),
-            Column("d_z", "effect_size", fixed(1)),
+            Column("$d_z$", "effect_size", fixed(1)),
             Column("p (Holm)", "p_holm", _p),
             words("verdict", lambda row: _compared(str(row["verdict"]), first, second)),
         ),

@@ -246,12 +246,12 @@ def growth_table(table: pd.DataFrame, *, note: str = "") -> Sheet:
             words("curve", curve_name),
             Column("theory", "theory", _factor),
             Column("measured", "measured", _factor),
-            Column("max |z|", "largest_z", fixed(1)),
+            Column("max $|z|$", "largest_z", fixed(1)),
             Column("agrees", "agreement", lambda word: Text(word, "red" if word == "no" else "")),
             words("verdict", "verdict", form=_verdict, folds=False),
         ),
         notes=(f"{note} {TYPICAL_NETWORK_NOTE}".strip(),),
-        spare=("max |z|", "measured"),
+        spare=("max $|z|$", "measured"),
     )
 
 

@@ -177,7 +177,7 @@ def test_the_page_asks_the_network_for_nothing_and_shows_every_figure(document, 
     assert len(sources) == len(document.pictures)
     assert all(one.startswith("data:image/svg+xml;base64,") for one in sources)
     assert re.findall(r"<link[^>]*href=\"([^\"]*)", text) == ["data:,"]
-    assert not re.search(r"url\(|@import|fetch\(|XMLHttpRequest|<script[^>]+src", text)
+    assert not re.search(r"url\((?!#|var)|@import|fetch\(|XMLHttpRequest|<script[^>]+src", text)
     assert "default-src 'none'" in text and "<math" in text
     ids = re.findall(r' id="([^"]+)"', text)
     assert 'id="fx"' in text and len(ids) == len(set(ids))
@@ -200,7 +200,7 @@ def test_only_the_page_has_sliders(rendered, whole):
 def test_a_formula_of_a_table_is_set_and_a_style_is_kept(document):
     text = next(sheet for sheet in document.sheets if sheet.name == "derive").html()
     assert text.count("<math") >= 21 and '<span class="good">✓</span>' in text
-    assert "<mi>Var</mi>" in text and "TeX" not in text.replace("x-tex", "")
+    assert ">Var</m" in text and "TeX" not in text.replace("x-tex", "")
 
 
 def test_special_characters_of_data_are_escaped_everywhere(small, tmp_path):
