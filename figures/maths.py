@@ -70,7 +70,7 @@ def terminal(text: str) -> str:
 def unicode(formula: str) -> str:
     r"""A formula in Unicode, as a terminal and a label of a picture show it.
 
-    >>> unicode(r"\mathrm{Var}[y_{l-1}] = (1 + a^2)^{L-1} \cdot \tfrac12\hat{n}_l")
+    >>> unicode(r"\operatorname{Var}[y_{l-1}] = (1 + a^2)^{L-1} \cdot \tfrac12\hat{n}_l")
     'Var[y_(l−1)] = (1 + a²)^(L−1)·½n̂_l'
     """
     text = formula.replace(r"\tfrac12", "½").replace("-", "−").replace("^*", "*")

@@ -90,13 +90,13 @@ def derivation_rows():
     return rows(
         f"{names} known_slip verdict",
         ("forward, ReLU", "Eq. 7", "E[x²] enters, not Var[x]",
-         r"\mathrm{E}[y_l^2]/\mathrm{E}[x^2] = n \cdot \mathrm{Var}[w]",
+         r"\operatorname{E}[y_l^2]/\operatorname{E}[x^2] = n \cdot \operatorname{Var}[w]",
          "w has mean 0; x need not have", 1.0, 0.9268, 0.046, -1.5, True, False, "holds"),
         ("forward, ReLU", "the slip", "“the rectifier halves the variance”",
-         r"\mathrm{Var}[x] = \tfrac12 \cdot \mathrm{Var}[y]",
+         r"\operatorname{Var}[x] = \tfrac12 \cdot \operatorname{Var}[y]",
          "E[x] = 0, which is false", 0.5, 0.3471, 0.026, -4.4, False, True, "fails"),
         ("slope a = 0.25", "Eq. 15", "forward",
-         r"\mathrm{Var}[y_L]/\mathrm{Var}[y_1] = (1 + a^2)^{L-1}",
+         r"\operatorname{Var}[y_L]/\operatorname{Var}[y_1] = (1 + a^2)^{L-1}",
          "½(1 + a²)·n̂·Var[w] = 1", 1.0, 0.8816, 0.088, -1.3, True, False, "too few draws to tell"),
     )  # fmt: skip
 

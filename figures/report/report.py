@@ -28,7 +28,7 @@ from empirical.records.published import Published, gather, spec_of
 from empirical.study.events import OnEvent
 from figures import style
 from figures.report import facts, tables
-from figures.study.claims import agreement_table
+from figures.study.claims import agreement_table, claims_table, conditions_table
 from figures.study.gallery import SECTIONS as GALLERY
 from figures.study.gallery import gallery
 from figures.tables import Sheet
@@ -198,8 +198,8 @@ class Report:
             "fan-agreement": lambda: agreement_table(fan_agreement(self.evidence)),
             "he-normal": lambda: _compared(self.he_normal, *he_normal),
             "prelu-relu": lambda: _compared(self.prelu_relu, *prelu_relu),
-            "claims": lambda: tables.claims(self.claims),
-            "conditions": lambda: tables.conditions(self.conditions),
+            "claims": lambda: claims_table(self.claims),
+            "conditions": lambda: conditions_table(self.conditions),
             "machines": lambda: tables.machines(facts.machines(self.records.cells)),
         }
 
@@ -209,7 +209,7 @@ class Report:
         if name not in known:
             raise RequestError(f"the report has no table {name}: it has {', '.join(known)}")
         sheet = known[name]()
-        return NO_TABLE[name] if sheet is None else tables.in_color(sheet)
+        return NO_TABLE[name] if sheet is None else sheet
 
     def picture(self, name: str) -> Picture | None:
         """The figure called ``name``; None where the records do not allow it."""

@@ -104,7 +104,7 @@ def gains_table(table: pd.DataFrame) -> Sheet:
         data=table,
         columns=(
             words("activation", "activation"),
-            Column(r"$\mathrm{E}[\varphi^2]$", "second_moment", fixed(4)),
+            Column(r"$\operatorname{E}[\varphi^2]$", "second_moment", fixed(4)),
             Column("forward", "gain", fixed(4)),
             Column("backward", "backward_gain", fixed(4)),
             Column("torch", "gain_torch", _torch_gain),
@@ -116,7 +116,7 @@ def gains_table(table: pd.DataFrame) -> Sheet:
             "becomes after one layer with torch's gain.  q = 1: what a signal near it does with the "
             "forward gain (neutral: every q stays).",
         ),
-        spare=(r"$\mathrm{E}[\varphi^2]$", "$q = 1$", "torch ×"),
+        spare=(r"$\operatorname{E}[\varphi^2]$", "$q = 1$", "torch ×"),
     )
 
 

@@ -150,7 +150,7 @@ def _row(line: Line, read: Measured) -> dict[str, Any]:
     verdict = "holds" if abs(z) <= THRESHOLD else "fails"
     if verdict == "holds" and line.rival and abs(score(line.rival(read))) <= THRESHOLD:
         verdict = UNDECIDED
-    formula = OPERATORS.sub(r"\\mathrm{\g<0>}", line.formula)
+    formula = OPERATORS.sub(r"\\operatorname{\g<0>}", line.formula)
     cells = (line.part, line.equation, line.claim, formula, line.assumption)
     cells += (predicted, measured, error, z, abs(z) <= THRESHOLD, line.known_slip, verdict)  # type: ignore[assignment]
     return dict(zip(COLUMNS, cells, strict=True))
