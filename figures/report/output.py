@@ -21,6 +21,7 @@ from pathlib import Path
 import matplotlib as mpl
 import nbformat
 from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError, DeadKernelError
 
 from figures import explorer, style
 from figures.files import write_text
@@ -123,7 +124,7 @@ def notebook(report: Report, out: Path) -> str:
     """The notebook's JSON, executed by a kernel in ``out``, where Jupyter would run it.
 
     It reads the records again, by their way from there, and takes the figures from the files beside it.
-    Raises ``CellExecutionError`` where a cell fails.
+    Raises ``WorkError`` where a cell fails.
     """
     text = source.written(report, "ipynb", opening=opening(report, out)).text
     made = nbformat.reads(pandoc(text, "ipynb"), as_version=4)
@@ -136,7 +137,11 @@ def notebook(report: Report, out: Path) -> str:
         resources={"metadata": {"path": str(out)}},
         extra_arguments=["--IPKernelApp.log_level=ERROR"],
     )
-    client.execute()
+    try:
+        client.execute()
+    except (CellExecutionError, DeadKernelError) as error:
+        said = str(error).strip().splitlines()[-1]
+        raise WorkError(f"report.ipynb cannot be executed: {said}") from error
     return f"{nbformat.writes(made)}\n"
 
 

@@ -79,7 +79,7 @@ STACK = (
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Picture:
     """One figure: the stem of its files, what it shows, how it is read, and what draws it.
 
@@ -91,6 +91,9 @@ class Picture:
     caption: str
     draw: Callable[[], Figure]
     drawn: Path | None = None
+
+    def __repr__(self) -> str:
+        return self.title
 
     def _repr_png_(self) -> bytes:
         """How a notebook shows it."""

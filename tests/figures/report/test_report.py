@@ -295,6 +295,12 @@ def test_the_same_records_give_the_same_bytes(written, small):
         assert (other / file).read_bytes() == (out / "figures" / file).read_bytes()
 
 
+def test_a_cell_that_fails_is_a_failure(small, tmp_path, monkeypatch):
+    monkeypatch.setattr(output, "opening", lambda report, out: "1 / 0")
+    with pytest.raises(output.WorkError, match="ZeroDivisionError"):
+        output.notebook(report_on(read(small)), tmp_path)
+
+
 def test_partial_records_are_gaps_that_name_what_is_missing(written):
     _, document, _ = written
     gaps = "\n".join(document.gaps)
