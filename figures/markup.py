@@ -33,7 +33,10 @@ PACKAGES = (
 ROOM = {r"\small": 75, r"\footnotesize": 81, r"\scriptsize": 92}  # characters in a line of 345 pt
 GAP = 2.2  # characters that the space between two columns takes
 LONG = 24  # a column of words beyond this may be folded
-PANDOC = "markdown-smart-auto_identifiers-implicit_figures"
+PANDOC = (
+    "markdown-smart-auto_identifiers-implicit_figures-blank_before_header"
+    "+lists_without_preceding_blankline"
+)
 
 
 def pandoc(source: str, to: str, *options: str) -> str:
