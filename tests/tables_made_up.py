@@ -90,11 +90,14 @@ def derivation_rows():
     names = "part equation claim formula assumption predicted measured standard_error z passes"
     return rows(
         f"{names} known_slip verdict",
-        ("forward, ReLU", "Eq. 7", "E[x²] enters, not Var[x]", "E[y_l²]/E[x²] = n·Var[w]",
+        ("forward, ReLU", "Eq. 7", "E[x²] enters, not Var[x]",
+         r"\operatorname{E}[y_l^2]/\operatorname{E}[x^2] = n \cdot \operatorname{Var}[w]",
          "w has mean 0; x need not have", 1.0, 0.9268, 0.046, -1.5, True, False, "holds"),
-        ("forward, ReLU", "the slip", "“the rectifier halves the variance”", "Var[x] = ½·Var[y]",
+        ("forward, ReLU", "the slip", "“the rectifier halves the variance”",
+         r"\operatorname{Var}[x] = \tfrac12 \cdot \operatorname{Var}[y]",
          "E[x] = 0, which is false", 0.5, 0.3471, 0.026, -4.4, False, True, "fails"),
-        ("slope a = 0.25", "Eq. 15", "forward", "Var[y_L]/Var[y_1] = (1 + a²)^(L−1)",
+        ("slope a = 0.25", "Eq. 15", "forward",
+         r"\operatorname{Var}[y_L]/\operatorname{Var}[y_1] = (1 + a^2)^{L-1}",
          "½(1 + a²)·n̂·Var[w] = 1", 1.0, 0.8816, 0.088, -1.3, True, False, "too few draws to tell"),
     )  # fmt: skip
 

@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Literal
 
 from theory.activations import Activation, parse_activation
 from theory.devices import DEVICES
-from theory.errors import RequestError, check_choice, check_real, check_whole
+from theory.errors import RequestError, check_choice, check_not_tiny, check_real, check_whole
 from theory.initializers import FANS, Initializer, default_bias_std, drawing_biases, parse_initializer
 from theory.randomness import MAX_SEED
 

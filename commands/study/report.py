@@ -13,8 +13,8 @@ from theory.errors import RequestError
 if TYPE_CHECKING:
     from rich.text import Text
 
-    from figures.report.build import Report
     from figures.report.output import Written
+    from figures.report.report import Report
 
 PURPOSE = "Rebuild the whole report from records and theory: HTML, Markdown, LaTeX and a notebook."
 EXAMPLES = (
@@ -36,7 +36,7 @@ def run(arguments: argparse.Namespace, session: Session) -> Answer:
     folders: list[Path] = arguments.records or []
     _check(folders)
     from figures.report import output
-    from figures.report.build import Report
+    from figures.report.report import Report
 
     if arguments.pdf:
         output.compiler()

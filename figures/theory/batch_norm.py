@@ -32,18 +32,18 @@ def norm_growth_table(table: pd.DataFrame) -> Sheet:
         rows=table.drop_duplicates(["activation", "measured"]).to_dict("records"),
         columns=(
             words("activation", "activation"),
-            Column("λ, B = ∞", "infinite_batch", _factor),
-            Column("λ_B", "theory", _factor),
+            Column(r"$\lambda$, $B = \infty$", "infinite_batch", _factor),
+            Column(r"$\lambda_B$", "theory", _factor),
             Column("measured", "measured", _factor),
             Column("± s.e.", "standard_error", fixed(4)),
-            Column("mean z²", "after_norm", fixed(4)),
+            Column("mean $z^2$", "after_norm", fixed(4)),
         ),
         notes=(
             f"Width {first['width']}, batch B = {first['batch']}. λ_B holds at infinite width; a "
             "finite width deviates, more in deeper stacks. After batch norm z has second moment 1 in "
             "every layer." + smooth * bool(table["theory"].isna().any()),
         ),
-        spare=("mean z²", "λ, B = ∞", "± s.e."),
+        spare=("mean $z^2$", r"$\lambda$, $B = \infty$", "± s.e."),
     )
 
 

@@ -268,12 +268,12 @@ def growth_table(table: pd.DataFrame, *, note: str = "") -> Sheet:
             *([Column("deep", "asymptotic", _factor)] if deep else []),
             *([Column("border", "border", _factor)] if border else []),
             Column("measured", "measured", _factor),
-            Column("max |z|", "largest_z", fixed(1)),
+            Column("max $|z|$", "largest_z", fixed(1)),
             Column("agrees", "agreement", _agreement),
             words("verdict", "verdict", form=_verdict, folds=False),
         ),
         notes=(" ".join(filter(None, notes)),),
-        spare=("max |z|", "measured", "border"),
+        spare=("max $|z|$", "measured", "border"),
     )
 
 

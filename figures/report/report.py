@@ -1,16 +1,18 @@
-"""The report, made of records and theory: tables and figures by name, and the document of them all.
+"""The report, made of records and theory: tables and figures by name, and what fills in its text.
 
 A ``Report`` works out each table once, when it is first asked for.  What the records do not allow is a
-``Gap`` that names what is missing and the command that makes it; nothing is trained here.
+gap that names what is missing and the command that makes it; nothing is trained here.
 """
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import pandas as pd
 from matplotlib.figure import Figure
@@ -24,22 +26,9 @@ from empirical.protocol import COURSE_REPORT
 from empirical.records import account
 from empirical.records.published import Published, gather, spec_of
 from empirical.study.events import OnEvent
-from figures.report import environment, facts, tables
-from figures.report.environment import Marked
-from figures.report.model import (
-    Block,
-    Document,
-    Explorer,
-    Gap,
-    Picture,
-    Pictures,
-    Section,
-    Table,
-    escaped,
-    line,
-    parse,
-)
-from figures.study.claims import agreement_table
+from figures import style
+from figures.report import facts, tables
+from figures.study.claims import agreement_table, claims_table, conditions_table
 from figures.study.gallery import SECTIONS as GALLERY
 from figures.study.gallery import gallery
 from figures.tables import Sheet
@@ -89,14 +78,39 @@ STACK = (
 )
 
 
+@dataclass(frozen=True, repr=False)
+class Picture:
+    """One figure: the stem of its files, what it shows, how it is read, and what draws it.
+
+    ``drawn`` is a folder that may have it as PNG.
+    """
+
+    name: str
+    title: str
+    caption: str
+    draw: Callable[[], Figure]
+    drawn: Path | None = None
+
+    def __repr__(self) -> str:
+        return self.title
+
+    def _repr_png_(self) -> bytes:
+        """How a notebook shows it."""
+        if self.drawn and (file := self.drawn / f"{self.name}.png").is_file():
+            return file.read_bytes()
+        buffer = io.BytesIO()
+        with style.styled():
+            self.draw().savefig(buffer, format="png", metadata={"Software": None})
+        return buffer.getvalue()
+
+
 class Report:
     """Everything the report shows, from ``records``.
 
     folders     where the records come from, as they are named in commands; none: the published study
     derive, stack   what the theory's own measurements draw
+    drawn       a folder with the figures of these records as PNG, which are then not drawn again
     """
-
-    open: ClassVar[dict[tuple[Path, ...], Report]] = {}  # by folder, while a notebook is being run
 
     def __init__(
         self,
@@ -105,21 +119,19 @@ class Report:
         *,
         derive: DerivationSpec | None = None,
         stack: VarianceSpec | None = None,
+        drawn: Path | None = None,
     ) -> None:
         if records.cells.empty:
             raise RequestError("there is no finished cell to report on: cifar trains them, and resumes")
         self.records, self.folders = records, tuple(folders)
         self.derive = derive or DerivationSpec(device="cpu")
         self.stack = stack or VarianceSpec(depth=30, engine="law", device="cpu")
-        self.images: dict[str, bytes] = {}  # PNG of the figures that are drawn already
+        self.drawn = drawn
 
     @classmethod
     def read(cls, *folders: str | Path, on_event: OnEvent | None = None, **options: Any) -> Report:
         """The report on the records of ``folders``, run folders or published tables; none: ours."""
         paths = [Path(folder) for folder in folders]
-        key = tuple(path.resolve() for path in paths)
-        if not options and key in cls.open:
-            return cls.open[key]
         records = gather(paths or [DATA], *([on_event] if on_event else []))
         return cls(records, paths, **options)
 
@@ -188,56 +200,47 @@ class Report:
             "fan-agreement": lambda: agreement_table(fan_agreement(self.evidence)),
             "he-normal": lambda: _compared(self.he_normal, *he_normal),
             "prelu-relu": lambda: _compared(self.prelu_relu, *prelu_relu),
-            "claims": lambda: tables.claims(self.claims),
-            "conditions": lambda: tables.conditions(self.conditions),
+            "claims": lambda: claims_table(self.claims),
+            "conditions": lambda: conditions_table(self.conditions),
             "machines": lambda: tables.machines(facts.machines(self.records.cells)),
         }
 
-    def table(self, name: str) -> Sheet | None:
-        """The table called ``name``; None where the records do not allow it."""
+    def table(self, name: str) -> Sheet | str:
+        """The table called ``name``; where the records do not allow it, what is missing, in words."""
         known = self.sheets()
         if name not in known:
             raise RequestError(f"the report has no table {name}: it has {', '.join(known)}")
         sheet = known[name]()
-        return None if sheet is None else tables.in_color(sheet)
+        return NO_TABLE[name] if sheet is None else sheet
 
     def picture(self, name: str) -> Picture | None:
         """The figure called ``name``; None where the records do not allow it."""
-        own: dict[str, tuple[str, Callable[[], Figure]]] = {
-            "derive": ("The derivation, measured", lambda: derivation_figure(self.derivation)),
-            "variance": ("Signal by layer", lambda: variance_figure(self.stack_table)),
+        own: dict[str, tuple[str, str, Callable[[], Figure]]] = {
+            "derive": ("The derivation, measured", DERIVE, lambda: derivation_figure(self.derivation)),
+            "variance": ("Signal by layer", STACK, lambda: variance_figure(self.stack_table)),
         }
-        image = self.images.get(name)
         if name in own:
-            return Picture(name, *own[name], image)
+            return Picture(name, *own[name], self.drawn)
         if name not in self.gallery:
             known = ", ".join((*own, *self.gallery))
             raise RequestError(f"the report has no figure {name}: it has {known}")
         row = self.gallery[name]
-        return Picture(name, row["shows"], row["draw"], image) if row["drawn"] else None
+        if not row["drawn"]:
+            return None
+        return Picture(name, row["shows"], str(row["caption"]), row["draw"], self.drawn)
 
-    def caption(self, name: str) -> str:
-        """How a figure is read."""
-        own = {"derive": DERIVE, "variance": STACK}
-        return own[name] if name in own else str(self.gallery[name]["caption"])
-
-    # ------------------------------------------------------------------------- the document
-
-    def document(self) -> Document:
-        """The whole report."""
-        values = self._values()
-        prose = environment.prose()
-
-        def blocks(name: str) -> tuple[Block, ...]:
-            return parse(prose.get_template(f"{name}.md").render(values), self._resolve)
-
-        return Document(
-            title=TITLE,
-            subtitle=SUBTITLE,
-            summary=blocks("summary"),
-            sections=tuple(Section(name, title, blocks(name)) for name, title in SECTIONS.items()),
-            footer=f"Made by fanin {project_version()} with {self.rebuild}",
-        )
+    def undrawn(self, names: Sequence[str]) -> list[str]:
+        """What is said in the place of those figures that the records do not allow."""
+        gaps: dict[tuple[str, str], list[str]] = {}
+        for name in names:
+            if self.picture(name) is None:
+                row = self.gallery[name]
+                gaps.setdefault((row["lacks"], row["command"]), []).append(row["shows"])
+        return [
+            f"Not drawn, since there is no record of {lacks}: {' and '.join(shows)}. "
+            f"`{command}` makes them."
+            for (lacks, command), shows in gaps.items()
+        ]
 
     @property
     def rebuild(self) -> str:
@@ -245,7 +248,7 @@ class Report:
         named = [str(folder) for folder in self.folders]
         return " ".join(["python cli.py report", *(["--records", *named] if named else [])])
 
-    def _values(self) -> dict[str, Any]:
+    def values(self) -> dict[str, Any]:
         """What the templates are filled in with."""
         course, conditions = GALLERY["The course report's figures"], self.conditions.to_dict("records")
         specs = [spec_of(row) for row in self.records.cells.to_dict("records")]
@@ -275,37 +278,12 @@ class Report:
             "commands": account.commands(self.records.cells, specs),
             "rebuild": self.rebuild,
             "version": project_version(),
-            "refs": {name: Marked(escaped(text)) for name, text in REFERENCES.items()},
+            "refs": REFERENCES,
+            "title": TITLE,
+            "subtitle": SUBTITLE,
+            "sections": SECTIONS,
+            "footer": f"Made by fanin {project_version()} with {self.rebuild}",
         }
-
-    def _resolve(self, directive: str, names: Sequence[str]) -> list[Block]:
-        """What a line of a template that begins with @ stands for."""
-        if directive == "table":
-            sheet = self.table(names[0])
-            return [Table(sheet)] if sheet is not None else [Gap(line(NO_TABLE[names[0]]))]
-        if directive == "figure":
-            return self._figures(names)
-        if directive == "explorer":
-            return [Explorer()]
-        raise ValueError(f"a template asks for @{directive}, which is unknown")
-
-    def _figures(self, names: Sequence[str]) -> list[Block]:
-        """One block of the figures that can be drawn, and a gap for each other."""
-        drawn = {name: picture for name in names if (picture := self.picture(name)) is not None}
-        blocks: list[Block] = []
-        if drawn:
-            sides = ("Left: ", "Right: ") if len(drawn) == 2 else ("",) * len(drawn)
-            captions = (side + self.caption(name) for side, name in zip(sides, drawn, strict=True))
-            caption = line(escaped(" ".join(captions)))
-            blocks.append(Pictures("-".join(drawn), tuple(drawn.values()), caption))
-        gaps: dict[tuple[str, str], list[str]] = {}
-        for row in (self.gallery[name] for name in names if name not in drawn):
-            gaps.setdefault((row["lacks"], row["command"]), []).append(row["shows"])
-        for (lacks, command), shows in gaps.items():
-            text = f"Not drawn, since there is no record of {escaped(lacks)}: "
-            text += " and ".join(f"*{escaped(words)}*" for words in shows)
-            blocks.append(Gap(line(f"{text}. `{escaped(command)}` makes them.")))
-        return blocks
 
 
 NO_TABLE = {
