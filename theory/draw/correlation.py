@@ -39,6 +39,7 @@ from theory.activations import Activation
 from theory.devices import resolve_device
 from theory.errors import WorkError
 from theory.initializers import Initializer
+from theory.keywords import takes_fields_of
 from theory.law import mean_field
 from theory.law.scores import normal_score
 from theory.mean_field_specs import CorrelationSpec
@@ -72,6 +73,7 @@ BLOCK_WEIGHTS = 2**21  # weights per layer drawn at once; fixes which generator 
 ROUNDING = 1e-6  # of a float32 correlation, a floor under the standard error
 
 
+@takes_fields_of(CorrelationSpec)
 def correlation(spec: CorrelationSpec, on_progress: Progress | None = None) -> pd.DataFrame:
     """The table of ``spec``: measured correlation and map, one row per curve, pair and layer.
 

@@ -18,6 +18,7 @@ from scipy import special
 from theory.draw.curve_theory import Theory, backward_theory, forward_theory, log_weight_gradient
 from theory.draw.moments import LogMoments
 from theory.draw.monte_carlo import Block, Curve, Progress, blocks, groups
+from theory.keywords import takes_fields_of
 from theory.specs import VarianceSpec
 
 Array = NDArray[np.float64]
@@ -54,6 +55,7 @@ LN10 = math.log(10)
 STABLE = math.log10(1.02)
 
 
+@takes_fields_of(VarianceSpec)
 def variance(spec: VarianceSpec, on_progress: Progress | None = None) -> pd.DataFrame:
     """The table of ``spec``: measured and exact second moments, one row per curve and layer.
 

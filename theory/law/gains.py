@@ -30,6 +30,7 @@ from typing import Any
 import pandas as pd
 
 from theory.activations import Activation
+from theory.keywords import takes_fields_of
 from theory.law import mean_field, quadrature
 from theory.law.quadrature import Function, Nonlinearity
 from theory.mean_field_specs import GainsSpec
@@ -51,6 +52,7 @@ SELU_ALPHA, SELU_SCALE = 1.6732632423543772848170429916717, 1.050700987355480493
 TORCH_NAMES = {"leaky-relu": "leaky_relu"}
 
 
+@takes_fields_of(GainsSpec)
 def gains(spec: GainsSpec, extra: Sequence[Nonlinearity] = ()) -> pd.DataFrame:
     """One row per activation of ``spec``, then one per function in ``extra``; columns: ``COLUMNS``.
 

@@ -45,6 +45,7 @@ from theory.activations import Activation
 from theory.errors import WorkError
 from theory.initializers import TRUNCATED_VARIANCE, Initializer
 from theory.jacobian_spec import JacobianSpec
+from theory.keywords import takes_fields_of
 from theory.law.scores import normal_score
 from theory.precision import float64_device, threads_for
 from theory.randomness import generator
@@ -263,6 +264,7 @@ def jacobian_of(stack: nn.Sequential, inputs: torch.Tensor, scales: Sequence[flo
     return product
 
 
+@takes_fields_of(JacobianSpec)
 def singular_values(spec: JacobianSpec, on_progress: Progress | None = None) -> pd.DataFrame:
     """Squared singular values of every network of ``spec``; columns: see ``VALUE_COLUMNS``.
 
@@ -319,6 +321,7 @@ def _spectra(spec: JacobianSpec, law: Initializer, activation: Activation) -> It
         raise
 
 
+@takes_fields_of(JacobianSpec)
 def jacobian(spec: JacobianSpec, values: pd.DataFrame | None = None) -> pd.DataFrame:
     """One row per curve: mean and variance of the squared singular values, measured and exact.
 

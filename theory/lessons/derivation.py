@@ -32,6 +32,7 @@ from numpy.typing import NDArray
 from theory.activations import Activation, parse_activation
 from theory.derivation_spec import DerivationSpec
 from theory.initializers import parse_initializer
+from theory.keywords import takes_fields_of
 from theory.law.scores import normal_score
 from theory.precision import float64_device, threads_for
 from theory.probe import Probe, Reading
@@ -120,6 +121,7 @@ class Line:
     )
 
 
+@takes_fields_of(DerivationSpec)
 def derivation(spec: DerivationSpec) -> pd.DataFrame:
     """The checked derivation, one row per line; columns: see ``COLUMNS``.
 
