@@ -31,7 +31,6 @@ from .mean_field_specs import (
 from .jacobian_spec import JacobianSpec as JacobianSpec
 from .derivation_spec import DerivationSpec as DerivationSpec
 from .law.gains import gain as gain, gains as gains
-from .law.phase import contours as contours, critical_line as critical_line, marks as marks
 from .law.jacobian import jacobian as jacobian, singular_values as singular_values
 from .draw.simulate import variance as variance, growth as growth
 from .draw.correlation import correlation as correlation

@@ -48,17 +48,18 @@ def takes_fields_of(
     def decorate(
         function: Callable[Concatenate[Spec, Rest], Answer],
     ) -> Question[Spec, Rest, Answer]:
+        ask: Callable[..., Answer] = function
         options = list(inspect.signature(function).parameters)[1:]
 
         @functools.wraps(function)
         def call(*given: Any, **keywords: Any) -> Answer:
             if given:
-                return function(*given, **keywords)
+                return ask(*given, **keywords)
             own = {name: keywords.pop(name) for name in options if name in keywords}
             for name in keywords:
                 if name not in fields:
                     raise unknown_name(f"keyword of {function.__name__}", name, [*fields, *options])
-            return function(kind(**keywords), **own)
+            return ask(kind(**keywords), **own)
 
         return cast("Question[Spec, Rest, Answer]", call)
 

@@ -7,6 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import empirical
+import figures
+import theory
 from commands import options
 from commands.answer import Answer, Session
 from empirical.presets import PRESETS, preset
@@ -19,13 +22,14 @@ from empirical.protocol import (
     PRECISIONS,
     StudySpec,
 )
-from empirical.study.placement import Placement
 from theory.activations import ACTIVATIONS
 from theory.errors import RequestError
 from theory.initializers import FANS, INITIALIZERS
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from empirical.study.placement import Placement
 
 PURPOSE = "Train the course report's networks on CIFAR-10; the same command resumes."
 EXAMPLES = (
@@ -139,40 +143,30 @@ def run(arguments: argparse.Namespace, session: Session) -> Answer:
     if arguments.list_presets:
         return _presets(arguments)
     spec = _spec(arguments, session.out)
-    place = Placement.parse(arguments.shard, arguments.workers, arguments.dask)
-    from empirical.records.locations import find_cifar10, needs_data
-
-    if place.is_here and needs_data(spec):
-        find_cifar10(spec.data_dir)  # a wrong folder is said before torch is imported
-    from theory.devices import resolve_device
-
+    place = empirical.Placement.parse(arguments.shard, arguments.workers, arguments.dask)
+    if place.is_here and empirical.needs_data(spec):
+        empirical.find_cifar10(spec.data_dir)  # a wrong folder is said before torch is imported
     if place.is_here:
-        resolve_device(spec.device)  # a missing one is said before the work, and to --dry-run too
+        theory.resolve_device(spec.device)  # a missing one is said before the work, and the plan
     if arguments.dry_run:
         return _plan(spec, place)
     session.prepare_out()
-    from empirical.study import grid as study
-    from figures.study.report_figures import course_report_figures
-    from figures.study.statistics import statistics_tables
-    from figures.study.study_tables import accuracy_table
-    from figures.tables import Sheet
-
     with session.study_progress() as on_event:
         table = place.run(spec, on_event)
     if place.share is not None:
-        table = study.finished_table(spec)
+        table = empirical.finished_table(spec)
         if table["cell"].nunique() < len(spec.cells()):
             return _part(spec, place, table)
-    comparison = study.compare_with_report(table)
-    statistics = statistics_tables(table)
-    over_seeds = {sheet.name: sheet.records() for sheet in statistics if isinstance(sheet, Sheet)}
+    comparison = empirical.compare_with_report(table)
+    statistics = figures.statistics_tables(table)
+    sheets = [sheet for sheet in statistics if isinstance(sheet, figures.Sheet)]
     return Answer(
         spec=spec.config(),
         device=spec.device if place.is_here else "auto",
-        document={"cells": study.results(spec)} | over_seeds,
-        show=[accuracy_table(comparison, spec), *statistics],
+        document={"cells": empirical.results(spec)} | {one.name: one.records() for one in sheets},
+        show=[figures.accuracy_table(comparison, spec), *statistics],
         tables={"study.csv": table},
-        figures={**course_report_figures(table)},
+        figures={**figures.course_report_figures(table)},
         paths=[session.out / "cells"],
     )
 
@@ -210,8 +204,6 @@ def _option(field: str) -> str:
 
 
 def _presets(a: argparse.Namespace) -> Answer:
-    from figures.study.study_tables import presets_table
-
     presets = [
         {"preset": name, "cells": len(StudySpec(**known.fields).cells()), "question": known.question}
         for name, known in PRESETS.items()
@@ -220,19 +212,16 @@ def _presets(a: argparse.Namespace) -> Answer:
         spec={"list_presets": True},
         device=a.device,
         document={"presets": presets},
-        show=[presets_table(presets)],
+        show=[figures.presets_table(presets)],
     )
 
 
 def _part(spec: StudySpec, place: Placement, table: pd.DataFrame) -> Answer:
     """What is finished of a grid whose other parts are not; pictures are the last part's to draw."""
-    from empirical.study import grid as study
-    from figures.study.study_tables import accuracy_table
-
-    cells = study.results(spec)
+    cells = empirical.results(spec)
     count = f"{len(cells)} of {len(spec.cells())} cells of the grid are finished"
     # shown and not written: another part may have written the whole table in the meantime
-    shown = [accuracy_table(study.compare_with_report(table), spec).rich()] if cells else []
+    shown = [figures.accuracy_table(empirical.compare_with_report(table), spec).rich()] if cells else []
     return Answer(
         spec=spec.config(),
         device=spec.device if place.is_here else "auto",
@@ -243,15 +232,12 @@ def _part(spec: StudySpec, place: Placement, table: pd.DataFrame) -> Answer:
 
 
 def _plan(spec: StudySpec, place: Placement) -> Answer:
-    from empirical.study import grid as study
-    from figures.study.study_tables import plan_table
-
     if not place.is_here:  # the estimate is this machine's, which may lack the workers' device
         spec = replace(spec, device="auto")
-    plan = study.plan(spec, place.cells(spec))
+    plan = empirical.plan(spec, place.cells(spec))
     return Answer(
         spec=spec.config(),
         device=spec.device,
         document={"plan": plan.to_dict("records")},
-        show=[plan_table(plan)],
+        show=[figures.plan_table(plan)],
     )
