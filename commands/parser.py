@@ -157,7 +157,12 @@ def build_parser() -> Parser:
         epilog=examples(("variance --depth 30", "cifar --init he")),
     )
     parser.add_argument("--version", action="store_true", help="print the version and stop")
-    parsers = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=Parser)
+    parsers = parser.add_subparsers(
+        dest="command",
+        metavar="COMMAND",
+        parser_class=Parser,
+        prog=parser.prog,  # else the formatter is asked for it, which writes to stdout
+    )
     for name, command in find_commands().items():
         add_command(parsers, name, command)
     return parser

@@ -68,9 +68,9 @@ def ascii_of(text: str) -> str:
     'sigma_w2 = 2.00 x chi1 - 1 ...'
     """
     letters = []
-    for letter in unicodedata.normalize("NFKD", "".join(SIGNS.get(sign, sign) for sign in text)):
-        if letter.isascii():
-            letters.append(letter)
+    for letter in unicodedata.normalize("NFKD", text):
+        if letter.isascii() or letter in SIGNS:
+            letters.append(SIGNS.get(letter, letter))
         elif not unicodedata.combining(letter):
             letters.append(_greek(letter) or "?")
     return "".join(letters)

@@ -309,7 +309,8 @@ def test_hints_name_the_form_in_which_the_program_was_started(started, environme
 def test_the_console_script_is_named_where_it_is_found(tmp_path):
     script = tmp_path / "fanin"
     script.write_text(
-        f"#!{sys.executable}\nimport sys\nsys.path.insert(0, {str(ROOT)!r})\nimport cli\ncli.console()\n",
+        f"#!{sys.executable}\nimport sys\nsys.path.insert(0, {str(ROOT)!r})\n"
+        "import cli\ncli.console()\n",
         encoding="utf-8",
     )
     script.chmod(0o755)
