@@ -44,6 +44,16 @@ PRELU_SLOPE = 0.25
 SMOOTH = {"tanh": "Tanh", "gelu": "GELU", "silu": "SiLU", "elu": "ELU", "selu": "SELU"}  # in torch.nn
 ACTIVATIONS = ("relu", "prelu", "prelu:SLOPE", "leaky-relu:SLOPE", "linear", *SMOOTH)
 
+# What others call some of these; not accepted, but understood in an error.
+OTHER_NAMES = {
+    "swish": "silu",
+    "identity": "linear",
+    "none": "linear",
+    "lrelu": "leaky-relu:SLOPE",
+    "leakyrelu": "leaky-relu:SLOPE",
+    "rectifier": "relu",
+}
+
 
 @dataclass(frozen=True)
 class Activation:
@@ -210,7 +220,7 @@ def parse_activation(name: str) -> Activation:
         return Activation(
             f"{kind}:{short(slope)}", kind, check_real(f"the slope of {kind}", slope, -10, 10)
         )
-    raise unknown_name("activation", name, ACTIVATIONS)
+    raise unknown_name("activation", name, ACTIVATIONS, OTHER_NAMES)
 
 
 def short(value: float) -> str:

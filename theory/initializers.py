@@ -161,6 +161,19 @@ LAWS: dict[str, Law] = {
 _WITH_ARGUMENT = {"normal": ("normal", "normal:STD")}
 INITIALIZERS = tuple(written for name in LAWS for written in _WITH_ARGUMENT.get(name, (name,)))
 
+# What others call some of these; not accepted, but understood in an error.
+OTHER_NAMES = {
+    "kaiming": "he",
+    "kaiming-normal": "he",
+    "kaiming-uniform": "he-uniform",
+    "msra": "he",
+    "glorot": "xavier",
+    "glorot-normal": "xavier",
+    "glorot-uniform": "xavier-uniform",
+    "gaussian": "normal",
+    "default": "pytorch",
+}
+
 
 @dataclass(frozen=True)
 class Initializer:
@@ -338,6 +351,6 @@ def parse_initializer(name: str, fan: str | None = None) -> Initializer:
         check_real(what, check_real(what, std, 0, 1e6, open_low=True), LEAST)
         return Initializer(f"normal:{short(std)}" if colon else "normal", LAWS["normal"], None, std)
     if kind not in LAWS or colon:
-        raise unknown_name("initializer", name, INITIALIZERS)
+        raise unknown_name("initializer", name, INITIALIZERS, OTHER_NAMES)
     law = LAWS[kind]
     return Initializer(kind, law, fan if fan is not None and law.free_fan else law.fan)

@@ -5,7 +5,11 @@ from __future__ import annotations
 import argparse
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import empirical
+import figures
+import theory
 from commands import options
 from commands.answer import Answer, Session
 from empirical.data.catalog import DATASETS
@@ -20,10 +24,12 @@ from empirical.protocol import (
     PRECISIONS,
     StudySpec,
 )
-from empirical.study.placement import Placement
 from theory.activations import ACTIVATIONS
 from theory.errors import RequestError
 from theory.initializers import FANS, INITIALIZERS
+
+if TYPE_CHECKING:
+    from empirical.study.placement import Placement
 
 PURPOSE = "Train the course report's networks on CIFAR-10; the same command resumes."
 EXAMPLES = (
@@ -139,40 +145,27 @@ def run(arguments: argparse.Namespace, session: Session) -> Answer:
         return _presets(arguments)
     _refuse_the_past(arguments)
     spec = _spec(arguments, session.out)
-    place = Placement.parse(arguments.workers, arguments.dask)
-    from empirical.records.locations import needs_data
-
-    if place.is_here and needs_data(spec):
+    place = empirical.Placement.parse(arguments.workers, arguments.dask)
+    if place.is_here and empirical.needs_data(spec):
         spec.data.find(spec.data_dir)  # a wrong folder is said before torch is imported
-    from theory.devices import resolve_device
-
     if place.is_here:
-        resolve_device(spec.device)  # a missing one is said before the work, and to --dry-run too
-    from empirical.engines.memory import keep_freed_memory
-
-    keep_freed_memory()  # this process trains, and is ours
+        theory.resolve_device(spec.device)  # a missing one is said before the work, and the plan
+    empirical.keep_freed_memory()  # this process trains, and is ours
     if arguments.dry_run:
         return _plan(spec, place)
     session.prepare_out()
-    from empirical.study import grid as study
-    from empirical.study.cluster import run_at
-    from figures.study.report_figures import course_report_figures
-    from figures.study.statistics import statistics_tables
-    from figures.study.study_tables import accuracy_table
-    from figures.tables import Sheet
-
     with session.study_progress() as on_event:
-        table = run_at(place, spec, on_event)
-    comparison = study.compare_with_report(table)
-    statistics = statistics_tables(table)
-    over_seeds = {sheet.name: sheet.records() for sheet in statistics if isinstance(sheet, Sheet)}
+        table = empirical.run_at(place, spec, on_event)
+    comparison = empirical.compare_with_report(table)
+    statistics = figures.statistics_tables(table)
+    sheets = [sheet for sheet in statistics if isinstance(sheet, figures.Sheet)]
     return Answer(
         spec=spec.config(),
         device=spec.device if place.is_here else "auto",
-        document={"cells": study.results(spec)} | over_seeds,
-        show=[accuracy_table(comparison, spec), *statistics],
+        document={"cells": empirical.results(spec)} | {one.name: one.records() for one in sheets},
+        show=[figures.accuracy_table(comparison, spec), *statistics],
         tables={"study.csv": table},
-        figures={**course_report_figures(table)},
+        figures={**figures.course_report_figures(table)},
         paths=[session.out / "cells"],
     )
 
@@ -224,8 +217,6 @@ def _option(field: str) -> str:
 
 
 def _presets(a: argparse.Namespace) -> Answer:
-    from figures.study.study_tables import presets_table
-
     presets = [
         {"preset": name, "cells": len(StudySpec(**known.fields).cells()), "question": known.question}
         for name, known in PRESETS.items()
@@ -234,20 +225,17 @@ def _presets(a: argparse.Namespace) -> Answer:
         spec={"list_presets": True},
         device=a.device,
         document={"presets": presets},
-        show=[presets_table(presets)],
+        show=[figures.presets_table(presets)],
     )
 
 
 def _plan(spec: StudySpec, place: Placement) -> Answer:
-    from empirical.study import grid as study
-    from figures.study.study_tables import plan_table
-
     if not place.is_here:  # the estimate is this machine's, which may lack the workers' device
         spec = replace(spec, device="auto")
-    plan = study.plan(spec)
+    plan = empirical.plan(spec)
     return Answer(
         spec=spec.config(),
         device=spec.device,
         document={"plan": plan.to_dict("records")},
-        show=[plan_table(plan)],
+        show=[figures.plan_table(plan)],
     )

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from functools import partial
 
+import figures
+import theory
 from commands import options
 from commands.answer import Answer, Session
 from theory.specs import DerivationSpec
@@ -37,17 +39,13 @@ def run(arguments: argparse.Namespace, session: Session) -> Answer:
         device=a.device,
     )
     session.prepare_out()
-    from figures.theory.derivation import derivation_figure, derivation_table
-    from theory.devices import float64_device
-    from theory.lessons.derivation import THRESHOLD, derivation
-
-    device = float64_device(spec.device)
-    table = derivation(spec)
+    device = theory.float64_device(spec.device)
+    table = theory.derivation(spec)
     return Answer(
         spec=spec.as_dict(),
         device=device.type,
-        document={"threshold": THRESHOLD, "lines": table.to_dict("records")},
-        show=[derivation_table(table)],
+        document={"threshold": theory.lessons.derivation.THRESHOLD, "lines": table.to_dict("records")},
+        show=[figures.derivation_table(table)],
         tables={"derive.csv": table},
-        figures={"derive": partial(derivation_figure, table)},
+        figures={"derive": partial(figures.derivation_figure, table)},
     )

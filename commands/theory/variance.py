@@ -6,6 +6,8 @@ import argparse
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import figures
+import theory
 from commands import options
 from commands.answer import Answer, Picture, Session
 from theory.errors import RequestError
@@ -83,14 +85,10 @@ def _add_other_stacks(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace, session: Session) -> Answer:
     spec = _spec(arguments)
     session.prepare_out()
-    from figures.theory.variance import drift_note, growth_table, variance_table
-    from theory.devices import float64_device
-    from theory.draw.variance import growth, measure
-
-    device = float64_device(spec.device)  # a missing one is said before the work
+    device = theory.float64_device(spec.device)  # a missing one is said before the work
     with session.draws_progress() as on_progress:
-        measured = measure(spec, on_progress)
-    curves = growth(spec, measured.table)
+        measured = theory.draw.measure(spec, on_progress)
+    curves = theory.growth(spec, measured.table)
     more = _besides(spec, measured)
     pictures = _pictures(spec, measured.table)
     return Answer(
@@ -99,10 +97,10 @@ def run(arguments: argparse.Namespace, session: Session) -> Answer:
         document={"curves": curve_documents(measured.table, curves), **more.document},
         show=[
             *(
-                variance_table(rows, all_layers=arguments.all_layers)
+                figures.variance_table(rows, all_layers=arguments.all_layers)
                 for _, rows in measured.table.groupby("direction", sort=False)
             ),
-            growth_table(curves, note=drift_note(spec)),
+            figures.growth_table(curves, note=figures.drift_note(spec)),
             *more.show,
         ],
         tables={"variance.csv": measured.table, **more.tables},
@@ -139,38 +137,33 @@ def _spec(a: argparse.Namespace) -> Spec:
 
 def _pictures(spec: Spec, table: pd.DataFrame) -> dict[str, Picture]:
     """Dense stacks in one picture, and the gradients of their weights; the others by direction."""
-    from figures.theory.variance import variance_figure, weight_gradient_figure
-
     if isinstance(spec, VarianceSpec):
-        pictures: dict[str, Picture] = {"variance": partial(variance_figure, table)}
+        pictures: dict[str, Picture] = {"variance": partial(figures.variance_figure, table)}
         if "backward" in spec.directions:
-            pictures["weight-gradients"] = partial(weight_gradient_figure, table)
+            pictures["weight-gradients"] = partial(figures.weight_gradient_figure, table)
         return pictures
     stems = {"forward": "variance", "backward": "variance-backward"}
     return {
-        stems[str(direction)]: partial(variance_figure, rows)
+        stems[str(direction)]: partial(figures.variance_figure, rows)
         for direction, rows in table.groupby("direction", sort=False)
     }
 
 
 def _besides(spec: Spec, measured: Measured) -> Answer:
     """What convolutions and batch norm have besides: tables, pictures, a line, a part of the JSON."""
-    from figures.theory.batch_norm import norm_growth_figure, norm_growth_table
-    from figures.theory.convolution import border_figure, border_note
-
     more = Answer(spec={}, device="", document={}, show=[])
     border, growth = measured.border, measured.gradient_growth
     if border is not None and isinstance(spec, ConvSpec):
         more.tables["border.csv"] = border
-        more.show.extend(border_note(border))
+        more.show.extend(figures.border_note(border))
         if spec.padding == "zero":
-            more.figures["border"] = partial(border_figure, border)
+            more.figures["border"] = partial(figures.border_figure, border)
     if isinstance(spec, BatchNormSpec):
         more.document["gradient_growth"] = [] if growth is None else growth.to_dict("records")
     if growth is not None:
         more.tables["gradient-growth.csv"] = growth
-        more.show.append(norm_growth_table(growth))
-        more.figures["gradient-growth"] = partial(norm_growth_figure, measured.table, growth)
+        more.show.append(figures.norm_growth_table(growth))
+        more.figures["gradient-growth"] = partial(figures.norm_growth_figure, measured.table, growth)
     return more
 
 

@@ -8,3 +8,7 @@
 
 ``empirical.training.loop`` and ``empirical.study`` come in here; nobody else knows which engine runs.
 """
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

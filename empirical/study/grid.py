@@ -60,6 +60,7 @@ from empirical.study.events import WorkersAwaited as WorkersAwaited
 from empirical.study.overview import Overview
 from empirical.training.loop import CellState, CellTraining, StepReport, check_dataset, train_cell
 from theory.devices import environment, resolve_device
+from theory.keywords import takes_fields_of
 from theory.randomness import generator
 
 T = TypeVar("T")
@@ -93,6 +94,7 @@ def _ignore(event: Event) -> None:
     pass
 
 
+@takes_fields_of(StudySpec)
 def run_study(
     spec: StudySpec,
     on_event: OnEvent = _ignore,

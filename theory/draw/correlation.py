@@ -25,6 +25,7 @@ from theory.draw.moments import Moments
 from theory.draw.scores import normal_score
 from theory.draw.stacks import Ensemble
 from theory.initializers import Initializer
+from theory.keywords import takes_fields_of
 from theory.law import mean_field
 from theory.law.correlation import first_order
 from theory.probe import Probe
@@ -51,6 +52,7 @@ COLUMNS = {
 ROUNDING = 1e-6  # of a float32 correlation, a floor under the standard error
 
 
+@takes_fields_of(CorrelationSpec)
 def correlation(spec: CorrelationSpec, on_progress: Progress | None = None) -> pd.DataFrame:
     """The table of ``spec``: measured correlation and map, one row per curve, pair and layer.
 

@@ -24,6 +24,7 @@ from theory.draw.stacks import StackSpec, build_stack
 from theory.initializers import Initializer
 from theory.law.jacobian import limit_variance, spectral_moments, zero_fraction
 from theory.randomness import generator
+from theory.keywords import takes_fields_of
 from theory.specs import JacobianSpec
 
 Array = NDArray[np.float64]
@@ -89,6 +90,7 @@ def jacobian_of(stack: nn.Sequential, inputs: torch.Tensor, scales: Sequence[flo
     return product
 
 
+@takes_fields_of(JacobianSpec)
 def singular_values(spec: JacobianSpec, on_progress: Progress | None = None) -> pd.DataFrame:
     """Squared singular values of every network of ``spec``; columns: see ``VALUE_COLUMNS``.
 
@@ -136,6 +138,7 @@ def _spectra(spec: JacobianSpec, law: Initializer, activation: Activation) -> It
             yield squared
 
 
+@takes_fields_of(JacobianSpec)
 def jacobian(spec: JacobianSpec, values: pd.DataFrame | None = None) -> pd.DataFrame:
     """One row per curve: mean and variance of the squared singular values, measured and exact.
 

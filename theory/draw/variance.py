@@ -32,6 +32,7 @@ from theory.draw.scores import agreement, normal_score, skewed_score
 from theory.errors import RequestError
 from theory.law import stacks
 from theory.law.stacks import Theory
+from theory.keywords import takes_fields_of
 from theory.specs import BatchNormSpec, ConvSpec, EnsembleSpec, VarianceSpec
 
 Array = NDArray[np.float64]
@@ -85,6 +86,7 @@ class Measured:
     gradient_growth: pd.DataFrame | None = None
 
 
+@takes_fields_of(VarianceSpec)
 def variance(spec: EnsembleSpec, on_progress: Progress | None = None) -> pd.DataFrame:
     """The table of ``spec``: measured and expected second moments, one row per curve and layer.
 

@@ -34,6 +34,7 @@ from theory.activations import Activation, parse_activation
 from theory.devices import float64_device, threads_for
 from theory.draw.scores import UNDECIDED, normal_score
 from theory.initializers import parse_initializer
+from theory.keywords import takes_fields_of
 from theory.probe import Probe, Reading
 from theory.randomness import generator
 from theory.specs import DerivationSpec
@@ -121,6 +122,7 @@ class Line:
     )
 
 
+@takes_fields_of(DerivationSpec)
 def derivation(spec: DerivationSpec) -> pd.DataFrame:
     """The checked derivation, one row per line; columns: see ``COLUMNS``.
 
