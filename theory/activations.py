@@ -17,7 +17,8 @@ is the arc-cosine kernel of degree 1 of Cho & Saul (2009).
 
 ``function`` and ``derivative`` are what the theory integrates: numpy functions.  A rectifier's are
 written out; any other activation is evaluated by its torch module (``on_arrays``), so that its entry
-in ``SMOOTH`` is all there is to write, and torch is loaded when it is first called.
+in ``SMOOTH`` is all there is to write.  numpy and torch are loaded when they are first needed: ``--help``
+asks this module for names alone.
 """
 
 from __future__ import annotations
@@ -29,16 +30,15 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any, TypeGuard
 
-import numpy as np
-from numpy.typing import ArrayLike, NDArray
-
 from theory.errors import RequestError, check_not_tiny, check_real, unknown_name
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
+    from numpy.typing import ArrayLike, NDArray
 
-Array = NDArray[np.float64]
-Function = Callable[[Array], Array]
+    Array = NDArray[np.float64]
+    Function = Callable[[Array], Array]
 
 PRELU_SLOPE = 0.25
 SMOOTH = {"tanh": "Tanh", "gelu": "GELU", "silu": "SiLU", "elu": "ELU", "selu": "SELU"}  # in torch.nn
@@ -105,6 +105,8 @@ class Activation:
 
         f(c) = [(1+a)² c + (1−a)² (2/π)(√(1−c²) + c·arcsin c)] / [2(1+a²)]; same shape as the input.
         """
+        import numpy as np
+
         a = self._slope()
         c = np.clip(np.asarray(correlation, dtype=np.float64), -1.0, 1.0)
         mapped: NDArray[Any] = ((1 + a) ** 2 * c + (1 - a) ** 2 * arc_cosine(c)) / (2 * (1 + a**2))
@@ -152,6 +154,8 @@ class Activation:
 
 def arc_cosine(correlation: Array) -> Array:
     """E[|u|·|v|] = (2/π)(√(1−c²) + c·arcsin c) for standard normals with E[uv] = c in [−1, 1]."""
+    import numpy as np
+
     c = correlation
     result: Array = (2 / math.pi) * (np.sqrt(1 - c**2) + c * np.arcsin(c))
     return result
@@ -159,6 +163,8 @@ def arc_cosine(correlation: Array) -> Array:
 
 @cache
 def _functions(activation: Activation) -> tuple[Function, Function]:
+    import numpy as np
+
     a = activation.negative_slope
     if a is None:
         return on_arrays(activation.module())
@@ -176,6 +182,7 @@ def on_arrays(module: torch.nn.Module) -> tuple[Function, Function]:
 
     The module is changed to float64.
     """
+    import numpy as np
     import torch
 
     module = module.double()

@@ -130,6 +130,8 @@ class FlattenLinear(nn.Linear):
     before are slow: so the weight, which is smaller by B/out, is put in the map's order instead.
     """
 
+    acts_as = nn.Linear  # for theory.predict
+
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         if not input.is_contiguous(memory_format=torch.channels_last):
             return super().forward(input.flatten(1))
@@ -144,6 +146,8 @@ class SharedPReLU(nn.PReLU):
     torch's own CPU kernel writes a slope gradient for every element before it sums them; here the sum
     is one inner product.  Values, the convention at y = 0 and the state_dict are those of nn.PReLU.
     """
+
+    acts_as = nn.PReLU  # for theory.predict
 
     def __init__(self, init: float = 0.25) -> None:
         super().__init__(num_parameters=1, init=init)

@@ -16,9 +16,9 @@ from __future__ import annotations
 
 import math
 
-from theory.activations import Activation, Function
+from theory.activations import Activation
 from theory.law import quadrature
-from theory.law.quadrature import Nonlinearity
+from theory.law.quadrature import Function, Nonlinearity
 
 
 def gain(phi: Activation | Nonlinearity | Function, variance: float = 1.0) -> float:

@@ -28,12 +28,14 @@ from itertools import pairwise
 from typing import TypeGuard
 
 import numpy as np
+from numpy.typing import NDArray
 
-from theory.activations import Activation, Array
+from theory.activations import Activation
 from theory.errors import RequestError
 from theory.law import quadrature
 from theory.law.quadrature import Nonlinearity
 
+Array = NDArray[np.float64]
 Phi = Activation | Nonlinearity
 
 # Fixed points are looked for in this range of ln q, on this many points.

@@ -23,12 +23,16 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from theory.activations import Activation, Array, Function, is_module, on_arrays
+from theory.activations import Activation, is_module, on_arrays
 from theory.errors import RequestError
 
 if TYPE_CHECKING:
     from torch import nn
+
+Array = NDArray[np.float64]
+Function = Callable[[Array], Array]
 
 # Step of the numerical derivative, relative to |y|: it never crosses zero.
 RELATIVE_STEP, LARGEST_STEP = 1e-3, 1e-2

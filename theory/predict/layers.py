@@ -61,13 +61,13 @@ def check_layer(name: str, module: nn.Module) -> None:
 def _does_as_torchs(module: nn.Module) -> bool:
     """Whether ``module`` runs the forward of the layer of torch's that it extends.
 
-    A linear layer or an activation with a forward of its own passes if it gives the same numbers:
-    one that flattens first, or is faster.
+    A layer with a forward of its own passes if its class names the layer of torch's whose function it
+    computes (``acts_as``), or if it is linear or an activation and gives the same numbers.
     """
     kind: Any = next(
         kind for kind in type(module).__mro__ if kind.__module__.startswith("torch.nn.modules")
     )
-    if cast(Any, type(module)).forward is kind.forward:
+    if cast(Any, type(module)).forward is kind.forward or getattr(module, "acts_as", None) is kind:
         return True
     if not isinstance(module, (nn.Linear, *ACTIVATIONS)) or is_computed(module):
         return False

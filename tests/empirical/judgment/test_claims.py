@@ -118,9 +118,14 @@ def test_every_part_of_a_claim_can_refute_it(name, without_intervals):
     for number, part in enumerate(claim.parts):
         study = world()
         for term in part.terms:
-            chosen = (study[["initializer", "activation", "depth"]] == list(term.cells.key[:3])).all(
-                axis=1
-            )
+            chosen = (
+                study[["initializer", "activation", "depth"]]
+                == [
+                    term.cells.initializer,
+                    term.cells.activation,
+                    term.cells.depth,
+                ]
+            ).all(axis=1)
             wanted = QUANTITIES[term.quantity]
             epochs = study.loc[chosen, "epoch"]
             if term.quantity in ("accuracy", "level"):
