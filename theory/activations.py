@@ -17,8 +17,8 @@ is the arc-cosine kernel of degree 1 of Cho & Saul (2009).
 
 ``function`` and ``derivative`` are what the theory integrates: numpy functions.  A rectifier's are
 written out; any other activation is evaluated by its torch module (``on_arrays``), so that its entry
-in ``SMOOTH`` is all there is to write.  numpy and torch are loaded when they are first needed: ``--help``
-asks this module for names alone.
+in ``SMOOTH`` is all there is to write.  numpy and torch are loaded when they are first needed:
+``--help`` asks this module for names alone.
 """
 
 from __future__ import annotations
