@@ -179,14 +179,17 @@ class TrainSpec(Protocol):
         """The law of the last linear layer's weight."""
         return parse_initializer(self.head_initializer or self.initializer, self.head_fan or self.fan)
 
-    def relative_scale(self, fan_in: int, fan_out: int) -> float:
-        """std(the cell's law)/std(the reference law) of a weight with these fans; 1 without one."""
+    def filter_shape(self, layer: int) -> tuple[int, int, int, int]:
+        """Shape of the weight of convolution ``layer`` = 0, 1, …"""
+        return (self.filters, self.filters if layer else 3, 3, 3)
+
+    def relative_scale(self, layer: int) -> float:
+        """std(the cell's law)/std(the reference law) of convolution ``layer``; 1 without one."""
         if self.learning_rate_reference is None:
             return 1.0
         reference = parse_initializer(self.learning_rate_reference, self.fan)
-        ours, theirs = (
-            law.std(fan_in, fan_out, self.gain_slope) for law in (self.weight_law, reference)
-        )
+        shape = self.filter_shape(layer)
+        ours, theirs = (law.std_of(shape, self.gain_slope) for law in (self.weight_law, reference))
         return ours / theirs
 
     @property

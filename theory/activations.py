@@ -14,19 +14,31 @@ quadrature (``theory.law.quadrature``).
 
 ``correlation_map`` is the map of He-scaled networks on the correlation of two inputs; for ReLU it
 is the arc-cosine kernel of degree 1 of Cho & Saul (2009).
+
+``function`` and ``derivative`` are what the theory integrates: numpy functions.  A rectifier's are
+written out; any other activation is evaluated by its torch module (``on_arrays``), so that its entry
+in ``SMOOTH`` is all there is to write, and torch is loaded when it is first called.
 """
 
 from __future__ import annotations
 
 import math
+import sys
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from functools import cache
+from typing import TYPE_CHECKING, Any, TypeGuard
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from theory.errors import RequestError, check_real, unknown_name
 
 if TYPE_CHECKING:
     import torch
-    from numpy.typing import ArrayLike, NDArray
+
+Array = NDArray[np.float64]
+Function = Callable[[Array], Array]
 
 PRELU_SLOPE = 0.25
 SMOOTH = {"tanh": "Tanh", "gelu": "GELU", "silu": "SiLU", "elu": "ELU", "selu": "SELU"}  # in torch.nn
@@ -83,13 +95,28 @@ class Activation:
 
         f(c) = [(1+a)² c + (1−a)² (2/π)(√(1−c²) + c·arcsin c)] / [2(1+a²)]; same shape as the input.
         """
-        import numpy as np
-
         a = self._slope()
         c = np.clip(np.asarray(correlation, dtype=np.float64), -1.0, 1.0)
-        arc = (2 / math.pi) * (np.sqrt(1 - c**2) + c * np.arcsin(c))
-        mapped: NDArray[Any] = ((1 + a) ** 2 * c + (1 - a) ** 2 * arc) / (2 * (1 + a**2))
+        mapped: NDArray[Any] = ((1 + a) ** 2 * c + (1 - a) ** 2 * arc_cosine(c)) / (2 * (1 + a**2))
         return mapped
+
+    def slope_product(self, correlation: float) -> float:
+        """E[φ′(u)·φ′(v)] for standard normals with E[uv] = ``correlation``; only for rectifiers.
+
+        [(1+a)² + (1−a)²·(2/π)·arcsin c]/4, the arc-cosine kernel of degree 0 for ReLU.
+        """
+        a = self._slope()
+        return ((1 + a) ** 2 + (1 - a) ** 2 * (2 / math.pi) * math.asin(correlation)) / 4
+
+    @property
+    def function(self) -> Function:
+        """φ on float64 arrays of any shape."""
+        return _functions(self)[0]
+
+    @property
+    def derivative(self) -> Function:
+        """φ′ on float64 arrays of any shape."""
+        return _functions(self)[1]
 
     def module(self, *, inplace: bool = False) -> torch.nn.Module:
         """A new torch module of this activation (PReLU with one learned slope)."""
@@ -111,6 +138,51 @@ class Activation:
         if self.negative_slope is None:
             raise RequestError(f"{self.name} is no rectifier: its moments depend on the input's scale")
         return self.negative_slope
+
+
+def arc_cosine(correlation: Array) -> Array:
+    """E[|u|·|v|] = (2/π)(√(1−c²) + c·arcsin c) for standard normals with E[uv] = c in [−1, 1]."""
+    c = correlation
+    result: Array = (2 / math.pi) * (np.sqrt(1 - c**2) + c * np.arcsin(c))
+    return result
+
+
+@cache
+def _functions(activation: Activation) -> tuple[Function, Function]:
+    a = activation.negative_slope
+    if a is None:
+        return on_arrays(activation.module())
+    return (lambda y: np.where(y > 0, y, a * y)), (lambda y: np.where(y > 0, 1.0, a))
+
+
+def is_module(phi: object) -> TypeGuard[torch.nn.Module]:
+    """Whether ``phi`` is a torch module; where torch is not loaded there are none."""
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(phi, torch.nn.Module)
+
+
+def on_arrays(module: torch.nn.Module) -> tuple[Function, Function]:
+    """φ and φ′ of an elementwise torch module on float64 arrays; φ′ by autograd.
+
+    The module is changed to float64.
+    """
+    import torch
+
+    module = module.double()
+
+    def function(values: Array) -> Array:
+        with torch.no_grad():
+            result: Array = module(torch.from_numpy(np.ascontiguousarray(values))).numpy()
+        return result
+
+    def derivative(values: Array) -> Array:
+        with torch.inference_mode(False), torch.enable_grad():
+            y = torch.tensor(values, dtype=torch.float64, requires_grad=True)
+            (gradient,) = torch.autograd.grad(module(y).sum(), y)
+        result: Array = gradient.numpy()
+        return result
+
+    return function, derivative
 
 
 def parse_activation(name: str) -> Activation:

@@ -10,7 +10,7 @@ from theory.activations import Activation
 from theory.convolution_spec import DIRECTIONS, curve_names, parse_curves
 from theory.devices import DEVICES
 from theory.errors import RequestError, check_choice, check_real, check_whole
-from theory.initializers import Initializer
+from theory.initializers import Initializer, drawing_biases
 from theory.randomness import MAX_SEED
 
 MIN_BATCH = 4
@@ -59,9 +59,9 @@ class BatchNormSpec:
                 "leaves signs, and of 3 the gradient has no finite mean"
             )
         check_whole("batch", self.batch, MIN_BATCH, 65_536)
-        if any(law.name == "pytorch" for law, _ in self.curves):
+        if names := drawing_biases(law for law, _ in self.curves):
             raise RequestError(
-                "batch norm removes the biases that pytorch draws: use another initializer"
+                f"batch norm removes the biases that {names} draws: use another initializer"
             )
 
     @cached_property

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from theory.activations import Activation, parse_activation
 from theory.devices import DEVICES
 from theory.errors import RequestError, check_choice, check_real, check_whole
-from theory.initializers import FANS, Initializer, parse_initializer
+from theory.initializers import FANS, Initializer, drawing_biases, parse_initializer
 from theory.randomness import MAX_SEED
 
 PADDINGS = ("zero", "circular", "none")
@@ -68,8 +68,8 @@ class ConvSpec:
             check_real("gain slope", self.gain_slope, -10, 10)
         self._check_geometry()
         curves = self.curves  # parses every name
-        if self.sigma_b and any(law.name == "pytorch" for law, _ in curves):
-            raise RequestError("sigma-b contradicts pytorch, whose law draws its own biases; drop one")
+        if self.sigma_b and (names := drawing_biases((law for law, _ in curves))):
+            raise RequestError(f"sigma-b contradicts {names}, whose law draws its own biases; drop one")
 
     def _check_geometry(self) -> None:
         kernel, lost = self.kernel_size, self.depth * (self.kernel_size - 1)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import difflib
 import math
+import operator
 from collections.abc import Iterable
+from numbers import Real
 
 
 class RequestError(ValueError):
@@ -29,12 +31,18 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> RequestError:
 def check_whole(what: str, value: object, low: int, high: int) -> int:
     """``value`` as an int, or a ``RequestError`` unless it is a whole number in [low, high].
 
+    What Python takes for an index is one, numpy's integers too, and True is not.
+
     >>> check_whole("depth", 30, 1, 100)
     30
     """
-    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+    try:
+        whole = None if isinstance(value, bool) else operator.index(value)  # type: ignore[arg-type]
+    except TypeError:
+        whole = None
+    if whole is None or not low <= whole <= high:
         raise RequestError(f"{what} must be a whole number from {low} to {high:,}, not {value}")
-    return value
+    return whole
 
 
 def check_real(
@@ -48,11 +56,12 @@ def check_real(
     range_text = f"above {low:g}" if open_low else f"at least {low:g}"
     if high != math.inf:
         range_text += f" and at most {high:g}"
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value):
         raise RequestError(f"{what} must be a finite number {range_text}, not {value}")
-    if value < low or (open_low and value == low) or value > high:
+    number = float(value)
+    if number < low or (open_low and number == low) or number > high:
         raise RequestError(f"{what} must be {range_text}, not {value}")
-    return float(value)
+    return number
 
 
 def check_choice(what: str, value: str, choices: Iterable[str]) -> str:

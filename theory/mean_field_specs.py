@@ -9,7 +9,7 @@ from typing import Any
 from theory.activations import Activation, parse_activation
 from theory.devices import DEVICES
 from theory.errors import RequestError, check_choice, check_real, check_whole
-from theory.initializers import FANS, Initializer, parse_initializer
+from theory.initializers import FANS, Initializer, drawing_biases, parse_initializer
 from theory.randomness import MAX_SEED
 from theory.specs import MAX_DEPTH, MAX_DRAWS, MAX_WIDTH
 
@@ -24,6 +24,7 @@ GAINS_ACTIVATIONS = (
     "elu",
     "selu",
 )
+PHASE_ACTIVATIONS = ("relu", "prelu", "tanh")
 MAX_PAIRS = 64
 LEAST_DRAWS = 10  # below, a spread estimated from the draws says little
 
@@ -94,8 +95,8 @@ class CorrelationSpec:
                 f"--fan {check_choice('fan', self.fan, FANS)} has nothing to act on: "
                 f"{', '.join(self.initializers)} has a fan of its own; use it with he or lecun"
             )
-        if self.sigma_b and any(law.name == "pytorch" for law in laws):
-            raise RequestError("sigma-b contradicts pytorch, whose law draws its own biases; drop one")
+        if self.sigma_b and (names := drawing_biases(laws)):
+            raise RequestError(f"sigma-b contradicts {names}, whose law draws its own biases; drop one")
 
     @cached_property
     def curves(self) -> tuple[tuple[Initializer, Activation], ...]:
@@ -133,7 +134,7 @@ class PhaseSpec:
     standard deviation of their biases; ``largest_bias_variance`` the end of the diagram's axis.
     """
 
-    activations: tuple[str, ...] = ("tanh",)
+    activations: tuple[str, ...] = PHASE_ACTIVATIONS
     initializers: tuple[str, ...] = ("he", "xavier", "normal")
     width: int = 512
     sigma_b: float = 0.0
@@ -148,8 +149,8 @@ class PhaseSpec:
                 f"sigma-b {self.sigma_b:g} lies outside the diagram, whose σ_b² ends at "
                 f"{self.largest_bias_variance:g}: raise --max-bias-variance"
             )
-        if any(law.name == "pytorch" for law in self.laws):
-            raise RequestError("pytorch draws biases of its own; name laws of weights only")
+        if names := drawing_biases(self.laws):
+            raise RequestError(f"{names} draws biases of its own; name initializers of weights alone")
         _ = self.parsed
 
     @cached_property

@@ -9,7 +9,7 @@ from typing import Any
 from theory.activations import Activation, parse_activation
 from theory.devices import DEVICES
 from theory.errors import RequestError, check_choice, check_real, check_whole
-from theory.initializers import FANS, Initializer, parse_initializer
+from theory.initializers import FANS, Initializer, drawing_biases, parse_initializer
 from theory.randomness import MAX_SEED
 
 MAX_DEPTH, MAX_WIDTH, MAX_BATCH, MAX_DRAWS = 100_000, 16_384, 65_536, 10_000_000
@@ -86,8 +86,8 @@ class VarianceSpec:
                 f"--fan {check_choice('fan', self.fan, FANS)} has nothing to act on: "
                 f"{', '.join(self.initializers)} has a fan of its own; use it with he or lecun"
             )
-        if self.sigma_b and any(law.name == "pytorch" for law, _ in self.curves):
-            raise RequestError("sigma-b contradicts pytorch, whose law draws its own biases; drop one")
+        if self.sigma_b and (names := drawing_biases((law for law, _ in self.curves))):
+            raise RequestError(f"sigma-b contradicts {names}, whose law draws its own biases; drop one")
         if self.engine == "law":
             self._check_law()
 

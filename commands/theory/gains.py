@@ -22,7 +22,7 @@ def run(arguments: argparse.Namespace, session: Session) -> Answer:
     session.prepare_out()
     from figures.theory.gains import gains_figure, gains_notes, gains_table
     from theory.devices import resolve_device
-    from theory.law.gains import gains
+    from theory.lessons.torch_gains import gains
 
     resolve_device(arguments.device)  # a missing one is said before the work
     table = gains(spec)

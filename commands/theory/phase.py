@@ -7,7 +7,7 @@ from functools import partial
 
 from commands import options
 from commands.answer import Answer, Session
-from theory.mean_field_specs import PhaseSpec
+from theory.mean_field_specs import PHASE_ACTIVATIONS, PhaseSpec
 
 PURPOSE = "The phase diagram (σ_w², σ_b²): ordered, critical and chaotic, initializers marked."
 EXAMPLES = (
@@ -19,7 +19,7 @@ EXAMPLES = (
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     options.add_number(parser, "--width", 512, "fan_in and fan_out")
-    options.add_activations(parser, "tanh")
+    options.add_activations(parser, *PHASE_ACTIVATIONS)
     options.add_initializers(parser, "he", "xavier", "normal", before="marked; ", but=" but pytorch")
     options.add_sigma_b(parser, "std of the marked networks' biases")
     parser.add_argument(

@@ -86,11 +86,7 @@ def scale_free_layers(spec: TrainSpec) -> dict[str, float]:
     kind = parse_activation(spec.activation).kind
     homogeneous = spec.depth > 1 and kind in ("relu", "prelu", "leaky-relu", "linear")
     layers = range(0 if homogeneous else 1, spec.depth)
-    width = 9 * spec.filters
-    return {
-        f"conv{layer + 1:02d}": spec.relative_scale(9 * 3 if layer == 0 else width, width)
-        for layer in layers
-    }
+    return {f"conv{layer + 1:02d}": spec.relative_scale(layer) for layer in layers}
 
 
 def scale_free_parameters(spec: TrainSpec) -> dict[str, float]:

@@ -71,9 +71,8 @@ def relative_step(spec: TrainSpec) -> float:
     """η/σ of the convolutions F → F that a batch norm follows, under Adam; else NaN."""
     if spec.norm != "batch" or spec.optimizer != "adam" or spec.depth < 2:
         return math.nan
-    fan = 9 * spec.filters
-    rate = equivalent_learning_rate(spec.learning_rate, spec.relative_scale(fan, fan))
-    return effective_learning_rate(rate, spec.weight_law.std(fan, fan, spec.gain_slope))
+    rate = equivalent_learning_rate(spec.learning_rate, spec.relative_scale(1))
+    return effective_learning_rate(rate, spec.weight_law.std_of(spec.filter_shape(1), spec.gain_slope))
 
 
 def training_steps(spec: TrainSpec) -> int:

@@ -156,16 +156,16 @@ def relative_steps(records: Published) -> pd.DataFrame:
 
 def _predicted_step(spec: TrainSpec, layer: str) -> float:
     """η/σ (SGD: η/σ²) of ``layer`` (conv01, …, head) by its law."""
-    width = 9 * spec.filters
     if layer == HEAD:
-        fans, law, scale = (spec.filters * spec.head_size**2, CLASSES), spec.head_law, 1.0
+        shape: tuple[int, ...] = (CLASSES, spec.filters * spec.head_size**2)
+        law, scale = spec.head_law, 1.0
     else:
         first = layer == "conv01"
-        fans, law = (27 if first else width, width), spec.weight_law
+        shape, law = spec.filter_shape(0 if first else 1), spec.weight_law
         free = spec.norm == "batch" and (not first or (spec.depth > 1 and _homogeneous(spec)))
-        scale = spec.relative_scale(*fans) if free else 1.0
+        scale = spec.relative_scale(0 if first else 1) if free else 1.0
     rate = equivalent_learning_rate(spec.learning_rate, scale, spec.optimizer)
-    return effective_learning_rate(rate, law.std(*fans, spec.gain_slope), spec.optimizer)
+    return effective_learning_rate(rate, law.std_of(shape, spec.gain_slope), spec.optimizer)
 
 
 def _homogeneous(spec: TrainSpec) -> bool:

@@ -32,7 +32,7 @@ OFF = 1e-3  # a torch gain further than this from the exact one is off
 
 
 def gains_figure(table: pd.DataFrame, activations: Sequence[Activation]) -> Figure:
-    """The figure of a table of ``theory.law.gains.gains`` over ``activations``."""
+    """The figure of a table of ``theory.lessons.torch_gains.gains`` over ``activations``."""
     with style.styled():
         height = max(2.8, 0.28 * len(table) + 1.2)
         figure = Figure(figsize=(style.PAGE_WIDTH, height), layout="constrained")

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from figures import style
 from figures.tables import Column, Row, Sheet, curve_label, scientific, standard_errors, words
 from theory.activations import parse_activation
-from theory.initializers import parse_initializer
+from theory.initializers import parse_initializer, shape_named
 from theory.law.jacobian import limit_density
 
 Array = NDArray[np.float64]
@@ -120,7 +120,7 @@ def _panel(axes: Axes, squared: Array, row: Row, look: style.Look) -> None:
     axes.stairs(height, edges, fill=True, color=look.color, alpha=0.45, linewidth=0)
     line = np.linspace(edges[0], edges[-1], 400)
     law, activation = parse_initializer(row["initializer"]), parse_activation(row["activation"])
-    if law.shape != "orthogonal" or row["depth"] > 1:  # one orthogonal layer has two values only
+    if row["depth"] > 1 or not shape_named(law.shape).is_orthogonal:  # else there are two values only
         density = limit_density(line * math.log(10), int(row["depth"]), law, activation)
         axes.plot(line, density * math.log(10), color="black")
     _ten(axes)

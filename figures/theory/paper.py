@@ -14,28 +14,36 @@ from figures.tables import Column, Sheet, words
 from theory.lessons.paper import gradient_ratio, vgg_gradient
 
 AGREEMENT_NOTE = (
-    "✓: the computed number rounds to the published one at its printed digits.  project: a value of "
-    "this project's own notes, not of a paper."
+    "✓: the computed number rounds to the printed one at its printed digits.  project: a value of this "
+    "project's own notes, not of a paper; these are counted apart."
 )
 
 
 def paper_table(table: pd.DataFrame) -> Sheet:
     """The table of ``theory.lessons.paper.paper``, a section per topic."""
+    published, own = table[table["is_published"]], table[~table["is_published"]]
     return Sheet(
         name="paper",
-        title=f"Published against computed: {int(table['agree'].sum())} of {len(table)} agree",
+        title=(
+            f"Published against computed: {_share(published)} agree; "
+            f"of this project's own values {_share(own)}"
+        ),
         data=table,
         section=lambda row: str(row["topic"]),
         columns=(
             words("statement", "statement", room=20),
             words("where", "source", form=lambda source: Text(source, style="dim"), width=15),
-            Column("published", "published"),
+            Column("printed", "published"),
             Column("computed", "computed", written),
             Column("", "agree", _agreement),
         ),
         notes=(AGREEMENT_NOTE,),
         spare=("where",),
     )
+
+
+def _share(table: pd.DataFrame) -> str:
+    return f"{int(table['agree'].sum())} of {len(table)}"
 
 
 def _agreement(agree: bool) -> Text:

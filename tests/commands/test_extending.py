@@ -1,4 +1,4 @@
-"""The README's two rows, a new initializer and a new activation, and all that then works by itself."""
+"""New initializers, one of a new shape, and a new activation; and all that then works by itself."""
 
 import json
 import math
@@ -10,7 +10,8 @@ from cifar_format import tiny_dataset
 
 import cli
 from theory.activations import SMOOTH
-from theory.initializers import LAWS, Law
+from theory.initializers import LAWS, SHAPES, Law, Shape
+from theory.law.jacobian import spectral_moments
 
 README = (Path(__file__).parent.parent.parent / "README.md").read_text()
 
@@ -22,6 +23,17 @@ def extended(monkeypatch):
     (entry,) = re.findall(r'^SMOOTH = \{\.\.\., "(mish)": "(Mish)"\}$', README, re.MULTILINE)
     monkeypatch.setitem(LAWS, row[0], eval(row[1], {"Law": Law}))
     monkeypatch.setitem(SMOOTH, *entry)
+
+
+def draw_signs(weights, std, generator):
+    weights.uniform_(-1, 1, generator=generator).sign_().mul_(std)
+
+
+@pytest.fixture
+def two_point(monkeypatch):
+    """An initializer of a new shape: ±√(2/fan), as likely one as the other."""
+    monkeypatch.setitem(SHAPES, "signs", Shape(draw_signs, kurtosis=1.0))
+    monkeypatch.setitem(LAWS, "he-signs", Law("signs", "he", "fan_in", free_fan=True))
 
 
 def answer(capsys, *argv):
@@ -47,6 +59,26 @@ def test_the_simulation_agrees_with_the_new_law(extended, capsys, tmp_path):
     smooth = found["lecun-uniform", "mish"]["layers"][-1]  # beside its limit of infinite width
     assert smooth["log10_measured"] == pytest.approx(smooth["log10_theory"], abs=0.1)
     assert list(tmp_path.glob("*.png"))
+
+
+def test_a_new_shape_is_drawn_as_it_says_and_keeps_its_law(two_point, capsys, tmp_path):
+    new = ["--init", "he-signs", "--activation", "relu", "--json", "--out", tmp_path]
+    small = ["--depth", 3, "--draws", 100, "--device", "cpu"]
+    (dense,) = answer(capsys, "variance", *small, "--width", 32, *new)["curves"]
+    assert dense["layers"][-1]["log10_theory"] == pytest.approx(math.log10(2), abs=1e-9)
+    (conv,) = answer(capsys, "variance", "--stack", "conv", *small, *new)["curves"]
+    assert dense["agreement"] == conv["agreement"] == "yes"
+    assert answer(capsys, "phase", *new)["initializers"][0]["chi_1"] == pytest.approx(1)
+
+
+def test_the_kurtosis_of_a_new_shape_reaches_the_jacobian(two_point):
+    """One linear layer of signs: WWᵀ has the diagonal n exactly, so E tr (WWᵀ)²/n² is less by 2/n."""
+    from theory.activations import parse_activation
+    from theory.initializers import parse_initializer
+
+    linear, n, laws = parse_activation("linear"), 16, map(parse_initializer, ("he", "he-signs"))
+    he, signs = (spectral_moments((n, n), law, linear).variance for law in laws)
+    assert he - signs == pytest.approx(2 / n)
 
 
 def test_the_gain_of_the_new_activation(extended, capsys, tmp_path):

@@ -26,10 +26,10 @@ from theory.draw.simulate import COLUMNS
 from theory.jacobian_spec import JacobianSpec
 from theory.law import phase
 from theory.law.batch_norm import GROWTH_COLUMNS
-from theory.law.gains import gains
 from theory.law.jacobian import jacobian
 from theory.lessons.derivation import derivation
 from theory.lessons.paper import paper
+from theory.lessons.torch_gains import gains
 from theory.mean_field_specs import CorrelationSpec, GainsSpec, PhaseSpec
 
 SLOPE, LAW = "leaky-relu:0.123", "xavier-uniform"

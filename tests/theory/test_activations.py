@@ -82,7 +82,7 @@ def test_every_activation_is_its_torch_module(name):
 def test_smooth_moments_match_scipys_adaptive_quadrature(name, variance):
     from scipy import integrate, stats
 
-    phi = quadrature.as_function(parse_activation(name))
+    phi = parse_activation(name).function
     std = math.sqrt(variance)
 
     def integrand(z):

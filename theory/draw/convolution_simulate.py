@@ -30,7 +30,7 @@ from theory.convolution_spec import ConvSpec
 from theory.draw.moments import LogMoments
 from theory.draw.simulate import COLUMNS
 from theory.errors import WorkError
-from theory.initializers import Initializer
+from theory.initializers import Initializer, default_bias_std
 from theory.law import mean_field
 from theory.law.convolution import (
     backward_power,
@@ -137,10 +137,10 @@ def _groups(spec: ConvSpec) -> list[ConvGroup]:
     for index, (law, activation) in enumerate(spec.curves):
         slope = activation.gain_slope if spec.gain_slope is None else spec.gain_slope
         std, bias = law.std(spec.fan_in, spec.fan_in, slope), spec.sigma_b or None
-        if law.name == "pytorch":
-            bias = 1 / math.sqrt(3 * spec.fan_in)
+        if law.draws_bias:
+            bias = default_bias_std(spec.fan_in)
         free = activation.is_rectifier and bias is None  # homogeneous: the scale factors out
-        stream = ConvStream(activation, 1.0 if free else std, bias, law.name == "pytorch")
+        stream = ConvStream(activation, 1.0 if free else std, bias, law.draws_bias)
         key = (law.shape, bias is not None)
         if stream not in streams[key]:
             streams[key].append(stream)

@@ -20,7 +20,6 @@ from torch import nn
 
 from theory.activations import Activation
 from theory.convolution_spec import ConvSpec
-from theory.draw.stacks import haar
 from theory.initializers import Initializer
 
 # Beyond e^±300 a smooth activation is at its asymptote; the cut keeps float64 finite.
@@ -63,11 +62,7 @@ class RedrawnConv(nn.Conv2d):
     def draw(self, generator: torch.Generator) -> torch.Tensor:
         """Weights (draws·C, C, k, k), float32, of mean 0 and variance 1."""
         weight = torch.empty(self.weight.shape, device=generator.device)
-        if self.law.shape != "orthogonal":
-            return self.law.draw_(weight, generator)
-        filters = weight.normal_(generator=generator).view(self.groups, -1, weight[0].numel())
-        longest = max(filters.shape[1:])  # orthogonality is a matter of one network
-        return (haar(filters) * math.sqrt(longest)).view(weight.shape)
+        return self.law.draw_(weight, generator, groups=self.groups)  # a group is a network
 
     def forward(  # type: ignore[override]
         self, signal: torch.Tensor, generator: torch.Generator, bias: torch.Tensor | None = None

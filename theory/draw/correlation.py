@@ -38,7 +38,7 @@ from numpy.typing import NDArray
 from theory.activations import Activation
 from theory.devices import resolve_device
 from theory.errors import WorkError
-from theory.initializers import Initializer
+from theory.initializers import Initializer, default_bias_std, shape_named
 from theory.law import mean_field
 from theory.law.scores import normal_score
 from theory.mean_field_specs import CorrelationSpec
@@ -238,7 +238,7 @@ def _groups(spec: CorrelationSpec) -> list[Group]:
     streams: dict[tuple[str, bool], list[Stream]] = defaultdict(list)
     curves: dict[tuple[str, bool], list[int]] = defaultdict(list)
     for index, (law, phi) in enumerate(spec.curves):
-        own_bias = law.name == "pytorch"
+        own_bias = law.draws_bias
         key = (law.shape, own_bias)
         std, bias_std = _weight_std(spec, law, phi), _bias_std(spec, law)
         streams[key].append(Stream(phi, std, bias_std, own_bias))
@@ -252,8 +252,8 @@ def _weight_std(spec: CorrelationSpec, law: Initializer, phi: Activation) -> tup
 
 
 def _bias_std(spec: CorrelationSpec, law: Initializer) -> tuple[float, ...] | None:
-    if law.name == "pytorch":
-        return tuple(1 / math.sqrt(3 * fan_in) for fan_in in spec.widths[:-1])
+    if law.draws_bias:
+        return tuple(default_bias_std(fan_in) for fan_in in spec.widths[:-1])
     return (spec.sigma_b,) * spec.depth if spec.sigma_b else None
 
 
@@ -287,7 +287,7 @@ def _blocks(spec: CorrelationSpec, group: Group, on_progress: Progress | None) -
     def run(start: int) -> Array:
         return _run_block(spec, group, inputs, start // size, min(size, spec.draws - start))
 
-    alone = device.type != "cpu" or group.shape == "orthogonal"  # QR has threads of its own
+    alone = device.type != "cpu" or shape_named(group.shape).is_orthogonal  # QR has threads of its own
     workers = 1 if alone else min(torch.get_num_threads(), len(starts))
     try:
         with ThreadPoolExecutor(workers) as pool:

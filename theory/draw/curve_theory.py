@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from theory.activations import Activation
 from theory.draw.monte_carlo import Curve, bias_std, weight_std
+from theory.initializers import shape_named
 from theory.law import finite_width, mean_field
 from theory.randomness import stream_seed
 from theory.specs import VarianceSpec
@@ -99,10 +100,11 @@ class Chain:
     @property
     def source(self) -> str:
         """Where the law of ln q comes from; see ``Theory.law``."""
-        shape, square = self.curve.initializer.shape, len(set(self.spec.widths)) == 1
-        if self.activation.negative_slope is None or (shape == "orthogonal" and not square):
+        square = len(set(self.spec.widths)) == 1
+        if self.activation.negative_slope is None or (_orthogonal(self.curve) and not square):
             return "none"
-        return "exact" if shape in ("normal", "orthogonal") else "approximate"
+        known = shape_named(self.curve.initializer.shape).is_rotation_invariant
+        return "exact" if known else "approximate"
 
     def log_signal(self) -> tuple[Array, Array]:
         """ln of the expected second moments of y_l and of x_{l−1}, each (L,)."""
@@ -213,7 +215,7 @@ def _silent(expected: Array) -> Theory:
 
 def _sampled(chain: Chain, expected: Array) -> Theory:
     """With biases the layers' factors are not independent: the chain is drawn from its law."""
-    spec, uniform = chain.spec, chain.curve.initializer.name == "pytorch"
+    spec, uniform = chain.spec, chain.curve.initializer.draws_bias
     draws = SAMPLED_DRAWS
     if uniform:
         draws = max(500, min(draws, SAMPLED_NUMBERS // (spec.width * spec.depth)))
@@ -234,7 +236,7 @@ def _sampled(chain: Chain, expected: Array) -> Theory:
 
 
 def _orthogonal(curve: Curve) -> bool:
-    return curve.initializer.shape == "orthogonal"
+    return shape_named(curve.initializer.shape).is_orthogonal
 
 
 @lru_cache(maxsize=64)

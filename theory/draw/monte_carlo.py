@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from theory.activations import Activation
 from theory.errors import WorkError
-from theory.initializers import Initializer
+from theory.initializers import Initializer, default_bias_std, shape_named
 from theory.precision import float64_device
 from theory.probe import Probe
 from theory.randomness import generator
@@ -96,7 +96,7 @@ def groups(spec: VarianceSpec) -> list[Group]:
         std, biases = weight_std(spec, law, activation), bias_std(spec, law)
         key = (law.shape, biases is not None)
         free = activation.is_rectifier and biases is None  # homogeneous: the scale factors out
-        stream = Stream(activation, (1.0,) * spec.depth if free else std, biases, law.name == "pytorch")
+        stream = Stream(activation, (1.0,) * spec.depth if free else std, biases, law.draws_bias)
         if stream not in streams[key]:
             streams[key].append(stream)
         log_power = 2 * np.log(std) if free else np.zeros(spec.depth)
@@ -115,8 +115,8 @@ def weight_std(spec: VarianceSpec, law: Initializer, activation: Activation) -> 
 
 def bias_std(spec: VarianceSpec, law: Initializer) -> tuple[float, ...] | None:
     """Standard deviation of the biases of each layer, or None without biases."""
-    if law.name == "pytorch":
-        return tuple(1 / math.sqrt(3 * fan_in) for fan_in in spec.widths[:-1])
+    if law.draws_bias:
+        return tuple(default_bias_std(fan_in) for fan_in in spec.widths[:-1])
     return (spec.sigma_b,) * spec.depth if spec.sigma_b else None
 
 
@@ -136,7 +136,7 @@ def blocks(spec: VarianceSpec, group: Group, on_progress: Progress | None = None
     def run(start: int) -> Block:
         return run_block(spec, group, inputs, start // size, min(size, spec.draws - start))
 
-    alone = device.type != "cpu" or group.shape == "orthogonal"  # QR has threads of its own
+    alone = device.type != "cpu" or shape_named(group.shape).is_orthogonal  # QR has threads of its own
     workers = 1 if alone else min(torch.get_num_threads(), len(starts))
     try:
         with ThreadPoolExecutor(workers) as pool:

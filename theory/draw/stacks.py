@@ -27,7 +27,7 @@ from torch import nn
 
 from theory.activations import Activation
 from theory.errors import check_whole
-from theory.initializers import TRUNCATED_VARIANCE, Initializer
+from theory.initializers import Initializer, draw_
 
 MAX_WIDTH = 16_384
 # Beyond e^±300 a smooth activation is at its asymptote; the cut keeps float64 finite.
@@ -39,7 +39,7 @@ class StackSpec:
     """A plain dense stack: ``widths`` = (n_0, n_1, …, n_L), L weight layers, one law, one activation.
 
     The activation stands between the weight layers, not after the last one; no biases, but for the
-    ``pytorch`` law, which draws them too.
+    laws that draw them too.
     """
 
     widths: tuple[int, ...]
@@ -70,7 +70,7 @@ def build_stack(
     Maps (batch, n_0) to (batch, n_L).
     """
     modules: list[nn.Module] = []
-    has_bias = spec.initializer.name == "pytorch"
+    has_bias = spec.initializer.draws_bias
     for fan_in, fan_out in pairwise(spec.widths):
         if modules:
             modules.append(spec.activation.module().to(generator.device, dtype))
@@ -99,17 +99,9 @@ class RedrawnLinear(nn.Module):
 
     def draw(self, draws: int, generator: torch.Generator) -> torch.Tensor:
         """Weights of shape (draws, fan_out, fan_in), float32, mean 0 and variance 1."""
-        weight = torch.empty(draws, self.fan_out, self.fan_in, device=generator.device)
-        if self.shape == "normal":
-            return weight.normal_(generator=generator)
-        if self.shape == "uniform":
-            return weight.uniform_(-math.sqrt(3), math.sqrt(3), generator=generator)
-        if self.shape == "truncated":
-            sigma = 1 / math.sqrt(TRUNCATED_VARIANCE)
-            nn.init.trunc_normal_(weight, 0.0, sigma, -2 * sigma, 2 * sigma, generator=generator)
-            return weight
-        weight.normal_(generator=generator)
-        return haar(weight) * math.sqrt(max(self.fan_in, self.fan_out))
+        weight = torch.empty(draws * self.fan_out, self.fan_in, device=generator.device)
+        draw_(self.shape, weight, 1.0, generator, groups=draws)
+        return weight.view(draws, self.fan_out, self.fan_in)
 
     def forward(
         self, signal: torch.Tensor, generator: torch.Generator, bias: torch.Tensor | None
@@ -163,19 +155,6 @@ def column_rms(tensor: torch.Tensor) -> torch.Tensor:
     """Root mean square over units of (draws, units, columns), float64; 1 where all are zero."""
     rms = tensor.detach().to(torch.float64).square().mean(1).sqrt()
     return torch.where(rms > 0, rms, 1.0)
-
-
-def haar(gaussian: torch.Tensor) -> torch.Tensor:
-    """Haar-random orthogonal matrices from Gaussian ones, (…, rows, columns), batched.
-
-    QR with the signs of R's diagonal moved into Q makes the law invariant (Mezzadri 2007); more
-    columns than rows give orthonormal rows.
-    """
-    wide = gaussian.shape[-1] > gaussian.shape[-2]
-    q, r = torch.linalg.qr(gaussian.mT if wide else gaussian)
-    q = q * torch.diagonal(r, dim1=-2, dim2=-1).sign().unsqueeze(-2)
-    result: torch.Tensor = q.mT if wide else q
-    return result.contiguous()
 
 
 @dataclass(frozen=True)

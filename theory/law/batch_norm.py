@@ -170,8 +170,7 @@ def expected_log_gradients(spec: BatchNormSpec, activation: Activation, std: flo
 
 def _variance(activation: Activation) -> float:
     """Var[φ(z)], z ~ N(0, 1)."""
-    phi = quadrature.as_function(activation)
-    return quadrature.second_moment(activation) - quadrature.expectation(phi) ** 2
+    return quadrature.second_moment(activation) - quadrature.moment(activation) ** 2
 
 
 def _slope(activation: Activation) -> float:

@@ -43,7 +43,7 @@ from scipy import stats
 
 from theory.activations import Activation
 from theory.errors import WorkError
-from theory.initializers import TRUNCATED_VARIANCE, Initializer
+from theory.initializers import Initializer, shape_named
 from theory.jacobian_spec import JacobianSpec
 from theory.law.scores import normal_score
 from theory.precision import float64_device, threads_for
@@ -126,17 +126,17 @@ def spectral_moments(
     """
     slope = activation.gain_slope if gain_slope is None else gain_slope
     a2, a4 = activation.second_moment, activation.fourth_moment
-    n0 = widths[0]
+    n0, shape = widths[0], shape_named(initializer.shape)
     moments = (float(n0) ** 2, float(n0), float(n0))  # t₁, t₂, u
     log_scale = 0.0
     for n, m in pairwise(widths):
         growth = m * initializer.variance(n, m, slope) * a2  # of E tr M
         log_scale += math.log(growth)
         sigma4 = 1 / (m * a2) ** 2  # once the growth is divided out of tr M
-        if initializer.shape == "orthogonal":
+        if shape.is_orthogonal:
             moments = orthogonal_step(moments, n, m, sigma4, a2, a4)
         else:
-            moments = independent_step(moments, m, sigma4, a2, a4, excess_kurtosis(initializer.shape))
+            moments = independent_step(moments, m, sigma4, a2, a4, shape.excess_kurtosis)
     return SpectralMoments(log_scale, moments[0] / n0**2, moments[1] / n0)
 
 
@@ -162,25 +162,13 @@ def orthogonal_step(
     return same + pairs * (t1 - inner), same + pairs * (t2 - inner), same
 
 
-def excess_kurtosis(shape: str) -> float:
-    """E[w⁴]/E[w²]² − 3 of a weight law's shape: 0 for normal, −6/5 for uniform.
-
-    >>> excess_kurtosis("uniform")
-    -1.2
-    """
-    if shape == "truncated":  # N(0, 1) cut off at ±2: E w⁴ = 3·E w² − 2·2³·pdf(2)/P(|z| < 2)
-        edge = 1 - TRUNCATED_VARIANCE  # 2·2·pdf(2)/P
-        return (3 * TRUNCATED_VARIANCE - 4 * edge) / TRUNCATED_VARIANCE**2 - 3
-    return {"normal": 0.0, "uniform": -1.2}[shape]
-
-
 def limit_variance(depth: int, initializer: Initializer, activation: Activation) -> float:
     """Variance of the squared singular values over their mean², square layers of infinite width.
 
     L·A₄/A₂² for independent weights, L·(A₄/A₂² − 1) for orthogonal ones.
     """
     ratio = activation.fourth_moment / activation.second_moment**2
-    return depth * (ratio - 1 if initializer.shape == "orthogonal" else ratio)
+    return depth * (ratio - 1 if shape_named(initializer.shape).is_orthogonal else ratio)
 
 
 def zero_fraction(depth: int, width: int, activation: Activation) -> float:
@@ -209,7 +197,7 @@ def limit_density(
     just above the real axis; the root is the one that is continuous along it.  Atoms have no density:
     half of the mass at λ = 0 for ReLU, and all of it in a single orthogonal layer.
     """
-    from_weights = 0.0 if initializer.shape == "orthogonal" else 1.0
+    from_weights = 0.0 if shape_named(initializer.shape).is_orthogonal else 1.0
     p = activation.gain_slope**2 / activation.second_moment**2
     x = np.asarray(log_squared, dtype=np.float64)
     far = np.log(1e3 * (depth + 1)) + np.maximum(x.max(), 0.0)

@@ -28,14 +28,12 @@ from itertools import pairwise
 from typing import TypeGuard
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
 
-from theory.activations import Activation
+from theory.activations import Activation, Array
 from theory.errors import RequestError
 from theory.law import quadrature
 from theory.law.quadrature import Nonlinearity
 
-Array = NDArray[np.float64]
 Phi = Activation | Nonlinearity
 
 # Fixed points are looked for in this range of ln q, on this many points.
@@ -161,45 +159,6 @@ def correlations(
     return result
 
 
-def kernel(phi: Phi, scales: Sequence[float], gram: ArrayLike, bias_variance: float = 0.0) -> Array:
-    """Covariance over a batch of the pre-activations y_L: the kernel of the Gaussian process.
-
-    ``gram`` (batch, batch) is XXᵀ/n_0 of the inputs, ``scales`` holds s_l = fan_in·Var[w_l].  A unit
-    of an infinitely wide network is a Gaussian process with this kernel (Lee et al. 2018).
-    """
-    covariance = scales[0] * np.asarray(gram, dtype=np.float64) + bias_variance
-    for scale in scales[1:]:
-        covariance = scale * _activated(phi, covariance) + bias_variance
-    return covariance
-
-
-def _activated(phi: Phi, covariance: Array) -> Array:
-    """E[φ(y)φ(y)ᵀ] for y ~ N(0, covariance)."""
-    std = np.sqrt(np.diag(covariance))
-    size = np.outer(std, std)
-    correlation = np.clip(covariance / np.where(size > 0, size, 1.0), -1.0, 1.0)
-    if _is_rectifier(phi):
-        result: Array = phi.second_moment * size * phi.correlation_map(correlation)
-        return result
-    result = np.empty_like(covariance)
-    for i in range(len(std)):
-        for j in range(i + 1):
-            variances = (covariance[i, i], covariance[j, j])
-            result[i, j] = quadrature.covariance(phi, variances, correlation[i, j])
-            result[j, i] = result[i, j]
-    return result
-
-
-def rectifier_gap(slope: float, layer: int) -> float:
-    """1 − c_l deep in a critical rectifier network: 9π²/(2κ²l²), κ = (1 − a)²/(1 + a²).
-
-    The relative error of the asymptote falls like (ln l)/l, slowly.  Infinite for a linear network,
-    which keeps its correlation.
-    """
-    kappa = (1 - slope) ** 2 / (1 + slope**2)
-    return 9 * math.pi**2 / (2 * kappa**2 * layer**2) if kappa else math.inf
-
-
 # ------------------------------------------------------------------- gradient, depth scale
 
 
@@ -221,11 +180,10 @@ def chi_1(activation: Phi, scale: float, q: float | None = None) -> float:
 def correlation_slope(phi: Phi, scale: float, q: float, correlation: float) -> float:
     """dc'/dc at a fixed point q: s·E[φ′(√q·u)·φ′(√q·v)] (Schoenholz et al. 2017, Eq. 9).
 
-    For a rectifier q drops out: s·[(1+a)² + (1−a)²(2/π)·arcsin c]/4.
+    For a rectifier q drops out (``Activation.slope_product``).
     """
     if _is_rectifier(phi):
-        a = phi.gain_slope
-        return scale * ((1 + a) ** 2 + (1 - a) ** 2 * (2 / math.pi) * math.asin(correlation)) / 4
+        return scale * phi.slope_product(correlation)
     return scale * quadrature.covariance(phi, (q, q), correlation, derivative=True)
 
 

@@ -23,16 +23,12 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from theory.activations import Activation
+from theory.activations import Activation, Array, Function, is_module, on_arrays
 from theory.errors import RequestError
 
 if TYPE_CHECKING:
     from torch import nn
-
-Array = NDArray[np.float64]
-Function = Callable[[Array], Array]
 
 # Step of the numerical derivative, relative to |y|: it never crosses zero.
 RELATIVE_STEP, LARGEST_STEP = 1e-3, 1e-2
@@ -68,48 +64,16 @@ def nonlinearity(
     if isinstance(phi, Nonlinearity):
         return phi
     if isinstance(phi, Activation):
-        return _of_activation(phi)
-    from torch import nn
-
-    if isinstance(phi, nn.Module):
-        name = type(phi).__name__
-        return Nonlinearity(name, _forward(phi), derivative or _autograd(phi), kinks)
+        return Nonlinearity(phi.name, phi.function, phi.derivative)
+    if is_module(phi):
+        function, by_autograd = on_arrays(phi)
+        return Nonlinearity(type(phi).__name__, function, derivative or by_autograd, kinks)
     if not callable(phi):
         raise RequestError(
             f"an activation is a function of a numpy array, a torch module or one of ours, not {phi!r}"
         )
     name = getattr(phi, "__name__", type(phi).__name__)
     return Nonlinearity(name, phi, derivative or central_difference(phi, kinks), kinks)
-
-
-@cache
-def _of_activation(activation: Activation) -> Nonlinearity:
-    module = activation.module().double()
-    return Nonlinearity(activation.name, _forward(module), _autograd(module))
-
-
-def _forward(module: nn.Module) -> Function:
-    def function(values: Array) -> Array:
-        import torch
-
-        with torch.no_grad():
-            result: Array = module(torch.from_numpy(np.ascontiguousarray(values))).numpy()
-        return result
-
-    return function
-
-
-def _autograd(module: nn.Module) -> Function:
-    def derivative(values: Array) -> Array:
-        import torch
-
-        with torch.inference_mode(False), torch.enable_grad():
-            y = torch.tensor(values, dtype=torch.float64, requires_grad=True)
-            (gradient,) = torch.autograd.grad(module(y).sum(), y)
-        result: Array = gradient.numpy()
-        return result
-
-    return derivative
 
 
 def central_difference(function: Function, kinks: tuple[float, ...] = ()) -> Function:
@@ -152,11 +116,6 @@ def expectation(function: Function, kinks: tuple[float, ...] = ()) -> float:
     """
     z, w = gaussian_nodes(kinks)
     return float(np.dot(w, function(z)))
-
-
-def as_function(activation: Activation) -> Function:
-    """``activation`` as a numpy function in float64, evaluated by its own torch module."""
-    return _of_activation(activation).function
 
 
 def moment(

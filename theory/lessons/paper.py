@@ -4,6 +4,10 @@ Every quantitative statement about initialization in the paper, and those of the
 that this project rests on.  Nothing is typed in as computed: each number comes from the module that
 the rest of the program uses, or from torch itself where the statement is about torch.
 
+A statement with a source in the literature (or in torch) is *published*.  The others are this project's
+own values, as written down in its notes: that they agree says that two ways of computing them do, and
+they are counted apart.
+
 A number *agrees* when it rounds to the published one at the published number of digits.
 """
 
@@ -28,7 +32,8 @@ COLUMNS = {
     "topic": "which part of the theory",
     "statement": "what is said",
     "source": "where it is said: paper, section or equation; project: derived in this project's notes",
-    "published": "the number or word as it is printed",
+    "is_published": "whether the source is one outside of this project",
+    "published": "the number or word as it is printed, by the source or in this project's notes",
     "computed": "the same from this project's functions; a number, or a word",
     "agree": "whether computed rounds to published at its printed number of digits",
 }
@@ -85,7 +90,8 @@ def paper() -> pd.DataFrame:
         for item in statements:
             computed = item.compute()
             agree = agrees(item.published, computed)
-            values = (topic, item.statement, item.source, item.published, computed, agree)
+            known = (topic, item.statement, item.source, item.source != OWN, item.published)
+            values = (*known, computed, agree)
             rows.append(dict(zip(COLUMNS, values, strict=True)))
     return pd.DataFrame(rows)
 
@@ -271,9 +277,8 @@ def batch_norm_growth() -> float:
 
 def rectified_variance_ratio(activation: str) -> float:
     """Var[φ(z)]/E[φ(z)²] by quadrature."""
-    function = quadrature.as_function(parse_activation(activation))
-    square = quadrature.expectation(lambda z: function(z) ** 2)
-    return 1 - quadrature.expectation(function) ** 2 / square
+    phi = parse_activation(activation)
+    return 1 - quadrature.moment(phi) ** 2 / quadrature.second_moment(phi)
 
 
 def border_factor(size: int) -> float:
@@ -305,7 +310,7 @@ def uniform_bound(fan_in: int, fan_out: int) -> float:
     return math.sqrt(3) * parse_initializer("xavier-uniform").std(fan_in, fan_out)
 
 
-HE, GLOROT = "He 2015", "Glorot & Bengio 2010"
+HE, GLOROT, OWN = "He 2015", "Glorot & Bengio 2010", "project"
 
 TOPICS: dict[str, tuple[Statement, ...]] = {
     "He's rule": (
@@ -319,7 +324,7 @@ TOPICS: dict[str, tuple[Statement, ...]] = {
           for filters, text in ((64, "5.9"), (128, "4.2"), (256, "2.9"), (512, "2.1"))),
         Statement("gradient std, conv10 to conv2 at std 0.01: 1/…", f"{HE}, §2.2", "1.7e4",
                   gradient_ratio),
-        Statement("the same, unrounded factors", "project", "16728.76", gradient_ratio),
+        Statement("the same, unrounded factors", OWN, "16728.76", gradient_ratio),
         Statement("fan_out law: forward product c₂/d_L, VGG model B (64/512)", f"{HE}, §2.2", "0.125",
                   forward_product_of_backward_law),
         Statement("factor per layer, He, ReLU", f"{HE}, Eq. 10", "1", lambda: growth("relu", "he")),
@@ -333,9 +338,7 @@ TOPICS: dict[str, tuple[Statement, ...]] = {
                   shared_slopes),
         Statement("weight layers of that model", f"{HE}, Table 1", "14", lambda: len(FOURTEEN_LAYERS)),
         Statement("initial slope of PReLU", f"{HE}, §2.1", "0.25", initial_slope),
-        Statement("Krizhevsky's fixed std", "Krizhevsky 2012, §5", "0.01",
-                  lambda: parse_initializer("normal:0.01").std(1152, 1152)),
-        Statement("30 layers of He-for-ReLU under slope 0.25: ×", "project", "6.2",
+        Statement("30 layers of He-for-ReLU under slope 0.25: ×", OWN, "6.2",
                   lambda: growth("prelu", "he", 0.0) ** 30),
     ),
     "Xavier and other laws": (
@@ -351,9 +354,9 @@ TOPICS: dict[str, tuple[Statement, ...]] = {
                   lambda: growth("relu", "pytorch")),
         Statement("the same, measured on torch's own draw", "torch.nn.Linear", "0.167",
                   torch_default),
-        Statement("std of N(0, 1) cut off at ±2", "project", "0.87962566",
+        Statement("std of N(0, 1) cut off at ±2", OWN, "0.87962566",
                   lambda: math.sqrt(TRUNCATED_VARIANCE)),
-        Statement("its variance", "project", "0.77374130", lambda: TRUNCATED_VARIANCE),
+        Statement("its variance", OWN, "0.77374130", lambda: TRUNCATED_VARIANCE),
         Statement("slope in calculate_gain('leaky_relu')", "torch.nn.init", "0.01",
                   slope_in_torch_gain),
         Statement("calculate_gain('relu')/He's gain", "torch.nn.init", "1.0",
@@ -368,13 +371,13 @@ TOPICS: dict[str, tuple[Statement, ...]] = {
                   lambda: finite_width.spread_coefficient(1.0)),
         Statement("log variance β = 5L/n, 40 layers of 4096", "Hanin & Nica 2020", "0.049",
                   lambda: log_variance(4096, 40)),
-        Statement("Var/E[x²] after ReLU", "project", "0.68169",
+        Statement("Var/E[x²] after ReLU", OWN, "0.68169",
                   lambda: rectified_variance_ratio("relu")),
-        Statement("Var/E[x²] after slope 0.25", "project", "0.83149",
+        Statement("Var/E[x²] after slope 0.25", OWN, "0.83148",
                   lambda: rectified_variance_ratio("prelu")),
-        Statement("last layer finite in float32, N(0, 1), n = 256", "project", "18",
+        Statement("last layer finite in float32, N(0, 1), n = 256", OWN, "18",
                   lambda: last_finite_layer(float(np.finfo(np.float32).max))),
-        Statement("last layer finite in float64, N(0, 1), n = 256", "project", "146",
+        Statement("last layer finite in float64, N(0, 1), n = 256", OWN, "146",
                   lambda: last_finite_layer(float(np.finfo(np.float64).max))),
     ),
     "Infinite width": (
@@ -382,9 +385,9 @@ TOPICS: dict[str, tuple[Statement, ...]] = {
                   lambda: 1 / abs(math.log(growth("relu", "xavier")))),
         Statement("correlation c₁ of orthogonal inputs, ReLU", "Cho & Saul 2009", "0.318310",
                   lambda: correlation(1)),
-        Statement("c₂", "project", "0.493731", lambda: correlation(2)),
-        Statement("c₁₀", "project", "0.871536", lambda: correlation(10)),
-        Statement("l²(1 − c_l) → 9π²/2", "project", "44.4", lambda: correlation_tail(20_000)),
+        Statement("c₂", OWN, "0.493731", lambda: correlation(2)),
+        Statement("c₁₀", OWN, "0.871536", lambda: correlation(10)),
+        Statement("l²(1 − c_l) → 9π²/2", OWN, "44.4", lambda: correlation_tail(20_000)),
         *(Statement(f"Jacobian variance, 10 layers, {law} · {activation}", "Pennington 2017", text,
                     lambda law=law, activation=activation: jacobian_variance(law, activation))  # type: ignore[misc]
           for law, activation, text in (
@@ -394,11 +397,11 @@ TOPICS: dict[str, tuple[Statement, ...]] = {
     "Batch norm and convolution": (
         Statement("gradient growth per layer, ReLU and batch norm: π/(π − 1)", "Yang 2019", "1.46694",
                   batch_norm_growth),
-        Statement("N(0, 1) over He's std at fan 288", "project", "12.0",
+        Statement("N(0, 1) over He's std at fan 288", OWN, "12.0",
                   lambda: 1 / parse_initializer("he").std(288, 288)),
-        Statement("cross-entropy of ten equal logits: ln 10", "project", "2.3026", zero_logit_loss),
-        Statement("border factor of 3×3, padding 1, 32×32 pixels", "project", "0.95877",
+        Statement("cross-entropy of ten equal logits: ln 10", OWN, "2.3026", zero_logit_loss),
+        Statement("border factor of 3×3, padding 1, 32×32 pixels", OWN, "0.95877",
                   lambda: border_factor(32)),
-        Statement("the same, 4×4 pixels", "project", "0.69444", lambda: border_factor(4)),
+        Statement("the same, 4×4 pixels", OWN, "0.69444", lambda: border_factor(4)),
     ),
 }  # fmt: skip

@@ -37,8 +37,8 @@ from torch import fx, nn
 
 from theory.errors import RequestError, check_choice, check_real
 from theory.initializers import Initializer, fans
-from theory.law import kernels
 from theory.precision import widened
+from theory.predict.points import Points
 from theory.predict.rules import (
     BASES,
     EXACT,
@@ -101,17 +101,19 @@ class WeightLaw:
             if variance is not None:
                 check_real("the variance of the biases", variance, 0)
 
-    def variances(self, name: str, shape: tuple[int, ...] | torch.Size) -> tuple[float, float]:
-        """(Var[w], Var[b]) of the layer ``name`` with a weight of ``shape`` (out, in, *kernel)."""
+    def variances(
+        self, name: str, shape: tuple[int, ...] | torch.Size, groups: int = 1
+    ) -> tuple[float, float]:
+        """(Var[w], Var[b]) of the layer ``name`` with a weight of ``shape`` as torch holds it."""
         initializer = self.initializer
         if not isinstance(initializer, Initializer):
             if name not in initializer:
                 raise RequestError(f"the weight law has no entry for {name}: name every weight layer")
             initializer = initializer[name]
-        fan_in, fan_out = fans(shape)
+        fan_in, _ = fans(shape, groups=groups)
         bias = self.bias.get(name) if isinstance(self.bias, Mapping) else self.bias
         bias = 1 / (3 * fan_in) if bias is None else bias
-        return initializer.variance(fan_in, fan_out, self.gain_slope), bias
+        return initializer.std_of(shape, self.gain_slope, groups=groups) ** 2, bias
 
 
 @dataclass(frozen=True)
@@ -289,7 +291,7 @@ def _entering(inputs: torch.Tensor | ArrayLike, first: nn.Module) -> tuple[Signa
             raise RequestError(f"a batch is (B, F) or (B, C, H, W), not {tuple(inputs.shape)}")
         values: Array = inputs.detach().cpu().to(torch.float64).numpy()
         over = (0, *range(2, values.ndim))
-        points = kernels.Points.of_batch(inputs)
+        points = Points.of_batch(inputs)
         return Signal((values**2).mean(0), values.mean(over) ** 2, points=points), len(values)
     power = np.asarray(inputs, dtype=np.float64)
     if power.ndim == 0 and isinstance(first, nn.Linear):
@@ -318,7 +320,7 @@ def _setting(
         zero = np.zeros(1)
         held = zero if bias is None else bias.detach().cpu().to(torch.float64).numpy()
         return Setting(batch, _mean_square(weight), held**2, held, frozenset({HELD_WEIGHTS}))
-    weight_variance, bias_variance = law.variances(key[0], weight.shape)
+    weight_variance, bias_variance = law.variances(key[0], weight.shape, getattr(module, "groups", 1))
     return Setting(batch, weight_variance, np.full(1, 0.0 if bias is None else bias_variance))
 
 

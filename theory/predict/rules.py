@@ -15,7 +15,7 @@ batch.  A rule maps the signal forward and returns a function that maps the grad
                   batch, in expectation q − E[μ²] and less than the second moment q: that is where
                   π/(π − 1) per ReLU layer comes from (Yang et al. 2019).  E[μ²] and the spread of σ²
                   from channel to channel follow from the correlations of the inputs in wide layers
-                  (``law.kernels``).  In the course report's network of 32 filters a layer's factor
+                  (``predict.points``).  In the course report's network of 32 filters a layer's factor
                   is up to a third off, mostly too small, and the errors of 11 layers add up to 2.
     pooling       no closed form: the factor measured on a calibration batch.
 
@@ -37,10 +37,10 @@ from numpy.typing import ArrayLike, NDArray
 from torch import nn
 
 from theory.errors import RequestError
-from theory.law import kernels
 from theory.law.convolution import backward_power, forward_power
-from theory.law.nonlinearities import Nonlinearity, Rectifier, Smooth
 from theory.law.quadrature import gaussian_nodes
+from theory.predict.nonlinearities import Nonlinearity, Rectifier, Smooth
+from theory.predict.points import Points
 
 Array = NDArray[np.float64]
 
@@ -79,7 +79,7 @@ class Signal:
     offset: Array = field(default_factory=lambda: np.zeros(()))
     symmetric: bool = False
     with_mean: Array | None = None
-    points: kernels.Points | None = None
+    points: Points | None = None
     basis: frozenset[str] = frozenset()
 
 

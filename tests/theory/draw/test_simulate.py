@@ -7,9 +7,9 @@ from scipy import stats
 
 from theory.activations import parse_activation
 from theory.draw.simulate import COLUMNS, LogMoments, growth, log_second_moments, variance, verdict
-from theory.draw.stacks import StackSpec, build_stack, haar
+from theory.draw.stacks import StackSpec, build_stack
 from theory.errors import RequestError
-from theory.initializers import parse_initializer
+from theory.initializers import haar, parse_initializer
 from theory.law import mean_field
 from theory.probe import Probe
 from theory.randomness import generator

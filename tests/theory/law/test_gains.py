@@ -14,6 +14,8 @@ from theory.activations import SMOOTH, parse_activation
 from theory.errors import RequestError
 from theory.law import gains, quadrature
 from theory.law.quadrature import nonlinearity
+from theory.lessons.torch_gains import COLUMNS
+from theory.lessons.torch_gains import gains as gains_of
 from theory.mean_field_specs import GainsSpec
 
 RECTIFIERS = ["relu", "prelu", "leaky-relu:0.01", "leaky-relu:-0.7", "linear"]
@@ -21,7 +23,7 @@ EXACT = 1e-12
 
 
 def row(name):
-    (record,) = gains.gains(GainsSpec((name,))).to_dict("records")
+    (record,) = gains_of(GainsSpec((name,))).to_dict("records")
     return record
 
 
@@ -47,19 +49,33 @@ def test_the_correlation_map_is_the_two_dimensional_quadrature(name):
         assert mapped == pytest.approx(float(phi.correlation_map(c)), abs=EXACT)
 
 
-@pytest.mark.parametrize("name", ["elu", "selu", "gelu"])
+def elu_moments(q, alpha=1.0, scale=1.0):
+    """(E[φ²], E[φ′²]) at variance q, by completing the square; e^{t²/2}·Φ(−t) = erfcx(t/√2)/2."""
+    twice, once = (float(special.erfcx(k * math.sqrt(q / 2))) / 2 for k in (2, 1))
+    value = q / 2 + alpha**2 * (twice - 2 * once + 0.5)
+    return scale**2 * value, scale**2 * (0.5 + alpha**2 * twice)
+
+
+def gelu_moments(q):
+    """(E[φ²], E[φ′²]) at variance q, by parts."""
+    common = math.asin(q / (1 + q)) + 2 * q / ((1 + q) * math.sqrt(1 + 2 * q))
+    value = q / 4 + q * common / (2 * math.pi)
+    return value, 0.25 + (common + q / (1 + 2 * q) ** 1.5) / (2 * math.pi)
+
+
+CLOSED = {
+    "elu": elu_moments,
+    "selu": lambda q: elu_moments(q, 1.6732632423543772, 1.0507009873554805),
+    "gelu": gelu_moments,
+}
+
+
+@pytest.mark.parametrize("name", CLOSED)
 @pytest.mark.parametrize("q", [0.01, 1.0, 6.0, 1e4])
 def test_smooth_closed_forms_agree_with_quadrature(name, q):
-    phi = parse_activation(name)
-    value, slope = gains.closed_moments(phi, q)
+    phi, (value, slope) = parse_activation(name), CLOSED[name](q)
     assert quadrature.second_moment(phi, q) / value == pytest.approx(1, abs=EXACT)
     assert quadrature.derivative_second_moment(phi, q) == pytest.approx(slope, abs=EXACT)
-
-
-def test_where_no_closed_form_is_known_none_is_returned():
-    assert gains.closed_moments(parse_activation("tanh")) is None
-    assert gains.closed_moments(parse_activation("silu")) is None
-    assert gains.closed_moments(parse_activation("prelu"), 4.0) == (2.125, 0.53125)
 
 
 @pytest.mark.parametrize(
@@ -132,7 +148,7 @@ def test_a_torch_module_brings_its_own_derivative():
     assert gains.backward_gain(tanh) == pytest.approx(gains.backward_gain(ours), abs=EXACT)
     mish = nonlinearity(torch.nn.Mish())
     assert mish.name == "Mish"
-    table = gains.gains(GainsSpec(("relu",)), extra=[mish])
+    table = gains_of(GainsSpec(("relu",)), extra=[mish])
     assert list(table["activation"]) == ["relu", "Mish"]
     assert math.isnan(table["gain_torch"].iloc[1]) and "of your own" in table["remark"].iloc[1]
 
@@ -233,7 +249,7 @@ def shown(renderable, width=80):
 
 
 def test_the_tables_fit_80_columns_whole():
-    table = gains.gains(GainsSpec())
+    table = gains_of(GainsSpec())
     text = shown(gains_table(table)) + shown(gains_notes(table))
     assert "…" not in text and max(map(len, text.splitlines())) <= 80
     assert "1.5925" in text and "raises" in text and "repels" in text
@@ -242,7 +258,7 @@ def test_the_tables_fit_80_columns_whole():
 def test_the_figure_draws_every_activation_and_any_subset():
     for names in (GainsSpec().activations, ("relu",), ("gelu", "relu")):
         spec = GainsSpec(names)
-        left, right = gains_figure(gains.gains(spec), spec.parsed).axes
+        left, right = gains_figure(gains_of(spec), spec.parsed).axes
         assert [label.get_text() for label in left.get_yticklabels()] == [p.name for p in spec.parsed]
         curves = [line for line in right.lines if len(line.get_xdata()) > 100]
         assert len(curves) == sum(not phi.is_rectifier for phi in spec.parsed)
@@ -259,9 +275,9 @@ def test_the_command(capsys, tmp_path):
     assert document["spec"] == {"activation": ["tanh", "prelu", "relu"]}
     assert [record["activation"] for record in document["gains"]] == ["tanh", "prelu", "relu"]
     assert document["gains"][1]["gain_torch"] is None
-    assert set(document["gains"][0]) == set(gains.COLUMNS)
+    assert set(document["gains"][0]) == set(COLUMNS)
     table = pd.read_csv(tmp_path / "gains.csv")
-    assert list(table.columns) == list(gains.COLUMNS)
+    assert list(table.columns) == list(COLUMNS)
     for name in ("gains.png", "gains.pdf"):
         assert (tmp_path / name).stat().st_size > 1000
 

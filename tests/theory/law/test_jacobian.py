@@ -16,12 +16,11 @@ from figures.theory.jacobian import HEAVY_TAIL_NOTE, jacobian_figure, jacobian_t
 from theory.activations import parse_activation
 from theory.draw.stacks import StackSpec, build_stack
 from theory.errors import RequestError
-from theory.initializers import parse_initializer
+from theory.initializers import SHAPES, parse_initializer
 from theory.jacobian_spec import JacobianSpec
 from theory.law.jacobian import (
     COLUMNS,
     VALUE_COLUMNS,
-    excess_kurtosis,
     independent_step,
     jacobian,
     jacobian_of,
@@ -148,8 +147,8 @@ def test_he_keeps_the_mean_at_one_and_xavier_halves_it():
 
 def test_kurtosis_is_scipys():
     _, _, _, kurtosis = stats.truncnorm.stats(-2, 2, moments="mvsk")
-    assert excess_kurtosis("uniform") == pytest.approx(float(stats.uniform.stats(moments="k")))
-    assert excess_kurtosis("truncated") == pytest.approx(float(kurtosis), abs=1e-10)
+    assert SHAPES["uniform"].excess_kurtosis == pytest.approx(float(stats.uniform.stats(moments="k")))
+    assert SHAPES["truncated"].excess_kurtosis == pytest.approx(float(kurtosis), abs=1e-10)
 
 
 @pytest.mark.parametrize("activation", ["relu", "prelu", "leaky-relu:-0.5", "linear"])

@@ -9,8 +9,10 @@ import cli
 from figures.theory.phase import phase_figure
 from theory.activations import parse_activation
 from theory.errors import RequestError
-from theory.law import gains, mean_field, phase, quadrature
+from theory.law import mean_field, phase, quadrature
 from theory.mean_field_specs import PhaseSpec
+
+SELU_SCALE = 1.0507009873554805  # torch's constant
 
 
 @pytest.mark.parametrize("slope", [0.0, 0.25, 1.0])
@@ -84,11 +86,11 @@ def test_the_gap_closes_like_one_over_depth_squared(slope):
     """1 − c_l → 9π²/(2κ²l²), with a relative error of order (ln l)/l."""
     c = iterate(f"prelu:{slope}", 10_000)
     layers = np.array([100, 1000, 10_000])
-    errors = np.array([(1 - c[at - 1]) / mean_field.rectifier_gap(slope, at) - 1 for at in layers])
+    kappa = (1 - slope) ** 2 / (1 + slope**2)
+    errors = np.array([(1 - c[at - 1]) * 2 * kappa**2 * at**2 / (9 * math.pi**2) - 1 for at in layers])
     scaled = -errors * layers / np.log(layers)
     assert abs(errors[-1]) < 0.006 and all(1 < s < 7 for s in scaled)
     assert max(scaled) / min(scaled) < 1.4
-    assert mean_field.rectifier_gap(1.0, 5) == math.inf
 
 
 def test_the_correlation_of_a_linear_network_stays():
@@ -150,10 +152,13 @@ def test_the_rectifier_slope_in_closed_form(slope):
 
 
 @pytest.mark.parametrize("name", ["tanh", "selu"])
-def test_the_kernel_of_a_smooth_activation_is_the_map(name):
+def test_the_correlations_of_a_smooth_activation_are_those_of_its_covariances(name):
     phi, scales, bias = parse_activation(name), [1.2] * 4, 0.1
-    gram = np.array([[1.0, 0.3], [0.3, 1.0]])
-    kernel = mean_field.kernel(phi, scales, gram, bias)
+    kernel = scales[0] * np.array([[1.0, 0.3], [0.3, 1.0]]) + bias
+    for scale in scales[1:]:
+        power, c = kernel[0, 0], kernel[0, 1] / kernel[0, 0]
+        mapped = [quadrature.covariance(phi, (power, power), at) for at in (1.0, c)]
+        kernel = scale * np.array([mapped, mapped[::-1]]) + bias
     q = mean_field.log_second_moments(phi, np.log(scales), 0.0, bias)[-1]
     c = mean_field.correlations(phi, list(np.log(scales)), 0.3, 0.0, bias)[-1]
     assert kernel[0, 0] == pytest.approx(math.exp(q), rel=1e-12)
@@ -312,7 +317,7 @@ def test_critical_points_of_the_others():
     with pytest.raises(RequestError, match="critical at σ_b² = 0 only"):
         mean_field.critical_scale(parse_activation("relu"), 0.1)
     assert mean_field.critical_scale(parse_activation("elu"), 0.0) == pytest.approx(1, abs=1e-12)
-    alpha, scale = gains.SELU_ALPHA, gains.SELU_SCALE  # φ′ is λα on one side of zero and λ on the other
+    alpha, scale = 1.6732632423543772, SELU_SCALE  # φ′ is λα on one side of zero and λ on the other
     start = 2 / (scale**2 * (1 + alpha**2))
     assert mean_field.critical_scale(parse_activation("selu"), 0.0) == pytest.approx(start, abs=1e-12)
     with pytest.raises(RequestError, match="no stable critical point"):
@@ -354,7 +359,7 @@ def test_from_where_on_large_signals_diverge():
     assert scales == pytest.approx({"relu": 2, "gelu": 2, "elu": 2}, abs=1e-9)
     assert phase.divergence_scale(parse_activation("tanh")) == math.inf
     selu = phase.divergence_scale(parse_activation("selu"))
-    assert selu == pytest.approx(2 / gains.SELU_SCALE**2, abs=1e-9)
+    assert selu == pytest.approx(2 / SELU_SCALE**2, abs=1e-9)
 
 
 def test_the_phase_command(capsys, tmp_path):

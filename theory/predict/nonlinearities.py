@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 from scipy import special
 from torch import nn
 
-from theory.law.kernels import Points
 from theory.law.quadrature import gaussian_nodes
+from theory.predict.points import Points
 
 Array = NDArray[np.float64]
 CHUNK = 2000  # rows of quadrature nodes held at once: 15 MB

@@ -29,6 +29,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from theory.activations import arc_cosine
 from theory.randomness import generator
 
 Array = NDArray[np.float64]
@@ -87,8 +88,7 @@ class Points:
         std = np.sqrt(np.diag(self.known))
         scale = np.outer(std, std)
         c = np.clip(self.known / np.where(scale > 0, scale, 1.0), -1.0, 1.0)
-        arc = (2 / np.pi) * (np.sqrt(1 - c**2) + c * np.arcsin(c))
-        return replace(_normalized(scale * (odd * c + even * arc)), places=self.places)
+        return replace(_normalized(scale * (odd * c + even * arc_cosine(c))), places=self.places)
 
     def activated(self, product: Callable[[Array], Array]) -> Points:
         """After any activation; ``product`` maps correlations (n,) to E[φ(y)·φ(y')]."""

@@ -7,8 +7,8 @@ from torch import nn
 
 from theory.activations import parse_activation
 from theory.initializers import parse_initializer
-from theory.law.kernels import Points, _patches
-from theory.law.nonlinearities import Nonlinearity, Rectifier
+from theory.predict.nonlinearities import Nonlinearity, Rectifier
+from theory.predict.points import Points, _patches
 from theory.randomness import generator
 
 
