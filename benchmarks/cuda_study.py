@@ -6,7 +6,7 @@
     study  {he, normal} × {relu, prelu} × {2, 5, 10, 12}, ten epochs with tests, instruments and
            records: wall seconds once the data are on the device, and where they go
     seeds  as many seeds as --stack at once, for each depth: seeds of that many epochs per minute
-    steps  milliseconds per step of eager, graph, and stacks of 1, 2, 4 … --stack cells, images per
+    steps  milliseconds per step of eager, and of stacks of 1, 2, 4 … --stack cells, images per
            second over all cells, and three floors of the largest stack:
              launch   an empty graph, and the step's kernels as empty ones in a graph
              memory   its bytes at the bandwidth of a large copy on the device
@@ -81,7 +81,8 @@ def load(options: argparse.Namespace, device: Any) -> Any:
     """The data set on the device."""
     import torch
 
-    from empirical.data.datasets import Dataset, load_dataset
+    from empirical.data.catalog import load_dataset
+    from empirical.data.datasets import Dataset
     from empirical.protocol import CLASSES, TEST_IMAGES, TRAIN_IMAGES
     from theory.errors import RequestError
 
@@ -159,9 +160,8 @@ def steps(options: argparse.Namespace, data: Any, device: Any) -> None:
             precision=options.precision,
         )
         print(f"\nsteps: depth {depth}, {options.activation}")
-        for engine in ("eager", "graph"):
-            training = CellTraining(replace(spec, engine=engine), data, device)
-            line(engine, 1, timed(functools.partial(training.step, *choice(1, device, alone=True))))
+        training = CellTraining(replace(spec, engine="eager"), data, device)
+        line("eager", 1, timed(functools.partial(training.step, *choice(1, device, alone=True))))
         count = 1
         while True:
             cells = [replace(spec, seed=seed, engine="stacked") for seed in range(count)]

@@ -1,20 +1,23 @@
-"""Milliseconds per training step: the report's notebook, ours, and the floor.
+"""Milliseconds per training step: the report's notebook, every engine of ours, and the floor.
 
     uv run benchmarks/training_step.py --data-dir DIR [--depths 2 5] [--activations relu] [--steps 20]
-        [--precision bf16] [--engine eager]
+        [--contenders eager floor] [--precision bf16] [--threads 1] [--quantile 0] [--cpu-time]
 
-    a  notebook  torchvision data set of PIL images, its transforms, DataLoader(shuffle, 2 workers),
-                 contiguous eager modules, torch.optim.Adam, loss.item() each step; always fp32
-    b  ours      the code path of ``empirical.study.grid``: one epoch's plan, then CellTraining.step
-    c  floor     forward and backward of the convolutions and the linear layer alone, on the same
-                 shapes and batch, in the faster of the two memory layouts
-    d  pair      b in two processes of one thread each, both at work: milliseconds for one step of
-                 either, as a study of several cells has it with ``--workers 2``
+    notebook  torchvision data set of PIL images, its transforms, DataLoader(shuffle, 2 workers),
+              contiguous eager modules, torch.optim.Adam, loss.item() each step; always fp32
+    eager …   an engine of ours by its name: the code path of ``empirical.study.grid``, which is one
+              epoch's plan, then CellTraining.step
+    floor     forward and backward of the convolutions and the linear layer alone, on the same
+              shapes and batch, in the faster of the two memory layouts
+    pair      the engine that ``auto`` takes, in two processes of one thread each, both at work:
+              milliseconds for one step of either, as a study has it with ``--workers 2``
 
-In fp32 all are the same arithmetic, in batches of 64.  Each lives in its own processes; rounds of a, b,
-c and d are interleaved and the median over all steps is reported, so that a noisy machine disturbs
-them alike.  Of each round's first steps the loader's prefetched batches are discarded, and a pause
-lets its workers fall idle before the next contender runs.  An epoch is 782 steps.
+In fp32 all are the same arithmetic, in batches of 64.  Each lives in its own processes; rounds of all
+contenders are interleaved and the median over all steps is reported, so that a noisy machine disturbs
+them alike.  Where others use the machine too, ``--quantile 0`` reports the shortest step, and
+``--cpu-time`` with one thread the time of the processor.  Of each round's first steps the loader's
+prefetched batches are discarded, and a pause lets its workers fall idle before the next contender runs.
+An epoch is 782 steps.  Last come the geometric means over the networks, in images per second.
 """
 
 from __future__ import annotations
@@ -35,10 +38,10 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 BATCH = 64
-STEPS_PER_EPOCH = 782
 DISCARD = 5  # more than the 2 × 2 batches that the loader's workers have ready
 PAUSE_SECONDS = 0.3
-CONTENDERS = {"a": 1, "b": 1, "c": 1, "d": 2}  # and the processes of each
+NOTEBOOK, FLOOR, PAIR = "notebook", "floor", "pair"  # every other contender is an engine's name
+CONTENDERS = (NOTEBOOK, "eager", "stacked", FLOOR, PAIR)
 
 
 def main() -> None:
@@ -50,25 +53,27 @@ def main() -> None:
     from theory.devices import environment
 
     about = environment(torch.device("cpu"))
-    precision = "" if options.precision == "fp32" else f"; b, c and d in {options.precision}"
+    clock = "processor time" if options.cpu_time else "time"
+    which = "median" if options.quantile == 0.5 else f"quantile {options.quantile:g}"
     table = Table(
-        title=f"Milliseconds per step, batch {BATCH}{precision}",
-        caption=f"{about['hardware']}, {about['threads']} threads, torch {about['torch']}, "
-        f"Python {about['python']}; median of {options.rounds} × {options.steps} interleaved steps",
+        title=f"Milliseconds per step, batch {BATCH}, {options.precision} (the notebook: fp32)",
+        caption=f"{about['hardware']}, {options.threads or about['threads']} threads, torch "
+        f"{about['torch']}, Python {about['python']}; {which} of {clock} over "
+        f"{options.rounds} × {options.steps} interleaved steps",
     )
-    texts = ("activation", "depth", "engine")
-    names = (*texts, "a notebook", "b ours", "c floor", "d pair", "a/b", "b/c", "a/d")
-    for column in names:
-        table.add_column(column, justify="left" if column in ("activation", "engine") else "right")
-    table.add_column("s per epoch a → b", justify="right")
-    for activation in options.activations:
-        for depth in options.depths:
-            engine, (a, b, c, d) = compare(options, activation, depth)
-            epoch = f"{a * STEPS_PER_EPOCH / 1e3:.0f} → {b * STEPS_PER_EPOCH / 1e3:.0f}"
-            ratios = (f"{a / b:.2f}", f"{b / c:.2f}", f"{a / d:.2f}")
-            row = (activation, str(depth), engine, *(f"{ms:.1f}" for ms in (a, b, c, d)), *ratios)
-            table.add_row(*row, epoch)
-            print(*row, file=sys.stderr)
+    for column in ("activation", "depth", *options.contenders):
+        table.add_column(column, justify="left" if column == "activation" else "right")
+    found = []
+    for activation, depth in itertools.product(options.activations, options.depths):
+        found.append(compare(options, activation, depth))
+        row = (activation, str(depth), *(f"{ms:.1f}" for ms in found[-1]))
+        table.add_row(*row)
+        print(*row, file=sys.stderr)
+    means = [
+        statistics.geometric_mean(1e3 * BATCH / ms for ms in own) for own in zip(*found, strict=True)
+    ]
+    table.add_section()
+    table.add_row("images/s, geometric mean", "", *(f"{mean:,.0f}" for mean in means))
     Console(width=max(Console().width, 120)).print(table)
 
 
@@ -81,39 +86,43 @@ class Request:
     depth: int
     data_dir: Path
     precision: str
-    engine: str
     threads: int | None
+    cpu_time: bool
 
 
-def compare(options: argparse.Namespace, activation: str, depth: int) -> tuple[str, list[float]]:
-    """(our engine, median milliseconds per step of a, b, c and d) for one network."""
-    contenders, engine = [], ""
-    for name, processes in CONTENDERS.items():
-        threads = 1 if processes > 1 else None
-        request = Request(
-            name, activation, depth, options.data_dir, options.precision, options.engine, threads
-        )
+def compare(options: argparse.Namespace, activation: str, depth: int) -> list[float]:
+    """Milliseconds per step of every contender for one network."""
+    contenders = []
+    for name in options.contenders:
+        processes, threads = (2, 1) if name == PAIR else (1, options.threads)
+        own = (options.data_dir, options.precision, threads, options.cpu_time)
+        request = Request(name, activation, depth, *own)
         # Built one at a time, so that they do not disturb each other.
-        started = [start(request) for _ in range(processes)]
-        engine = started[0][2] if name == "b" else engine
-        contenders.append(started)
-    times: list[list[list[float]]] = [[] for _ in CONTENDERS]
+        contenders.append([start(request) for _ in range(processes)])
+    times: list[list[list[float]]] = [[] for _ in contenders]
     for _ in range(options.rounds):
         for started, seen in zip(contenders, times, strict=True):
-            for _, pipe, _ in started:
+            for _, pipe in started:
                 pipe.send(options.steps)
-            seen.append(together([pipe.recv() for _, pipe, _ in started]))
+            seen.append(together([pipe.recv() for _, pipe in started]))
             time.sleep(PAUSE_SECONDS)
-    for worker, pipe, _ in itertools.chain(*contenders):
+    for worker, pipe in itertools.chain(*contenders):
         pipe.send(0)
         worker.join()
-    return engine, [
+    return [
         min(  # the floor reports both layouts, the others a single list
-            1e3 * statistics.median(step for round_ in seen for step in round_[way])
+            1e3 * quantile([step for round_ in seen for step in round_[way]], options.quantile)
             for way in range(len(seen[0]))
         )
         for seen in times
     ]
+
+
+def quantile(values: list[float], share: float) -> float:
+    """The value below which ``share`` of ``values`` lie: 0 the least, ½ the median."""
+    import numpy as np
+
+    return float(np.quantile(values, share))
 
 
 def together(answers: list[list[list[float]]]) -> list[list[float]]:
@@ -124,13 +133,14 @@ def together(answers: list[list[list[float]]]) -> list[list[float]]:
     ]
 
 
-def start(request: Request) -> tuple[Any, Any, str]:
-    """A process for ``request``: (it, the pipe to it, the name of its engine)."""
+def start(request: Request) -> tuple[Any, Any]:
+    """A process for ``request``, ready to begin, and the pipe to it."""
     context = mp.get_context("spawn")
     ours, theirs = context.Pipe()
     worker = context.Process(target=serve, args=(theirs, request))
     worker.start()
-    return worker, ours, ours.recv()
+    ours.recv()
+    return worker, ours
 
 
 def serve(pipe: Connection, request: Request) -> None:
@@ -139,42 +149,38 @@ def serve(pipe: Connection, request: Request) -> None:
 
     if request.threads:
         torch.set_num_threads(request.threads)
-    build: dict[str, Callable[[Request], tuple[str, list[Iterator[Any]]]]] = {
-        "a": notebook,
-        "b": ours,
-        "c": floor,
-        "d": ours,
-    }
-    engine, ways = build[request.name](request)
+    clock = time.process_time if request.cpu_time else time.perf_counter
+    ways = {NOTEBOOK: notebook, FLOOR: floor}.get(request.name, ours)(request)
     for way in ways:
         next(way)
-    pipe.send(engine)
+    pipe.send(None)
     while count := pipe.recv():
-        pipe.send([timed(way, count) for way in ways])
+        pipe.send([timed(way, count, clock) for way in ways])
 
 
-def timed(steps: Iterator[Any], count: int) -> list[float]:
+def timed(steps: Iterator[Any], count: int, clock: Callable[[], float]) -> list[float]:
     seconds = []
     for index in range(count + DISCARD):
-        start = time.perf_counter()
+        start = clock()
         next(steps)
         if index >= DISCARD:
-            seconds.append(time.perf_counter() - start)
+            seconds.append(clock() - start)
     return seconds
 
 
-def notebook(request: Request) -> tuple[str, list[Iterator[Any]]]:
+def notebook(request: Request) -> list[Iterator[Any]]:
     """The protocol as a notebook writes it."""
     import torch
     from torch import nn
     from torchvision import transforms
     from torchvision.datasets import CIFAR10
 
-    from empirical.data.datasets import MEAN, STD
-    from empirical.records.locations import find_cifar10
+    from empirical.data.catalog import DATASETS
+    from empirical.data.places import find_cifar10
 
+    row = DATASETS["cifar10"]
     steps = [transforms.RandomHorizontalFlip(), transforms.RandomCrop(32, padding=4)]
-    steps += [transforms.ToTensor(), transforms.Normalize(MEAN, STD)]
+    steps += [transforms.ToTensor(), transforms.Normalize(row.mean, row.std)]
     CIFAR10.base_folder = ""  # the folder of the batches itself is the root
     data = CIFAR10(str(find_cifar10(request.data_dir)), train=True, transform=transforms.Compose(steps))
     loader = torch.utils.data.DataLoader(data, batch_size=BATCH, shuffle=True, num_workers=2)
@@ -204,14 +210,14 @@ def notebook(request: Request) -> tuple[str, list[Iterator[Any]]]:
                 running += loss.item()
                 yield running
 
-    return "", [run()]
+    return [run()]
 
 
-def ours(request: Request) -> tuple[str, list[Iterator[Any]]]:
+def ours(request: Request) -> list[Iterator[Any]]:
     """The code that ``run_study`` runs."""
     import torch
 
-    from empirical.data.datasets import load_dataset
+    from empirical.data.catalog import load_dataset
     from empirical.engines.memory import keep_freed_memory
     from empirical.protocol import TrainSpec
     from empirical.training.loop import CellTraining, epoch_plan
@@ -223,7 +229,7 @@ def ours(request: Request) -> tuple[str, list[Iterator[Any]]]:
         depth=request.depth,
         batch_size=BATCH,
         precision=request.precision,
-        engine=request.engine,
+        engine="auto" if request.name == PAIR else request.name,
     )
     dataset = load_dataset("cifar10", request.data_dir, device)
     training = CellTraining(spec, dataset, device)
@@ -238,10 +244,10 @@ def ours(request: Request) -> tuple[str, list[Iterator[Any]]]:
                 yield training.step(order[part], offsets.part(begin, begin + BATCH))
             epoch += 1
 
-    return training.engine.name, [run()]
+    return [run()]
 
 
-def floor(request: Request) -> tuple[str, list[Iterator[Any]]]:
+def floor(request: Request) -> list[Iterator[Any]]:
     """The products alone: every convolution and the linear layer, forward and backward."""
     import torch
     from torch import nn
@@ -275,7 +281,7 @@ def floor(request: Request) -> tuple[str, list[Iterator[Any]]]:
                 module(x).backward(gradient)
             yield
 
-    return "", [run(torch.contiguous_format), run(torch.channels_last)]
+    return [run(torch.contiguous_format), run(torch.channels_last)]
 
 
 def parse() -> argparse.Namespace:
@@ -284,10 +290,13 @@ def parse() -> argparse.Namespace:
     parser.add_argument(
         "--activations", nargs="+", default=["relu", "prelu"], choices=["relu", "prelu"]
     )
-    parser.add_argument("--precision", default="fp32", choices=["fp32", "bf16"], help="of b, c and d")
-    parser.add_argument("--engine", default="auto", help="of b and d (default auto: chosen by a probe)")
+    parser.add_argument("--contenders", nargs="+", default=CONTENDERS, help="also any engine's name")
+    parser.add_argument("--precision", default="fp32", choices=["fp32", "bf16"], help="default fp32")
+    parser.add_argument("--threads", type=int, help="of all but the pair (default: as torch has them)")
     parser.add_argument("--steps", type=int, default=20, help="timed steps per round (default 20)")
     parser.add_argument("--rounds", type=int, default=5, help="interleaved rounds (default 5)")
+    parser.add_argument("--quantile", type=float, default=0.5, help="of the steps' times (default 0.5)")
+    parser.add_argument("--cpu-time", action="store_true", help="of the processor, not of the clock")
     parser.add_argument("--data-dir", type=Path, default=os.environ.get("CIFAR10_DIR"))
     options = parser.parse_args()
     if options.data_dir is None:

@@ -3,7 +3,7 @@
     uv run benchmarks/variance_simulation.py [--draws 100] [--law-draws 1000000] [--rounds 3]
 
     a  script   per draw and curve: build nn.Sequential, initialize it, hooks that call .item()
-    b  ours     theory.draw.simulate.variance on the same curves (he, xavier, normal × relu, prelu)
+    b  ours     theory.draw.variance.variance on the same curves (he, xavier, normal × relu, prelu)
     c  floor    the same normals and the same matrix products as b, and nothing else
     law         the exact sampler, per draw, at width 1024 (one input, one curve) against modules
 
@@ -29,10 +29,9 @@ from rich.table import Table
 from torch import nn
 
 from theory.devices import environment
-from theory.draw import curve_theory
-from theory.draw.monte_carlo import BLOCK_WEIGHTS
-from theory.draw.simulate import variance
-from theory.law import finite_width
+from theory.draw.dense import BLOCK_WEIGHTS
+from theory.draw.variance import variance
+from theory.law import finite_width, stacks
 from theory.randomness import generator
 from theory.specs import VarianceSpec
 
@@ -81,7 +80,7 @@ def script(draws: int) -> None:
 
 def ours(spec: VarianceSpec) -> None:
     """The table that the command prints, theory included: nothing is left from the round before."""
-    for cache in (curve_theory._band, curve_theory._signal_law, finite_width.log_factor):
+    for cache in (stacks._band, stacks._signal_law, finite_width.log_factor):
         cache.cache_clear()
     variance(spec)
 

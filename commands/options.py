@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from figures.program import command_line
 from theory.activations import ACTIVATIONS
 from theory.errors import RequestError
 from theory.initializers import FANS, INITIALIZERS
@@ -63,18 +64,44 @@ def add_signal(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--all-layers", action="store_true", help="a row for every layer, however many")
 
 
-def add_records(
-    parser: argparse.ArgumentParser, published: list[Path] | None = None, otherwise: str = ""
-) -> None:
-    """--records: where the study is read from; ``published`` where none is named."""
+def add_records(parser: argparse.ArgumentParser, otherwise: str = "") -> None:
+    """--records: where the study is read from; see ``chosen_records``."""
     parser.add_argument(
         "--records",
         nargs="+",
         type=Path,
         metavar="DIR",
-        default=published,
         help="run folders (--out of cifar) or published tables, together; of a cell in several, the "
         f"first counts (default: the published study{otherwise})",
+    )
+
+
+def chosen_records(named: list[Path] | None, published: Path, *, needed: bool = True) -> list[Path]:
+    """The folders that --records ``named``, else the ``published`` study; said before any is read.
+
+    Raises ``RequestError`` for one that is not there.  A copy without the published study is refused,
+    too, unless nothing of it is ``needed``: then the list is empty.
+    """
+    if named is None:
+        if needed and not published.is_dir():
+            raise RequestError(
+                f"this copy has no published study: train one with "
+                f"{command_line('cifar --preset report')}, and name its --out with --records"
+            )
+        return [published] if published.is_dir() else []
+    for folder in named:
+        if not folder.is_dir():
+            raise RequestError(
+                f"--records {folder} is no folder: name the --out of a cifar run, or published tables"
+            )
+    return named
+
+
+def no_finished_cell(folders: Sequence[Path]) -> RequestError:
+    """What to say where ``folders`` hold nothing to show."""
+    named = ", ".join(map(str, folders))
+    return RequestError(
+        f"no finished cell in {named}: {command_line('cifar')} trains some, and resumes"
     )
 
 

@@ -9,9 +9,8 @@ runs over all columns, for which rich has no row: a mark stands in for it until 
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
-from dataclasses import replace
+from typing import Literal
 
 from rich import box
 from rich.cells import cell_len
@@ -85,11 +84,21 @@ class FittingTable(Table):
             if len(kept) < len(left):
                 dropped.append(name)
             left = kept
-        result = copy.copy(self)
-        result.columns = [replace(column, _index=index) for index, column in enumerate(left)]
-        for column in result.columns:
-            if not column.no_wrap:
-                column.overflow = "fold"
+        result = FittingTable(str(self.title), caption=None, rooms=self.rooms)
+        result.caption, result.padding, result.headings = self.caption, self.padding, self.headings
+        for column in left:
+            overflow: Literal["ellipsis", "fold"] = "ellipsis" if column.no_wrap else "fold"
+            result.add_column(
+                column.header,
+                justify=column.justify,
+                no_wrap=column.no_wrap,
+                width=column.width,
+                overflow=overflow,
+            )
+        for row, cells in zip(
+            self.rows, zip(*(column.cells for column in left), strict=True), strict=True
+        ):
+            result.add_row(*cells, end_section=row.end_section)
         if dropped:
             names = " and ".join([", ".join(dropped[:-1]), dropped[-1]] if dropped[1:] else dropped)
             note = f"A wider terminal also shows {' '.join(names.split())}."

@@ -1,102 +1,127 @@
-r"""A described table as LaTeX (booktabs) and as Markdown (GitHub's pipes).
+r"""A described table as LaTeX (booktabs), as Markdown (GitHub's pipes) and as HTML.
 
-Both show every column, also those that a narrow terminal does without.  A value of several lines
-takes several rows in LaTeX and a ``<br>`` in Markdown.  In LaTeX a table is scaled to the line it has:
-a size smaller, then with its long words folded; one longer than a page becomes a ``longtable``.
+All three show every column, also those that a narrow terminal does without.  A value of several lines
+takes several rows in LaTeX and a ``<br>`` in the others.  In LaTeX a table may be broken between pages
+with its header repeated; one that is wider than the line is set smaller, and its words fold.
 """
 
 from __future__ import annotations
 
-import math
-import re
-from collections.abc import Sequence
-from itertools import repeat, zip_longest
+from collections.abc import Iterable
+from itertools import zip_longest
 from typing import TYPE_CHECKING
 
+import pypandoc
 from rich.cells import cell_len
 from rich.text import Text
 
-from figures.latex import formula, latex
+from figures.maths import latex, markdown, marked, terminal, unicode
 
 if TYPE_CHECKING:
     from figures.tables import Column, Sheet
 
-FORMULA = "bold cyan"  # the style of a line that is one formula
-PACKAGES = ("amssymb", "array", "booktabs", "longtable")
-PAGE_ROWS = 40
-# Characters that a line of 345 pt holds, by size; the space between two columns takes GAP of them.
-ROOM = {"": 68, r"\small": 75, r"\footnotesize": 81, r"\scriptsize": 92}
-GAP = 2.2
-FOLDED = r"\footnotesize"  # the size at which words fold rather than become smaller
+FORMULA = "bold cyan"  # the style of what is a formula in a cell, written as LaTeX
+STYLES = {"green": "good", "red": "bad", "yellow": "open", "bold": "strong", "dim": "dim"}
+PACKAGES = (
+    "amsmath",
+    "amssymb",
+    "array",
+    "booktabs",
+    "longtable",
+    "xltabular",
+)  # the last one where words fold
+ROOM = {r"\small": 75, r"\footnotesize": 81, r"\scriptsize": 92}  # characters in a line of 345 pt
+GAP = 2.2  # characters that the space between two columns takes
 LONG = 24  # a column of words beyond this may be folded
+PANDOC = (
+    "markdown-smart-auto_identifiers-implicit_figures-blank_before_header"
+    "+lists_without_preceding_blankline"
+)
 
-_MARKDOWN = re.compile(r"([\\|*`>~$])|(?<![^\W_])_|_(?![^\W_])|\](?=[(\[])")
+
+def pandoc(source: str, to: str, *options: str) -> str:
+    """Pandoc's Markdown in another format; the same source gives the same bytes."""
+    return str(pypandoc.convert_text(source, to, PANDOC, extra_args=["--wrap=none", *options]))
+
+
+Run = tuple[str, list[str]]  # text with its maths, and the names of its styles
+
+
+def runs(cell: Text) -> list[list[Run]]:
+    """The lines of a cell, each in runs of one style."""
+    return [[_run(run) for run in _divided(line)] for line in cell.split(allow_blank=True)]
+
+
+def _divided(line: Text) -> list[Text]:
+    edges = sorted({edge for span in line.spans for edge in (span.start, span.end)} - {0, len(line)})
+    return [run for run in line.divide(edges) if run.plain] or [Text("")]
+
+
+def _run(run: Text) -> Run:
+    styles = [str(run.style), *(str(span.style) for span in run.spans)]
+    if FORMULA in styles:
+        return f"${run.plain}$", []
+    return marked(run.plain.replace("$", r"\$")), [STYLES[one] for one in styles if one in STYLES]
+
+
+def in_terminal(cell: Text) -> Text:
+    """A cell whose formulas are Unicode."""
+    if not any(span.style == FORMULA for span in cell.spans):
+        return cell
+    lines = (_divided(line) for line in cell.split(allow_blank=True))
+    return Text("\n").join(Text.assemble(*map(_in_unicode, line)) for line in lines)
+
+
+def _in_unicode(run: Text) -> Text:
+    if any(span.style == FORMULA for span in run.spans):
+        return Text.assemble((unicode(run.plain), FORMULA))
+    return run
 
 
 # ------------------------------------------------------------------------------------ LaTeX
 
 
 def latex_table(sheet: Sheet) -> str:
-    r"""``sheet`` as a ``table`` (or ``longtable``) with caption, label ``tab:NAME`` and notes.
+    r"""``sheet`` as a ``longtable`` with caption, label ``tab:NAME`` and notes, in ASCII.
 
     The packages it needs are ``PACKAGES``; the first line says so.
     """
-    body = _body(sheet)
-    size, widths = _layout(sheet)
-    preamble = "".join(
-        rf">{{\raggedright\arraybackslash}}p{{{width:.2f}\linewidth}}" if width else column.align[0]
-        for column, width in zip(sheet.columns, widths, strict=True)
-    )
-    header = " & ".join(latex(column.header) for column in sheet.columns) + r" \\"
-    write = _long if _printed(sheet, size, widths) > PAGE_ROWS else _floating
-    needs = f"% needs \\usepackage{{{','.join(PACKAGES)}}}"
-    lines = [needs, *write(sheet, f"@{{}}{preamble}@{{}}", header, body, size)]
-    return "\n".join(lines) + "\n"
-
-
-def _floating(sheet: Sheet, preamble: str, header: str, body: list[str], size: str) -> list[str]:
-    return [
-        r"\begin{table}[htbp]",
-        r"\centering" + _size(size),
-        r"\setlength{\belowcaptionskip}{4pt}",
-        rf"\caption{{{latex(sheet.title)}}}\label{{tab:{sheet.name}}}",
-        rf"\begin{{tabular}}{{{preamble}}}",
-        r"\toprule",
-        header,
-        r"\midrule",
-        *body,
-        r"\bottomrule",
-        r"\end{tabular}",
-        *([r"\par\medskip", *_notes(sheet)] if sheet.notes else []),
-        r"\end{table}",
-    ]
-
-
-def _long(sheet: Sheet, preamble: str, header: str, body: list[str], size: str) -> list[str]:
-    return [
-        r"\begingroup" + _size(size),
-        rf"\begin{{longtable}}{{{preamble}}}",
-        rf"\caption{{{latex(sheet.title)}}}\label{{tab:{sheet.name}}}\\",
+    size, columns, folds = _layout(sheet)
+    begin = r"xltabular}{\linewidth" if folds else "longtable"
+    headers = [_header_lines(column) for column in sheet.columns]
+    header = _rows(headers)
+    return "\n".join([
+        f"% needs \\usepackage{{{','.join(PACKAGES if folds else PACKAGES[:-1])}}}",
+        rf"\begingroup{size}\setlength{{\tabcolsep}}{{4pt}}",
+        rf"\begin{{{begin}}}{{@{{}}{columns}@{{}}}}",
+        rf"\caption{{{latex(marked(sheet.title))}}}\label{{tab:{sheet.name}}}\\",
         *(r"\toprule", header, r"\midrule", r"\endfirsthead"),
         *(r"\toprule", header, r"\midrule", r"\endhead"),
         *(r"\bottomrule", r"\endfoot"),
-        *body,
-        r"\end{longtable}",
+        *_body(sheet),
+        rf"\end{{{begin.partition('}')[0]}}}",
         *_notes(sheet),
-        r"\endgroup",
-    ]
-
-
-def _size(size: str) -> str:
-    space = 3 if size == list(ROOM)[-1] else 4
-    return rf"{size}\setlength{{\tabcolsep}}{{{space}pt}}" if size else ""
+        r"\par\bigskip\endgroup",
+        "",
+    ])  # fmt: skip
 
 
 def _notes(sheet: Sheet) -> list[str]:
     if not sheet.notes:
         return []
-    paragraphs = "\\par\n".join(map(latex, sheet.notes))
-    return [rf"\noindent\begin{{minipage}}{{\linewidth}}\footnotesize {paragraphs}\end{{minipage}}"]
+    notes = "\\par\n".join(latex(marked(note)) for note in sheet.notes)
+    return [rf"\noindent\begin{{minipage}}{{\linewidth}}\footnotesize {notes}\end{{minipage}}"]
+
+
+def _header_lines(column: Column) -> list[str]:
+    return [latex(line) for line in column.header.split("\n")]
+
+
+def _rows(cells: list[list[str]]) -> str:
+    """A row of cells of several lines, which no page break divides."""
+    printed = (" & ".join(row) for row in zip_longest(*cells, fillvalue=""))
+    # a bracket or a star behind \\ would be its argument
+    return " \\\\*\n".join(f"{{}}{row}" if row[:1] in ("[", "*") else row for row in printed) + r" \\"
 
 
 def _body(sheet: Sheet) -> list[str]:
@@ -105,112 +130,122 @@ def _body(sheet: Sheet) -> list[str]:
         if lines:
             lines.append(r"\addlinespace")
         if heading:
-            lines.append(
-                rf"\multicolumn{{{len(sheet.columns)}}}{{@{{}}l}}{{\textbf{{{latex(heading)}}}}} \\*"
-            )
+            words = latex(marked(heading))
+            lines.append(rf"\multicolumn{{{len(sheet.columns)}}}{{@{{}}l}}{{\textbf{{{words}}}}} \\*")
         for index, record in enumerate(records):
-            printed = list(zip_longest(*map(_latex_lines, record), fillvalue=""))
-            if index and (len(printed) > 1 or sheet.spaced):
+            cells = [
+                ["".join(latex(text) for text, _ in line) for line in runs(cell)] for cell in record
+            ]
+            if index and (sheet.spaced or max(map(len, cells)) > 1):
                 lines.append(r"\addlinespace[0.3em]")
-            written = [_guarded(" & ".join(cells)) for cells in printed]
-            lines.append(" \\\\*\n".join(written) + r" \\")  # the star: no new page in between
+            lines.append(_rows(cells))
     return lines
 
 
-def _printed(sheet: Sheet, size: str, widths: Sequence[float]) -> int:
-    """About how many lines the body takes, with those into which words are folded."""
-    total = 0
-    for heading, records in sheet.sections:
-        total += bool(heading)
-        for record in records:
-            rows = zip_longest(*(cell.plain.split("\n") for cell in record), fillvalue="")
-            total += sum(max(map(_folded, row, widths, repeat(ROOM[size]))) for row in rows)
-    return total
-
-
-def _folded(text: str, width: float, room: int) -> int:
-    """Into how many lines a column of ``width`` (a share of the line; 0: as wide as it needs) folds."""
-    return max(1, math.ceil(cell_len(text) / (width * room))) if width else 1
-
-
-def _guarded(row: str) -> str:
-    r"""A row behind ``\\``, which would take a bracket or a star as its argument."""
-    return f"{{}}{row}" if row.startswith(("[", "*")) else row
-
-
-def _latex_lines(cell: Text) -> list[str]:
-    lines = []
-    for line in cell.split(allow_blank=True):
-        whole = any(span.style == FORMULA for span in line.spans)
-        lines.append(f"${formula(line.plain)}$" if whole else latex(line.plain))
-    return lines
-
-
-def _layout(sheet: Sheet) -> tuple[str, list[float]]:
-    """The size of the letters, and the share of the line of each column that must fold (else 0)."""
+def _layout(sheet: Sheet) -> tuple[str, str, bool]:
+    """The size of the letters, the columns, and whether words fold."""
+    records = [record for _, found in sheet.sections for record in found]
     natural = [
-        max(cell_len(line) for text in (column.header, *cells) for line in text.splitlines() or [""])
-        for column, *cells in _plain_columns(sheet)
+        max(cell_len(line) for text in texts for line in text.split("\n"))
+        for texts in (
+            (terminal(column.header), *(in_terminal(record[place]).plain for record in records))
+            for place, column in enumerate(sheet.columns)
+        )
     ]
-    gaps = GAP * (len(natural) - 1)
-    long = [column.folds and width > LONG for column, width in zip(sheet.columns, natural, strict=True)]
-    wanted = sum(width for width, folds in zip(natural, long, strict=True) if folds)
-    for size, room in ROOM.items():
-        left = room - gaps - sum(natural) + wanted
-        if left >= wanted:
-            return size, [0.0] * len(natural)
-        if size == FOLDED and left >= LONG * sum(long) > 0:
-            break
-    share = max(left, LONG) / room / max(wanted, 1)
-    return size, [folds * share * width for folds, width in zip(long, natural, strict=True)]
+    width = sum(natural) + GAP * (len(natural) - 1)
+    long = [column.folds and size > LONG for column, size in zip(sheet.columns, natural, strict=True)]
+    folds = any(long) and width > ROOM[r"\small"]
+    size = (
+        r"\footnotesize"
+        if folds
+        else next((n for n, room in ROOM.items() if width <= room), [*ROOM][-1])
+    )
+    if not folds:
+        return size, "".join(column.align[0] for column in sheet.columns), False
+    mean = sum(n for n, one in zip(natural, long, strict=True) if one) / sum(long)
+    return size, "".join(
+        rf">{{\hsize={n / mean:.2f}\hsize\raggedright\arraybackslash}}X" if one else column.align[0]
+        for n, one, column in zip(natural, long, sheet.columns, strict=True)
+    ), True  # fmt: skip
 
 
-def _plain_columns(sheet: Sheet) -> list[tuple[Column, str]]:
-    cells = [record for _, records in sheet.sections for record in records]
-    return [
-        (column, *(record[index].plain for record in cells))  # type: ignore[misc]
-        for index, column in enumerate(sheet.columns)
-    ]
+# ------------------------------------------------------------------------- Markdown and HTML
 
 
-# --------------------------------------------------------------------------------- Markdown
+def _written(cell: Text, *, styled: bool) -> str:
+    """A cell in Markdown; its styles as classes, for pandoc, if ``styled``."""
+    return _br(
+        "".join(
+            f"[{markdown(text)}]{{{' '.join(f'.{name}' for name in names)}}}"
+            if styled and names and text.strip() else markdown(text)
+            for text, names in line
+        )
+        for line in runs(cell)
+    )  # fmt: skip
 
 
 def markdown_table(sheet: Sheet) -> str:
     """``sheet`` as GitHub's Markdown: title in bold, pipes, a paragraph per note."""
-    rows = [[markdown(column.header) for column in sheet.columns]]
+    rows = [[markdown(" ".join(column.header.split())) for column in sheet.columns]]
     for heading, records in sheet.sections:
         if heading:
             blank = [""] * len(sheet.columns)
-            blank[sheet.heading_column] = f"**{markdown(heading)}**"
+            blank[sheet.heading_column] = f"**{markdown(marked(heading))}**"
             rows.append(blank)
-        rows += [[_markdown_cell(cell) for cell in record] for record in records]
+        rows += [[_written(cell, styled=False) for cell in record] for record in records]
     widths = [max(3, *map(cell_len, column)) for column in zip(*rows, strict=True)]
     right = [column.align == "right" for column in sheet.columns]
     rule = ["-" * (width - end) + ":" * end for width, end in zip(widths, right, strict=True)]
-    lines = [f"**{markdown(sheet.title)}**", ""]
+    lines = [f"**{markdown(marked(sheet.title))}**", ""]
     for row in (rows[0], rule, *rows[1:]):
         padded = [_padded(*place) for place in zip(row, widths, right, strict=True)]
         lines.append(f"| {' | '.join(padded)} |")
     for note in sheet.notes:
-        lines += ["", markdown(note)]
+        lines += ["", markdown(marked(note))]
     return "\n".join(lines) + "\n"
-
-
-def _markdown_cell(cell: Text) -> str:
-    return "<br>".join(map(markdown, cell.plain.split("\n")))
-
-
-def markdown(text: str) -> str:
-    r"""``text`` on one line of Markdown, nothing in it taken for markup.
-
-    >>> markdown("max |z|, c* < ½, fan_out, φ_")
-    'max \\|z\\|, c\\* &lt; ½, fan_out, φ\\_'
-    """
-    words = " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;")
-    return _MARKDOWN.sub(lambda found: f"\\{found[0]}", words)
 
 
 def _padded(text: str, width: int, right: bool) -> str:
     space = " " * (width - cell_len(text))
     return space + text if right else text + space
+
+
+def _br(lines: Iterable[str]) -> str:
+    return "<br>".join(lines)
+
+
+def html_source(sheet: Sheet) -> str:
+    """``sheet`` as a table of HTML whose words are Markdown, as pandoc reads it."""
+    kinds = [
+        "words" if column.folds else "left" if column.align == "left" else "number"
+        for column in sheet.columns
+    ]
+    heads = "".join(
+        f'<th scope="col" class="{kind}">{_br(map(markdown, column.header.splitlines()))}</th>'
+        for kind, column in zip(kinds, sheet.columns, strict=True)
+    )
+    rows = []
+    for heading, records in sheet.sections:
+        if heading:
+            title = f'<th colspan="{len(kinds)}" scope="colgroup">{markdown(marked(heading))}</th>'
+            rows.append(f'<tr class="section">{title}</tr>')
+        for record in records:
+            cells = (
+                f'<td class="{kind}">{_written(cell, styled=True)}</td>'
+                for kind, cell in zip(kinds, record, strict=True)
+            )
+            rows.append(f"<tr>{''.join(cells)}</tr>")
+    notes = "".join(f"<p>{markdown(marked(note))}</p>" for note in sheet.notes)
+    return (
+        f'<figure class="wide table" id="tab-{sheet.name}">'
+        f'<figcaption class="title">{markdown(marked(sheet.title))}</figcaption>'
+        f'<div class="scroll" tabindex="0"><table><thead><tr>{heads}</tr></thead>\n'
+        + f"<tbody>{chr(10).join(rows)}</tbody></table></div>"
+        + (f'<div class="notes">{notes}</div>' if notes else "")
+        + "</figure>\n"
+    )
+
+
+def html_table(sheet: Sheet) -> str:
+    """``sheet`` as HTML with MathML."""
+    return pandoc(html_source(sheet), "html", "--mathml")

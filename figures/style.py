@@ -8,6 +8,7 @@ same data give the same bytes.
 
 from __future__ import annotations
 
+import io
 import math
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence
@@ -27,7 +28,7 @@ from matplotlib.textpath import TextPath
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from empirical.arm import Arm, Change
-from figures.files import written_whole
+from figures.files import write_bytes
 
 BLUE, VERMILION, GREEN = "#0072B2", "#D55E00", "#009E73"
 ORANGE, SKY, PURPLE, BLACK = "#E69F00", "#56B4E9", "#CC79A7", "#000000"
@@ -301,8 +302,10 @@ def save_figure(figure: Figure, stem: Path) -> list[Path]:
             path = stem.with_name(f"{stem.name}.{suffix}")
             no_date = {"CreationDate": None} if suffix == "pdf" else {"Software": None}
             laid_out = _laid_out(figure) if paths else nullcontext()
-            with written_whole(path) as partial, laid_out:
-                figure.savefig(partial, metadata=no_date)
+            drawn = io.BytesIO()  # of a full disk, matplotlib's PDF writer makes an error of its own
+            with laid_out:
+                figure.savefig(drawn, format=suffix, metadata=no_date)
+            write_bytes(path, drawn.getvalue())
             paths.append(path)
     return paths
 

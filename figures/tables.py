@@ -4,16 +4,19 @@ A command describes each of its tables once, as a ``Sheet``: title, notes, colum
 and how it is written, rows and their sections.  From it come
 
     the terminal    rich, fitted into its width (figures/fitting.py)
-    LaTeX           booktabs, maths as maths (figures/markup.py, figures/latex.py)
+    LaTeX           booktabs (figures/markup.py)
     Markdown        GitHub's pipes (figures/markup.py)
+    HTML            with MathML, by pandoc (figures/markup.py); a notebook shows it
     CSV and JSON    the data behind it: every row, in full precision
 
-Numbers that may lie outside float64 come as log10 and are written out from there.  Layers are thinned
-so that a deep stack still fits a screen; the CSV always has all of them.
+Maths in titles, headers and notes is LaTeX between dollars (figures/maths.py).  Numbers that may lie
+outside float64 come as log10 and are written out from there.  Layers are thinned so that a deep stack
+still fits a screen; the CSV always has all of them.
 """
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,8 +28,10 @@ from rich.console import Console, ConsoleOptions, RenderResult
 from rich.text import Text
 
 from figures.fitting import FittingTable
-from figures.markup import latex_table, markdown_table
+from figures.markup import html_table, in_terminal, latex_table, markdown_table
+from figures.maths import terminal
 
+PLAIN_WIDTH = 100  # characters of a table as a notebook's plain text
 LAYERS_SHOWN = 7
 ALARM = 4.0  # standard errors beyond which a deviation is red
 
@@ -107,26 +112,27 @@ class Sheet:
 
     def rich(self) -> FittingTable:
         """For the terminal."""
-        headers = {column.name: column.header for column in self.columns}
+        headers = {column.name: terminal(column.header) for column in self.columns}
         spare = tuple(headers[name] for name in self.spare if name in headers)
-        rooms = {column.header: column.room for column in self.columns if column.room is not None}
-        table = FittingTable(
-            self.title, caption="\n".join(self.notes) or None, spare=spare, rooms=rooms
-        )
+        rooms = {
+            headers[column.name]: column.room for column in self.columns if column.room is not None
+        }
+        notes = "\n".join(map(terminal, self.notes))
+        table = FittingTable(terminal(self.title), caption=notes or None, spare=spare, rooms=rooms)
         if self.tight:
             table.padding = (0, 1, 0, 0)
         for column in self.columns:
             table.add_column(
-                column.header,
+                terminal(column.header),
                 justify=column.align,
                 no_wrap=not column.folds,
                 width=column.width,
             )
         for heading, rows in self.sections:
             if heading:
-                table.add_heading(heading)
+                table.add_heading(terminal(heading))
             for row in rows:
-                table.add_row(*row, end_section=self.spaced)
+                table.add_row(*map(in_terminal, row), end_section=self.spaced)
             table.add_section()
         return table
 
@@ -140,6 +146,16 @@ class Sheet:
     def markdown(self) -> str:
         """A table of GitHub's Markdown."""
         return markdown_table(self)
+
+    def html(self) -> str:
+        """A figure of HTML with its title, sections and notes."""
+        return html_table(self)
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
+        """How a notebook shows it."""
+        lines = Console(width=PLAIN_WIDTH, file=io.StringIO()).render_lines(self, pad=False)
+        rows = ["".join(part.text for part in line).rstrip() for line in lines]
+        return {"text/html": self.html(), "text/plain": "\n".join(rows)}
 
     def csv(self) -> str:
         """The data in full precision."""

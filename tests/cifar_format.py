@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from empirical.data.datasets import Dataset
-from empirical.records.locations import FOLDER
+from empirical.data.places import FOLDER
 
 
 def tiny_dataset(train: int = 96, test: int = 40, seed: int = 0) -> Dataset:

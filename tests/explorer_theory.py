@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from theory.draw import curve_theory, monte_carlo
+from theory.law import stacks
 from theory.specs import VarianceSpec
 
 BASE = {
@@ -21,7 +21,7 @@ LN10 = math.log(10)
 
 
 def python_theory(setting):
-    """``theory.draw.curve_theory`` for a setting, with the widths that the page itself gave it."""
+    """``theory.law.stacks`` for a setting, with the widths that the page itself gave it."""
     name, slope = setting["initializer"], setting["slope"]
     # weights of these two have lecun's variance but for a factor, which enters once per layer
     factor = {"custom": setting["scale"], "pytorch": 1 / 3}.get(name, 1.0)
@@ -33,10 +33,8 @@ def python_theory(setting):
         gain_slope=0.0 if name == "he-relu" else None,
         direction=setting["direction"],
     )
-    (group,) = monte_carlo.groups(spec)
     forward = setting["direction"] == "forward"
-    compute = curve_theory.forward_theory if forward else curve_theory.backward_theory
-    theory = compute(spec, group.curves[0])
+    theory = stacks.theory(spec, *spec.curves[0], setting["direction"])
     depth = setting["depth"]
     passed = np.arange(1, depth + 1) if forward else np.arange(depth - 1, -1, -1)
     shift = passed * math.log(factor)

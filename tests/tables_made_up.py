@@ -18,7 +18,7 @@ from figures.theory.paper import paper_table
 from figures.theory.phase import critical_table, phase_table
 from figures.theory.predict import prediction_table
 from figures.theory.variance import growth_table, variance_table
-from theory.draw.simulate import COLUMNS
+from theory.draw.variance import COLUMNS
 
 NAN = math.nan
 
@@ -28,7 +28,7 @@ def rows(names, *values):
 
 
 def variance_rows():
-    """He flat, N(0, 1) off float64's scale, in the shape of theory.simulate's table."""
+    """He flat, N(0, 1) off float64's scale, in the shape of theory.draw.variance's table."""
     found = []
     curves = (("he", 0.301, 0.0, 0.4), ("normal", 2.7093, 2.4082, -4.6))
     for initializer, start, step, z in curves:
@@ -46,11 +46,12 @@ def variance_rows():
 
 
 def growth_rows():
+    names = "initializer activation direction law theory asymptotic border measured"
     return rows(
-        "initializer activation direction theory measured largest_z agreement verdict",
-        ("he", "relu", "forward", 0.0, 0.0004, 2.2, "yes", "stable"),
-        ("xavier", "relu", "backward", -0.30103, -0.3, 5.2, "no", "vanishing"),
-        ("normal", "tanh", "forward", 2.4082, 2.4081, NAN, "–", "exploding"),
+        f"{names} largest_z agreement verdict",
+        ("he", "relu", "forward", "exact", 0.0, 0.0, NAN, 0.0004, 2.2, "yes", "stable"),
+        ("xavier", "relu", "backward", "exact", -0.30103, -0.30103, NAN, -0.3, 5.2, "no", "vanishing"),
+        ("normal", "tanh", "forward", "exact", 2.4082, 2.4082, NAN, 2.4081, NAN, "–", "exploding"),
     )
 
 
@@ -89,11 +90,14 @@ def derivation_rows():
     names = "part equation claim formula assumption predicted measured standard_error z passes"
     return rows(
         f"{names} known_slip verdict",
-        ("forward, ReLU", "Eq. 7", "E[x²] enters, not Var[x]", "E[y_l²]/E[x²] = n·Var[w]",
+        ("forward, ReLU", "Eq. 7", "E[x²] enters, not Var[x]",
+         r"\operatorname{E}[y_l^2]/\operatorname{E}[x^2] = n \cdot \operatorname{Var}[w]",
          "w has mean 0; x need not have", 1.0, 0.9268, 0.046, -1.5, True, False, "holds"),
-        ("forward, ReLU", "the slip", "“the rectifier halves the variance”", "Var[x] = ½·Var[y]",
+        ("forward, ReLU", "the slip", "“the rectifier halves the variance”",
+         r"\operatorname{Var}[x] = \tfrac12 \cdot \operatorname{Var}[y]",
          "E[x] = 0, which is false", 0.5, 0.3471, 0.026, -4.4, False, True, "fails"),
-        ("slope a = 0.25", "Eq. 15", "forward", "Var[y_L]/Var[y_1] = (1 + a²)^(L−1)",
+        ("slope a = 0.25", "Eq. 15", "forward",
+         r"\operatorname{Var}[y_L]/\operatorname{Var}[y_1] = (1 + a^2)^{L-1}",
          "½(1 + a²)·n̂·Var[w] = 1", 1.0, 0.8816, 0.088, -1.3, True, False, "too few draws to tell"),
     )  # fmt: skip
 

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 import cli
+from commands.parser import build_parser, find_commands
+from commands.terminal import ascii_of
 
 ROOT = Path(__file__).parent.parent
 SMALL = ["--depth", "4", "--width", "16", "--draws", "20", "--device", "cpu"]
@@ -44,7 +46,18 @@ def one_error_line(captured):
         (["variance", "--init", "xavier", "--fan", "fan_in"], "fan of its own"),
         (["variance", "--device", "tpu"], "invalid choice: 'tpu'"),
         (["variance", "--nonsense"], "unrecognized arguments: --nonsense"),
-        (["varience"], "variance"),
+        (["variance", "--dept", "3"], "unrecognized arguments: --dept 3; did you mean --depth?"),
+        (["variance", "--dept", "3"], "cli.py variance --help"),
+        (["varience"], "did you mean variance?"),
+        (["variance", "--init", "kaiming"], "did you mean he?"),
+        (["variance", "--init", "glorot_uniform"], "did you mean xavier-uniform?"),
+        (["gains", "--activation", "swish"], "did you mean silu?"),
+        (["cifar", "--preset", "txtbook"], "did you mean textbook?"),
+        (["cifar", "--norm", "bach"], "did you mean batch?"),
+        (["cifar", "--depths", "2,0"], "depth must be"),
+        (["cifar", "--depths", "2,x"], "invalid int value: '2,x'"),
+        *(([name, "--seed", "-1"], "seed must be a whole number") for name in find_commands()),
+        (["paper", "--seed", "1e3"], "seed must be a whole number"),
         ([], "name a command"),
         (["cifar", "--init", "hee"], "did you mean he"),
         (["cifar", "--depths", "0"], "depth must be"),
@@ -82,7 +95,7 @@ def test_cuda_without_cuda_is_a_wrong_request(capsys, tmp_path):
 def test_an_unwritable_out_is_found_before_the_work(capsys, tmp_path, monkeypatch):
     blocked = tmp_path / "file"
     blocked.write_text("in the way")
-    monkeypatch.setattr("theory.draw.simulate.variance", None)  # the work must not be reached
+    monkeypatch.setattr("theory.draw.variance.measure", None)  # the work must not be reached
     assert run("variance", *SMALL, "--out", blocked) == 2
     assert "cannot write to --out" in one_error_line(capsys.readouterr())
 
@@ -104,7 +117,7 @@ def test_out_of_memory_is_exit_1(capsys, tmp_path, monkeypatch):
     def explode(*args):
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes")
 
-    monkeypatch.setattr("theory.draw.monte_carlo._module_block", explode)
+    monkeypatch.setattr("theory.draw.dense.DenseSimulation._modules", explode)
     assert run("variance", *SMALL, "--out", tmp_path) == 1
     assert "out of memory at width 16" in one_error_line(capsys.readouterr())
 
@@ -113,7 +126,7 @@ def test_an_interruption_is_130_and_names_the_command(capsys, tmp_path, monkeypa
     def interrupt(*args):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("theory.draw.simulate.variance", interrupt)
+    monkeypatch.setattr("theory.draw.variance.measure", interrupt)
     assert run("variance", *SMALL, "--out", tmp_path) == 130
     assert f"variance --depth 4 --width 16 --draws 20 --device cpu --out {tmp_path}" in (
         capsys.readouterr().err
@@ -160,7 +173,7 @@ def test_quiet_leaves_the_results_only(capsys, tmp_path):
     "argv", [["--help"], ["variance", "--help"], ["cifar", "--help"], ["--version"]]
 )
 def test_help_needs_no_torch(argv):
-    assert_light(argv, code=0, says="fanin")
+    assert_light(argv, code=0, says="fanin" if argv == ["--version"] else "Usage: python cli.py")
 
 
 @pytest.mark.parametrize(
@@ -187,7 +200,7 @@ def assert_light(argv, code, says):
 
 
 def test_help_shows_examples():
-    parser = cli.build_parser()
+    parser = build_parser()
     for command in ("variance", "cifar"):
         text = subprocess.run(
             [sys.executable, str(ROOT / "cli.py"), command, "--help"],
@@ -195,7 +208,7 @@ def test_help_shows_examples():
             text=True,
             check=True,
         ).stdout
-        assert "examples:" in text and f"python cli.py {command}" in text
+        assert "examples:" in text and f"cli.py {command}" in text
     assert "variance" in parser.format_help()
 
 
@@ -227,3 +240,157 @@ def test_pipes_and_no_color_are_plain(tmp_path):
     )
     assert "\x1b" not in done.stdout
     assert max(map(len, done.stdout.split("Written")[0].splitlines())) <= 70
+
+
+def start(*command, **options):
+    """The program as a process of its own."""
+    environment = {"OMP_NUM_THREADS": "1", **options.pop("env", {})}
+    return subprocess.run(
+        [str(part) for part in command],
+        cwd=options.pop("cwd", ROOT),
+        env={name: value for name, value in (os.environ | environment).items() if value is not None},
+        capture_output=True,
+        check=False,
+        **options,
+    )
+
+
+def test_commas_separate_as_spaces_do():
+    parse = build_parser().parse_args
+    one = parse(["cifar", "--depths", "2,5", "12", "--init", "he,xavier", "--seed-list", "1,2,"])
+    assert one.depths == [2, 5, 12] and one.init == ["he", "xavier"] and one.seed_list == [1, 2]
+    two = parse(["correlation", "--correlations", "0,0.5", "--tables", "csv", "latex"])
+    assert two.correlations == [0.0, 0.5] and two.tables == ["csv", "latex"]
+
+
+def test_a_command_is_a_file(tmp_path, monkeypatch, capsys):
+    """A new file is enough; one without a purpose is no command."""
+    import commands.study
+
+    (tmp_path / "new_one.py").write_text(
+        "from commands.answer import Answer\n"
+        "PURPOSE = 'A command that did not exist.'\n"
+        "EXAMPLES = ('new-one',)\n"
+        "def add_arguments(parser): parser.add_argument('--times', type=int, default=1)\n"
+        "def run(arguments, session):\n"
+        "    return Answer(spec={}, device='cpu', document={'times': arguments.times}, show=[])\n",
+        encoding="utf-8",
+    )
+    (tmp_path / "helper.py").write_text("", encoding="utf-8")
+    monkeypatch.setattr(commands.study, "__path__", [*commands.study.__path__, str(tmp_path)])
+    assert list(find_commands())[:2] == ["variance", "cifar"]
+    assert "new-one" in find_commands() and "helper" not in find_commands()
+    assert run("new-one", "--times", 3, "--json") == 0
+    assert json.loads(capsys.readouterr().out)["times"] == 3
+
+
+UV = {"UV_RUN_RECURSION_DEPTH": "1"}
+NO_UV = {"UV_RUN_RECURSION_DEPTH": None}
+
+
+@pytest.mark.parametrize(
+    "started, environment, says",
+    [
+        (["cli.py"], NO_UV, f"{sys.executable} cli.py paper --help"),
+        (["cli.py"], UV, "uv run cli.py paper --help"),
+        (["-m", "cli"], NO_UV, f"{sys.executable} -m cli paper --help"),
+        (["-m", "cli"], UV, "uv run python -m cli paper --help"),
+    ],
+)
+def test_hints_name_the_form_in_which_the_program_was_started(started, environment, says):
+    done = start(sys.executable, *started, "paper", "--nonsense", env=environment, text=True)
+    assert done.returncode == 2 and f"(see {says})" in done.stderr
+    said = start(
+        sys.executable, *started, "paper", "--help", env=environment | {"COLUMNS": "200"}, text=True
+    )
+    assert f"  {says.removesuffix(' --help')}\n" in said.stdout  # the example
+
+
+def test_the_console_script_is_named_where_it_is_found(tmp_path):
+    script = tmp_path / "fanin"
+    script.write_text(
+        f"#!{sys.executable}\nimport sys\nsys.path.insert(0, {str(ROOT)!r})\n"
+        "import cli\ncli.console()\n",
+        encoding="utf-8",
+    )
+    script.chmod(0o755)
+    found = NO_UV | {"PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"}
+    for environment, name in ((NO_UV, str(script)), (found, "fanin"), (UV, "uv run fanin")):
+        done = start(script, "paper", "--nonsense", env=environment, text=True, cwd=tmp_path)
+        assert done.returncode == 2 and f"(see {name} paper --help)" in done.stderr
+
+
+def test_without_its_packages_it_says_what_to_do():
+    done = start(sys.executable, "-S", "cli.py", "variance", text=True)  # -S: no site-packages
+    assert done.returncode == 2 and done.stdout == ""
+    assert done.stderr.startswith("error: the package ") and done.stderr.count("\n") == 1
+    assert "uv run cli.py" in done.stderr and "pip install -e ." in done.stderr
+
+
+@pytest.mark.parametrize(
+    "environment, encoding",
+    [
+        ({"PYTHONIOENCODING": "latin-1"}, "latin-1"),
+        ({"PYTHONIOENCODING": "cp1252"}, "cp1252"),
+        ({"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}, "ascii"),
+    ],
+)
+def test_a_terminal_that_knows_few_letters_gets_readable_ascii(environment, encoding, tmp_path):
+    argv = ["phase", "--activation", "tanh", "--out", tmp_path, "--device", "cpu"]
+    done = start(sys.executable, "cli.py", *argv, env=environment)
+    assert done.returncode == 0, done.stderr
+    text = done.stdout.decode(encoding)
+    assert "sigma" in text and "chi" in text and "?" not in text
+    assert b"Traceback" not in done.stderr
+
+
+def test_ascii_is_as_readable_as_it_can_be():
+    assert ascii_of("he · relu → Δ ≤ 10⁻³ é 漢") == "he * relu -> Delta <= 10-3 e ?"
+
+
+def test_an_unknown_backend_of_matplotlib_does_not_matter(tmp_path):
+    done = start(
+        sys.executable, "cli.py", "variance", *SMALL, "--out", tmp_path, env={"MPLBACKEND": "foo"}
+    )
+    assert done.returncode == 0 and (tmp_path / "variance.png").exists(), done.stderr
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a shell's redirections")
+@pytest.mark.parametrize(
+    "streams, code",
+    [
+        (">&-", 0),
+        (">&- 2>&-", 0),
+        ("<&- >&- 2>&-", 0),
+        (">/dev/full", 1),
+        ("2>/dev/full", 0),
+        (">/dev/full 2>/dev/full", 1),
+    ],
+)
+def test_streams_that_are_closed_or_full_end_with_the_right_code(streams, code, tmp_path):
+    if "/dev/full" in streams and not Path("/dev/full").exists():
+        pytest.skip("no /dev/full here")
+    line = f'"$@" {streams}'
+    argv = [sys.executable, "cli.py", "variance", *SMALL, "--out", tmp_path]
+    done = start("sh", "-c", line, "sh", *argv, text=True)
+    assert done.returncode == code and "Traceback" not in done.stderr and "Exception" not in done.stderr
+    csv = (tmp_path / "variance.csv").read_text(encoding="utf-8")
+    assert csv.startswith("initializer,") and csv.endswith("\n")  # no word of another stream in it
+    assert (tmp_path / "variance.pdf").exists()
+
+
+def test_a_full_stdout_is_one_error_line():
+    if not Path("/dev/full").exists():
+        pytest.skip("no /dev/full here")
+    line = '"$@" >/dev/full'
+    for argv in (["--help"], ["--version"], ["cifar", "--list-presets"]):
+        done = start("sh", "-c", line, "sh", sys.executable, "cli.py", *argv, text=True)
+        assert done.returncode == 1
+        assert done.stderr == "error: No space left on device\n"
+
+
+@pytest.mark.parametrize("environment", [{"COLUMNS": "1"}, {"TERM": "dumb"}, {"HOME": None}])
+def test_poor_surroundings_are_no_error(environment, tmp_path):
+    done = start(sys.executable, "cli.py", "variance", *SMALL, "--out", tmp_path, env=environment)
+    assert done.returncode == 0, done.stderr
+    assert start(sys.executable, "cli.py", "variance", "--help", env=environment).returncode == 0

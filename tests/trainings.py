@@ -3,7 +3,6 @@
 import torch
 from cifar_format import tiny_dataset
 
-from empirical.engines import choice as engines
 from empirical.engines import groups
 from empirical.engines.graphs import Batches
 from empirical.engines.groups import GroupTraining
@@ -35,14 +34,13 @@ def in_doubles(monkeypatch):
     whole steps: a larger ε keeps it as small as it is.
     """
     monkeypatch.setattr(groups, "Batches", DoubleBatches)
-    monkeypatch.setattr(engines, "Batches", DoubleBatches)
-    single = engines.gathered
+    single = CellTraining.gathered
 
     def gathered(*choice):
         images, labels = single(*choice)
         return images.double(), labels
 
-    monkeypatch.setattr(engines, "gathered", gathered)
+    monkeypatch.setattr(CellTraining, "gathered", gathered)
 
     def widened(spec, data, device=CPU):
         training = CellTraining(spec, data, device)

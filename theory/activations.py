@@ -32,7 +32,7 @@ from typing import TYPE_CHECKING, Any, TypeGuard
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from theory.errors import RequestError, check_real, unknown_name
+from theory.errors import RequestError, check_not_tiny, check_real, unknown_name
 
 if TYPE_CHECKING:
     import torch
@@ -43,6 +43,16 @@ Function = Callable[[Array], Array]
 PRELU_SLOPE = 0.25
 SMOOTH = {"tanh": "Tanh", "gelu": "GELU", "silu": "SiLU", "elu": "ELU", "selu": "SELU"}  # in torch.nn
 ACTIVATIONS = ("relu", "prelu", "prelu:SLOPE", "leaky-relu:SLOPE", "linear", *SMOOTH)
+
+# What others call some of these; not accepted, but understood in an error.
+OTHER_NAMES = {
+    "swish": "silu",
+    "identity": "linear",
+    "none": "linear",
+    "lrelu": "leaky-relu:SLOPE",
+    "leakyrelu": "leaky-relu:SLOPE",
+    "rectifier": "relu",
+}
 
 
 @dataclass(frozen=True)
@@ -206,10 +216,11 @@ def parse_activation(name: str) -> Activation:
         raise RequestError("leaky-relu needs its slope: for instance leaky-relu:0.01")
     if kind in ("prelu", "leaky-relu"):
         slope = parse_number(f"the slope of {kind}", argument, example=f"{kind}:0.1")
+        check_not_tiny(f"the slope of {kind}", slope)
         return Activation(
             f"{kind}:{short(slope)}", kind, check_real(f"the slope of {kind}", slope, -10, 10)
         )
-    raise unknown_name("activation", name, ACTIVATIONS)
+    raise unknown_name("activation", name, ACTIVATIONS, OTHER_NAMES)
 
 
 def short(value: float) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import math
 import operator
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from numbers import Real
 
 
@@ -20,12 +20,32 @@ class WorkError(RuntimeError):
     """The request was right, but the work could not be finished: disk full, out of memory."""
 
 
-def unknown_name(kind: str, name: str, known: Iterable[str]) -> RequestError:
-    """A ``RequestError`` for an unknown ``name``, with the nearest valid ones and the whole list."""
+def unknown_name(
+    kind: str, name: str, known: Iterable[str], others: Mapping[str, str] | None = None
+) -> RequestError:
+    """A ``RequestError`` for an unknown ``name``, with the nearest valid ones and the whole list.
+
+    ``others`` are names that the field has for some of the ``known``.
+    """
     known = list(known)
-    near = difflib.get_close_matches(name.lower(), known, n=3, cutoff=0.5)
-    hint = f"did you mean {' or '.join(near)}? " if near else ""
-    return RequestError(f"unknown {kind} {name!r}: {hint}valid names are {', '.join(known)}")
+    return RequestError(
+        f"unknown {kind} {name!r}: {nearest(name, known, others)}valid names are {', '.join(known)}"
+    )
+
+
+def nearest(name: str, known: Iterable[str], others: Mapping[str, str] | None = None) -> str:
+    """A question for the names among ``known`` that ``name`` may stand for; empty if none is near.
+
+    >>> nearest("varience", ["variance", "gains"])
+    'did you mean variance? '
+    >>> nearest("kaiming_normal", ["he", "lecun"], {"kaiming": "he", "kaiming-normal": "he"})
+    'did you mean he? '
+    """
+    others = others or {}
+    text = name.strip().lower().replace("_", "-")
+    near = difflib.get_close_matches(text, [*known, *others], n=3, cutoff=0.6)
+    meant = list(dict.fromkeys(others.get(one, one) for one in ([text] if text in others else near)))
+    return f"did you mean {' or '.join(meant)}? " if meant else ""
 
 
 def check_whole(what: str, value: object, low: int, high: int) -> int:
@@ -62,6 +82,16 @@ def check_real(
     if number < low or (open_low and number == low) or number > high:
         raise RequestError(f"{what} must be {range_text}, not {value}")
     return number
+
+
+LEAST = 1e-40  # its fourth power is far above the smallest double, and it is still a float32
+
+
+def check_not_tiny(what: str, value: float) -> float:
+    """``value`` if it is 0 or at least ``LEAST`` in size: what is smaller, squares lose."""
+    if 0 < abs(value) < LEAST:
+        raise RequestError(f"{what} must be 0 or at least {LEAST:g} in size, not {value:g}")
+    return value
 
 
 def check_choice(what: str, value: str, choices: Iterable[str]) -> str:

@@ -35,7 +35,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from theory.activations import parse_number, short
-from theory.errors import RequestError, check_choice, check_real, unknown_name
+from theory.errors import LEAST, RequestError, check_choice, check_real, unknown_name
 
 if TYPE_CHECKING:
     import torch
@@ -160,6 +160,19 @@ LAWS: dict[str, Law] = {
 }
 _WITH_ARGUMENT = {"normal": ("normal", "normal:STD")}
 INITIALIZERS = tuple(written for name in LAWS for written in _WITH_ARGUMENT.get(name, (name,)))
+
+# What others call some of these; not accepted, but understood in an error.
+OTHER_NAMES = {
+    "kaiming": "he",
+    "kaiming-normal": "he",
+    "kaiming-uniform": "he-uniform",
+    "msra": "he",
+    "glorot": "xavier",
+    "glorot-normal": "xavier",
+    "glorot-uniform": "xavier-uniform",
+    "gaussian": "normal",
+    "default": "pytorch",
+}
 
 
 @dataclass(frozen=True)
@@ -335,9 +348,9 @@ def parse_initializer(name: str, fan: str | None = None) -> Initializer:
     if kind == "normal":
         what = "the standard deviation of normal"
         std = parse_number(what, argument, "normal:0.01") if colon else 1.0
-        check_real(what, std, 0, 1e6, open_low=True)
+        check_real(what, check_real(what, std, 0, 1e6, open_low=True), LEAST)
         return Initializer(f"normal:{short(std)}" if colon else "normal", LAWS["normal"], None, std)
     if kind not in LAWS or colon:
-        raise unknown_name("initializer", name, INITIALIZERS)
+        raise unknown_name("initializer", name, INITIALIZERS, OTHER_NAMES)
     law = LAWS[kind]
     return Initializer(kind, law, fan if fan is not None and law.free_fan else law.fan)

@@ -26,8 +26,8 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from theory.devices import widened
 from theory.errors import RequestError
-from theory.precision import widened
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -7,26 +7,29 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import empirical
+import figures
+import theory
 from commands import options
 from commands.answer import Answer, Session
+from empirical.data.catalog import DATASETS
 from empirical.presets import PRESETS, preset
 from empirical.protocol import (
     AUGMENTED,
-    DATASETS,
     ENGINES,
     MAX_CELLS,
     NORMS,
     OPTIMIZERS,
+    PAST_ENGINES,
     PRECISIONS,
     StudySpec,
 )
-from empirical.study.placement import Placement
 from theory.activations import ACTIVATIONS
 from theory.errors import RequestError
 from theory.initializers import FANS, INITIALIZERS
 
 if TYPE_CHECKING:
-    import pandas as pd
+    from empirical.study.placement import Placement
 
 PURPOSE = "Train the course report's networks on CIFAR-10; the same command resumes."
 EXAMPLES = (
@@ -36,7 +39,6 @@ EXAMPLES = (
     "cifar --preset textbook",
     "cifar --list-presets",
     "cifar --seeds 9 --workers auto",
-    "cifar --preset seeds --shard 1/16 --out SHARED",
     "cifar --dry-run",
 )
 SAME_NAMES = (
@@ -107,12 +109,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--gain-slope", type=float, metavar="S", help="slope in He's gain (default 0.01, as the report)"
     )
-    parser.add_argument("--dataset", choices=DATASETS, help="default cifar10")
+    parser.add_argument("--dataset", choices=tuple(DATASETS), help="default cifar10")
     parser.add_argument(
         "--data-dir", type=Path, metavar="DIR", help="default $CIFAR10_DIR, else a download"
     )
     parser.add_argument("--precision", choices=PRECISIONS, help="default fp32")
-    parser.add_argument("--engine", choices=ENGINES, help="how a step is run (default auto)")
+    parser.add_argument(
+        "--engine", metavar="NAME", help=f"how a step is run: {', '.join(ENGINES)} (default auto)"
+    )
     parser.add_argument(
         "--stack",
         type=int,
@@ -128,11 +132,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="N processes, a thread or GPU each; auto: one per core or GPU (default 1, with all cores)",
     )
-    place.add_argument(
-        "--shard",
-        metavar="I/N",
-        help="only the I-th of N parts of equal work, for job arrays that share one --out",
-    )
+    place.add_argument("--shard", help=argparse.SUPPRESS)  # of earlier versions
     place.add_argument(
         "--dask",
         metavar="ADDRESS",
@@ -143,43 +143,45 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace, session: Session) -> Answer:
     if arguments.list_presets:
         return _presets(arguments)
+    _refuse_the_past(arguments)
     spec = _spec(arguments, session.out)
-    place = Placement.parse(arguments.shard, arguments.workers, arguments.dask)
-    from empirical.records.locations import find_cifar10, needs_data
-
-    if place.is_here and needs_data(spec):
-        find_cifar10(spec.data_dir)  # a wrong folder is said before torch is imported
-    from theory.devices import resolve_device
-
+    place = empirical.Placement.parse(arguments.workers, arguments.dask)
+    if place.is_here and empirical.needs_data(spec):
+        spec.data.find(spec.data_dir)  # a wrong folder is said before torch is imported
     if place.is_here:
-        resolve_device(spec.device)  # a missing one is said before the work, and to --dry-run too
+        theory.resolve_device(spec.device)  # a missing one is said before the work, and the plan
+    empirical.keep_freed_memory()  # this process trains, and is ours
     if arguments.dry_run:
         return _plan(spec, place)
     session.prepare_out()
-    from empirical.study import grid as study
-    from figures.study.report_figures import course_report_figures
-    from figures.study.statistics import statistics_tables
-    from figures.study.study_tables import accuracy_table
-    from figures.tables import Sheet
-
     with session.study_progress() as on_event:
-        table = place.run(spec, on_event)
-    if place.share is not None:
-        table = study.finished_table(spec)
-        if table["cell"].nunique() < len(spec.cells()):
-            return _part(spec, place, table)
-    comparison = study.compare_with_report(table)
-    statistics = statistics_tables(table)
-    over_seeds = {sheet.name: sheet.records() for sheet in statistics if isinstance(sheet, Sheet)}
+        table = empirical.run_at(place, spec, on_event)
+    comparison = empirical.compare_with_report(table)
+    statistics = figures.statistics_tables(table)
+    sheets = [sheet for sheet in statistics if isinstance(sheet, figures.Sheet)]
     return Answer(
         spec=spec.config(),
         device=spec.device if place.is_here else "auto",
-        document={"cells": study.results(spec)} | over_seeds,
-        show=[accuracy_table(comparison, spec), *statistics],
+        document={"cells": empirical.results(spec)} | {one.name: one.records() for one in sheets},
+        show=[figures.accuracy_table(comparison, spec), *statistics],
         tables={"study.csv": table},
-        figures={**course_report_figures(table)},
+        figures={**figures.course_report_figures(table)},
         paths=[session.out / "cells"],
     )
+
+
+def _refuse_the_past(arguments: argparse.Namespace) -> None:
+    """One line for options of earlier versions."""
+    if arguments.shard is not None:
+        raise RequestError(
+            "--shard is gone: give every job of the array the same command and --out; each takes "
+            "cells that no other holds"
+        )
+    if arguments.engine in PAST_ENGINES:
+        raise RequestError(
+            f"--engine {arguments.engine} is gone: eager gives the same to rounding; use --engine "
+            "eager or auto"
+        )
 
 
 def _spec(a: argparse.Namespace, out: Path) -> StudySpec:
@@ -215,8 +217,6 @@ def _option(field: str) -> str:
 
 
 def _presets(a: argparse.Namespace) -> Answer:
-    from figures.study.study_tables import presets_table
-
     presets = [
         {"preset": name, "cells": len(StudySpec(**known.fields).cells()), "question": known.question}
         for name, known in PRESETS.items()
@@ -225,38 +225,17 @@ def _presets(a: argparse.Namespace) -> Answer:
         spec={"list_presets": True},
         device=a.device,
         document={"presets": presets},
-        show=[presets_table(presets)],
-    )
-
-
-def _part(spec: StudySpec, place: Placement, table: pd.DataFrame) -> Answer:
-    """What is finished of a grid whose other parts are not; pictures are the last part's to draw."""
-    from empirical.study import grid as study
-    from figures.study.study_tables import accuracy_table
-
-    cells = study.results(spec)
-    count = f"{len(cells)} of {len(spec.cells())} cells of the grid are finished"
-    # shown and not written: another part may have written the whole table in the meantime
-    shown = [accuracy_table(study.compare_with_report(table), spec).rich()] if cells else []
-    return Answer(
-        spec=spec.config(),
-        device=spec.device if place.is_here else "auto",
-        document={"cells": cells, "grid": {"cells": len(spec.cells()), "finished": len(cells)}},
-        show=[*shown, f"{count}; the part that ends last writes the table and the pictures."],
-        paths=[spec.out / "cells"],
+        show=[figures.presets_table(presets)],
     )
 
 
 def _plan(spec: StudySpec, place: Placement) -> Answer:
-    from empirical.study import grid as study
-    from figures.study.study_tables import plan_table
-
     if not place.is_here:  # the estimate is this machine's, which may lack the workers' device
         spec = replace(spec, device="auto")
-    plan = study.plan(spec, place.cells(spec))
+    plan = empirical.plan(spec)
     return Answer(
         spec=spec.config(),
         device=spec.device,
         document={"plan": plan.to_dict("records")},
-        show=[plan_table(plan)],
+        show=[figures.plan_table(plan)],
     )

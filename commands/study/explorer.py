@@ -6,9 +6,12 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import empirical
+import figures
 from commands import options
 from commands.answer import Answer, Session
-from theory.errors import RequestError
+from figures.files import write_text
+from theory.errors import check_whole
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,16 +30,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace, session: Session) -> Answer:
-    folders = chosen_folders(arguments.records)
-    from figures.explorer import page
-    from figures.explorer.build import MAX_SEED
-    from figures.files import write_text
-    from theory.errors import check_whole
-
-    check_whole("seed", arguments.seed, 0, MAX_SEED)
+    folders = options.chosen_records(arguments.records, DATA, needed=False)
+    check_whole("seed", arguments.seed, 0, figures.explorer.MAX_SEED)
     session.prepare_out()
     study = read_study(folders, session) if folders else None
-    text = page(study, seed=arguments.seed)
+    text = figures.explorer.page(study, seed=arguments.seed)
     target = session.out / "explorer.html"
     write_text(target, text)
     named = ", ".join(map(str, folders))
@@ -51,25 +49,10 @@ def run(arguments: argparse.Namespace, session: Session) -> Answer:
     )
 
 
-def chosen_folders(named: list[Path] | None) -> list[Path]:
-    """The folders of records; none where none is named and this copy has no published study."""
-    if named is None:
-        return [DATA] if DATA.is_dir() else []
-    for folder in named:
-        if not folder.is_dir():
-            raise RequestError(
-                f"--records {folder} is no folder: name the --out of a cifar run, or published tables"
-            )
-    return named
-
-
 def read_study(folders: list[Path], session: Session) -> pd.DataFrame:
     """The epochs of every finished cell in ``folders``; ``RequestError`` if there is none."""
-    from empirical.records import published
-
     with session.study_progress() as on_event:
-        study = published.gather(folders, on_event).study
+        study = empirical.gather(folders, on_event).study
     if study.empty:
-        named = ", ".join(map(str, folders))
-        raise RequestError(f"no finished cell in {named}: cifar trains them, and resumes")
+        raise options.no_finished_cell(folders)
     return study

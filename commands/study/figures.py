@@ -7,9 +7,12 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rich.text import Text
+
+import empirical
+import figures
 from commands import options
 from commands.answer import Answer, Session
-from theory.errors import RequestError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -29,7 +32,7 @@ DATA = options.PUBLISHED
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    options.add_records(parser, [DATA])
+    options.add_records(parser)
     parser.add_argument(
         "--publish",
         type=Path,
@@ -40,57 +43,35 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace, session: Session) -> Answer:
-    _check(arguments.records)
+    folders = options.chosen_records(arguments.records, DATA)
     if arguments.publish is None:
         session.prepare_out()
-    from empirical.records import published
-
     with session.study_progress() as on_event:
-        records = published.gather(arguments.records, on_event)
+        records = empirical.gather(folders, on_event)
     if records.cells.empty:
-        named = ", ".join(map(str, arguments.records))
-        raise RequestError(f"no finished cell in {named}: cifar trains them, and resumes")
-    spec = {"records": [str(folder) for folder in arguments.records], "publish": arguments.publish}
+        raise options.no_finished_cell(folders)
+    spec = {"records": [str(folder) for folder in folders], "publish": arguments.publish}
     if arguments.publish is not None:
         return _publish(arguments, records, spec)
-    return _draw(arguments, records, spec)
-
-
-def _check(folders: list[Path]) -> None:
-    for folder in folders:
-        if folder.is_dir():
-            continue
-        if folder == DATA:
-            raise RequestError(
-                "this copy has no published study: train one with cifar, and name its --out "
-                "with --records"
-            )
-        raise RequestError(
-            f"--records {folder} is no folder: name the --out of a cifar run, or published tables"
-        )
+    return _draw(arguments, folders, records, spec)
 
 
 def _publish(arguments: argparse.Namespace, records: Published, spec: dict[str, Any]) -> Answer:
-    from rich.text import Text
-
-    from empirical.records.published import write
-    from figures.study.gallery import published_table
-
-    paths = write(records, arguments.publish)
+    paths = empirical.records.write(records, arguments.publish)
     listed = ", ".join(f"{path.name} ({path.stat().st_size / 1000:.0f} kB)" for path in paths)
     return Answer(
         spec=spec,
         device=arguments.device,
         document={"cells": list(records.cells["cell"]), "files": [str(path) for path in paths]},
-        show=[published_table(records), Text(f"Written in {arguments.publish}: {listed}")],
+        show=[figures.published_table(records), Text(f"Written in {arguments.publish}: {listed}")],
     )
 
 
-def _draw(arguments: argparse.Namespace, records: Published, spec: dict[str, Any]) -> Answer:
-    from figures.study.gallery import gallery, how_to_complete, index_table
-
-    found = gallery(records, arguments.records)
-    missing = how_to_complete(found.index)
+def _draw(
+    arguments: argparse.Namespace, folders: list[Path], records: Published, spec: dict[str, Any]
+) -> Answer:
+    found = figures.gallery(records, folders)
+    missing = figures.study.gallery.how_to_complete(found.index)
     pictures: dict[str, Picture] = {
         name: partial(_picture, figure, records) for name, figure in found.figures.items()
     }
@@ -98,7 +79,7 @@ def _draw(arguments: argparse.Namespace, records: Published, spec: dict[str, Any
         spec=spec,
         device=arguments.device,
         document={"figures": found.index.to_dict("records")},
-        show=[index_table(found.index), *([missing] if missing is not None else [])],
+        show=[figures.index_table(found.index), *([missing] if missing is not None else [])],
         figures=pictures,
     )
 

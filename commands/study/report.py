@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rich.text import Text
+
+import figures
+import theory
 from commands import options
 from commands.answer import Answer, Session
-from theory.errors import RequestError
 
 if TYPE_CHECKING:
-    from rich.text import Text
-
-    from figures.report.build import Report
     from figures.report.output import Written
+    from figures.report.report import Report
 
 PURPOSE = "Rebuild the whole report from records and theory: HTML, Markdown, LaTeX and a notebook."
 EXAMPLES = (
@@ -33,32 +33,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace, session: Session) -> Answer:
-    folders: list[Path] = arguments.records or []
-    _check(folders)
-    from figures.report import output
-    from figures.report.build import Report
-
+    folders = options.chosen_records(arguments.records, DATA)
     if arguments.pdf:
-        output.compiler()
+        figures.report.compiler()
     session.prepare_out()
-    from theory.derivation_spec import DerivationSpec
-    from theory.devices import resolve_device
-    from theory.specs import VarianceSpec
-
-    device = resolve_device(arguments.device)
-    options: dict[str, Any] = {
-        "derive": DerivationSpec(seed=arguments.seed, device="cpu"),
-        "stack": VarianceSpec(depth=30, engine="law", seed=arguments.seed, device="cpu"),
+    device = theory.resolve_device(arguments.device)
+    asked: dict[str, Any] = {
+        "derive": theory.DerivationSpec(seed=arguments.seed, device="cpu"),
+        "stack": theory.VarianceSpec(depth=30, engine="law", seed=arguments.seed, device="cpu"),
     }
     with session.study_progress() as on_event:
-        report = Report.read(*folders, on_event=on_event, **options)
+        report = figures.Report.read(*arguments.records or [], on_event=on_event, **asked)
     with session.draws_progress() as on_step:
-        written = output.write(report, session.out, seed=arguments.seed, on_step=on_step)
+        written = figures.report.write(report, session.out, seed=arguments.seed, on_step=on_step)
     paths = list(written.paths)
     if arguments.pdf:
-        paths.append(output.compile_pdf(session.out))
+        paths.append(figures.report.compile_pdf(session.out))
     return Answer(
-        spec={"records": [str(folder) for folder in folders or [DATA]], "seed": arguments.seed},
+        spec={"records": [str(folder) for folder in folders], "seed": arguments.seed},
         device=device.type,
         document={
             "cells": len(report.records.cells),
@@ -71,23 +63,7 @@ def run(arguments: argparse.Namespace, session: Session) -> Answer:
     )
 
 
-def _check(folders: list[Path]) -> None:
-    """Said before anything is loaded."""
-    if not folders and not DATA.is_dir():
-        raise RequestError(
-            "this copy has no published study: train one with cifar --preset report, and name its "
-            "--out with --records"
-        )
-    for folder in folders:
-        if not folder.is_dir():
-            raise RequestError(
-                f"--records {folder} is no folder: name the --out of a cifar run, or published tables"
-            )
-
-
 def _summary(report: Report, written: Written, *, pdf: bool) -> Text:
-    from rich.text import Text
-
     cells, gaps = len(report.records.cells), len(written.gaps)
     text = (
         f"The report on {cells} trained cell{'s' * (cells != 1)}: {written.tables} tables, "

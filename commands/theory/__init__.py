@@ -1,1 +1,1 @@
-"""commands/theory."""
+"""Questions to the theory: each is answered in seconds, without a data set."""

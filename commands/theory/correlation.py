@@ -7,9 +7,11 @@ from collections.abc import Hashable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import figures
+import theory
 from commands import options
 from commands.answer import Answer, Session
-from theory.mean_field_specs import CorrelationSpec
+from theory.specs import CorrelationSpec
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -45,18 +47,15 @@ def run(arguments: argparse.Namespace, session: Session) -> Answer:
         correlations=tuple(arguments.correlations), **options.spec_fields(arguments, *SAME_NAMES)
     )
     session.prepare_out()
-    from figures.theory.correlation import correlation_figure, correlation_table
-    from theory.draw.correlation import correlation
-
     with session.draws_progress() as on_progress:
-        table = correlation(spec, on_progress)
+        table = theory.correlation(spec, on_progress)
     return Answer(
         spec=spec.as_dict(),
         device=spec.device,
         document={"curves": _curves(table)},
-        show=[correlation_table(table, all_layers=arguments.all_layers)],
+        show=[figures.correlation_table(table, all_layers=arguments.all_layers)],
         tables={"correlation.csv": table},
-        figures={"correlation": partial(correlation_figure, table)},
+        figures={"correlation": partial(figures.correlation_figure, table)},
     )
 
 

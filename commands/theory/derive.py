@@ -5,9 +5,11 @@ from __future__ import annotations
 import argparse
 from functools import partial
 
+import figures
+import theory
 from commands import options
 from commands.answer import Answer, Session
-from theory.derivation_spec import DerivationSpec
+from theory.specs import DerivationSpec
 
 PURPOSE = "He's derivation line by line, each line checked on real networks."
 EXAMPLES = ("derive", "derive --negative-slope 0.5", "derive --width 512 --draws 400 --seed 1")
@@ -37,17 +39,13 @@ def run(arguments: argparse.Namespace, session: Session) -> Answer:
         device=a.device,
     )
     session.prepare_out()
-    from figures.theory.derivation import derivation_figure, derivation_table
-    from theory.lessons.derivation import THRESHOLD, derivation
-    from theory.precision import float64_device
-
-    device = float64_device(spec.device)
-    table = derivation(spec)
+    device = theory.float64_device(spec.device)
+    table = theory.derivation(spec)
     return Answer(
         spec=spec.as_dict(),
         device=device.type,
-        document={"threshold": THRESHOLD, "lines": table.to_dict("records")},
-        show=[derivation_table(table)],
+        document={"threshold": theory.lessons.derivation.THRESHOLD, "lines": table.to_dict("records")},
+        show=[figures.derivation_table(table)],
         tables={"derive.csv": table},
-        figures={"derive": partial(derivation_figure, table)},
+        figures={"derive": partial(figures.derivation_figure, table)},
     )

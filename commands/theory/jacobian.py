@@ -5,9 +5,11 @@ from __future__ import annotations
 import argparse
 from functools import partial
 
+import figures
+import theory
 from commands import options
 from commands.answer import Answer, Session
-from theory.jacobian_spec import JacobianSpec
+from theory.specs import JacobianSpec
 
 PURPOSE = "Singular values of a deep stack's input-output Jacobian against exact theory."
 EXAMPLES = (
@@ -29,19 +31,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace, session: Session) -> Answer:
     spec = JacobianSpec(**options.spec_fields(arguments, "depth", "width", "draws"))
     session.prepare_out()
-    from figures.theory.jacobian import jacobian_figure, jacobian_table
-    from theory.law.jacobian import jacobian, singular_values
-    from theory.precision import float64_device
-
-    device = float64_device(spec.device)
+    device = theory.float64_device(spec.device)
     with session.draws_progress() as on_progress:
-        values = singular_values(spec, on_progress)
-    table = jacobian(spec, values)
+        values = theory.singular_values(spec, on_progress)
+    table = theory.jacobian(spec, values=values)
     return Answer(
         spec=spec.as_dict(),
         device=device.type,
         document={"curves": table.to_dict("records")},
-        show=[jacobian_table(table)],
+        show=[figures.jacobian_table(table)],
         tables={"jacobian.csv": table, "singular_values.csv": values},
-        figures={"jacobian": partial(jacobian_figure, values, table)},
+        figures={"jacobian": partial(figures.jacobian_figure, values, table)},
     )

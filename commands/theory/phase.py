@@ -5,9 +5,11 @@ from __future__ import annotations
 import argparse
 from functools import partial
 
+import figures
+import theory
 from commands import options
 from commands.answer import Answer, Session
-from theory.mean_field_specs import PHASE_ACTIVATIONS, PhaseSpec
+from theory.specs import PHASE_ACTIVATIONS, PhaseSpec
 
 PURPOSE = "The phase diagram (σ_w², σ_b²): ordered, critical and chaotic, initializers marked."
 EXAMPLES = (
@@ -31,12 +33,10 @@ def run(arguments: argparse.Namespace, session: Session) -> Answer:
     a = arguments
     spec = PhaseSpec(tuple(a.activation), tuple(a.init), a.width, a.sigma_b, a.max_bias_variance)
     session.prepare_out()
-    from figures.theory.phase import critical_table, phase_figure, phase_table
-    from theory.devices import resolve_device
-    from theory.law import phase
-
-    resolve_device(arguments.device)  # a missing one is said before the work
-    marks, contours, critical = phase.marks(spec), phase.contours(spec), phase.critical_line(spec)
+    theory.resolve_device(arguments.device)  # a missing one is said before the work
+    marks = theory.law.phase.marks(spec)
+    contours = theory.law.phase.contours(spec)
+    critical = theory.law.phase.critical_line(spec)
     return Answer(
         spec=spec.as_dict(),
         device=arguments.device,
@@ -44,7 +44,7 @@ def run(arguments: argparse.Namespace, session: Session) -> Answer:
             "initializers": marks.to_dict("records"),
             "critical_line": critical.to_dict("records"),
         },
-        show=[phase_table(marks), critical_table(critical)],
+        show=[figures.phase_table(marks), figures.critical_table(critical)],
         tables={"phase.csv": marks, "phase_contours.csv": contours},
-        figures={"phase": partial(phase_figure, contours, marks)},
+        figures={"phase": partial(figures.phase_figure, contours, marks)},
     )

@@ -1,20 +1,27 @@
-"""``variance``: activation variance through a deep stack, dense, convolutional or batch-normalized.
-
-This module has the options, and the plain dense stack; ``variance_stacks.py`` has the others.
-"""
+"""``variance``: activation variance through a deep stack, dense, convolutional or batch-normalized."""
 
 from __future__ import annotations
 
 import argparse
 from functools import partial
+from typing import TYPE_CHECKING, Any
 
+import figures
+import theory
 from commands import options
 from commands.answer import Answer, Picture, Session
-from commands.theory import variance_stacks
-from theory.convolution_spec import PADDINGS
 from theory.errors import RequestError
-from theory.specs import DIRECTIONS, ENGINES, VarianceSpec
+from theory.specs import DIRECTIONS, ENGINES, PADDINGS, BatchNormSpec, ConvSpec, VarianceSpec
 
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from theory.draw.variance import Measured
+
+Spec = VarianceSpec | ConvSpec | BatchNormSpec
+CONV_NAMES = ("channels", "image_size", "kernel_size", "padding")
+COMMON_NAMES = ("depth", "draws", "batch", "direction")
+SAME_NAMES = ("fan", "input_second_moment", "gain_slope")
 PURPOSE = "Simulate activation variance through a deep stack and lay exact theory over it."
 EXAMPLES = (
     "variance --depth 30",
@@ -76,49 +83,111 @@ def _add_other_stacks(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace, session: Session) -> Answer:
-    if arguments.stack == "conv" or arguments.norm == "batch":
-        return variance_stacks.run(arguments, session)
-    spec = _dense_spec(arguments)
+    spec = _spec(arguments)
     session.prepare_out()
-    from figures.theory.variance import (
-        drift_note,
-        growth_table,
-        variance_figure,
-        variance_table,
-        weight_gradient_figure,
-    )
-    from theory.draw.simulate import growth, variance
-    from theory.precision import float64_device
-
-    device = float64_device(spec.device)  # a missing one is said before the work
+    device = theory.float64_device(spec.device)  # a missing one is said before the work
     with session.draws_progress() as on_progress:
-        table = variance(spec, on_progress)
-    curves = growth(table)
-    figures: dict[str, Picture] = {"variance": partial(variance_figure, table)}
-    if "backward" in spec.directions:
-        figures["weight-gradients"] = partial(weight_gradient_figure, table)
+        measured = theory.draw.measure(spec, on_progress)
+    curves = theory.growth(spec, measured.table)
+    more = _besides(spec, measured)
+    pictures = _pictures(spec, measured.table)
     return Answer(
         spec=spec.as_dict(),
         device=device.type,
-        document={"curves": variance_stacks.curve_documents(table, curves)},
+        document={"curves": curve_documents(measured.table, curves), **more.document},
         show=[
             *(
-                variance_table(rows, all_layers=arguments.all_layers)
-                for _, rows in table.groupby("direction", sort=False)
+                figures.variance_table(rows, all_layers=arguments.all_layers)
+                for _, rows in measured.table.groupby("direction", sort=False)
             ),
-            growth_table(curves, note=drift_note(spec)),
+            figures.growth_table(curves, note=figures.drift_note(spec)),
+            *more.show,
         ],
-        tables={"variance.csv": table},
-        figures=figures,
+        tables={"variance.csv": measured.table, **more.tables},
+        figures=pictures | more.figures,
+        first=() if isinstance(spec, VarianceSpec) else tuple(pictures),
     )
 
 
-def _dense_spec(a: argparse.Namespace) -> VarianceSpec:
-    options.refuse(a, "is of --stack conv: add it", *variance_stacks.CONV_NAMES)
+def _spec(a: argparse.Namespace) -> Spec:
+    """The request; what contradicts its kind of stack is refused."""
+    conv, norm = a.stack == "conv", a.norm == "batch"
+    if conv and norm:
+        raise RequestError("--norm batch is there for dense stacks only: drop it or --stack conv")
+    if (conv or norm) and a.engine != "modules":
+        other = "--stack conv" if conv else "--norm batch"
+        raise RequestError(f"--engine {a.engine} knows plain dense stacks only: drop it or {other}")
+    given = options.spec_fields(a, *SAME_NAMES) | options.given(a, *COMMON_NAMES)
+    if conv:
+        options.refuse(a, "is of dense stacks; --stack conv has --channels", "width", "widths")
+        return ConvSpec(sigma_b=a.sigma_b, **options.given(a, *CONV_NAMES), **given)
+    drop = ", and drop --norm batch" if norm else ""
+    options.refuse(a, f"is of --stack conv: add it{drop}", *CONV_NAMES)
+    given |= options.given(a, "width")
+    if norm:
+        options.refuse(a, "contradicts --norm batch, which has one --width", "widths")
+        if a.sigma_b:
+            raise RequestError("--sigma-b contradicts --norm batch, which removes every bias: drop one")
+        return BatchNormSpec(**given)
     if a.widths is not None and (a.depth is not None or a.width is not None):
         raise RequestError("--widths contradicts --depth and --width: it says both; drop them")
-    return VarianceSpec(
-        layer_widths=None if a.widths is None else tuple(a.widths),
-        **options.given(a, "width", *variance_stacks.COMMON_NAMES),
-        **options.spec_fields(a, "engine", "sigma_b", *variance_stacks.SAME_NAMES),
-    )
+    widths = None if a.widths is None else tuple(a.widths)
+    return VarianceSpec(layer_widths=widths, engine=a.engine, sigma_b=a.sigma_b, **given)
+
+
+def _pictures(spec: Spec, table: pd.DataFrame) -> dict[str, Picture]:
+    """Dense stacks in one picture, and the gradients of their weights; the others by direction."""
+    if isinstance(spec, VarianceSpec):
+        pictures: dict[str, Picture] = {"variance": partial(figures.variance_figure, table)}
+        if "backward" in spec.directions:
+            pictures["weight-gradients"] = partial(figures.weight_gradient_figure, table)
+        return pictures
+    stems = {"forward": "variance", "backward": "variance-backward"}
+    return {
+        stems[str(direction)]: partial(figures.variance_figure, rows)
+        for direction, rows in table.groupby("direction", sort=False)
+    }
+
+
+def _besides(spec: Spec, measured: Measured) -> Answer:
+    """What convolutions and batch norm have besides: tables, pictures, a line, a part of the JSON."""
+    more = Answer(spec={}, device="", document={}, show=[])
+    border, growth = measured.border, measured.gradient_growth
+    if border is not None and isinstance(spec, ConvSpec):
+        more.tables["border.csv"] = border
+        more.show.extend(figures.border_note(border))
+        if spec.padding == "zero":
+            more.figures["border"] = partial(figures.border_figure, border)
+    if isinstance(spec, BatchNormSpec):
+        more.document["gradient_growth"] = [] if growth is None else growth.to_dict("records")
+    if growth is not None:
+        more.tables["gradient-growth.csv"] = growth
+        more.show.append(figures.norm_growth_table(growth))
+        more.figures["gradient-growth"] = partial(figures.norm_growth_figure, measured.table, growth)
+    return more
+
+
+def curve_documents(table: pd.DataFrame, curves: pd.DataFrame) -> list[dict[str, Any]]:
+    """The curves of the variance document: names, layers, growth, verdict."""
+    names = ["initializer", "activation", "negative_slope", "direction", "engine"]
+    documents = []
+    for curve in curves.to_dict("records"):
+        rows = table
+        for name in ("initializer", "activation", "direction"):
+            rows = rows[rows[name] == curve[name]]
+        layers = [
+            {key: value for key, value in row.items() if key not in names and "band" not in str(key)}
+            | {"log10_band": [row["log10_band_low"], row["log10_band_high"]]}
+            for row in rows.to_dict("records")
+        ]
+        factors = ("measured", "theory", "asymptotic", "border")
+        documents.append(
+            {name: curve[name] for name in names}
+            | {
+                "layers": layers,
+                "log10_growth_per_layer": {key: curve[key] for key in factors},
+                "agreement": curve["agreement"],
+                "verdict": curve["verdict"],
+            }
+        )
+    return documents

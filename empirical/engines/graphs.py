@@ -4,6 +4,10 @@ A step of a small network is a few hundred kernels of a few microseconds, and Py
 launch one than the GPU to run it.  A CUDA graph holds them all with their addresses and is launched
 as a whole (Nguyen et al. 2021, https://pytorch.org/blog/accelerating-pytorch-with-cuda-graphs).
 
+``torch.compile(mode="reduce-overhead")`` captures too, in one line in place of the hundred of this
+module, but forward and backward alone: the batch and the optimizer stay outside.  It also compiles
+before the first step and needs triton.  So the capture is made by hand.
+
 What is captured must not depend on the host: so the batch is gathered and augmented on the device
 from its indices and offsets (``Batches``, the bits of ``datasets.augment_with``), the optimizer
 counts its steps on the device, and the steps that set everything up before the capture are undone
@@ -17,7 +21,8 @@ from collections.abc import Callable, Iterator, Sequence
 
 import torch
 
-from empirical.data.datasets import MEAN, PADDING, STD, Dataset
+from empirical.data.catalog import ImageSet
+from empirical.data.datasets import PADDING, Dataset
 
 WARM_UPS = 3  # steps before the capture, in which libraries choose their kernels and workspaces
 
@@ -128,10 +133,11 @@ class Batches:
     """Gathers and augments batches of K cells at once, without asking the host.
 
     For cells k with images ``chosen[:, k]`` of the training set and their offsets it gives what
-    ``datasets.augment_with`` gives for each, bit for bit, cell beside cell in the channels.
+    ``datasets.augment_with`` gives for each, bit for bit, cell beside cell in the channels.  ``row``
+    holds the statistics to normalize by.
     """
 
-    def __init__(self, dataset: Dataset) -> None:
+    def __init__(self, dataset: Dataset, row: ImageSet) -> None:
         images = dataset.train_images
         _, self.height, self.width, channels = images.shape
         self.pixels, self.labels = images.reshape(-1, channels), dataset.train_labels
@@ -140,13 +146,14 @@ class Batches:
         )
         # Division by a tensor on the device: by a Python number, CUDA multiplies by its reciprocal.
         self.constants = [
-            torch.tensor(values, device=images.device) for values in ((255.0,) * channels, MEAN, STD)
+            torch.tensor(values, device=images.device)
+            for values in ((255.0,) * channels, row.mean, row.std)
         ]
 
     def __call__(
         self, chosen: torch.Tensor, flips: torch.Tensor, tops: torch.Tensor, lefts: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Images (B, 3K, 32, 32) in channels_last and labels (B, K); all arguments are (B, K)."""
+        """Images (B, K·C, H, W) in channels_last and labels (B, K); all arguments are (B, K)."""
         rows = (tops[:, None] + self.ys[:, None])[:, :, None]  # (B, H, 1, K)
         columns = lefts[:, None] + self.xs[:, None]
         columns = torch.where(flips[:, None], self.width - 1 - columns, columns)[:, None]
@@ -157,5 +164,5 @@ class Batches:
         places = (chosen[:, None, None] * self.height + rows) * self.width + columns
         maps = (self.pixels[places] * inside[..., None]).to(torch.float32)
         scale, mean, std = self.constants
-        maps = maps.div_(scale).sub_(mean).div_(std).flatten(3)  # (B, H, W, 3K)
+        maps = maps.div_(scale).sub_(mean).div_(std).flatten(3)  # (B, H, W, K·C)
         return maps.permute(0, 3, 1, 2), self.labels[chosen]

@@ -12,7 +12,7 @@ How many fit is a formula.  A cell of batch B and F filters with maps of s_l × 
 
     4·B·F·Σ s_l²·6  bytes   in its maps: three kept per layer, their gradients, and copies
     4·P·8           bytes   in P parameters: they, gradients and moments, in the stack and in its own
-    4·250·F·32²·3   bytes   in the test
+    4·250·F·s_1²·3   bytes   in the test
 
 and a stack takes at most ``SHARE`` of what is free.
 """
@@ -24,15 +24,14 @@ import os
 import time
 from collections.abc import Callable, Collection, Hashable, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
 
 import torch
 
-from empirical.data.datasets import Dataset, Offsets, normalize
-from empirical.engines.choice import PROBE_STEPS, hardware, probe, remembered
+from empirical.data.datasets import Offsets
+from empirical.engines.choice import STACKED, engine_name
 from empirical.engines.graphs import Batches, Captured, state_kept
 from empirical.engines.stacked import WAYS, Stack, cell_losses, stacked_step
-from empirical.protocol import CLASSES, IMAGE_SIZE, TrainSpec
+from empirical.protocol import TrainSpec
 from empirical.records.provenance import Stopwatch
 from empirical.training.loop import (
     REPORT_EVERY,
@@ -48,8 +47,6 @@ from theory.activations import parse_activation
 
 Job = tuple[int, TrainSpec]  # a cell and its number in the grid
 
-STACKED, SINGLY = "stacked", "singly"
-LEAD = 0.9  # of the time singly: nearly even, the simpler way is taken
 MAX_AT_ONCE = 64  # so that an epoch of a stack, which is what a kill can lose, stays short
 SHARE = 0.8
 KEPT_MAPS, KEPT_PARAMETERS, TEST_MAPS = 6, 8, 3
@@ -74,14 +71,14 @@ def shape_of(spec: TrainSpec) -> Hashable:
 def bytes_of(spec: TrainSpec) -> int:
     """What one cell takes in a stack, roughly: the formula of this module."""
     maps = spec.batch_size * spec.filters * sum(size**2 for size in spec.map_sizes)
-    test = TEST_BATCH * spec.filters * IMAGE_SIZE**2
+    test = TEST_BATCH * spec.filters * spec.data.size**2
     return 4 * (KEPT_MAPS * maps + KEPT_PARAMETERS * spec.parameters + TEST_MAPS * test)
 
 
 def most_at_once(spec: TrainSpec, device: torch.device) -> int:
     """How many cells like ``spec`` are trained at once on ``device``: at least one."""
     images = max(spec.batch_size, TEST_BATCH)
-    values = MOST_VALUES // (images * spec.filters * IMAGE_SIZE**2)
+    values = MOST_VALUES // (images * spec.filters * spec.data.size**2)
     room = int(SHARE * free_bytes(device)) // bytes_of(spec)
     return max(min(room, values, MAX_AT_ONCE), 1)
 
@@ -107,62 +104,24 @@ def groups_of(
     """``jobs`` in the groups that are trained at once, in the order of each one's first.
 
     Cells whose engine is ``stacked`` are put together with their likes, at most ``limit`` (None: as
-    many as fit), in groups of about equal size; under ``auto`` so are those of a GPU where a short
-    timed probe says that it pays.  Every other cell is alone, and so are those ``finished``, by id.
+    many as fit), in groups of about equal size.  Every other cell is alone, and so are those
+    ``finished``, by id.
     """
     alike: dict[Hashable, list[Job]] = {}
     for job in jobs:
-        joins = job[1].engine == STACKED or (job[1].engine == "auto" and device.type == "cuda")
-        joins = joins and job[1].cell_id not in finished
-        alike.setdefault((job[1].engine, shape_of(job[1])) if joins else job[0], []).append(job)
+        joins = is_stacked(job[1], device.type) and job[1].cell_id not in finished
+        alike.setdefault(shape_of(job[1]) if joins else job[0], []).append(job)
     found: list[list[Job]] = []
     for together in alike.values():
-        first = together[0][1]
-        most = limit or (most_at_once(first, device) if len(together) > 1 else 1)
+        most = limit or (most_at_once(together[0][1], device) if len(together) > 1 else 1)
         size = math.ceil(len(together) / math.ceil(len(together) / most))
-        if first.engine == "auto" and (size == 1 or not pays(first, device, size)):
-            size = 1
         found += [together[begin : begin + size] for begin in range(0, len(together), size)]
     return sorted(found, key=lambda group: group[0][0])
 
 
-def pays(spec: TrainSpec, device: torch.device, count: int) -> bool:
-    """Whether ``count`` cells like ``spec`` are faster at once than singly, by a few timed steps.
-
-    Probed once for every depth and remembered in the cache folder, as ``engines.choose`` does.
-    """
-    alike = replace(
-        spec, initializer="he", head_initializer=None, learning_rate_reference=None, seed=0, epochs=1
-    )
-    alike = replace(alike, activation="relu", engine=STACKED, limit_train=None, limit_test=None)
-    return _pays(alike, device, count)
-
-
-@cache
-def _pays(spec: TrainSpec, device: torch.device, count: int) -> bool:
-    def faster() -> str:
-        singly = min(probe(spec, device).values())
-        return STACKED if seconds_per_step(spec, device, count) / count < LEAD * singly else SINGLY
-
-    about = repr((spec, count, torch.__version__, hardware(device)))
-    return remembered(about, (STACKED, SINGLY), faster) == STACKED
-
-
-def seconds_per_step(spec: TrainSpec, device: torch.device, count: int) -> float:
-    """The shortest of a few steps of ``count`` cells like ``spec``, all of them together."""
-    size = max(spec.batch_size, 2)
-    images = torch.zeros((size, IMAGE_SIZE, IMAGE_SIZE, 3), dtype=torch.uint8)
-    labels = torch.arange(size) % CLASSES
-    data = Dataset(images, labels, images, labels).to(device)
-    group = GroupTraining([CellTraining(replace(spec, engine=STACKED), data, device)] * count)
-    chosen = torch.arange(spec.batch_size, device=device)[:, None].expand(-1, count).contiguous()
-    offsets = Offsets(chosen < 0, chosen % 9, chosen % 9)
-    times = []
-    for _ in range(PROBE_STEPS):
-        start = time.perf_counter()
-        group.step(chosen, offsets).sum().item()
-        times.append(time.perf_counter() - start)
-    return min(times[1:])  # the first sets things up
+def is_stacked(spec: TrainSpec, kind: str) -> bool:
+    """Whether ``spec`` is trained as part of a stack on a device of this ``kind``."""
+    return engine_name(spec.engine, kind) == STACKED
 
 
 @dataclass(frozen=True)
@@ -210,7 +169,7 @@ class GroupTraining:
         self.stack = Stack(self.networks).train()
         self.optimizer = build_optimizer(self.spec, self.stack, self.device)
         self.stack.load(self.optimizer, self.networks, self.optimizers)
-        self.batches = Batches(self.dataset)
+        self.batches = Batches(self.dataset, self.spec.data)
         self.captured: Captured | None = None
 
     def run_epoch(self, on_step: Sequence[Callable[[StepReport], None]]) -> None:
@@ -281,7 +240,7 @@ class GroupTraining:
         return stacked_step(self.forward, self.optimizer, *self.batches(*choice))
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Logits (K, B, 10) in float32 or wider of images (B, 3K, 32, 32)."""
+        """Logits (K, B, classes) in float32 or wider of images (B, K·C, H, W)."""
         if self.spec.precision == "fp32":
             logits: torch.Tensor = self.stack(images)
             return logits
@@ -326,8 +285,8 @@ class GroupTraining:
         self.stack.eval()
         for begin in range(0, count, TEST_BATCH):
             answers = labels[begin : begin + TEST_BATCH]
-            batch = normalize(images[begin : begin + TEST_BATCH]).repeat(1, cells, 1, 1)
-            logits = self.forward(batch)
+            batch = self.members[0].normalized(images[begin : begin + TEST_BATCH])
+            logits = self.forward(batch.repeat(1, cells, 1, 1))
             right += (logits.argmax(2) == answers).sum(1)
             loss += cell_losses(logits, answers[:, None].expand(-1, cells)) * len(answers)
         self.stack.train()

@@ -5,6 +5,9 @@ blocks back to the kernel at once, which then hands out zeroed pages anew, one p
 And in pages of 4 KB a step's maps are tens of thousands, more than the processor can keep addresses of:
 in pages of 2 MB, which Linux gives where it is asked to, they are some fifty.
 
+These settings are the process's, so only processes of our own take them: the command ``cifar`` and the
+workers that it starts or is given.  Whoever imports us and trains keeps a process as it was.
+
 And where memory comes to its end, it is said in one line what would need less.
 """
 

@@ -12,6 +12,11 @@ the channels, (B, K·C, H, W).  Then
 and Adam and SGD act on every number alone.  So a cell computes what it computes by itself, to
 rounding, and no number of one cell ever meets one of another.  What is saved is launches: a step of K
 cells has as many kernels as a step of one.
+
+``torch.func`` (``stack_module_state``, ``functional_call``, ``vmap``) would say the same in some sixty
+lines less, but not of these modules: it refuses the question how a map lies in memory, which the head
+asks, and a PReLU's own backward pass; and it knows one way to do the convolutions, where here there are
+three (``WAYS``), since grouped ones are slow in some libraries.
 """
 
 from __future__ import annotations
@@ -69,7 +74,7 @@ class Stack(nn.Module):
             self.add_module(name, holder)
 
     def forward(self, maps: torch.Tensor) -> torch.Tensor:
-        """Logits (K, B, 10) of maps (B, 3K, 32, 32), each cell's three channels after the other's."""
+        """Logits (K, B, classes) of maps (B, K·C, H, W), each cell's channels after the other's."""
         tensors = dict(self.named_parameters()) | dict(self.named_buffers())
         return stacked_forward(self.layers, tensors, maps, self.training, self.way)
 
@@ -125,7 +130,7 @@ def stacked_forward(
     training: bool,
     way: str = "grouped",
 ) -> torch.Tensor:
-    """Logits (K, B, 10) of maps (B, 3K, 32, 32).
+    """Logits (K, B, classes) of maps (B, K·C, H, W).
 
     ``layers`` are one network's modules by name, which say what is done; ``tensors`` hold the K
     networks' parameters and buffers, each (K, …), by the names in that network.
@@ -152,7 +157,7 @@ def stacked_forward(
 
 
 def cell_losses(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Mean cross-entropy (K,) of each cell: logits (K, B, 10), labels (B, K)."""
+    """Mean cross-entropy (K,) of each cell: logits (K, B, classes), labels (B, K)."""
     each = nn.functional.cross_entropy(logits.flatten(0, 1), labels.T.flatten(), reduction="none")
     return each.view(len(logits), -1).mean(1)
 
@@ -163,7 +168,7 @@ def stacked_step(
     images: torch.Tensor,
     labels: torch.Tensor,
 ) -> torch.Tensor:
-    """One step on images (B, 3K, 32, 32) and labels (B, K); the cells' losses (K,) before it."""
+    """One step on images (B, K·C, H, W) and labels (B, K); the cells' losses (K,) before it."""
     losses = cell_losses(forward(images), labels)
     optimizer.zero_grad(set_to_none=True)
     losses.sum().backward()  # type: ignore[no-untyped-call]

@@ -388,7 +388,7 @@ def missing_commands(evidence: Evidence) -> list[str]:
         ]
         wanted = [one for part in judged for one in part.cells if printed or one.initializer == "he"]
         if not all(map(evidence.recorded, wanted)):
-            lines.append(f"cli.py cifar --preset {preset}")
+            lines.append(f"cifar --preset {preset}")
     return lines
 
 

@@ -174,7 +174,7 @@ def _preset_commands(preset: str, judgment: Judgment, family: int) -> str:
     for name in dict.fromkeys((preset, "report")):
         grid = {cells_of(spec).key for spec in StudySpec(**PRESETS[name].fields).cells()}
         if any(one.key in grid for one in wanted):
-            lines.append(f"cli.py cifar --preset {name}")
+            lines.append(f"cifar --preset {name}")
             wanted = [one for one in wanted if one.key not in grid]
     return "; ".join(line + more for line in (*lines, *commands(wanted)))
 

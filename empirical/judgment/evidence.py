@@ -239,7 +239,7 @@ def commands(missing: Iterable[Cells]) -> list[str]:
         merged.setdefault((changes, found_depths, tuple(names)), []).append(initializer)
     lines = []
     for (changes, found_depths, activations), initializers in merged.items():
-        line = f"cli.py cifar --init {' '.join(initializers)} --activation {' '.join(activations)}"
+        line = f"cifar --init {' '.join(initializers)} --activation {' '.join(activations)}"
         line += f" --depths {' '.join(map(str, found_depths))}"
         for name, value in changes:
             line += f" {OPTIONS.get(name, '--' + name.replace('_', '-'))} {value}"

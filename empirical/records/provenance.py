@@ -24,8 +24,9 @@ def code_digest() -> str:
     """Eight hexadecimal digits that change with any source file of theory and empirical."""
     root = Path(__file__).resolve().parents[2]
     digest = hashlib.sha256()
-    sources = [path for name in ("theory", "empirical") for path in (root / name).rglob("*")]
-    for path in sorted(path for path in sources if path.suffix in (".py", ".cpp")):
+    for path in sorted(
+        path for name in ("theory", "empirical") for path in (root / name).rglob("*.py")
+    ):
         digest.update(f"{path.relative_to(root).as_posix()}\n".encode() + path.read_bytes())
     return digest.hexdigest()[:8]
 

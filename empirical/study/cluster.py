@@ -24,7 +24,7 @@ import re
 import time
 import uuid
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,9 +34,8 @@ import torch
 
 from empirical.data.datasets import Dataset
 from empirical.engines.memory import keep_freed_memory
-from empirical.protocol import StudySpec, TrainSpec
+from empirical.protocol import StudySpec
 from empirical.records import folders as records
-from empirical.records.locations import find_cifar10
 from empirical.study.events import (
     CellFinished,
     CellStarted,
@@ -48,7 +47,7 @@ from empirical.study.events import (
 )
 from empirical.study.grid import POLL_SECONDS, CellRunner, limited_to, numbered_cells
 from empirical.study.overview import Overview
-from empirical.study.placement import check_dask, local_workers
+from empirical.study.placement import Placement, check_dask, local_workers
 from empirical.study.workers import (
     Arrays,
     Bundle,
@@ -60,6 +59,7 @@ from empirical.study.workers import (
     collect,
     deaf_children,
     pack,
+    run_on_workers,
     unpack,
 )
 from theory.devices import project_version, resolve_device
@@ -86,13 +86,19 @@ class Order:
     mark: str  # of a file that lies in spec.out
 
 
+def run_at(place: Placement, spec: StudySpec, on_event: OnEvent) -> pd.DataFrame:
+    """``study.run_study`` at ``place``; its errors are the same."""
+    if place.dask is not None:
+        return run_on_dask(spec, place.dask, on_event)
+    return run_on_workers(spec, place.workers, on_event)
+
+
 def run_on_dask(
     spec: StudySpec,
     place: str,
     on_event: OnEvent,
     *,
     dataset: Dataset | None = None,
-    cells: Sequence[TrainSpec] | None = None,
 ) -> pd.DataFrame:
     """``study.run_study`` on the workers of a Dask cluster.
 
@@ -104,7 +110,7 @@ def run_on_dask(
     check_dask(place)
     spec = _absolute(spec)
     records.prepare(spec.out)
-    numbered = numbered_cells(spec, cells)
+    numbered = numbered_cells(spec)
     overview = Overview(spec, numbered, on_event)
     waiting = begin(spec, numbered, overview)
     if not waiting:
@@ -113,7 +119,7 @@ def run_on_dask(
         order = Order(uuid.uuid4().hex, spec, project_version(), mark)
         await_workers(client, place, overview)
         kinds = inspect_workers(client, order)
-        bundles = bundled(waiting, len(kinds), on_gpu="cuda" in kinds)
+        bundles = bundled(waiting, len(kinds), "cuda" if "cuda" in kinds else "cpu")
         _Dispatch(client, place, order, overview).train(bundles, pack(dataset))
     return collect(spec, numbered, SHOW_SECONDS)
 
@@ -161,7 +167,7 @@ def unfitness(order: Order, dask_worker: Worker | None = None) -> str | None:
     try:
         records.prepare(spec.out)
         resolve_device(spec.device)
-        find_cifar10(spec.data_dir)
+        spec.data.find(spec.data_dir)
     except RequestError as error:
         return f"says: {error}"
     return None

@@ -10,9 +10,10 @@ no other is working on.
 from __future__ import annotations
 
 import contextlib
+import math
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
@@ -22,12 +23,20 @@ import pandas as pd
 import torch
 
 from empirical.arm import Arm
-from empirical.data.datasets import Dataset, load_dataset
-from empirical.engines.groups import STACKED, Job, Member, groups_of, seconds_per_step, train_group
-from empirical.engines.memory import keep_freed_memory, memory_that_may_end
+from empirical.data.catalog import load_dataset
+from empirical.data.datasets import Dataset, Offsets
+from empirical.engines.choice import STACKED
+from empirical.engines.groups import (
+    GroupTraining,
+    Job,
+    Member,
+    groups_of,
+    is_stacked,
+    shape_of,
+    train_group,
+)
+from empirical.engines.memory import memory_that_may_end
 from empirical.protocol import (
-    TEST_IMAGES,
-    TRAIN_IMAGES,
     Protocol,
     StudySpec,
     TrainSpec,
@@ -35,7 +44,7 @@ from empirical.protocol import (
 )
 from empirical.records import folders as records
 from empirical.records.folders import DamagedRecord, Finished
-from empirical.records.locations import cell_folder, find_cifar10
+from empirical.records.locations import cell_folder
 from empirical.study.costs import work, work_per_image
 from empirical.study.events import CellFinished as CellFinished
 from empirical.study.events import CellStarted as CellStarted
@@ -49,13 +58,15 @@ from empirical.study.events import StudyPlanned as StudyPlanned
 from empirical.study.events import WorkerLost as WorkerLost
 from empirical.study.events import WorkersAwaited as WorkersAwaited
 from empirical.study.overview import Overview
-from empirical.training.loop import CellState, CellTraining, StepReport, check_batches, train_cell
+from empirical.training.loop import CellState, CellTraining, StepReport, check_dataset, train_cell
 from theory.devices import environment, resolve_device
+from theory.keywords import takes_fields_of
 from theory.randomness import generator
 
 T = TypeVar("T")
 
 POLL_SECONDS = 1.0
+TIMINGS = 5  # of a step of every kind of cell, for an estimate
 PLAN_COLUMNS = (
     *("cell", "initializer", "activation", "depth", "seed", "status", "epochs_done", "epochs"),
     *("parameters", "seconds", "megabytes"),
@@ -83,25 +94,23 @@ def _ignore(event: Event) -> None:
     pass
 
 
+@takes_fields_of(StudySpec)
 def run_study(
     spec: StudySpec,
     on_event: OnEvent = _ignore,
     *,
     dataset: Dataset | None = None,
-    cells: Sequence[TrainSpec] | None = None,
 ) -> pd.DataFrame:
     """Train every cell of ``spec`` that has no finished record; returns the table of all its cells.
 
     One row per cell and epoch with ``STUDY_COLUMNS``, in the order of the grid.  ``dataset`` replaces
     the spec's data set by one in memory (its records then belong to it: give it its own ``out``).
-    ``cells`` leaves all others of the grid alone (``costs.cells_of`` gives a share).
     Raises ``RequestError`` before any work for a wrong request and ``WorkError`` when the machine gives
     out; what is finished stays on disk in both cases.
     """
     device = resolve_device(spec.device)
-    keep_freed_memory()
     records.prepare(spec.out)
-    numbered = numbered_cells(spec, cells)
+    numbered = numbered_cells(spec)
     done = finished_cells(spec)
     on_event(StudyPlanned(len(spec.cells()), len(done), spec.out))
     if any(cell.cell_id not in done for _, cell in numbered):
@@ -111,7 +120,7 @@ def run_study(
         groups = groups_of(numbered, done, device, spec.stack)
     if len(groups) < len(numbered):
         on_event = Overview(spec, numbered, on_event).tell
-    runner = CellRunner(spec, device, dataset, on_event, numbered)
+    runner = CellRunner(spec, device, dataset, on_event)
     waiting = deque(groups)
     passed_over = 0
     waited_for = None
@@ -131,21 +140,9 @@ def run_study(
     return table([runner.finished[cell.cell_id] for _, cell in numbered])
 
 
-def numbered_cells(
-    spec: StudySpec, cells: Sequence[TrainSpec] | None = None
-) -> list[tuple[int, TrainSpec]]:
-    """Each of ``cells`` (None: all of the grid) with its number in the grid, from 1, in its order."""
-    wanted = None if cells is None else {cell.cell_id for cell in cells}
-    return [
-        (index, cell)
-        for index, cell in enumerate(spec.cells(), start=1)
-        if wanted is None or cell.cell_id in wanted
-    ]
-
-
-def finished_table(spec: StudySpec) -> pd.DataFrame:
-    """The table of those cells of the grid that are finished, whoever trained them."""
-    return table(list(finished_cells(spec).values()))
+def numbered_cells(spec: StudySpec) -> list[Job]:
+    """Each cell of the grid with its number in it, from 1."""
+    return list(enumerate(spec.cells(), start=1))
 
 
 def load_study(out: Path, on_event: OnEvent = _ignore) -> pd.DataFrame:
@@ -213,36 +210,23 @@ def compare_with_report(study: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def plan(
-    spec: StudySpec, cells: Sequence[TrainSpec] | None = None, *, calibration_steps: int = 3
-) -> pd.DataFrame:
-    """What ``run_study`` would do, without doing it: one row per cell of the grid, or of ``cells``.
+def plan(spec: StudySpec) -> pd.DataFrame:
+    """What ``run_study`` would do, without doing it: one row per cell of the grid.
 
     Columns: cell, initializer, activation, depth, seed, status (finished, interrupted, new or damaged),
-    epochs_done, epochs, parameters, seconds (rough, from a few steps on random images; of cells that
-    are trained at once, each one's share), megabytes (on disk while the cell runs).  Checks the data
-    folder if one is named; downloads nothing, and writes nothing into ``spec.out`` (the probe of
-    engines keeps what it finds in the cache folder).
+    epochs_done, epochs, parameters, seconds (rough, by ``seconds_per_image``), megabytes (on disk while
+    the cell runs).  Checks the data folder if one is named; downloads nothing, and writes nothing.
     """
     device = resolve_device(spec.device)
-    keep_freed_memory()
-    find_cifar10(spec.data_dir)
-    jobs = list(enumerate(spec.cells() if cells is None else cells))
+    spec.data.find(spec.data_dir)
+    jobs = numbered_cells(spec)
     progress = {cell.cell_id: _progress(spec.out, cell) for _, cell in jobs}
     finished = {name for name, (status, _) in progress.items() if status == "finished"}
-    speeds: dict[tuple[object, ...], float] = {}
-    seconds: dict[str, float] = {}
     with memory_that_may_end():
-        for group in groups_of(jobs, finished, device, spec.stack):
-            first, count = group[0][1], len(group)
-            kind = (first.activation, first.depth, first.norm, first.filters, first.pool_every, count)
-            if first.cell_id not in finished and kind not in speeds:
-                speeds[kind] = (
-                    _seconds_per_image(first, device, calibration_steps)
-                    if count == 1
-                    else seconds_per_step(first, device, count) / (count * first.batch_size)
-                )
-            seconds |= {cell.cell_id: speeds.get(kind, 0.0) for _, cell in group}
+        groups = groups_of(
+            [job for job in jobs if job[1].cell_id not in finished], (), device, spec.stack
+        )
+        seconds = seconds_per_image(groups, device)
     rows = []
     for _, cell in jobs:
         status, epochs_done = progress[cell.cell_id]
@@ -256,17 +240,64 @@ def plan(
                 "epochs_done": epochs_done,
                 "epochs": cell.epochs,
                 "parameters": cell.parameters,
-                "seconds": left * _epoch_images(cell) * seconds[cell.cell_id],
+                "seconds": left * _epoch_images(cell) * seconds.get(cell.cell_id, 0.0),
                 "megabytes": cell.parameters * 3 * 4 / 1e6,  # weights and Adam's two moments
             }
         )
     return pd.DataFrame(rows, columns=list(PLAN_COLUMNS))
 
 
+def seconds_per_image(groups: Sequence[Sequence[Job]], device: torch.device) -> dict[str, float]:
+    """Seconds of training per image and cell, by cell id, from a few steps on random images.
+
+    Groups of one kind (one shape, equally many cells) are timed together.  A busy machine makes a step
+    longer and never shorter, so the least of ``TIMINGS`` counts; and they are spread over time, a round
+    of all kinds after the other, so that one busy moment does not fall on one kind alone.
+    """
+    kinds: dict[Hashable, list[Sequence[Job]]] = {}
+    for group in groups:
+        kinds.setdefault((shape_of(group[0][1]), len(group)), []).append(group)
+    steps = {kind: _timed_step(alike[0], device) for kind, alike in kinds.items()}
+    least = dict.fromkeys(kinds, math.inf)
+    for _ in range(TIMINGS):
+        for kind, step in steps.items():
+            start = time.perf_counter()
+            step()
+            least[kind] = min(least[kind], time.perf_counter() - start)
+    return {
+        cell.cell_id: least[kind] / (len(group) * cell.batch_size)
+        for kind, alike in kinds.items()
+        for group in alike
+        for _, cell in group
+    }
+
+
+def _timed_step(group: Sequence[Job], device: torch.device) -> Callable[[], None]:
+    """One step of ``group`` on random images, run once already so that everything is set up."""
+    spec, count = group[0][1], len(group)
+    channels, height, width = spec.data.shape
+    noise, size = generator(0, "calibration"), max(spec.batch_size, 2)
+    images = torch.randint(256, (size, height, width, channels), dtype=torch.uint8, generator=noise)
+    labels = torch.randint(spec.data.classes, (size,), generator=noise)
+    data = Dataset(images, labels, images, labels).to(device)
+    training = CellTraining(spec, data, device)
+    chosen = torch.arange(spec.batch_size, device=device)
+    stack = GroupTraining([training] * count) if is_stacked(spec, device.type) else None
+    if stack is not None:
+        chosen = chosen[:, None].expand(-1, count).contiguous()
+    offsets = Offsets(chosen < 0, chosen % 9, chosen % 9)
+    training.network.train()
+
+    def step() -> None:
+        (stack or training).step(chosen, offsets).sum().item()
+
+    step()
+    return step
+
+
 class CellRunner:
     """Runs one cell after the other and keeps what is needed to estimate the time left.
 
-    ``numbered`` are the cells that it will be given (``numbered_cells``; None: all of the grid).
     Without a ``dataset`` the spec's is loaded when the first cell needs it.
     """
 
@@ -276,11 +307,10 @@ class CellRunner:
         device: torch.device,
         dataset: Dataset | None,
         on_event: OnEvent,
-        numbered: list[tuple[int, TrainSpec]] | None = None,
     ) -> None:
         self.spec, self.device, self.dataset, self.on_event = spec, device, dataset, on_event
-        self.total = len(spec.cells())
-        self.numbered = numbered_cells(spec) if numbered is None else numbered
+        self.numbered = numbered_cells(spec)
+        self.total = len(self.numbered)
         self.finished: dict[str, Finished] = {}
         self.latest: StepDone | None = None
         self._after: dict[int, float] = {}
@@ -293,7 +323,7 @@ class CellRunner:
 
     def take_together(self, jobs: list[Job]) -> list[Job]:
         """Finish ``jobs``, which are alike; returns those that another process is working on."""
-        if len(jobs) == 1 and jobs[0][1].engine != STACKED:
+        if len(jobs) == 1 and not is_stacked(jobs[0][1], self.device.type):
             return [] if self.take(*jobs[0]) else jobs
         out = self.spec.out
         with contextlib.ExitStack() as held:
@@ -304,7 +334,7 @@ class CellRunner:
 
     def take(self, index: int, cell: TrainSpec) -> bool:
         """Finish ``cell`` unless another process is working on it."""
-        if cell.engine == STACKED:
+        if is_stacked(cell, self.device.type):
             return not self.take_together([(index, cell)])
         with records.locked(self.spec.out, cell.cell_id) as ours:
             if not ours:
@@ -468,7 +498,7 @@ def _dataset(spec: StudySpec, device: torch.device, given: Dataset | None) -> Da
         limit_test=spec.limit_test,
     )
     for cell in spec.cells():
-        check_batches(cell, len(dataset.train_images))
+        check_dataset(cell, dataset)
     return dataset
 
 
@@ -481,19 +511,5 @@ def _identity(cell: Finished) -> dict[str, Any]:
 
 def _epoch_images(cell: TrainSpec) -> float:
     """Images of an epoch, a test image counting as a third of a training image (no backward pass)."""
-    return (cell.limit_train or TRAIN_IMAGES) + (cell.limit_test or TEST_IMAGES) / 3
-
-
-def _seconds_per_image(cell: TrainSpec, device: torch.device, steps: int) -> float:
-    """Median time of a training step per image, on random images."""
-    noise = generator(0, "calibration")
-    count = max(cell.batch_size, 2)
-    images = torch.randint(256, (count, 32, 32, 3), dtype=torch.uint8, generator=noise)
-    labels = torch.randint(10, (count,), generator=noise)
-    training = CellTraining(cell, Dataset(images, labels, images, labels).to(device), device)
-    seconds = []
-    for _ in range(steps + 1):
-        start = time.perf_counter()
-        training.train_pass(lambda report: None)
-        seconds.append(time.perf_counter() - start)
-    return sorted(seconds[1:])[(steps - 1) // 2] / count
+    data = cell.data
+    return (cell.limit_train or data.train_images) + (cell.limit_test or data.test_images) / 3

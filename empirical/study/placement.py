@@ -1,25 +1,17 @@
 """Where the cells of a study are trained: in this process, in several, or on a Dask cluster.
 
-This module imports neither torch nor Dask: an impossible wish is refused in milliseconds.
+``cluster.run_at`` trains there.  This module imports neither torch nor Dask: an impossible wish is
+refused in milliseconds.
 """
 
 from __future__ import annotations
 
 import importlib.util
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from empirical.protocol import StudySpec, TrainSpec
-from empirical.study.costs import Share, cells_of
 from theory.errors import RequestError, check_whole
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-    from empirical.study.events import OnEvent
 
 MAX_WORKERS = 1024
 ADDRESS = re.compile(r"(\w+://)?(\[[0-9a-fA-F:]+\]|[^\s/:\[\]]+):\d+/?")
@@ -27,25 +19,21 @@ ADDRESS = re.compile(r"(\w+://)?(\[[0-9a-fA-F:]+\]|[^\s/:\[\]]+):\d+/?")
 
 @dataclass(frozen=True)
 class Placement:
-    """``share`` of a grid (None: all of it), on ``workers`` processes of this machine or on ``dask``.
+    """On ``workers`` processes of this machine, or on ``dask``.
 
     workers  processes; one is this one, None as many as suit the machine
     dask     the address of a Dask scheduler, the path of its scheduler file, or ``local:N``
     """
 
-    share: Share | None = None
     workers: int | None = 1
     dask: str | None = None
 
     @classmethod
-    def parse(
-        cls, shard: str | None = None, workers: str | None = None, dask: str | None = None
-    ) -> Placement:
-        """From the texts of --shard, --workers and --dask; ``RequestError`` for what cannot be."""
+    def parse(cls, workers: str | None = None, dask: str | None = None) -> Placement:
+        """From the texts of --workers and --dask; ``RequestError`` for what cannot be."""
         if workers is not None and dask is not None:
             raise RequestError("--workers and --dask contradict each other: name one place to train")
         return cls(
-            share=None if shard is None else Share.parse(shard),
             workers=1 if workers is None else parse_workers(workers),
             dask=None if dask is None else check_dask(dask),
         )
@@ -54,23 +42,6 @@ class Placement:
     def is_here(self) -> bool:
         """Whether this machine trains, so that it must have the data and the device."""
         return self.dask is None or local_workers(self.dask) is not None
-
-    def cells(self, spec: StudySpec) -> list[TrainSpec] | None:
-        """The cells of ``spec`` that are to be trained here; None for all."""
-        return None if self.share is None else cells_of(spec, self.share)
-
-    def run(
-        self, spec: StudySpec, on_event: OnEvent, *, cells: Sequence[TrainSpec] | None = None
-    ) -> pd.DataFrame:
-        """``study.run_study`` at this place, of ``cells`` if given; its errors are the same."""
-        cells = self.cells(spec) if cells is None else cells
-        if self.dask is not None:
-            from empirical.study.cluster import run_on_dask
-
-            return run_on_dask(spec, self.dask, on_event, cells=cells)
-        from empirical.study.workers import run_on_workers
-
-        return run_on_workers(spec, self.workers, on_event, cells=cells)
 
 
 def parse_workers(text: str) -> int | None:

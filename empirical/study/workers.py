@@ -24,7 +24,7 @@ import signal
 import time
 import traceback
 from collections import Counter, deque
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterator
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -34,9 +34,9 @@ import pandas as pd
 import torch
 
 from empirical.data.datasets import Dataset
-from empirical.engines.groups import STACKED, Job, shape_of
+from empirical.engines.groups import Job, is_stacked, shape_of
 from empirical.engines.memory import keep_freed_memory
-from empirical.protocol import StudySpec, TrainSpec
+from empirical.protocol import StudySpec
 from empirical.records import folders as records
 from empirical.study.costs import work
 from empirical.study.events import (
@@ -80,7 +80,6 @@ def run_on_workers(
     on_event: OnEvent,
     *,
     dataset: Dataset | None = None,
-    cells: Sequence[TrainSpec] | None = None,
 ) -> pd.DataFrame:
     """``study.run_study`` in ``count`` processes of this machine (None: ``suitable_count``).
 
@@ -90,11 +89,11 @@ def run_on_workers(
     device = resolve_device(spec.device)
     count = suitable_count(device) if count is None else count
     if count == 1:
-        return run_study(spec, on_event, dataset=dataset, cells=cells)
+        return run_study(spec, on_event, dataset=dataset)
     records.prepare(spec.out)
-    numbered = numbered_cells(spec, cells)
+    numbered = numbered_cells(spec)
     overview = Overview(spec, numbered, on_event)
-    bundles = bundled(begin(spec, numbered, overview), count, on_gpu=device.type == "cuda")
+    bundles = bundled(begin(spec, numbered, overview), count, device.type)
     if bundles:
         _Crew(spec, min(count, len(bundles)), pack(dataset), overview).train(bundles)
     return collect(spec, numbered)
@@ -124,17 +123,17 @@ def begin(spec: StudySpec, numbered: list[Job], overview: Overview) -> list[Job]
     return [job for job in numbered if job[1].cell_id not in done]
 
 
-def bundled(jobs: list[Job], workers: int, *, on_gpu: bool) -> list[Bundle]:
+def bundled(jobs: list[Job], workers: int, kind: str) -> list[Bundle]:
     """``jobs`` in bundles, the most work first, so that all workers end at about the same time.
 
-    Cells whose engine is ``stacked`` are bundled with their likes, and ``on_gpu`` those under ``auto``,
-    which the worker stacks if that pays; every other cell is alone.
+    Cells that are stacked on a device of this ``kind`` are bundled with their likes; every other cell
+    is alone.
     """
     most = max(len(jobs) // workers, 1)
     alike: dict[Hashable, Bundle] = {}
     for job in jobs:
-        joins = job[1].engine == STACKED or (job[1].engine == "auto" and on_gpu)
-        alike.setdefault(shape_of(job[1]) if joins else job[0], []).append(job)
+        joins = shape_of(job[1]) if is_stacked(job[1], kind) else job[0]
+        alike.setdefault(joins, []).append(job)
     bundles = []
     for together in alike.values():
         size = math.ceil(len(together) / math.ceil(len(together) / most))

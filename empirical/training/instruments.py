@@ -25,11 +25,12 @@ import torch
 from threadpoolctl import threadpool_limits
 from torch import nn
 
-from empirical.protocol import CLASSES, TrainSpec
+from empirical.protocol import TrainSpec
 from empirical.training.networks import build_network, scale_free_layers, scale_free_parameters
-from theory.law.batch_norm import effective_learning_rate, equivalent_learning_rate
 from theory.law.cross_entropy import initial_cross_entropy, softmax_second_moment
+from theory.law.learning_rate import effective_learning_rate, equivalent_learning_rate
 from theory.predict import prediction as predict
+from theory.predict.layers import is_weighted
 from theory.probe import Probe
 
 FIXED_BATCH = 256
@@ -76,7 +77,7 @@ class Look:
 class Instruments:
     """The instruments of one cell: its fixed batch, and its weights as they were drawn.
 
-    ``images`` (B, 3, 32, 32) are normalized, ``labels`` (B,); ``forward`` runs the network as the
+    ``images`` (B, C, H, W) are normalized, ``labels`` (B,); ``forward`` runs the network as the
     training does.
     """
 
@@ -143,9 +144,9 @@ class Instruments:
                 network, self.images, law=law, calibration=factors, cotangent_basis="infinite width"
             )
         power = float(table["forward_predicted"].iloc[-1])
-        known = math.isfinite(power)
+        known, classes = math.isfinite(power), self.spec.data.classes
         if epoch == 0:
-            cotangent = softmax_second_moment(power, CLASSES) if known else math.nan
+            cotangent = softmax_second_moment(power, classes) if known else math.nan
         rows = {
             str(row["module"]): {
                 "second_moment_predicted": row["forward_predicted"],
@@ -156,14 +157,14 @@ class Instruments:
             for row in table.to_dict("records")
         }
         untrained = known and epoch == 0  # of a network that has learned it would say nothing
-        return rows, initial_cross_entropy(power, CLASSES) if untrained else math.nan
+        return rows, initial_cross_entropy(power, classes) if untrained else math.nan
 
 
 def weight_law(spec: TrainSpec) -> predict.WeightLaw:
     """How the weights and biases of ``spec``'s network are drawn."""
     layers = dict.fromkeys(_weighted(spec), spec.weight_law) | {"head": spec.head_law}
     first = scale_free_layers(spec).get("conv01", 1.0)
-    bias = {"conv01": first**2 / (3 * 27)} if first != 1.0 else None
+    bias = {"conv01": first**2 / (3 * 9 * spec.data.channels)} if first != 1.0 else None
     return predict.WeightLaw(layers, spec.gain_slope, bias)
 
 
@@ -196,7 +197,7 @@ def _probe(
     """Norm of the gradient per parameter, readings per layer (columns of the table), and the loss."""
     names = [name for name, _ in network.named_children()]
     inputs = {before: name for before, name in itertools.pairwise(names) if _is_activation(name)}
-    weighted = [name for name, module in network.named_children() if predict.is_weighted(module)]
+    weighted = [name for name, module in network.named_children() if is_weighted(module)]
     buffers = {name: value.clone() for name, value in network.named_buffers()}
     parameters = dict(network.named_parameters())
     with (

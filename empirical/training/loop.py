@@ -23,7 +23,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from empirical.data.datasets import Dataset, Offsets, normalize, sample_offsets
+from empirical.data.datasets import Dataset, Offsets, augment_with, normalize, sample_offsets
 from empirical.engines.choice import Engine, engine_for
 from empirical.protocol import TrainSpec
 from empirical.records.provenance import Stopwatch, note_of_change, note_of_clock, provenance
@@ -111,13 +111,13 @@ class CellTraining:
     def __init__(
         self, spec: TrainSpec, dataset: Dataset, device: torch.device, resume: CellState | None = None
     ) -> None:
-        check_batches(spec, len(dataset.train_images))
+        check_dataset(spec, dataset)
         self.spec, self.dataset, self.device = spec, dataset, device
         self.network = build_network(spec, device)
         self.optimizer = build_optimizer(spec, self.network, device)
         self.instruments = Instruments(
             spec,
-            normalize(dataset.train_images[:FIXED_BATCH]),
+            self.normalized(dataset.train_images[:FIXED_BATCH]),
             dataset.train_labels[:FIXED_BATCH],
             self.forward,
         )
@@ -231,7 +231,17 @@ class CellTraining:
 
     def step(self, chosen: torch.Tensor, offsets: Offsets) -> torch.Tensor:
         """One step on the images ``chosen`` (B,); returns their mean loss before it, on the device."""
-        return self.engine.train_on(self.dataset, chosen, offsets)
+        return self.engine.step(*self.gathered(chosen, offsets))
+
+    def gathered(self, chosen: torch.Tensor, offsets: Offsets) -> tuple[torch.Tensor, torch.Tensor]:
+        """The training images ``chosen`` (B,), flipped, cropped and normalized, and their labels."""
+        images, row = self.dataset.train_images.index_select(0, chosen), self.spec.data
+        labels = self.dataset.train_labels.index_select(0, chosen)
+        return augment_with(images, *offsets, row.mean, row.std), labels
+
+    def normalized(self, images: torch.Tensor) -> torch.Tensor:
+        """Raw ``images`` by the statistics of the spec's data set."""
+        return normalize(images, self.spec.data.mean, self.spec.data.std)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Logits in float32 from the modules themselves, which instruments can read."""
@@ -246,7 +256,7 @@ class CellTraining:
         self.network.eval()
         for begin in range(0, len(images), TEST_BATCH):
             answers = labels[begin : begin + TEST_BATCH]
-            logits = self.engine.forward(normalize(images[begin : begin + TEST_BATCH]))
+            logits = self.engine.forward(self.normalized(images[begin : begin + TEST_BATCH]))
             right += (logits.argmax(1) == answers).sum()
             loss += nn.functional.cross_entropy(logits, answers, reduction="sum")
         self.network.train()
@@ -278,8 +288,16 @@ def epoch_plan(
     return order.to(device), offsets.to(device)
 
 
-def check_batches(spec: TrainSpec, images: int) -> None:
-    """Refuse a batch of one image where batch norm would see a single value per channel."""
+def check_dataset(spec: TrainSpec, dataset: Dataset) -> None:
+    """Refuse images of another shape than the spec's, and a batch of one image where batch norm would
+    see a single value per channel."""
+    channels, height, width = spec.data.shape
+    found = tuple(dataset.train_images.shape[1:])
+    if found != (height, width, channels):
+        raise RequestError(
+            f"{spec.dataset} has images of {height}×{width}×{channels}, not {'×'.join(map(str, found))}"
+        )
+    images = len(dataset.train_images)
     smallest = min(images % spec.batch_size or spec.batch_size, FIXED_BATCH)
     if spec.norm == "batch" and 1 in spec.map_sizes[1:] and smallest == 1:
         raise RequestError(

@@ -1,9 +1,9 @@
 """TrainSpec -> nn.Module: the convolutional network of the course report.
 
-    conv 3×3, 3→F                      activation          no batch norm here
+    conv 3×3, C→F                      activation          no batch norm here
     conv 3×3, F→F      batch norm      activation          for i = 1 … depth − 1,
                                        2×2 max-pool        after every even i, while the map is > 1×1
-    flatten, linear → 10
+    flatten, linear → classes
 
 (with ``pool_every`` p, after every p-th i).
 
@@ -28,7 +28,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from empirical.protocol import CLASSES, TrainSpec
+from empirical.protocol import TrainSpec
 from theory.activations import Activation, parse_activation
 from theory.randomness import generator
 
@@ -38,20 +38,21 @@ FIRST = "conv01"
 def build_network(spec: TrainSpec, device: torch.device | str = "cpu") -> nn.Sequential:
     """The network of ``spec`` with its weights drawn, in channels_last on CPU and CUDA.
 
-    Input: (B, 3, 32, 32) normalised images; output: (B, 10) logits.
+    Input: (B, C, H, W) normalized images; output: (B, classes) logits.
     """
     activation = parse_activation(spec.activation)
     network = nn.Sequential()
     for layer, size in enumerate(spec.map_sizes):
         number = f"{layer + 1:02d}"
-        channels = 3 if layer == 0 else spec.filters
+        channels = spec.data.channels if layer == 0 else spec.filters
         network.add_module(f"conv{number}", _undrawn(nn.Conv2d, channels, spec.filters, 3, padding=1))
         if layer > 0 and spec.norm == "batch":
             network.add_module(f"norm{number}", nn.BatchNorm2d(spec.filters))
         network.add_module(f"act{number}", activation_module(activation))
         if layer > 0 and layer % spec.pool_every == 0 and size > 1:
             network.add_module(f"pool{number}", nn.MaxPool2d(2))
-    network.add_module("head", _undrawn(FlattenLinear, spec.filters * spec.head_size**2, CLASSES))
+    features, classes = spec.filters * spec.head_size**2, spec.data.classes
+    network.add_module("head", _undrawn(FlattenLinear, features, classes))
     draw_weights_(network, spec)
     return to_device(network, torch.device(device))
 
@@ -165,11 +166,12 @@ class _SharedPReLU(torch.autograd.Function):
     def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, torch.Tensor | None]:
         y, slope = ctx.saved_tensors
         grad_y = grad_slope = None
-        if ctx.needs_input_grad[0]:
-            grad_y = torch.ops.aten.leaky_relu_backward(grad, y, slope.item(), False)
+        scratch = y.clamp_max(0)
         if ctx.needs_input_grad[1]:
-            negative = y.clamp_max(0)
-            grad_slope = _inner_product(negative, grad).to(slope.dtype).reshape(slope.shape)
+            grad_slope = _inner_product(scratch, grad).to(slope.dtype).reshape(slope.shape)
+        if ctx.needs_input_grad[0]:  # into the memory that was just read, which is still in the cache
+            backward = torch.ops.aten.leaky_relu_backward.grad_input
+            grad_y = backward(grad, y, slope.item(), False, grad_input=scratch)
         return grad_y, grad_slope
 
 

@@ -1,11 +1,9 @@
 """The report: everything rebuilt from records and theory, in four kinds of file, without training.
 
-``Report.read(folder)`` has its tables and figures by name, ``write`` the files.  One document model
-(model.py) is filled in from templates (build.py, facts.py) and rendered by four small back ends.
+``Report.read(folder)`` has its tables and figures by name.  One text in Markdown (source.py, from
+templates/) is filled in from them, and pandoc makes the four documents of it (output.py).
 """
 
-from figures.report.build import Report
-from figures.report.notebook import shown
-from figures.report.output import write
+import lazy_loader
 
-__all__ = ["Report", "shown", "write"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

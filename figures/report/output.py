@@ -9,25 +9,33 @@ Each file is written whole or not at all, and the same records give the same byt
 from __future__ import annotations
 
 import io
+import os
+import re
 import shutil
 import subprocess
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import matplotlib as mpl
+import nbformat
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError, DeadKernelError
 
 from figures import explorer, style
 from figures.files import write_text
-from figures.report import environment, html, markdown, notebook, tex
-from figures.report.build import Report
-from figures.report.model import Picture
+from figures.markup import pandoc
+from figures.maths import ascii_latex
+from figures.report import source
+from figures.report.report import Picture, Report
 from theory.errors import RequestError, WorkError
 
 PDFLATEX = "pdflatex"
 COMPILERS = (PDFLATEX, "tectonic")
 FIGURES, TABLES = "figures", "tables"
 PASSES = 3  # of pdflatex, until references and long tables have settled
+TEMPLATES = Path(__file__).parent / "templates"
 
 OnStep = Callable[[int, int], object]
 
@@ -47,55 +55,127 @@ def write(report: Report, out: Path, *, seed: int = 0, on_step: OnStep | None = 
 
     ``seed`` is that of the explorer's first networks.  Raises ``OSError`` where nothing can be written.
     """
-    document = report.document()
-    pictures, sheets = document.pictures, document.sheets
-    total, done = len(pictures) + 4, 0
+    shown = source.written(report, "gfm")
+    makers: dict[str, Callable[[], str]] = {
+        "report.html": lambda: page(report, out / FIGURES, seed=seed),
+        "report.md": lambda: markdown(report),
+        "report.tex": lambda: latex(report),
+        "report.ipynb": lambda: notebook(report, out),
+    }
+    total = len(shown.pictures) + len(makers)
+    steps: Iterator[int] = iter(range(1, total + 1))
 
     def step() -> None:
-        nonlocal done
-        done += 1
         if on_step:
-            on_step(done, total)
+            on_step(next(steps), total)
 
     for folder in (out, out / FIGURES, out / TABLES):
         folder.mkdir(parents=True, exist_ok=True)
-    drawn: dict[str, bytes] = {}
-    for picture in pictures:
-        drawn[picture.name] = draw(picture, out / FIGURES)
-        report.images[picture.name] = (out / FIGURES / f"{picture.name}.png").read_bytes()
+    for picture in shown.pictures:
+        draw(picture, out / FIGURES)
         step()
-    for sheet in sheets:
-        write_text(out / TABLES / f"{sheet.name}.tex", tex.representable(sheet.latex()))
+    for sheet in shown.sheets:
+        write_text(out / TABLES / f"{sheet.name}.tex", sheet.latex())
         write_text(out / TABLES / f"{sheet.name}.csv", sheet.csv())
-    templates = environment.files()
-    parts = explorer.fragment(report.records.study, seed=seed, heading_level=3)
-    makers: dict[str, Callable[[], str]] = {
-        "report.html": lambda: html.render(document, templates, drawn, parts),
-        "report.md": lambda: markdown.render(document, templates),
-        "report.tex": lambda: tex.render(document, templates),
-        "report.ipynb": lambda: notebook.render(document, report, out),
-    }
     for name, make in makers.items():
         write_text(out / name, make())
         step()
     paths = [*(out / name for name in makers), out / FIGURES, out / TABLES]
-    return Written(paths, len(pictures), len(sheets), document.gaps)
+    return Written(paths, len(shown.pictures), len(shown.sheets), shown.gaps)
 
 
-def draw(picture: Picture, folder: Path) -> bytes:
-    """Write the figure as PNG and PDF; returns it as SVG, whose text is drawn as outlines.
+# ------------------------------------------------------------------------------- four documents
 
-    It is laid out once, for all three.
+
+def page(report: Report, folder: Path, *, seed: int = 0) -> str:
+    """One file of HTML that asks for nothing else; its pictures are the SVG files of ``folder``.
+
+    Maths are MathML, which every current browser sets without help.
     """
+    body, css, script = explorer.fragment(report.records.study, seed=seed, heading_level=3)
+    text = source.written(report, "html", explorer=body).text
+    with tempfile.TemporaryDirectory() as name:
+        style_file, script_file = Path(name) / "style.html", Path(name) / "script.html"
+        own = (TEMPLATES / "report.css").read_text(encoding="utf-8")
+        style_file.write_text(f"<style>\n{css}\n{own}\n</style>", encoding="utf-8")
+        script_file.write_text(f"<script>\n{script}\n</script>", encoding="utf-8")
+        made = pandoc(
+            text, "html", "--mathml", "--section-divs", "--standalone", "--embed-resources",
+            f"--template={TEMPLATES / 'report.html'}", f"--include-in-header={style_file}",
+            f"--include-after-body={script_file}", f"--resource-path={folder}",
+        )  # fmt: skip
+    return made
+
+
+def markdown(report: Report) -> str:
+    """GitHub's Markdown; its pictures are ``figures/NAME.png`` beside it."""
+    return pandoc(source.written(report, "gfm").text, "gfm-tex_math_gfm+tex_math_dollars")
+
+
+def latex(report: Report) -> str:
+    """LaTeX for pdflatex, in ASCII; it reads figures/NAME.pdf and tables/NAME.tex."""
+    text = source.written(report, "latex").text
+    template = f"--template={TEMPLATES / 'report.tex'}"
+    plain = ("--standalone", "--syntax-highlighting=none", "--shift-heading-level-by=-1")
+    return ascii_latex(pandoc(text, "latex-smart", template, *plain))
+
+
+def notebook(report: Report, out: Path) -> str:
+    """The notebook's JSON, executed by a kernel in ``out``, where Jupyter would run it.
+
+    It reads the records again, by their way from there, and takes the figures from the files beside it.
+    Raises ``WorkError`` where a cell fails.
+    """
+    text = source.written(report, "ipynb", opening=opening(report, out)).text
+    made = nbformat.reads(pandoc(text, "ipynb"), as_version=4)
+    for number, cell in enumerate(made.cells):
+        cell.id = f"cell-{number:03d}"
+    client = NotebookClient(
+        made,
+        kernel_name="python3",
+        record_timing=False,
+        resources={"metadata": {"path": str(out)}},
+        extra_arguments=["--IPKernelApp.log_level=ERROR"],
+    )
+    try:
+        client.execute()
+    except (CellExecutionError, DeadKernelError) as error:
+        said = str(error).strip().splitlines()[-1]
+        raise WorkError(f"report.ipynb cannot be executed: {said}") from error
+    return f"{nbformat.writes(made)}\n"
+
+
+def opening(report: Report, out: Path) -> str:
+    """The first cell: it reads the records again."""
+    where = (Path(os.path.relpath(folder.resolve(), out.resolve())) for folder in report.folders)
+    folders = "".join(f'"{path.as_posix()}", ' for path in where)
+    return (
+        "from pathlib import Path\n\n"
+        "from figures.report.report import Report  # of fanin: pip install -e . in its folder\n"
+        "from theory.specs import DerivationSpec\n"
+        "from theory.specs import VarianceSpec\n\n"
+        f"derive = {report.derive!r}\n"
+        f"stack = {report.stack!r}\n"
+        f'report = Report.read({folders}derive=derive, stack=stack, drawn=Path("{FIGURES}"))\n'
+        "report.coverage"
+    )
+
+
+# ------------------------------------------------------------------------------------- figures
+
+
+def draw(picture: Picture, folder: Path) -> None:
+    """Write the figure as PNG, PDF and SVG, laid out once; text in the SVG is drawn as outlines."""
     figure = picture.draw()
     with style.styled():
         figure.draw_without_rendering()
         figure.set_layout_engine("none")
         style.save_figure(figure, folder / picture.name)
         with mpl.rc_context({"svg.fonttype": "path"}):
-            buffer = io.BytesIO()
+            buffer = io.StringIO()
             figure.savefig(buffer, format="svg", metadata={"Date": None})
-    return buffer.getvalue()
+    lean = re.sub(r"<metadata>.*?</metadata>\s*", "", buffer.getvalue(), flags=re.DOTALL)
+    write_text(folder / f"{picture.name}.svg", lean)
 
 
 # ----------------------------------------------------------------------------------------- PDF

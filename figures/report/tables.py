@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
-from typing import Any
 
 import pandas as pd
 from rich.text import Text
 
 from empirical.arm import Arm
-from empirical.judgment.claims import POINTS, in_unit
 from empirical.judgment.statistics import MINIMUM_SEEDS
-from empirical.judgment.truth import AGREES, LEVEL, seeds_needed
-from empirical.protocol import COURSE_REPORT, StudySpec
+from empirical.protocol import StudySpec
 from figures.study.report_figures import name_of
 from figures.tables import Column, Row, Sheet, fixed, words
 
-VERDICTS = {"confirmed": "green", "yes": "green", "refuted": "red", "no": "red"}
 PROTOCOL_WORDS = {
     "dataset": "data",
     "filters": "filters of each convolution",
@@ -32,18 +27,6 @@ PROTOCOL_WORDS = {
     "precision": "precision",
 }
 SETTINGS = {"cifar10": "CIFAR-10", "adam": "Adam", "batch": "batch norm"}
-
-
-def in_color(sheet: Sheet) -> Sheet:
-    """The sheet with columns that keep the style of a text which they are given."""
-    columns = (
-        replace(column, form=_as_is) if column.form is str else column for column in sheet.columns
-    )
-    return replace(sheet, columns=tuple(columns))
-
-
-def _as_is(value: Any) -> str | Text:
-    return value if isinstance(value, Text) else str(value)
 
 
 def protocol(spec: StudySpec) -> Sheet:
@@ -179,7 +162,7 @@ def comparison(table: pd.DataFrame, name: str, title: str, first: str, second: s
             Column("pairs", "pairs"),
             Column("difference", "difference", _signed, unit="points"),
             Column("95 % interval", _interval),
-            Column("d_z", "effect_size", fixed(1)),
+            Column("$d_z$", "effect_size", fixed(1)),
             Column("p (Holm)", "p_holm", _p),
             words("verdict", lambda row: _compared(str(row["verdict"]), first, second)),
         ),
@@ -212,84 +195,3 @@ def _compared(verdict: str, first: str, second: str) -> Text:
     named = {"first higher": f"{first} higher", "second higher": f"{second} higher"}
     colors = {"first higher": "green", "second higher": "red"}
     return Text(named.get(verdict, verdict), style=colors.get(verdict, "yellow"))
-
-
-# ------------------------------------------------------------------------------------- claims
-
-
-def claims(table: pd.DataFrame) -> Sheet:
-    """``empirical.judgment.claims.judge_claims``: a row per claim, and one more for He by fan_in."""
-    rows: list[Row] = []
-    family = table["id"].nunique()
-    for row in table.to_dict("records"):
-        again = bool(rows) and rows[-1]["id"] == row["id"]
-        rows.append(dict(row) | {"again": again})
-    return Sheet(
-        name="claims",
-        title="The course report's claims, judged by the records",
-        data=table,
-        rows=rows,
-        columns=(
-            words("", lambda row: "" if row["again"] else Text(row["id"], style="bold"), folds=False),
-            words("claim", _claim),
-            words("least positive part", lambda row: row["part"] or "–"),
-            words("value", lambda row: _value(row, row["unit"] == POINTS)),
-            words("verdict", _verdict),
-        ),
-        notes=(
-            "A claim holds if each of its parts is positive; value and 95 % interval are those of the "
-            "least positive part, and below the seeds that a test needs, each run's own. Confirmed and "
-            f"refuted: p ≤ {LEVEL:g} by exact sign-flip tests after Holm's correction over the claims "
-            f"of one fan mode, from {MINIMUM_SEEDS} seeds on; to decide all {family}, "
-            f"{seeds_needed(family)} seeds. As printed, He is by "
-            f"{COURSE_REPORT.fan}.",
-        ),
-        spaced=True,
-    )
-
-
-def conditions(table: pd.DataFrame) -> Sheet:
-    """``judgment.conditions.judge_conditions``: each condition's question, value and verdict."""
-    return Sheet(
-        name="conditions",
-        title="The conditions, judged by the records",
-        data=table,
-        columns=(
-            words("condition", lambda row: Text(row["question"], style="" if row["parts"] else "bold")),
-            words("least positive part", lambda row: row["part"] or "–"),
-            words("value", lambda row: _value(row, points=True)),
-            words("verdict", _verdict),
-        ),
-        notes=(
-            "Points of test accuracy after the last epoch, mean over the settings (activation × depth) "
-            "that both arms have.",
-        ),
-        spaced=True,
-    )
-
-
-def _claim(row: Row) -> str:
-    return f"the same with He by {row['fan']}" if row["again"] else str(row["claim"])
-
-
-def _value(row: Row, points: bool) -> Text:
-    """The decisive part: mean, interval and seeds, or each run's own value."""
-    if math.isnan(row["value"]):
-        return Text("–")
-    unit, count = " points" * points, row["seeds"]
-    seeds = f", {count} seed{'s' * (count != 1)}" if count else ", in part"
-    if math.isnan(row["low"]):
-        return Text.assemble((str(row["single_values"]), "bold"), f"{unit}{seeds}")
-    low, high = (in_unit(row[name], points) for name in ("low", "high"))
-    mean = in_unit(row["value"], points)
-    return Text.assemble((mean, "bold"), f"{unit} ({low} to {high}){seeds}")
-
-
-def _verdict(row: Row) -> Text:
-    """The verdict, and where it is open what the runs there are say."""
-    verdict = str(row["verdict"])
-    text = Text.assemble((verdict, VERDICTS.get(verdict, "yellow")))
-    if row["direction"] and verdict not in VERDICTS:
-        say = "agree" if row["direction"] == AGREES else "disagree"
-        text.append(f"; runs {say}", style="dim")
-    return text

@@ -17,6 +17,7 @@ from empirical.judgment.evidence import CURVE_NOTE, QUANTITIES
 from empirical.judgment.statistics import MINIMUM_SEEDS
 from empirical.judgment.truth import AGREES, LEVEL, seeds_needed
 from empirical.protocol import COURSE_REPORT
+from figures.program import command_line
 from figures.tables import Column, Row, Sheet, words
 
 VERDICT_STYLES = {"confirmed": "green", "yes": "green", "refuted": "red", "no": "red"}
@@ -123,7 +124,7 @@ def how_to_complete(claims: Iterable[str], conditions: pd.DataFrame) -> Text | N
     """
     of_conditions = (line for text in conditions["commands"] for line in str(text).split("; ") if line)
     lines = [line for line in of_conditions if "--seeds" not in line]
-    found = list(dict.fromkeys(f"python {line}" for line in (*claims, *lines)))
+    found = list(dict.fromkeys(command_line(line) for line in (*claims, *lines)))
     if not found:
         return None
     return Text("\n  ".join(["To train what is missing:", *found]))

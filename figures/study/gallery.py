@@ -15,6 +15,7 @@ from rich.text import Text
 
 from empirical.judgment.selection import Selection, select
 from empirical.records.published import Published
+from figures.program import command_line
 from figures.study.paired import ALL, REPORT, Paired, describe
 from figures.tables import Column, Sheet, words
 
@@ -69,7 +70,7 @@ def gallery(published: Published, folders: Sequence[Path] = ()) -> Gallery:
 def _command(selection: Selection, folders: Sequence[Path]) -> str:
     """The missing cells beside those that are there: in the first run folder, or in a new one."""
     runs = [folder for folder in folders if (folder / "cells").is_dir()]
-    return f"python cli.py {selection.command} --out {runs[0] if runs else 'runs/cifar'}"
+    return command_line(f"{selection.command} --out {runs[0] if runs else 'runs/cifar'}")
 
 
 def index_table(index: pd.DataFrame) -> Sheet:

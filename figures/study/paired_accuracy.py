@@ -29,7 +29,7 @@ from empirical.records.published import Published, spec_of
 from figures import style
 from figures.study.report_figures import name_of
 from theory.errors import RequestError
-from theory.law.batch_norm import effective_learning_rate, equivalent_learning_rate
+from theory.law.learning_rate import effective_learning_rate, equivalent_learning_rate
 
 Array = NDArray[np.float64]
 REFERENCE = Arm("he")

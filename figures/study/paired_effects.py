@@ -28,7 +28,7 @@ from figures import style
 from figures.study.paired_signal import HEAD, layer_axis
 from figures.study.report_figures import draw_curve, name_of, whole_epochs
 from theory.activations import parse_activation
-from theory.law.batch_norm import effective_learning_rate, equivalent_learning_rate
+from theory.law.learning_rate import effective_learning_rate, equivalent_learning_rate
 from theory.lessons.paper import LEARNED_SLOPES
 
 GREY = "#555555"

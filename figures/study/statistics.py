@@ -76,13 +76,13 @@ def pairs_table(pairs: pd.DataFrame) -> Sheet:
             *([diverged] if some else []),
             Column("points", "difference", _signed),
             Column("95 % interval", _interval(1, "+")),
-            Column("d_z", "effect_size", fixed(1)),
+            Column("$d_z$", "effect_size", fixed(1)),
             Column("p", "p_value", _probability),
             Column("Holm", "p_holm", _probability),
             words("verdict", lambda row: row, form=_verdict, room=19),
         ),
         notes=tuple(_pair_notes(pairs, some)),
-        spare=("d_z", "diverged", "p", "seeds", "Holm"),
+        spare=("$d_z$", "diverged", "p", "seeds", "Holm"),
     )
 
 

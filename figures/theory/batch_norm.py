@@ -22,7 +22,7 @@ from theory.law.batch_norm import gradient_growth
 
 
 def norm_growth_table(table: pd.DataFrame) -> Sheet:
-    """A row per activation of ``theory.law.batch_norm.growth_table``, whose laws share the numbers."""
+    """A row per activation of ``theory.draw.variance.measure``, whose laws share the numbers."""
     first = table.iloc[0]
     smooth = " For a smooth activation no λ_B is known: its line is the limit of an infinite batch."
     return Sheet(
@@ -32,18 +32,18 @@ def norm_growth_table(table: pd.DataFrame) -> Sheet:
         rows=table.drop_duplicates(["activation", "measured"]).to_dict("records"),
         columns=(
             words("activation", "activation"),
-            Column("λ, B = ∞", "infinite_batch", _factor),
-            Column("λ_B", "theory", _factor),
+            Column(r"$\lambda$, $B = \infty$", "infinite_batch", _factor),
+            Column(r"$\lambda_B$", "theory", _factor),
             Column("measured", "measured", _factor),
             Column("± s.e.", "standard_error", fixed(4)),
-            Column("mean z²", "after_norm", fixed(4)),
+            Column("mean $z^2$", "after_norm", fixed(4)),
         ),
         notes=(
             f"Width {first['width']}, batch B = {first['batch']}. λ_B holds at infinite width; a "
             "finite width deviates, more in deeper stacks. After batch norm z has second moment 1 in "
             "every layer." + smooth * bool(table["theory"].isna().any()),
         ),
-        spare=("mean z²", "λ, B = ∞", "± s.e."),
+        spare=("mean $z^2$", r"$\lambda$, $B = \infty$", "± s.e."),
     )
 
 
@@ -52,7 +52,7 @@ def _factor(value: float) -> str:
 
 
 def norm_growth_figure(table: pd.DataFrame, growth: pd.DataFrame) -> Figure:
-    """The picture of ``theory.law.batch_norm.measure``'s two tables, for the first initializer."""
+    """The picture of ``theory.draw.variance.measure``'s two tables, for the first initializer."""
     first = table["initializer"].iloc[0]
     rows = table[(table["direction"] == "backward") & (table["initializer"] == first)]
     names = list(dict.fromkeys(rows["activation"]))

@@ -23,7 +23,7 @@ MAPS, DEEPEST = 4, 20  # deeper than that a few networks carry the mean
 
 
 def border_figure(table: pd.DataFrame) -> Figure:
-    """The figure of a table made by ``draw.convolution_simulate.border_table``: its first curve."""
+    """The figure of a table made by ``theory.draw.variance.measure``: its first curve."""
     first = table.iloc[0]
     same = (table["activation"] == first["activation"]) & (table["direction"] == first["direction"])
     curve = table[same & (table["initializer"] == first["initializer"])]

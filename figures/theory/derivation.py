@@ -9,12 +9,15 @@ from rich.text import Text
 
 from figures import style
 from figures.markup import FORMULA
+from figures.maths import unicode
 from figures.tables import Column, Row, Sheet, words
-from theory.lessons.derivation import THRESHOLD, UNDECIDED
+from theory.draw.scores import UNDECIDED
+from theory.lessons.derivation import THRESHOLD
 
 LESSON_NOTE = (
-    f"Notation: y_l = W_l·x_(l−1), x_l = φ(y_l), Δ the gradient there, n fan_in, n̂ fan_out; measured "
-    f"over independent networks ± its standard error; ✓: |z| ≤ {THRESHOLD:g}."
+    r"Notation: $y_l = W_l \cdot x_{l-1}$, $x_l = \varphi(y_l)$, $\Delta$ the gradient there, "
+    r"$n$ fan_in, $\hat{n}$ fan_out; measured over independent networks ± its standard error; "
+    rf"✓: $|z| \leq {THRESHOLD:g}$."
 )
 SLIP_NOTE = (
     " The slip is meant to fail (✗): the rectifier halves the second moment, and not the variance."
@@ -94,7 +97,9 @@ def derivation_figure(table: pd.DataFrame) -> Figure:
                 capsize=2,
                 label=label,
             )
-        names = [f"{row['equation']}   {row['formula']}" for row in table.to_dict("records")]
+        names = [
+            f"{row['equation']}   {unicode(str(row['formula']))}" for row in table.to_dict("records")
+        ]
         axes.set_yticks(positions, names)
         axes.grid(visible=False, axis="y")
         for boundary in _boundaries(table):

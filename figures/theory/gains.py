@@ -104,19 +104,19 @@ def gains_table(table: pd.DataFrame) -> Sheet:
         data=table,
         columns=(
             words("activation", "activation"),
-            Column("E[φ²]", "second_moment", fixed(4)),
+            Column(r"$\operatorname{E}[\varphi^2]$", "second_moment", fixed(4)),
             Column("forward", "gain", fixed(4)),
             Column("backward", "backward_gain", fixed(4)),
             Column("torch", "gain_torch", _torch_gain),
             Column("torch ×", lambda row: row, _torch_growth),
-            words("q = 1", "slope", form=_stability, folds=False),
+            words("$q = 1$", "slope", form=_stability, folds=False),
         ),
         notes=(
             "forward: g²·E[φ²] = 1; backward: g²·E[φ′²] = 1.  torch ×: what a unit second moment "
             "becomes after one layer with torch's gain.  q = 1: what a signal near it does with the "
             "forward gain (neutral: every q stays).",
         ),
-        spare=("E[φ²]", "q = 1", "torch ×"),
+        spare=(r"$\operatorname{E}[\varphi^2]$", "$q = 1$", "torch ×"),
     )
 
 

@@ -39,7 +39,7 @@ HEAVY = 2.0
 
 
 def jacobian_table(table: pd.DataFrame) -> Sheet:
-    """Measured and exact mean and variance, a row per curve of ``theory.law.jacobian.jacobian``."""
+    """Measured and exact mean and variance, a row per curve of ``theory.draw.jacobian.jacobian``."""
     first = table.iloc[0]
     heavy = bool((table["mean_square_theory"] > HEAVY).any())
     return Sheet(
@@ -74,7 +74,7 @@ def _number(value: float) -> str:
 
 
 def jacobian_figure(values: pd.DataFrame, table: pd.DataFrame) -> Figure:
-    """The figure of ``theory.law.jacobian.singular_values`` and of its summary ``jacobian``."""
+    """The figure of ``theory.draw.jacobian.singular_values`` and of its summary ``jacobian``."""
     activations = list(dict.fromkeys(table["activation"]))
     initializers = list(dict.fromkeys(table["initializer"]))
     looks = style.initializer_looks(initializers)

@@ -152,11 +152,11 @@ def phase_table(marks: pd.DataFrame) -> Sheet:
         data=marks,
         columns=(
             words("activation · init", lambda row: f"{row['activation']} · {row['initializer']}"),
-            Column("σ_w²", "sigma_w2", _value),
-            Column("q*", "q", lambda q: "every" if math.isnan(q) else _value(q)),
-            Column("χ₁", "chi_1", _value),
-            Column("ξ", "depth_scale", _value),
-            Column("c*", "correlation", lambda c: "–" if math.isnan(c) else _value(c)),
+            Column(r"$\sigma_w^2$", "sigma_w2", _value),
+            Column("$q^*$", "q", lambda q: "every" if math.isnan(q) else _value(q)),
+            Column(r"$\chi_1$", "chi_1", _value),
+            Column(r"$\xi$", "depth_scale", _value),
+            Column("$c^*$", "correlation", lambda c: "–" if math.isnan(c) else _value(c)),
             words("phase", "phase", form=_phase, folds=False),
         ),
         notes=(
@@ -164,7 +164,7 @@ def phase_table(marks: pd.DataFrame) -> Sheet:
             "layer.  ξ = 1/|ln χ₁|: layers over which a perturbation changes by e.  c*: what the "
             "correlation of two inputs tends to.",
         ),
-        spare=("c*", "ξ", "q*"),
+        spare=("$c^*$", r"$\xi$", "$q^*$"),
     )
 
 
@@ -185,7 +185,7 @@ def critical_table(critical: pd.DataFrame) -> Sheet:
     ]
 
     def column(bias: float) -> Column:
-        return Column(f"σ_b² =\n{bias:g}", lambda row: row["line"][bias], _on_the_line)
+        return Column(r"$\sigma_b^2$ =" + f"\n{bias:g}", lambda row: row["line"][bias], _on_the_line)
 
     columns = tuple(map(column, biases))
     return Sheet(

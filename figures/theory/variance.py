@@ -30,7 +30,8 @@ from figures.tables import (
     standard_errors,
     words,
 )
-from theory.specs import VarianceSpec
+from theory.draw.scores import UNDECIDED
+from theory.specs import EnsembleSpec, VarianceSpec
 
 LABELS = {
     "forward": (
@@ -45,7 +46,7 @@ LABELS = {
 
 
 def variance_figure(table: pd.DataFrame) -> Figure:
-    """The figure of a table made by ``draw.simulate.variance``: a column of panels per activation.
+    """The figure of a table made by ``theory.draw.variance``: a column of panels per activation.
 
     Two rows of panels per direction.  Backward, the cotangent enters at the top layer L, on the right.
     """
@@ -192,6 +193,13 @@ TYPICAL_NETWORK_NOTE = (
     "The mean is carried by a few large networks, so the typical (median) network lies below it, and "
     "the more so the deeper and narrower the stack."
 )
+DIFFERENT = 1e-6  # of log10 of a factor: below what the table shows
+FINITE_WIDTH = ("exact", "sampled", "approximate")  # theories that know a single network
+DEEP_NOTE = (
+    "theory and measured go from the first layer to the last; deep is the factor that a deep stack "
+    "comes to, and the verdict is about it."
+)
+BORDER_NOTE = "border: what zero padding takes of theory, per layer."
 QUANTITIES = {
     "forward": "pre-activations y",
     "backward": "gradients ∂/∂y of a random cotangent",
@@ -199,7 +207,7 @@ QUANTITIES = {
 
 
 def variance_table(table: pd.DataFrame, *, all_layers: bool = False) -> Sheet:
-    """Theory, measurement and band per layer, a section per curve of ``theory.draw.simulate.variance``.
+    """Theory, measurement and band per layer, a section per curve of ``theory.draw.variance.variance``.
 
     Rows of one direction.  mean is the exact expectation, measured the mean over draws; median and
     band are of one network.
@@ -234,10 +242,22 @@ def _band(row: Row) -> str:
 
 
 def growth_table(table: pd.DataFrame, *, note: str = "") -> Sheet:
-    """One line per curve of ``theory.draw.simulate.growth``: factor per layer, agreement, verdict.
+    """One line per curve of ``theory.draw.variance.growth``: factors per layer, agreement, verdict.
 
-    ``note`` is said under the table before the line on the typical network.
+    ``note`` is said under the table before the other remarks.
     """
+    deep = bool(((table["asymptotic"] - table["theory"]).abs() > DIFFERENT).any())
+    border = bool((table["border"].abs() > DIFFERENT).any())
+    known = table["law"].isin(FINITE_WIDTH)
+    typical = TYPICAL_NETWORK_NOTE if known.all() else f"Of rectifiers: {TYPICAL_NETWORK_NOTE}"
+    notes = (
+        note,
+        DEEP_NOTE if deep else "",
+        BORDER_NOTE if border else "",
+        f"?: {UNDECIDED}." if (table["agreement"] == UNDECIDED).any() else "",
+        _shared_draws_note(table),
+        typical if known.any() else "",
+    )
     return Sheet(
         name="growth",
         title="Growth per layer, in the direction in which the signal runs",
@@ -245,14 +265,30 @@ def growth_table(table: pd.DataFrame, *, note: str = "") -> Sheet:
         columns=(
             words("curve", curve_name),
             Column("theory", "theory", _factor),
+            *([Column("deep", "asymptotic", _factor)] if deep else []),
+            *([Column("border", "border", _factor)] if border else []),
             Column("measured", "measured", _factor),
-            Column("max |z|", "largest_z", fixed(1)),
-            Column("agrees", "agreement", lambda word: Text(word, "red" if word == "no" else "")),
+            Column("max $|z|$", "largest_z", fixed(1)),
+            Column("agrees", "agreement", _agreement),
             words("verdict", "verdict", form=_verdict, folds=False),
         ),
-        notes=(f"{note} {TYPICAL_NETWORK_NOTE}".strip(),),
-        spare=("max |z|", "measured"),
+        notes=(" ".join(filter(None, notes)),),
+        spare=("max $|z|$", "measured", "border"),
     )
+
+
+def _shared_draws_note(table: pd.DataFrame) -> str:
+    """Which initializers have one z, because they share their draws; empty for none."""
+    tested = table[table["largest_z"].notna()]
+    for _, curves in tested.groupby(["activation", "direction"], sort=False):
+        for _, same in curves.groupby(tested["largest_z"].round(9), sort=False):
+            if len(same) > 1:
+                names = list(same["initializer"])
+                return (
+                    f"Laws of one shape share their draws: z of {', '.join(names[:-1])} and "
+                    f"{names[-1]} is one number, not {len(names)} tests."
+                )
+    return ""
 
 
 def curve_name(row: Row) -> str:
@@ -264,6 +300,10 @@ def curve_name(row: Row) -> str:
     return curve_label(row) + (" · backward" if row["direction"] == "backward" else "")
 
 
+def _agreement(word: str) -> Text:
+    return Text("?" if word == UNDECIDED else word, "red" if word == "no" else "")
+
+
 def _verdict(word: str) -> Text:
     return Text(word, style=VERDICT_STYLES[word])
 
@@ -272,12 +312,14 @@ def _factor(log10: float) -> str:
     return f"×{scientific(log10, 4)}"
 
 
-def drift_note(spec: VarianceSpec) -> str:
+def drift_note(spec: EnsembleSpec) -> str:
     """What unequal widths must do to one direction under He's two fan modes; empty for equal ones.
 
     He et al. 2015, after Eq. 14: fan_out scaling multiplies the signal by n_1/n_L (c_2/d_L there), and
     fan_in scaling the gradient by n_L/n_1.
     """
+    if not isinstance(spec, VarianceSpec):
+        return ""
     first, last = spec.widths[1], spec.widths[-1]
     if first == last or not any(law.law.gain == "he" and law.fan for law, _ in spec.curves):
         return ""

@@ -88,11 +88,9 @@ def test_the_gain_of_the_new_activation(extended, capsys, tmp_path):
 
 
 def test_a_network_of_both_is_trained(extended, capsys, tmp_path, monkeypatch):
-    from empirical.records import locations
     from empirical.study import grid as study
 
-    monkeypatch.setattr(locations, "find_cifar10", lambda folder: None)
-    monkeypatch.setattr(study, "find_cifar10", lambda folder: None)
+    monkeypatch.delenv("CIFAR10_DIR", raising=False)
     monkeypatch.setattr(study, "load_dataset", lambda *args, **options: tiny_dataset())
     new = ["--init", "lecun-uniform", "--activation", "mish", "--depths", 2]
     small = ["--filters", 4, "--epochs", 1, "--device", "cpu", "--engine", "eager", "--json"]

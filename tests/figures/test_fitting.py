@@ -20,17 +20,15 @@ from figures.theory.paper import paper_table
 from figures.theory.phase import critical_table, phase_table
 from figures.theory.predict import prediction_table
 from figures.theory.variance import growth_table, variance_table
-from theory.derivation_spec import DerivationSpec
+from theory.draw.batch_norm import GROWTH_COLUMNS
 from theory.draw.correlation import correlation
-from theory.draw.simulate import COLUMNS
-from theory.jacobian_spec import JacobianSpec
+from theory.draw.jacobian import jacobian
+from theory.draw.variance import COLUMNS
 from theory.law import phase
-from theory.law.batch_norm import GROWTH_COLUMNS
-from theory.law.jacobian import jacobian
 from theory.lessons.derivation import derivation
 from theory.lessons.paper import paper
 from theory.lessons.torch_gains import gains
-from theory.mean_field_specs import CorrelationSpec, GainsSpec, PhaseSpec
+from theory.specs import CorrelationSpec, DerivationSpec, GainsSpec, JacobianSpec, PhaseSpec
 
 SLOPE, LAW = "leaky-relu:0.123", "xavier-uniform"
 
@@ -55,7 +53,8 @@ def variance_rows(log10):
 def growth_rows():
     names = {"initializer": LAW, "activation": SLOPE, "direction": "backward"}
     numbers = {"theory": -1234.1, "measured": -1234.2, "largest_z": 1234.5}
-    return pd.DataFrame([names | numbers | {"agreement": "no", "verdict": "vanishing"}])
+    numbers |= {"asymptotic": -1234.1, "border": math.nan}
+    return pd.DataFrame([names | numbers | {"law": "exact", "agreement": "no", "verdict": "vanishing"}])
 
 
 def norm_rows():

@@ -9,9 +9,8 @@ from figures.study.report_figures import course_report_figures
 from figures.theory.correlation import correlation_figure
 from figures.theory.variance import variance_figure, weight_gradient_figure
 from theory.draw.correlation import correlation
-from theory.draw.simulate import variance
-from theory.mean_field_specs import CorrelationSpec
-from theory.specs import VarianceSpec
+from theory.draw.variance import variance
+from theory.specs import CorrelationSpec, VarianceSpec
 
 
 @pytest.fixture(scope="module")

@@ -13,30 +13,13 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import nn
 
-from theory.activations import Activation
-from theory.convolution_spec import ConvSpec
+from theory.draw.stacks import LOG_SCALE_LIMIT, Stream
 from theory.initializers import Initializer
-
-# Beyond e^±300 a smooth activation is at its asymptote; the cut keeps float64 finite.
-LOG_SCALE_LIMIT = 300.0
-
-
-@dataclass(frozen=True)
-class ConvStream:
-    """One signal through the networks: an activation, the std of its weights and of its biases.
-
-    For a rectifier without biases the std factors out: it is 1 here, and serves every initializer.
-    """
-
-    activation: Activation
-    weight_std: float = 1.0
-    bias_std: float | None = None
-    uniform_bias: bool = False
+from theory.specs import ConvSpec
 
 
 class RedrawnConv(nn.Conv2d):
@@ -84,7 +67,7 @@ class ConvEnsemble(nn.Module):
         spec: ConvSpec,
         draws: int,
         law: Initializer,
-        streams: Sequence[ConvStream],
+        streams: Sequence[Stream],
         device: torch.device,
     ) -> None:
         super().__init__()
@@ -105,7 +88,7 @@ class ConvEnsemble(nn.Module):
         start = 0.5 * math.log(self.spec.input_second_moment)
         log_scale = torch.full((len(signal), self.draws), start, dtype=torch.float64)
         log_scale = log_scale.to(images.device)
-        std = torch.tensor([stream.weight_std for stream in self.streams], dtype=torch.float64)
+        std = torch.tensor([stream.weight_std[0] for stream in self.streams], dtype=torch.float64)
         log_std = std.log().repeat_interleave(len(images)).to(images.device)[:, None]
         scales, self.links = [], []
         for layer in self.layers:
@@ -152,7 +135,8 @@ class ConvEnsemble(nn.Module):
             unit.uniform_(-math.sqrt(3), math.sqrt(3), generator=generator)
         else:
             unit.normal_(generator=generator)
-        std = torch.tensor([stream.bias_std or 0.0 for stream in self.streams], dtype=torch.float64)
+        stds = [stream.bias_std[0] if stream.bias_std else 0.0 for stream in self.streams]
+        std = torch.tensor(stds, dtype=torch.float64)
         batch = len(log_scale) // len(self.streams)
         size = std.repeat_interleave(batch).to(log_scale.device)[:, None] * (-log_scale).exp()
         return (unit * size[:, :, None]).flatten(1).float()

@@ -1,9 +1,9 @@
-"""Streaming statistics of logarithms, for samples too many or too large to keep."""
+"""Streaming statistics, for samples too many or too large to keep."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,37 +11,75 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 
 
-@dataclass
+class Moments:
+    """Streaming mean and variance along the last axis, by Chan, Golub & LeVeque's merge (1983).
+
+    What is not finite is left out: the logarithm of a network whose signal is exactly zero.
+    ``count``, ``mean`` and the others have the shape of what is added, less its last axis.
+    """
+
+    def __init__(self) -> None:
+        self.count: Any = 0.0
+        self._mean: Any = 0.0
+        self._scatter: Any = 0.0  # sum of squared deviations from the mean
+
+    def add(self, values: Array) -> None:
+        """Take in ``values`` of shape (…, samples)."""
+        alive = np.isfinite(values)
+        count = alive.sum(-1).astype(np.float64)
+        mean = np.where(alive, values, 0.0).sum(-1) / np.maximum(count, 1)
+        scatter = np.where(alive, (values - mean[..., None]) ** 2, 0.0).sum(-1)
+        total = np.maximum(self.count + count, 1)
+        delta = mean - self._mean
+        self._scatter = self._scatter + (scatter + delta**2 * self.count * count / total)
+        self._mean = self._mean + delta * count / total
+        self.count = self.count + count
+
+    @property
+    def mean(self) -> Array:
+        """The mean; NaN of nothing."""
+        return np.where(self.count > 0, self._mean, np.nan)
+
+    @property
+    def variance(self) -> Array:
+        """The unbiased variance; NaN below two samples."""
+        return np.where(self.count > 1, self._scatter / np.maximum(self.count - 1, 1), np.nan)
+
+    @property
+    def std(self) -> Array:
+        """Standard deviation of one sample; NaN below two."""
+        std: Array = np.sqrt(self.variance)
+        return std
+
+    @property
+    def error(self) -> Array:
+        """Standard error of ``mean``, from the scatter of the samples; NaN below two."""
+        error: Array = self.std / np.sqrt(np.maximum(self.count, 1))
+        return error
+
+
 class LogMoments:
     """Streaming statistics of ln q_l over draws and inputs, every array of shape (L,).
 
-    Chan, Golub & LeVeque's merge (1983) for mean and variance; ln Σ q by log-sum-exp.  ``between``
-    holds the same for each draw's mean over its inputs: draws are independent, inputs are not.
+    ``pooled`` holds every pair of draw and input, ``between`` each draw's mean over its inputs: draws
+    are independent, inputs are not.
     """
 
-    depth: int
-    total: int = 0
-    log_sum: Array = field(init=False)
-    pooled: list[Array] = field(init=False)
-    between: list[Array] = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.log_sum = np.full(self.depth, -np.inf)
-        self.pooled = [np.zeros(self.depth) for _ in range(3)]
-        self.between = [np.zeros(self.depth) for _ in range(3)]
+    def __init__(self, depth: int) -> None:
+        self.log_sum = np.full(depth, -np.inf)
+        self.total = 0
+        self.pooled, self.between = Moments(), Moments()
 
     def add(self, log_q: Array) -> None:
-        """Take in ``log_q`` of shape (draws, L, batch)."""
-        draws, _, batch = log_q.shape
+        """Take in ``log_q`` of shape (draws, L, batch); −∞ for a dead network."""
+        draws, depth, batch = log_q.shape
         self.total += draws * batch
-        by_layer = log_q.transpose(1, 0, 2).reshape(self.depth, -1)
+        by_layer = log_q.transpose(1, 0, 2).reshape(depth, -1)
         self.log_sum = np.logaddexp(self.log_sum, np.logaddexp.reduce(by_layer, axis=1))
-        _merge(self.pooled, by_layer)
-        if batch > 1:
-            alive = np.isfinite(log_q)
-            count = np.maximum(alive.sum(2), 1)
-            mean = np.where(alive, log_q, 0.0).sum(2) / count
-            _merge(self.between, np.where(alive.any(2), mean, -np.inf).T)
+        self.pooled.add(by_layer)
+        alive = np.isfinite(log_q)
+        mean = np.where(alive, log_q, 0.0).sum(2) / np.maximum(alive.sum(2), 1)
+        self.between.add(np.where(alive.any(2), mean, np.nan).T)
 
     @property
     def log_of_mean(self) -> Array:
@@ -49,39 +87,7 @@ class LogMoments:
         return self.log_sum - math.log(self.total)
 
     @property
-    def mean(self) -> Array:
-        """Mean of ln q over the living."""
-        return np.where(self.pooled[0] > 0, self.pooled[1], np.nan)
-
-    @property
-    def variance(self) -> Array:
-        """Unbiased variance of ln q over the living."""
-        with np.errstate(invalid="ignore", divide="ignore"):
-            return np.where(self.pooled[0] > 1, self.pooled[2] / (self.pooled[0] - 1), np.nan)
-
-    @property
     def dead_fraction(self) -> Array:
         """Fraction of (draw, input) pairs whose signal is exactly zero."""
-        return 1 - self.pooled[0] / self.total
-
-    def mean_variance(self, one: Array) -> Array:
-        """Variance of ``mean``: ``one``/draws for one input, else from the scatter between draws."""
-        count, _, scatter = self.between
-        with np.errstate(invalid="ignore", divide="ignore"):
-            if not count.any():
-                return one / self.pooled[0]
-            return scatter / (count - 1) / count
-
-
-def _merge(state: list[Array], values: Array) -> None:
-    """Fold ``values`` (L, samples) into ``state`` = [count, mean, sum of squares]; skips −∞."""
-    alive = np.isfinite(values)
-    count = alive.sum(1).astype(np.float64)
-    safe = np.maximum(count, 1)
-    mean = np.where(alive, values, 0.0).sum(1) / safe
-    scatter = np.where(alive, (values - mean[:, None]) ** 2, 0.0).sum(1)
-    total = np.maximum(state[0] + count, 1)
-    delta = mean - state[1]
-    state[2] += scatter + delta**2 * state[0] * count / total
-    state[1] += delta * count / total
-    state[0] += count
+        fraction: Array = 1 - self.pooled.count / self.total
+        return fraction

@@ -14,7 +14,7 @@ A batch X (n × B): the rows of Y are independent N(0, s·XᵀX/n + σ_b²), so 
 instead of n² (Lee et al. 2018 take n → ∞ of the same statement; here n stays finite).  This also
 serves a single input through a smooth activation.
 
-Everything is kept at unit scale with its logarithm beside it.
+Everything is kept at unit scale, each input with its own logarithm beside it.
 """
 
 from __future__ import annotations
@@ -137,40 +137,47 @@ def batch_with_correlation(
     """As ``batch``, with the cosine between the y_L of the first two inputs, (draws, streams)."""
     log_scale, log_bias = _scales(widths, streams)
     modules = [stream.activation.module().requires_grad_(False) for stream in streams]
-    wide = inputs.to(torch.float64)
-    gram = (wide.mT @ wide / len(wide)).expand(draws, len(streams), -1, -1)
-    log_power = torch.full((draws, len(streams)), log_input, dtype=torch.float64)
-    log_power = log_power.to(generator.device)
+    signal = inputs.to(torch.float64).expand(draws, len(streams), -1, -1)
+    log_power = signal.new_full((draws, len(streams), inputs.shape[1]), log_input)
     log_q = []
     for layer, units in enumerate(widths[1:]):
-        normal = torch.empty(draws, units, inputs.shape[1], device=generator.device)
-        normal.normal_(generator=generator)
-        scale = log_power + log_power.new_tensor(log_scale[layer])
-        log_v = torch.logaddexp(scale, log_power.new_tensor(log_bias[layer]))
-        share = (scale - log_v).exp()[:, :, None, None]  # of the variance that is the weights'
-        output = normal[:, None] @ _square_root(share * gram + (1 - share)).float()
+        scale = log_power + log_power.new_tensor(log_scale[layer])[:, None]
+        bias = log_power.new_tensor(log_bias[layer])[:, None]
+        log_v = torch.logaddexp(scale, bias)
+        root = _root(signal, (scale - log_v).exp(), (bias - log_v).exp()).float()
+        normal = torch.empty(draws, 1, units, root.shape[2], device=generator.device)
+        output = normal.normal_(generator=generator) @ root
         q = output.to(torch.float64).square().mean(2)
-        log_q.append(q.log() + log_v[:, :, None])
+        log_q.append(q.log() + log_v)
         parts = [
-            activate(stream.activation, modules[i], output[:, i], log_v[:, i, None] / 2)
+            activate(stream.activation, modules[i], output[:, i], log_v[:, i] / 2)
             for i, stream in enumerate(streams)
         ]
         signal = torch.stack(parts, 1).to(torch.float64)
-        gram = signal.mT @ signal / units
-        power = gram.diagonal(dim1=2, dim2=3).mean(2)
-        power = torch.where(power > 0, power, 1.0)
-        gram, log_power = gram / power[:, :, None, None], log_v + power.log()
+        power = signal.square().mean(2)
+        power = torch.where(power > 0, power, 1.0)  # a dead input stays exactly zero
+        signal, log_power = signal / power.sqrt()[:, :, None], log_v + power.log()
     first, second = output[..., 0].double(), output[..., -1 if output.shape[3] == 1 else 1].double()
     cosine = (first * second).sum(2) / (first.norm(dim=2) * second.norm(dim=2))
     return torch.stack(log_q, 1).cpu().numpy(), cosine.cpu().numpy()
 
 
-def _square_root(covariance: torch.Tensor) -> torch.Tensor:
-    """The symmetric square root of (…, B, B), robust where inputs have become parallel."""
-    if covariance.shape[-1] == 1:
-        return covariance.clamp_min(0).sqrt()
-    values, vectors = torch.linalg.eigh(covariance)
-    root: torch.Tensor = (vectors * values.clamp_min(0).sqrt()[..., None, :]) @ vectors.mT
+def _root(signal: torch.Tensor, weights: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
+    """A root R of the covariances of y in units of its variances, (…, r, B) with r ≤ B.
+
+    ``signal`` X (…, n, B) has columns of second moment 1, or 0 where an input has died; ``weights``
+    and ``bias`` (…, B) are their shares of each input's variance, so that XᵀX/n and a row of ones make
+    RᵀR.  R comes from X by QR, and not from XᵀX by eigenvalues: XᵀX is singular where B > n, and its
+    root would give a dead input 1e-8 of its neighbors' signal.  Householder's QR keeps each column's
+    length to its own last digits, and a zero column zero.
+    """
+    factor = signal * (weights.sqrt() / math.sqrt(signal.shape[-2]))[..., None, :]
+    if bias.any():
+        factor = torch.cat([factor, bias.sqrt()[..., None, :]], -2)
+    if factor.shape[-1] == 1:
+        length: torch.Tensor = factor.norm(dim=-2, keepdim=True)
+        return length
+    root: torch.Tensor = torch.linalg.qr(factor, mode="r").R
     return root
 
 

@@ -36,9 +36,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from theory.activations import Activation
-from theory.convolution_spec import ConvSpec
 from theory.errors import RequestError, check_choice, check_whole
 from theory.law import mean_field
+from theory.specs import ConvSpec
 
 Array = NDArray[np.float64]
 Pair = int | tuple[int, int]
@@ -177,13 +177,35 @@ def _pair(value: Pair) -> tuple[int, int]:
 # ------------------------------------------------------------------------------- expectation
 
 
+def expected_log_powers(
+    spec: ConvSpec,
+    activation: Activation,
+    weight_std: float,
+    bias_variance: float,
+    direction: str,
+) -> list[Array]:
+    """ln of the expected second moment at every pixel, l = 1 … L, each (H_l, H_l).
+
+    forward    of y_l; −∞ where no tap reaches
+    backward   of ∂E/∂y_l, for a cotangent of variance 1 at y_L
+
+    Exact for rectifiers; for other activations the limit of many channels (backward, χ₁ at each
+    pixel's q_l).
+    """
+    if check_choice("direction", direction, ("forward", "backward")) == "backward":
+        return expected_log_gradient(spec, activation, weight_std, bias_variance)
+    return expected_log_power(spec, activation, weight_std, bias_variance)
+
+
+def expected_log_means(log_powers: list[Array]) -> Array:
+    """ln of the mean over pixels of e^``log_powers``, (L,)."""
+    return np.array([np.logaddexp.reduce(log.ravel()) - math.log(log.size) for log in log_powers])
+
+
 def expected_log_power(
     spec: ConvSpec, activation: Activation, weight_std: float, bias_variance: float = 0.0
 ) -> list[Array]:
-    """ln E[y_l(i, j)²], l = 1 … L, each (H_l, H_l); −∞ where no tap reaches.
-
-    Exact for rectifiers; for other activations the limit of many channels.
-    """
+    """The forward half of ``expected_log_powers``."""
     log_s = math.log(spec.fan_in) + 2 * math.log(weight_std)
     log_bias = math.log(bias_variance) if bias_variance else -math.inf
     log_power = np.full((spec.image_size,) * 2, math.log(spec.input_second_moment))
@@ -199,10 +221,7 @@ def expected_log_power(
 def expected_log_gradient(
     spec: ConvSpec, activation: Activation, weight_std: float, bias_variance: float = 0.0
 ) -> list[Array]:
-    """ln E[(∂E/∂y_l)²] per pixel, l = 1 … L, for a cotangent of variance 1 at y_L.
-
-    Exact for rectifiers; for other activations the limit of many channels (χ₁ at each pixel's q_l).
-    """
+    """The backward half of ``expected_log_powers``."""
     log_s = math.log(spec.fan_in) + 2 * math.log(weight_std)
     signals = expected_log_power(spec, activation, weight_std, bias_variance)
     log_power = np.zeros((spec.sizes[-1],) * 2)

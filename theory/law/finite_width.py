@@ -18,12 +18,15 @@ depends on its direction only, B | K ~ Beta(K/2, (n−K)/2), so T and R are inde
 
 Orthogonal weights keep the length: their factor is R alone.  The law of ln q_l is the sum of the
 layers' independent logs.  Its quantiles come from the product of their characteristic functions by
-Gil-Pelaez inversion (1951): no sampling noise and no log-normal approximation.  The sampler at the
-end draws from the same law; each is the other's test.
+Gil-Pelaez inversion (1951): no sampling noise and no log-normal approximation.  R of a few units
+has atoms (all gates open, or none) and a density without bound beside them; while their share is
+felt, after few orthogonal layers, its logs are added on a lattice that holds the atoms.  The sampler
+at the end draws from the same law; each is the other's test.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -34,6 +37,10 @@ from scipy import special, stats
 
 Array = NDArray[np.float64]
 Complex = NDArray[np.complex128]
+
+# A characteristic function above this at the end of its grid has not decayed: the law has atoms.
+UNDECAYED = 1e-6
+LATTICE = 2**16
 
 
 def spread_coefficient(negative_slope: float) -> float:
@@ -230,9 +237,12 @@ class SignalLaw:
     def quantiles(self, probabilities: Sequence[float] = (0.025, 0.5, 0.975)) -> Array:
         """Exact quantiles of ln q_l without the scale, shape (L, len(probabilities)).
 
+        They are those of a network that is not dead.
+
         The characteristic function is taken on one midpoint grid of ω: fine enough that no layer's
         law wraps around within 24 standard deviations, long enough for the narrowest layer (12/std
-        for a bell, 25 more for the e^{−πω/2} decay of the log of very few χ² variables).
+        for a bell, 25 more for the e^{−πω/2} decay of the log of very few χ² variables).  Where it
+        has not decayed at the end, the law has atoms: see ``direction_quantiles``.
         """
         std = np.sqrt(self.log_variance)
         spread = std[std > 1e-9]
@@ -241,8 +251,14 @@ class SignalLaw:
             return result
         step = np.pi / (24 * spread.max())
         omega = (np.arange(int(np.ceil((12 / spread.min() + 25) / step))) + 0.5) * step
+        last = len(omega) // 8
         for layer, characteristic in enumerate(self._characteristics(omega)):
-            if std[layer] > 1e-9:
+            if std[layer] <= 1e-9:
+                continue
+            if self.orthogonal and np.abs(characteristic[-last:]).max() > UNDECAYED:
+                passed = self.units[: layer + self.gated_reading]
+                result[layer] = direction_quantiles(passed, self.negative_slope, probabilities)
+            else:
                 result[layer] += std[layer] * _invert(
                     characteristic, omega * std[layer], np.asarray(probabilities)
                 )
@@ -288,6 +304,60 @@ def _invert(characteristic: Complex, omega: Array, probabilities: Array) -> Arra
         if done:
             break
     return x
+
+
+def direction_quantiles(
+    units: Sequence[int], negative_slope: float, probabilities: Sequence[float]
+) -> Array:
+    """Quantiles of the sum of ln R over layers of so many ``units``, each not dead, |a| ≠ 1.
+
+    The sum is taken on a lattice from its largest value down, on which the atoms 0 and ln a² lie, so
+    that no value beyond them appears; good to half of one of its ``LATTICE`` steps.  A slope above 1
+    is one below, seen from the other side: ln R_a = ln a² + ln R_{1/a} in law.
+    """
+    if abs(negative_slope) > 1:
+        shift = 2 * len(units) * float(np.log(abs(negative_slope)))
+        above_one: Array = direction_quantiles(units, 1 / negative_slope, probabilities) + shift
+        return above_one
+    if negative_slope:
+        lowest = -2 * np.log(abs(negative_slope))
+        step = lowest / max(LATTICE // len(units), 1)
+        size = len(units) * round(lowest / step) + 1
+    else:
+        factors = [log_factor(n, 0.0, True, True) for n in units]
+        spread = np.sqrt(sum(factor.variance for factor in factors))
+        # ln R has a tail of e^{x/2} at least: 60 leave 1e-13
+        size = LATTICE
+        step = (24 * spread + 60 - sum(factor.mean for factor in factors)) / size
+    edges = -(np.arange(size + 1) - 0.5) * step
+    transform = np.ones(size + 1, dtype=np.complex128)
+    for n, layers in Counter(units).items():
+        mass = -np.diff(direction_distribution(n, negative_slope, edges))
+        transform = transform * np.fft.rfft(mass, 2 * size) ** layers
+    mass = np.fft.irfft(transform, 2 * size)[:size]
+    above = np.concatenate([[0.0], mass.cumsum()])  # P(sum > −(k − ½)·step)
+    wanted = 1 - np.asarray(probabilities) + 1e-12
+    values: Array = -step * (np.searchsorted(above, wanted, side="right") - 1.0)
+    return values
+
+
+def direction_distribution(units: int, negative_slope: float, log_r: Array) -> Array:
+    """P(ln R ≤ ``log_r``), |a| < 1, of a layer that is not dead; same shape as ``log_r``."""
+    active, weight = binomial_half(units)
+    if negative_slope == 0:
+        weight = np.where(active > 0, weight, 0.0) / (1 - weight[active == 0].sum())
+    slope_squared = negative_slope**2
+    # R = B + a²(1 − B), so B = (R − a²)/(1 − a²)
+    share = np.clip((np.exp(log_r) - slope_squared) / (1 - slope_squared), 0.0, 1.0)
+    result = np.zeros_like(log_r)
+    for count, part in zip(active, weight, strict=True):
+        if count == 0:
+            result += part * (np.exp(log_r) >= slope_squared)
+        elif count == units:
+            result += part * (log_r >= 0)
+        else:
+            result += part * special.betainc(count / 2, (units - count) / 2, share)
+    return result
 
 
 def _exp(values: Complex) -> Complex:

@@ -26,9 +26,10 @@ import pandas as pd
 from theory.activations import Activation
 from theory.errors import RequestError
 from theory.initializers import Initializer
+from theory.keywords import takes_fields_of
 from theory.law import mean_field, quadrature
 from theory.law.mean_field import EQUAL
-from theory.mean_field_specs import PhaseSpec
+from theory.specs import PhaseSpec
 
 CONTOUR_COLUMNS = {
     "activation": "the activation, as named on the command line",
@@ -53,6 +54,7 @@ CRITICAL_SHARES = (0.0, 0.01, 0.05, 0.1, 0.5)  # of the diagram's largest σ_b²
 LOG_Q_GRID, POINTS = (-20.0, 14.0, 137), 121  # to look for the lines, and to draw them
 
 
+@takes_fields_of(PhaseSpec)
 def contours(spec: PhaseSpec) -> pd.DataFrame:
     """Points on the lines of χ₁ in ``CHI_LEVELS``, within the diagram; columns: CONTOUR_COLUMNS.
 
@@ -67,12 +69,14 @@ def contours(spec: PhaseSpec) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=list(CONTOUR_COLUMNS))
 
 
+@takes_fields_of(PhaseSpec)
 def marks(spec: PhaseSpec) -> pd.DataFrame:
     """What becomes of each initializer of ``spec``; columns: MARK_COLUMNS."""
     rows = [_mark(spec, phi, law) for phi in spec.parsed for law in spec.laws]
     return pd.DataFrame(rows, columns=list(MARK_COLUMNS))
 
 
+@takes_fields_of(PhaseSpec)
 def critical_line(spec: PhaseSpec) -> pd.DataFrame:
     """Columns activation, sigma_b2, sigma_w2 (NaN where there is no stable critical point)."""
     biases = [share * spec.largest_bias_variance for share in CRITICAL_SHARES]

@@ -67,13 +67,30 @@ def nonlinearity(
         return Nonlinearity(phi.name, phi.function, phi.derivative)
     if is_module(phi):
         function, by_autograd = on_arrays(phi)
-        return Nonlinearity(type(phi).__name__, function, derivative or by_autograd, kinks)
+        named = type(phi).__name__
+        return Nonlinearity(named, function, derivative or by_autograd, kinks or kinks_of(phi))
     if not callable(phi):
         raise RequestError(
             f"an activation is a function of a numpy array, a torch module or one of ours, not {phi!r}"
         )
     name = getattr(phi, "__name__", type(phi).__name__)
     return Nonlinearity(name, phi, derivative or central_difference(phi, kinks), kinks)
+
+
+def kinks_of(module: Any) -> tuple[float, ...]:
+    """The points at which a torch activation or its derivative jumps; () for a smooth one."""
+    at: dict[str, Callable[[Any], tuple[float, ...]]] = {
+        "Hardtanh": lambda m: (m.min_val, m.max_val),
+        "Hardswish": lambda m: (-3.0, 3.0),
+        "Hardsigmoid": lambda m: (-3.0, 3.0),
+        "Hardshrink": lambda m: (-m.lambd, m.lambd),
+        "Softshrink": lambda m: (-m.lambd, m.lambd),
+        "Threshold": lambda m: (m.threshold,),
+        "Softplus": lambda m: (m.threshold / m.beta,),
+    } | dict.fromkeys(("ReLU", "LeakyReLU", "PReLU", "ELU", "CELU", "SELU"), lambda m: (0.0,))
+    names = (kind.__name__ for kind in type(module).__mro__)
+    found = next((at[name](module) for name in names if name in at), ())
+    return tuple(float(kink) for kink in found)
 
 
 def central_difference(function: Function, kinks: tuple[float, ...] = ()) -> Function:
@@ -93,13 +110,16 @@ def central_difference(function: Function, kinks: tuple[float, ...] = ()) -> Fun
 
 
 @cache
-def gaussian_nodes(kinks: tuple[float, ...] = ()) -> tuple[Array, Array]:
+def gaussian_nodes(kinks: tuple[float, ...] = (), decades: int = 7) -> tuple[Array, Array]:
     """Nodes z (sorted) and weights w with Σ w·f(z) = E[f(z)]; both of shape (n,).
 
-    No panel crosses zero or one of the ``kinks`` (of either sign).
+    No panel crosses zero or one of the ``kinks`` (of either sign).  The panels at zero are 10^−decades
+    wide: features of f as narrow as ten times that are resolved.
     """
-    edges = np.concatenate([[0.0], np.geomspace(1e-7, 1.0, 15), [2.0, 3.5, 5.0, 7.0, 10.0, 14.0]])
-    extra = [abs(kink) for kink in kinks if 1e-7 < abs(kink) < 14.0]
+    finest = 10.0**-decades
+    fine = np.geomspace(finest, 1.0, 2 * decades + 1)
+    edges = np.concatenate([[0.0], fine, [2.0, 3.5, 5.0, 7.0, 10.0, 14.0]])
+    extra = [abs(kink) for kink in kinks if finest < abs(kink) < 14.0]
     edges = np.unique(np.concatenate([edges, extra]))
     nodes, weights = np.polynomial.legendre.leggauss(24)
     half = np.diff(edges)[:, None] / 2
@@ -108,13 +128,39 @@ def gaussian_nodes(kinks: tuple[float, ...] = ()) -> tuple[Array, Array]:
     return np.concatenate([-positive[::-1], positive]), np.concatenate([density[::-1], density])
 
 
-def expectation(function: Function, kinks: tuple[float, ...] = ()) -> float:
+def piecewise_nodes(offset: Array, std: Array, kinks: tuple[float, ...] = ()) -> tuple[Array, Array]:
+    """Nodes y and weights w, both (m, n), with Σ w·f(y) = E[f(y)] for y ~ N(offset, std²), each (m,).
+
+    No panel crosses a kink of f or zero, and panels shrink towards them.
+    """
+    spread = np.where(std > 0, std, 1.0)
+    fine = np.concatenate([[0.0], np.geomspace(1e-7, 1.0, 8)])
+    base = np.array([2.0, 3.5, 5.0, 7.0, 10.0, 14.0])
+    around = [
+        ((center - offset) / spread)[:, None] + np.concatenate([-fine[:0:-1], fine])
+        for center in sorted({0.0, *kinks})
+    ]
+    ends = np.broadcast_to(np.concatenate([-base[::-1], [0.0], base]), (len(offset), 13))
+    edges = np.sort(np.clip(np.concatenate([ends, *around], axis=1), -14.0, 14.0), axis=1)
+    nodes, weights = np.polynomial.legendre.leggauss(24)
+    half = np.diff(edges, axis=1)[:, :, None] / 2
+    z = (edges[:, :-1, None] + half * (1 + nodes)).reshape(len(offset), -1)
+    w = (half * weights).reshape(len(offset), -1) * np.exp(-(z**2) / 2) / np.sqrt(2 * np.pi)
+    return offset[:, None] + std[:, None] * z, w
+
+
+def _decades(std: float) -> int:
+    """How far panels shrink for φ(std·z), φ having features of size 1e-3 and more."""
+    return max(7, 3 + math.ceil(math.log10(std))) if std > 0 else 7
+
+
+def expectation(function: Function, kinks: tuple[float, ...] = (), decades: int = 7) -> float:
     """E[f(z)] for z ~ N(0, 1); ``function`` maps an array to an array of the same shape.
 
     >>> round(expectation(lambda z: np.maximum(z, 0) ** 2), 12)
     0.5
     """
-    z, w = gaussian_nodes(kinks)
+    z, w = gaussian_nodes(kinks, decades)
     return float(np.dot(w, function(z)))
 
 
@@ -134,7 +180,7 @@ def moment(
         return np.asarray(values, dtype=np.float64) ** power
 
     kinks = tuple(kink / std for kink in unit.kinks) if std else ()
-    return expectation(raised, kinks)
+    return expectation(raised, kinks, _decades(std))
 
 
 def second_moment(phi: Activation | Nonlinearity | Function, variance: float = 1.0) -> float:
@@ -151,7 +197,8 @@ def second_moment_slope(phi: Activation | Nonlinearity | Function, variance: flo
     """d E[φ(y)²]/dq for y ~ N(0, q) at q = ``variance``: E[(z² − 1)·φ(√q·z)²]/(2q), by parts."""
     unit, std = nonlinearity(phi), math.sqrt(variance)
     kinks = tuple(kink / std for kink in unit.kinks)
-    return expectation(lambda z: (z**2 - 1) * unit.function(std * z) ** 2, kinks) / (2 * variance)
+    values = expectation(lambda z: (z**2 - 1) * unit.function(std * z) ** 2, kinks, _decades(std))
+    return values / (2 * variance)
 
 
 def pair_expectation(function: Callable[[Array, Array], Array], correlation: float) -> float:

@@ -20,6 +20,7 @@ were too few to tell, and neither line is called right.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
@@ -30,12 +31,13 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from theory.activations import Activation, parse_activation
-from theory.derivation_spec import DerivationSpec
+from theory.devices import float64_device, threads_for
+from theory.draw.scores import UNDECIDED, normal_score
 from theory.initializers import parse_initializer
-from theory.law.scores import normal_score
-from theory.precision import float64_device, threads_for
+from theory.keywords import takes_fields_of
 from theory.probe import Probe, Reading
 from theory.randomness import generator
+from theory.specs import DerivationSpec
 
 if TYPE_CHECKING:
     import torch
@@ -47,7 +49,7 @@ COLUMNS = {
     "part": "which part of the derivation",
     "equation": "the equation of He et al. (2015) that the line is, or belongs to",
     "claim": "the line in words",
-    "formula": "the line as a formula",
+    "formula": "the line as a formula, in LaTeX",
     "assumption": "what the line takes for granted",
     "predicted": "its value: the exact expectation at this width",
     "measured": "the average over networks",
@@ -58,7 +60,7 @@ COLUMNS = {
     "verdict": "holds, fails, or too few draws to tell: neither it nor its rival is refuted",
 }
 THRESHOLD = 4.0
-UNDECIDED = "too few draws to tell"
+OPERATORS = re.compile(r"Var|mean|E(?=\[)|P(?=\()")  # set upright in a formula
 # Rounding of float64 averages, as a floor under a standard error.
 ROUNDING = 1e-12
 
@@ -109,7 +111,7 @@ class Line:
     part: str
     equation: str
     claim: str
-    formula: str
+    formula: str  # LaTeX, with the names of operators bare: see OPERATORS
     assumption: str
     network: Network
     predict: Callable[[Measured], float]
@@ -120,6 +122,7 @@ class Line:
     )
 
 
+@takes_fields_of(DerivationSpec)
 def derivation(spec: DerivationSpec) -> pd.DataFrame:
     """The checked derivation, one row per line; columns: see ``COLUMNS``.
 
@@ -148,7 +151,8 @@ def _row(line: Line, read: Measured) -> dict[str, Any]:
     verdict = "holds" if abs(z) <= THRESHOLD else "fails"
     if verdict == "holds" and line.rival and abs(score(line.rival(read))) <= THRESHOLD:
         verdict = UNDECIDED
-    cells = (line.part, line.equation, line.claim, line.formula, line.assumption)
+    formula = OPERATORS.sub(r"\\operatorname{\g<0>}", line.formula)
+    cells = (line.part, line.equation, line.claim, formula, line.assumption)
     cells += (predicted, measured, error, z, abs(z) <= THRESHOLD, line.known_slip, verdict)  # type: ignore[assignment]
     return dict(zip(COLUMNS, cells, strict=True))
 
@@ -266,61 +270,62 @@ def _forward_lines() -> list[Line]:
     return [
         Line(
             FORWARD, "Eq. 6", "the products' cross terms average out",
-            "E[y²]/(n·E[(w·x)²]) = 1", "weights independent of one another and of x, mean 0",
+            r"E[y^2]/(n \cdot E[(w \cdot x)^2]) = 1",
+            "weights independent of one another and of x, mean 0",
             XAVIER, lambda r: 1.0, lambda r: r.y[:, 1] / r.products,
         ),
         Line(
             FORWARD, "Eq. 7", "E[x²] enters, not Var[x]",
-            "E[y²]/E[x²] = n·Var[w]", "w has mean 0; x need not have",
+            r"E[y^2]/E[x^2] = n \cdot Var[w]", "w has mean 0; x need not have",
             XAVIER, lambda r: r.widths[1] * r.weight_variance[1], lambda r: r.y[:, 1] / r.x[:, 0],
         ),
         Line(
             FORWARD, "before 8", "y is symmetric about 0",
-            "P(y > 0) = ½", "symmetric w, biases 0",
+            r"P(y > 0) = \tfrac12", "symmetric w, biases 0",
             XAVIER, lambda r: 0.5, lambda r: r.positive[:, 0],
         ),
         Line(
             FORWARD, "before 8", "the rectifier halves the second moment",
-            "E[x²] = ½·Var[y]", "y symmetric about 0",
+            r"E[x^2] = \tfrac12 \cdot Var[y]", "y symmetric about 0",
             XAVIER, lambda r: r.activation.second_moment,
             lambda r: r.x[:, 0] / first_variance(r),
         ),
         Line(
             FORWARD, "the slip", "“the rectifier halves the variance”",
-            "Var[x] = ½·Var[y]", "E[x] = 0, which is false",
+            r"Var[x] = \tfrac12 \cdot Var[y]", "E[x] = 0, which is false",
             XAVIER, lambda r: r.activation.second_moment,
             lambda r: r.x_variance[:, 0] / first_variance(r), known_slip=True, rival=rectified_variance,
         ),
         Line(
             FORWARD, "set right", "what the variance is instead",
-            "Var[x] = (½ − 1/(2π))·Var[y]", "y Gaussian",
+            r"Var[x] = (\tfrac12 - 1/(2\pi)) \cdot Var[y]", "y Gaussian",
             XAVIER, rectified_variance, lambda r: r.x_variance[:, 0] / first_variance(r),
             rival=lambda r: r.activation.second_moment,
         ),
         Line(
             FORWARD, "Eq. 8", "one layer, n·Var[w] = 1",
-            "Var[y_l]/Var[y_(l−1)] = ½·n·Var[w]", "Eq. 7 and E[x²] = ½·Var[y]",
+            r"Var[y_l]/Var[y_{l-1}] = \tfrac12 \cdot n \cdot Var[w]", "Eq. 7 and E[x²] = ½·Var[y]",
             XAVIER, lambda r: r.activation.second_moment * r.widths[1] * r.weight_variance[1],
             lambda r: r.y[:, 1] / first_variance(r),
         ),
         Line(
             FORWARD, "Eq. 9", "all layers, n·Var[w] = 1: Xavier's 2^−(L−1)",
-            "Var[y_L]/Var[y_1] = Π ½·n_l·Var[w_l]", "layers independent",
+            r"Var[y_L]/Var[y_1] = \prod \tfrac12 \cdot n_l \cdot Var[w_l]", "layers independent",
             XAVIER, forward_factor, through_forward,
         ),
         Line(
             FORWARD, "Eq. 10", "so the weights' std is √(2/n)",
-            "n·mean(w²) = 2", "every factor of Eq. 9 is 1",
+            r"n \cdot mean(w^2) = 2", "every factor of Eq. 9 is 1",
             HE, lambda r: 2.0, lambda r: r.widths[1] * r.weight,
         ),
         Line(
             FORWARD, "Eq. 10", "and the signal neither vanishes nor explodes",
-            "Var[y_L]/Var[y_1] = 1", "Var[w] = 2/n",
+            r"Var[y_L]/Var[y_1] = 1", "Var[w] = 2/n",
             HE, lambda r: 1.0, through_forward,
         ),
         Line(
             FORWARD, "§2.2", "the first layer has no rectifier before it: 2 for 1",
-            "Var[y_1]/E[x_0²] = n·Var[w] = 2", "the same law kept for simplicity",
+            r"Var[y_1]/E[x_0^2] = n \cdot Var[w] = 2", "the same law kept for simplicity",
             HE, lambda r: 2.0, lambda r: r.y[:, 0],
         ),
     ]  # fmt: skip
@@ -330,33 +335,36 @@ def _backward_lines() -> list[Line]:
     return [
         Line(
             BACKWARD, "Eq. 12", "the rectifier halves the gradient's second moment",
-            "E[Δy²] = ½·Var[Δx]", "f′(y) is 0 or 1, half each, independent of Δx",
+            r"E[\Delta y^2] = \tfrac12 \cdot Var[\Delta x]",
+            "f′(y) is 0 or 1, half each, independent of Δx",
             XAVIER, lambda r: r.activation.second_moment, lambda r: r.dy[:, -1],
         ),
         Line(
             BACKWARD, "Eq. 11", "the weights pass it on, cross terms average out",
-            "Var[Δx_(l−1)]/E[Δy_l²] = n̂·Var[w]", "w and Δy independent, mean 0",
+            r"Var[\Delta x_{l-1}]/E[\Delta y_l^2] = \hat{n} \cdot Var[w]",
+            "w and Δy independent, mean 0",
             XAVIER, lambda r: r.widths[-1] * r.weight_variance[-1],
             lambda r: r.dx[:, -2] / r.dy[:, -1],
         ),
         Line(
             BACKWARD, "Eq. 13", "all layers, n̂·Var[w] = 1",
-            "Var[Δx_1]/Var[Δx_L] = Π ½·n̂_l·Var[w_l]", "gates of different layers independent",
+            r"Var[\Delta x_1]/Var[\Delta x_L] = \prod \tfrac12 \cdot \hat{n}_l \cdot Var[w_l]",
+            "gates of different layers independent",
             XAVIER, backward_factor, through_backward,
         ),
         Line(
             BACKWARD, "Eq. 14", "the gradient neither vanishes nor explodes",
-            "Var[Δx_1]/Var[Δx_L] = 1", "½·n̂·Var[w] = 1",
+            r"Var[\Delta x_1]/Var[\Delta x_L] = 1", "½·n̂·Var[w] = 1",
             HE, lambda r: 1.0, through_backward,
         ),
         Line(
             BACKWARD, "after 14", "fan_out law, widths doubled: forward drifts by c₂/d_L only",
-            "Π ½·n_l·Var[w_l] = n_2/n̂_L = ½", "Var[w_l] = 2/n̂_l",
+            r"\prod \tfrac12 \cdot n_l \cdot Var[w_l] = n_2/\hat{n}_L = \tfrac12", "Var[w_l] = 2/n̂_l",
             FAN_OUT, forward_factor, through_forward,
         ),
         Line(
             BACKWARD, "after 14", "fan_in law, widths doubled: backward drifts the other way",
-            "Π ½·n̂_l·Var[w_l] = n̂_L/n_2 = 2", "Var[w_l] = 2/n_l",
+            r"\prod \tfrac12 \cdot \hat{n}_l \cdot Var[w_l] = \hat{n}_L/n_2 = 2", "Var[w_l] = 2/n_l",
             FAN_IN, backward_factor, through_backward,
         ),
     ]  # fmt: skip
@@ -369,23 +377,23 @@ def _slope_lines(rectifier: str) -> list[Line]:
     return [
         Line(
             part, "before 15", "the rectifier keeps a² of the negative half",
-            "E[x²] = ½(1 + a²)·Var[y]", "y symmetric about 0",
+            r"E[x^2] = \tfrac12(1 + a^2) \cdot Var[y]", "y symmetric about 0",
             own, lambda r: r.activation.second_moment,
             lambda r: r.x[:, 0] / first_variance(r),
         ),
         Line(
             part, "Eq. 15", "forward",
-            "Var[y_L]/Var[y_1] = 1", "½(1 + a²)·n·Var[w] = 1",
+            r"Var[y_L]/Var[y_1] = 1", "½(1 + a²)·n·Var[w] = 1",
             own, lambda r: 1.0, through_forward,
         ),
         Line(
             part, "Eq. 15", "backward",
-            "Var[Δx_1]/Var[Δx_L] = 1", "½(1 + a²)·n̂·Var[w] = 1",
+            r"Var[\Delta x_1]/Var[\Delta x_L] = 1", "½(1 + a²)·n̂·Var[w] = 1",
             own, lambda r: 1.0, through_backward,
         ),
         Line(
             part, "after 15", "ReLU's rule under this slope grows",
-            "Var[y_L]/Var[y_1] = (1 + a²)^(L−1)", "Var[w] = 2/n",
+            r"Var[y_L]/Var[y_1] = (1 + a^2)^{L-1}", "Var[w] = 2/n",
             relus, lambda r: (1 + activation.gain_slope**2) ** (len(r.widths) - 2), through_forward,
         ),
     ]  # fmt: skip

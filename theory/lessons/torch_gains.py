@@ -17,7 +17,8 @@ from theory.activations import Activation, parse_activation
 from theory.law import mean_field, quadrature
 from theory.law.gains import backward_gain, gain
 from theory.law.quadrature import Nonlinearity
-from theory.mean_field_specs import GainsSpec
+from theory.keywords import takes_fields_of
+from theory.specs import GainsSpec
 
 COLUMNS = {
     "activation": "the activation, as named on the command line",
@@ -34,6 +35,7 @@ COLUMNS = {
 TORCH_NAMES = {"leaky-relu": "leaky_relu"}
 
 
+@takes_fields_of(GainsSpec)
 def gains(spec: GainsSpec, extra: Sequence[Nonlinearity] = ()) -> pd.DataFrame:
     """One row per activation of ``spec``, then one per function in ``extra``; columns: ``COLUMNS``.
 

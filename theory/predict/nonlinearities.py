@@ -6,26 +6,25 @@ offset and r = m/s,
 
     P(y > 0) = Φ(r),   E[max(y, 0)] = m·Φ(r) + s·φ(r),   E[max(y, 0)²] = (m² + s²)·Φ(r) + m·s·φ(r),
 
-and the negative half is the same with −m.  At m = 0: A₂·s² (He et al. 2015, Eq. 15).
+and the negative half is the same with −m.  At m = 0: A₂·s² (He et al. 2015, Eq. 15).  Other
+functions are integrated piece by piece: no panel of the quadrature crosses a kink.
 """
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from scipy import special
-from torch import nn
 
-from theory.law.quadrature import gaussian_nodes
+from theory.law import quadrature
+from theory.law.quadrature import gaussian_nodes, piecewise_nodes
 from theory.predict.points import Points
 
 Array = NDArray[np.float64]
-CHUNK = 2000  # rows of quadrature nodes held at once: 15 MB
+CHUNK = 1000  # rows of quadrature nodes held at once: 6 to 20 MB
 
 
 class Nonlinearity:
@@ -64,16 +63,6 @@ class Rectifier(Nonlinearity):
 
     slope: Array
 
-    @classmethod
-    def of(cls, module: nn.Module, dimensions: int) -> Rectifier:
-        """The rectifier of a ReLU, LeakyReLU or PReLU that acts on arrays of so many dimensions."""
-        if isinstance(module, nn.PReLU):
-            slopes = module.weight.detach().cpu().to(torch.float64).numpy()
-            return cls(
-                slopes.reshape((-1,) + (1,) * (dimensions - 1)) if slopes.size > 1 else slopes[0]
-            )
-        return cls(np.asarray(getattr(module, "negative_slope", 0.0)))
-
     def second_moment(self, offset: Array, variance: Array) -> Array:
         positive, negative = self._half(offset, variance, 2), self._half(-offset, variance, 2)
         return np.asarray(positive + self.slope**2 * negative)
@@ -103,42 +92,30 @@ class Rectifier(Nonlinearity):
         return np.asarray((offset**2 + variance) * above + offset * std * density)
 
 
-class Smooth(Nonlinearity):
-    """Quadrature for any activation module, evaluated in float64 by a copy of itself."""
+class Integrated(Nonlinearity):
+    """Quadrature for any function of one variable, in float64."""
 
-    def __init__(self, module: nn.Module) -> None:
-        self.module = copy.deepcopy(module).cpu().double()
+    def __init__(self, function: quadrature.Nonlinearity) -> None:
+        self.function = function
 
     def second_moment(self, offset: Array, variance: Array) -> Array:
-        return self._expect(lambda y: self._value(y) ** 2, offset, variance)
+        return self._expect(lambda y: self.function.function(y) ** 2, offset, variance)
 
     def mean(self, offset: Array, variance: Array) -> Array:
-        return self._expect(self._value, offset, variance)
+        return self._expect(self.function.function, offset, variance)
 
     def slope_second_moment(self, offset: Array, variance: Array) -> Array:
-        return self._expect(lambda y: self._slope(y) ** 2, offset, variance)
+        return self._expect(lambda y: self.function.derivative(y) ** 2, offset, variance)
 
     def _expect(self, function: Callable[[Array], Array], offset: Array, variance: Array) -> Array:
         """One quadrature for each distinct (offset, variance): a map has few of them."""
         offset, variance = np.broadcast_arrays(offset, variance)
         pairs = np.stack([offset.reshape(-1), variance.reshape(-1)], axis=1)
         distinct, where = np.unique(pairs, axis=0, return_inverse=True)
-        z, weights = gaussian_nodes()
         values = np.empty(len(distinct))
         for start in range(0, len(distinct), CHUNK):
             part = distinct[start : start + CHUNK]
-            nodes = part[:, :1] + np.sqrt(part[:, 1:]) * z
-            values[start : start + CHUNK] = function(nodes) @ weights
+            y, weights = piecewise_nodes(part[:, 0], np.sqrt(part[:, 1]), self.function.kinks)
+            values[start : start + CHUNK] = (function(y) * weights).sum(1)
         result: Array = values[where.reshape(-1)].reshape(offset.shape)
         return result
-
-    def _value(self, y: Array) -> Array:
-        with torch.no_grad():
-            values: Array = self.module(torch.from_numpy(y.copy())).numpy()
-        return values
-
-    def _slope(self, y: Array) -> Array:
-        point = torch.from_numpy(y.copy()).requires_grad_()
-        (slope,) = torch.autograd.grad(self.module(point + 0.0).sum(), point)
-        slopes: Array = slope.numpy()
-        return slopes

@@ -14,17 +14,23 @@ need.  ``theory.predict.rules`` says how each kind of layer acts.  Every number 
     infinite batch   batch norm: its statistics are taken for their expectation over draws
     held weights     the actual mean of w² in the place of Var[w], and the actual biases: how the
                      weights lie to the signal, and to each other, is left out
-    measured factor  a pool stands in between: its factor was measured on a calibration batch
+    shared weights   layers that use one tensor are taken for independent draws: that what comes
+                     later meets again the weights that made its input, of order 1/width, is left out
+    measured factor  a pool, or an activation of what is not Gaussian, stands in between: its factor
+                     was measured on a calibration batch
     no closed form   the same without calibration; the number is NaN
 
-Several are joined by " + ".  ``measure`` reads the same rows off the same network with the probe, and
+What stands before the first weight layer is applied to the batch itself, and so exact.  Several bases
+are joined by " + ".  ``measure`` reads the same rows off the same network with the probe, and
 ``compare`` joins the two on the keys (module, call).
 """
 
 from __future__ import annotations
 
+import copy
+import math
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -35,14 +41,18 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import fx, nn
 
+from theory.devices import widened
 from theory.errors import RequestError, check_choice, check_real
 from theory.initializers import Initializer, fans
-from theory.precision import widened
+from theory.predict.layers import check_layer, held_weights, is_computed, is_weighted
 from theory.predict.points import Points
+from theory.predict.pointwise import ACTIVATIONS, Pointwise
 from theory.predict.rules import (
     BASES,
+    DROPOUTS,
     EXACT,
     HELD_WEIGHTS,
+    SHARED_WEIGHTS,
     Backward,
     Factor,
     Gradient,
@@ -193,19 +203,17 @@ def predict_layers(
     check_real("the cotangent's second moment", cotangent_second_moment, 0)
     check_choice("basis", cotangent_basis, (EXACT, *BASES))
     law = WeightLaw(law) if isinstance(law, Initializer) else law
-    chain = run_order(model)
-    signal, batch = _entering(inputs, chain[0][1])
+    stages = _stages(run_order(model))
+    if isinstance(inputs, torch.Tensor):
+        stages, inputs = _past_the_input(stages, inputs)
+    again = _shared([stage.modules[0] for stage in stages])
+    signal, batch = _entering(inputs, stages[0].module)
     steps: list[tuple[Key, nn.Module, Signal, Backward]] = []
-    for index, (key, module) in enumerate(chain):
-        following = chain[index + 1][1] if index + 1 < len(chain) else None
-        setting = _setting(key, module, following, batch, law, calibration or {})
-        rule = rule_of(module)
-        assert rule is not None  # run_order has checked it
-        try:
-            signal, backward = rule(module, signal, setting)
-        except RequestError as error:
-            raise RequestError(f"{key[0] or 'the model'}: {error}") from None
-        steps.append((key, module, signal, backward))
+    for index, stage in enumerate(stages):
+        following = stages[index + 1].module if index + 1 < len(stages) else None
+        setting = _setting(stage, following, batch, law, calibration or {}, index in again)
+        signal, backward = _followed(stage, signal, setting)
+        steps.append((stage.keys[0], stage.module, signal, backward))
     basis = frozenset(() if cotangent_basis == EXACT else (cotangent_basis,))
     gradient = Gradient(np.full(signal.power.shape, float(cotangent_second_moment)), basis)
     layers: list[Layer] = []
@@ -217,12 +225,98 @@ def predict_layers(
     return layers[::-1]
 
 
+@dataclass(frozen=True)
+class Stage:
+    """A layer with a rule of its own, or activations in a row: their keys, and one module for all."""
+
+    keys: tuple[Key, ...]
+    modules: tuple[nn.Module, ...]
+
+    @property
+    def module(self) -> nn.Module:
+        return self.modules[0] if len(self.modules) == 1 else Pointwise(*self.modules)
+
+
+def _stages(chain: Sequence[tuple[Key, nn.Module]]) -> list[Stage]:
+    """``chain`` without the layers that do nothing, and with activations in a row as one."""
+    stages: list[Stage] = []
+    for key, module in chain:
+        off = isinstance(module, DROPOUTS) and (not module.training or module.p == 0)
+        if off or isinstance(module, nn.Identity):
+            continue
+        if stages and all(isinstance(m, ACTIVATIONS) for m in (module, *stages[-1].modules)):
+            last = stages.pop()
+            stages.append(Stage((*last.keys, key), (*last.modules, module)))
+        else:
+            stages.append(Stage((key,), (module,)))
+    return stages
+
+
+def _past_the_input(stages: list[Stage], batch: torch.Tensor) -> tuple[list[Stage], torch.Tensor]:
+    """What is left after the layers before the first weights, and the batch that they make of it."""
+    first = next(
+        index for index, stage in enumerate(stages)
+        if is_weighted(stage.module) or isinstance(stage.module, DROPOUTS)
+    )  # fmt: skip
+    values = batch.detach().cpu().to(torch.float64, copy=True) if first else batch
+    for stage in stages[:first]:
+        for key, module in zip(stage.keys, stage.modules, strict=True):
+            try:
+                with torch.no_grad():
+                    values = copy.deepcopy(module).cpu().double()(values)
+            except (RuntimeError, ValueError, IndexError) as error:
+                raise RequestError(f"{key[0]} does not fit the batch: {_first_line(error)}") from error
+    return stages[first:], values
+
+
+def _followed(stage: Stage, signal: Signal, setting: Setting) -> tuple[Signal, Backward]:
+    """The rule of ``stage``, with its name before what does not fit."""
+    rule = rule_of(stage.module)
+    assert rule is not None  # run_order has checked it
+    name = stage.keys[0][0] or "the model"
+    try:
+        return rule(stage.module, signal, setting)
+    except RequestError as error:
+        raise RequestError(f"{name}: {error}") from None
+    except (RuntimeError, ValueError, IndexError) as error:
+        shape = "×".join(map(str, signal.power.shape))
+        raise RequestError(f"{name} does not fit {shape} values: {_first_line(error)}") from error
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0]
+
+
+def _shared(modules: Sequence[nn.Module]) -> set[int]:
+    """The indices of the weight layers that use memory which an earlier one uses too."""
+    seen: list[tuple[int, int]] = []
+    again = set()
+    for index, module in enumerate(modules):
+        if is_weighted(module):
+            spans = [_span(tensor) for tensor in module.parameters() if tensor.numel()]
+            if any(low < end and start < high for low, high in spans for start, end in seen):
+                again.add(index)
+            seen += spans
+    return again
+
+
+def _span(tensor: torch.Tensor) -> tuple[int, int]:
+    """The first address of ``tensor`` and the one after its last; of a meta tensor, its own name."""
+    if tensor.device.type == "meta":
+        return id(tensor), id(tensor) + 1
+    reach = sum((n - 1) * stride for n, stride in zip(tensor.shape, tensor.stride(), strict=True))
+    return tensor.data_ptr(), tensor.data_ptr() + (reach + 1) * tensor.element_size()
+
+
 def run_order(model: nn.Module) -> list[tuple[Key, nn.Module]]:
     """((name, call), module) of every layer in the order in which ``model`` runs them.
 
     Names and calls are those of the probe.  Raises ``RequestError`` for anything but a chain.
     """
     if rule_of(model) is not None:
+        check_layer("the model", model)
+        if not is_weighted(model):
+            raise RequestError("the network has no linear or convolutional layer to predict")
         return [(("", 0), model)]
     if isinstance(model, (torch.jit.ScriptModule, fx.GraphModule)):
         raise RequestError(
@@ -232,12 +326,19 @@ def run_order(model: nn.Module) -> list[tuple[Key, nn.Module]]:
     try:
         graph = tracer.trace(model)
     except Exception as error:
-        raise RequestError(f"the network cannot be followed layer after layer: {error}") from error
+        raise RequestError(
+            f"the network cannot be followed layer after layer: {_first_line(error)}"
+        ) from error
     calls: Counter[str] = Counter()
     chain: list[tuple[Key, nn.Module]] = []
     previous: fx.Node | None = None
     for node in graph.nodes:
         if node.op == "output":
+            if node.args[0] is not previous:
+                raise RequestError(
+                    "the network does not return the output of its last layer and nothing else: only "
+                    "networks that run layer after layer to one tensor are predicted"
+                )
             break
         if node.op == "placeholder" and previous is None:
             previous = node
@@ -270,18 +371,14 @@ def _module_of(node: fx.Node, model: nn.Module, previous: fx.Node | None) -> nn.
         module = model.get_submodule(str(node.target))
         if rule_of(module) is None:
             raise RequestError(f"{node.target} ({type(module).__name__}) has no rule in theory.predict")
+        check_layer(str(node.target), module)
         return module
     if node.target in (torch.relu, nn.functional.relu, "relu"):
         return nn.ReLU()
     if node.target in (torch.flatten, "flatten"):
-        start = node.args[1] if len(node.args) > 1 else node.kwargs.get("start_dim", 0)
-        return nn.Flatten(int(start))  # type: ignore[arg-type]
+        given = dict(zip(("start_dim", "end_dim"), node.args[1:], strict=False)) | node.kwargs
+        return nn.Flatten(int(given.get("start_dim", 0)), int(given.get("end_dim", -1)))  # type: ignore[arg-type]
     raise RequestError(f"{node.name} is no layer with a rule: make it a module, such as nn.ReLU")
-
-
-def is_weighted(module: nn.Module) -> bool:
-    """Whether ``module`` is a weight layer: a row of the tables."""
-    return isinstance(module, (nn.Linear, nn.Conv2d))
 
 
 def _entering(inputs: torch.Tensor | ArrayLike, first: nn.Module) -> tuple[Signal, int | None]:
@@ -289,11 +386,16 @@ def _entering(inputs: torch.Tensor | ArrayLike, first: nn.Module) -> tuple[Signa
     if isinstance(inputs, torch.Tensor):
         if inputs.dim() not in (2, 4) or not inputs.numel():
             raise RequestError(f"a batch is (B, F) or (B, C, H, W), not {tuple(inputs.shape)}")
+        if inputs.is_complex() or not torch.isfinite(inputs).all():
+            raise RequestError("the batch holds numbers that are complex or not finite")
         values: Array = inputs.detach().cpu().to(torch.float64).numpy()
         over = (0, *range(2, values.ndim))
         points = Points.of_batch(inputs)
         return Signal((values**2).mean(0), values.mean(over) ** 2, points=points), len(values)
-    power = np.asarray(inputs, dtype=np.float64)
+    try:
+        power = np.asarray(inputs, dtype=np.float64)
+    except (TypeError, ValueError):
+        power = np.full((), np.nan)
     if power.ndim == 0 and isinstance(first, nn.Linear):
         power = np.full(first.in_features, float(power))
     if power.ndim not in (1, 3) or not np.all(np.isfinite(power)) or np.any(power < 0):
@@ -305,23 +407,53 @@ def _entering(inputs: torch.Tensor | ArrayLike, first: nn.Module) -> tuple[Signa
 
 
 def _setting(
-    key: Key,
-    module: nn.Module,
+    stage: Stage,
     following: nn.Module | None,
     batch: int | None,
     law: WeightLaw | None,
     calibration: Mapping[Key, Factor],
+    shared: bool,
 ) -> Setting:
+    module = stage.module
     feeds_pool = isinstance(following, POOL_LAYERS)
     if not is_weighted(module):
-        return Setting(batch, factor=calibration.get(key), feeds_pool=feeds_pool)
-    weight, bias = module.get_parameter("weight"), getattr(module, "bias", None)
+        factor = _combined([calibration.get(key) for key in stage.keys])
+        return Setting(batch, factor=factor, feeds_pool=feeds_pool)
+    name = stage.keys[0][0]
+    basis = frozenset({SHARED_WEIGHTS} if shared else ())
     if law is None:
+        weight, bias = held_weights(module)
+        if weight.is_meta:
+            raise RequestError(
+                f"{name or 'the model'} is on the meta device and holds no weights: name a law"
+            )
         zero = np.zeros(1)
-        held = zero if bias is None else bias.detach().cpu().to(torch.float64).numpy()
-        return Setting(batch, _mean_square(weight), held**2, held, frozenset({HELD_WEIGHTS}))
-    weight_variance, bias_variance = law.variances(key[0], weight.shape, getattr(module, "groups", 1))
-    return Setting(batch, weight_variance, np.full(1, 0.0 if bias is None else bias_variance))
+        held = zero if bias is None else bias.cpu().to(torch.float64).numpy()
+        return Setting(batch, _mean_square(weight), held**2, held, basis | {HELD_WEIGHTS})
+    if is_computed(module):
+        raise RequestError(
+            f"{name or 'the model'} computes its weight (weight_norm, spectral_norm, pruning, a "
+            "parametrization), and no law is known for it: predict with the weights it holds"
+        )
+    has_bias = getattr(module, "bias", None) is not None
+    weight_variance, bias_variance = law.variances(
+        name, module.get_parameter("weight").shape, getattr(module, "groups", 1)
+    )
+    return Setting(
+        batch, weight_variance, np.full(1, bias_variance if has_bias else 0.0), weight_basis=basis
+    )
+
+
+def _combined(factors: Sequence[Factor | None]) -> Factor | None:
+    """The factor of layers in a row; None unless all are known."""
+    known = [factor for factor in factors if factor is not None]
+    if not known or len(known) < len(factors):
+        return None
+    return Factor(
+        math.prod(factor.forward for factor in known),
+        math.prod(factor.backward for factor in known),
+        known[-1].channel_mean,
+    )
 
 
 def _mean_square(tensor: torch.Tensor) -> float:

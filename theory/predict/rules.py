@@ -8,7 +8,9 @@ batch.  A rule maps the signal forward and returns a function that maps the grad
                   and not Var[x]); E[δx²] = Var[w]·Σ E[δy²] over what an input feeds (Eq. 12).
     rectifier     E[φ(y)²] = A₂·E[y²] and E[φ'(y)²δ²] = A₂·E[δ²]: exact, for flipping the signs of one
                   filter and its bias flips y and leaves all even moments alone.
-    other         Gaussian y: quadrature, the limit of infinite width.
+    other         Gaussian y: quadrature, the limit of infinite width.  Activations in a row are one.
+                  What is no pre-activation (after a pool, dropout, or an activation and batch norm)
+                  is not Gaussian: the factor measured on a calibration batch.
     batch norm    over batch and pixels a channel gets exactly mean β and second moment
                   γ²·σ²/(σ² + ε) + β².  Backward δy = γ/σ·(δz less its components along 1 and ẑ): a
                   factor E[γ²/σ²]·(1 − 2/N) for N = batch·pixels values.  σ² is the variance over the
@@ -39,8 +41,9 @@ from torch import nn
 from theory.errors import RequestError
 from theory.law.convolution import backward_power, forward_power
 from theory.law.quadrature import gaussian_nodes
-from theory.predict.nonlinearities import Nonlinearity, Rectifier, Smooth
+from theory.predict.nonlinearities import Nonlinearity, Rectifier
 from theory.predict.points import Points
+from theory.predict.pointwise import ACTIVATIONS, Pointwise, function_of
 
 Array = NDArray[np.float64]
 
@@ -48,14 +51,13 @@ EXACT = "exact"
 INFINITE_WIDTH = "infinite width"
 INFINITE_BATCH = "infinite batch"
 HELD_WEIGHTS = "held weights"
+SHARED_WEIGHTS = "shared weights"
 MEASURED_FACTOR = "measured factor"
 NO_CLOSED_FORM = "no closed form"
-BASES = (INFINITE_WIDTH, INFINITE_BATCH, HELD_WEIGHTS, MEASURED_FACTOR, NO_CLOSED_FORM)
+BASES = (
+    INFINITE_WIDTH, INFINITE_BATCH, HELD_WEIGHTS, SHARED_WEIGHTS, MEASURED_FACTOR, NO_CLOSED_FORM
+)  # fmt: skip
 
-SMOOTH = (nn.Tanh, nn.Sigmoid, nn.GELU, nn.SiLU, nn.Mish, nn.ELU, nn.CELU, nn.SELU, nn.Softplus,
-          nn.Softsign, nn.LogSigmoid, nn.Tanhshrink, nn.Hardtanh, nn.Hardswish, nn.Hardsigmoid,
-          nn.Hardshrink, nn.Softshrink, nn.Threshold)  # fmt: skip
-RECTIFIERS = (nn.ReLU, nn.LeakyReLU, nn.PReLU)
 POOLS = (nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d)
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
 DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d)
@@ -69,6 +71,7 @@ class Signal:
     channel_mean  (C,) or (F,): E[μ²], μ the mean of a channel over batch and pixels in one network
     offset        E[x] over draws, of a shape that broadcasts with ``power``: a batch norm's β
     symmetric     whether x − offset and its negative have one law over draws of the weights
+    gaussian      whether x is Gaussian in the limit of infinite width
     with_mean     E[x·μ] per pixel, or None: taken for ``channel_mean``
     points        covariances of a sample of points of the batch; None where they are not known
     basis         on which approximations it rests: a subset of ``BASES``, empty for exact
@@ -78,6 +81,7 @@ class Signal:
     channel_mean: Array
     offset: Array = field(default_factory=lambda: np.zeros(()))
     symmetric: bool = False
+    gaussian: bool = False
     with_mean: Array | None = None
     points: Points | None = None
     basis: frozenset[str] = frozenset()
@@ -136,7 +140,7 @@ def rule_of(module: nn.Module) -> Callable[[Any, Signal, Setting], tuple[Signal,
     rules: tuple[tuple[Any, Callable[[Any, Signal, Setting], tuple[Signal, Backward]]], ...] = (
         (nn.Linear, linear),
         (nn.Conv2d, convolution),
-        (RECTIFIERS + SMOOTH, activation),
+        ((Pointwise, *ACTIVATIONS), activation),
         (NORMS, batch_norm),
         (POOLS, pool),
         (nn.Flatten, flatten),
@@ -190,6 +194,7 @@ def linear(module: nn.Linear, signal: Signal, setting: Setting) -> tuple[Signal,
         mean,
         offset=setting.bias_mean * np.ones_like(moment),
         symmetric=True,
+        gaussian=True,
         points=signal.points and signal.points.linear(bias_share),
         basis=signal.basis | setting.weight_basis,
     )
@@ -235,6 +240,7 @@ def convolution(module: nn.Conv2d, signal: Signal, setting: Setting) -> tuple[Si
         with_mean.mean((1, 2)),
         offset=offset * np.ones((module.out_channels, 1, 1)),
         symmetric=True,
+        gaussian=True,
         with_mean=with_mean,
         points=points,
         basis=signal.basis | setting.weight_basis,
@@ -279,6 +285,8 @@ def _mean_seen_by_each_pixel(module: nn.Conv2d, size: tuple[int, ...]) -> Array:
 def batch_norm(module: Any, signal: Signal, setting: Setting) -> tuple[Signal, Backward]:
     """z = γ·(y − μ)/√(σ² + ε) + β; with running statistics (eval mode) a fixed affine map."""
     channels = len(signal.power)
+    if signal.power.ndim != (3 if isinstance(module, nn.BatchNorm2d) else 1):
+        raise RequestError("BatchNorm1d takes (F,) and BatchNorm2d maps (C, H, W): use the other one")
     if channels != module.num_features:
         raise RequestError(
             f"a batch norm of {module.num_features} channels is given {channels}: let the sizes agree"
@@ -342,12 +350,14 @@ def dropout(module: Any, signal: Signal, setting: Setting) -> tuple[Signal, Back
     if not module.training or module.p == 0:
         return signal, lambda gradient: gradient
     factor = 1 / (1 - module.p) if module.p < 1 else 0.0
-    after = replace(signal, power=signal.power * factor, with_mean=None)
+    after = replace(signal, power=signal.power * factor, with_mean=None, gaussian=False)
     return after, lambda gradient: gradient.times(factor)
 
 
 def pool(module: nn.Module, signal: Signal, setting: Setting) -> tuple[Signal, Backward]:
     """Max or average over windows: the measured factor, spread over pixels as a mean would be."""
+    if getattr(module, "return_indices", False):
+        raise RequestError("a pool that returns indices too has no rule: set return_indices=False")
     with torch.no_grad():
         one = torch.zeros(1, *signal.power.shape)
         size = tuple(module(one).shape[2:])
@@ -373,20 +383,21 @@ def pool(module: nn.Module, signal: Signal, setting: Setting) -> tuple[Signal, B
 
 
 def activation(module: nn.Module, signal: Signal, setting: Setting) -> tuple[Signal, Backward]:
-    """x = φ(y), unit by unit.
+    """x = φ(y), unit by unit; a ``Pointwise`` is a row of activations, and one φ.
 
-    What a pool has selected is no longer symmetric, and a pool's gradient favours the positive units:
-    on both sides of a pool the measured factor stands in for A₂.
+    What is not Gaussian has no closed form, and a pool's gradient favours the positive units: in both
+    cases the measured factor stands in for A₂.
     """
-    rectifies = isinstance(module, RECTIFIERS)
-    phi: Nonlinearity = Rectifier.of(module, signal.power.ndim) if rectifies else Smooth(module)
+    row = module if isinstance(module, Pointwise) else Pointwise(module)
+    phi = function_of(row, signal.power.ndim)
     variance = np.maximum(signal.power - signal.offset**2, 0.0)
-    exact = rectifies and signal.symmetric and not np.any(signal.offset)
-    basis = set() if exact else {INFINITE_WIDTH}
-    pooled = not signal.symmetric and bool({MEASURED_FACTOR, NO_CLOSED_FORM} & signal.basis)
+    even = row.is_rectifier and signal.symmetric and not np.any(signal.offset)
+    exact = even and SHARED_WEIGHTS not in signal.basis
+    known = even or signal.gaussian
+    basis = set() if exact else {SHARED_WEIGHTS} if even else {INFINITE_WIDTH}
     factor = setting.factor
     measured = MEASURED_FACTOR if factor else NO_CLOSED_FORM
-    if pooled:
+    if not known:
         power = signal.power * (factor.forward if factor else np.nan)
         share = factor.channel_mean if factor else np.nan
         channel_mean = share * power.reshape(len(power), -1).mean(1)
@@ -395,16 +406,16 @@ def activation(module: nn.Module, signal: Signal, setting: Setting) -> tuple[Sig
         power = phi.second_moment(signal.offset, variance)
         channel_mean = _channel_mean(phi, signal, variance)
     points = signal.points and phi.of_points(signal.points, float(signal.power.mean()))
-    if points and setting.batch and not pooled and not np.any(signal.offset):
+    if points and setting.batch and known and not np.any(signal.offset):
         pixels = int(np.prod(power.shape[1:]))
         channel_mean = points.mean(setting.batch * pixels) * power.reshape(len(power), -1).mean(1)
     after = Signal(power, channel_mean, points=points, basis=signal.basis | basis)
 
     def backward(gradient: Gradient) -> Gradient:
-        if pooled or setting.feeds_pool:
+        if not known or setting.feeds_pool:
             return gradient.times(factor.backward if factor else np.nan, measured)
         # a rectifier's slope knows no scale: exact even where the signal's size is not known
-        scale = np.ones_like(variance) if exact else variance
+        scale = np.ones_like(variance) if even else variance
         return gradient.times(phi.slope_second_moment(signal.offset, scale), *basis)
 
     return after, backward
@@ -413,11 +424,16 @@ def activation(module: nn.Module, signal: Signal, setting: Setting) -> tuple[Sig
 def _channel_mean(phi: Nonlinearity, signal: Signal, variance: Array) -> Array:
     """E[μ²] after φ: all pairs of values in a channel are taken for Gaussian with one correlation."""
     channels = len(signal.power)
-    column = (channels,) + (1,) * (signal.power.ndim - 1)
-    spread = variance.reshape(channels, -1).mean(1).reshape(column)
-    offset = np.broadcast_to(signal.offset, column) if signal.offset.size > 1 else signal.offset
-    common = np.clip(signal.channel_mean.reshape(column) - offset**2, 0.0, spread)
+    spread = variance.reshape(channels, -1).mean(1)
+    offset = np.broadcast_to(signal.offset, signal.power.shape).reshape(channels, -1)[:, 0]
+    common = np.clip(signal.channel_mean - offset**2, 0.0, spread)
     z, weights = gaussian_nodes()
-    inner = phi.mean((offset + np.sqrt(common) * z.reshape(-1, *(1,) * len(column))), spread - common)
-    result: Array = np.tensordot(weights, inner**2, 1).reshape(channels)
+    if isinstance(phi, Rectifier) and phi.slope.ndim:  # a slope for each channel
+        phi = Rectifier(phi.slope.reshape(-1))
+        cases, where = np.stack([offset, common, spread], 1), np.arange(channels)
+    else:
+        cases, where = np.unique(np.stack([offset, common, spread], 1), axis=0, return_inverse=True)
+    m, shared, all_of_it = cases.T
+    inner = phi.mean(m + np.sqrt(shared) * z[:, None], all_of_it - shared)
+    result: Array = (weights @ inner**2)[where.reshape(-1)]
     return result

@@ -15,12 +15,14 @@ from cifar_format import tiny_dataset, write_cifar10
 from PIL import Image
 from torchvision.transforms import functional as transform
 
-from empirical.data import datasets
-from empirical.data.datasets import MEAN, STD, augment, augment_with, normalize, sample_offsets
-from empirical.records.locations import FOLDER, cache_folder, find_cifar10
+from empirical.data import cifar10
+from empirical.data.catalog import DATASETS, load_dataset
+from empirical.data.datasets import augment_with, normalize, sample_offsets
+from empirical.data.places import FOLDER, cache_folder, find_cifar10
 from theory.errors import RequestError, WorkError
 
 CPU = torch.device("cpu")
+MEAN, STD = DATASETS["cifar10"].mean, DATASETS["cifar10"].std
 REAL = os.environ.get("CIFAR10_DIR")
 
 
@@ -38,7 +40,7 @@ def test_every_offset_gives_torchvisions_bits():
     source = torch.Generator().manual_seed(0)
     images = torch.randint(256, (len(cases), 32, 32, 3), dtype=torch.uint8, generator=source)
     flips, tops, lefts = (torch.tensor(values) for values in zip(*cases, strict=True))
-    ours = augment_with(images, flips, tops, lefts)
+    ours = augment_with(images, flips, tops, lefts, MEAN, STD)
     assert ours.dtype == torch.float32
     assert ours.is_contiguous(memory_format=torch.channels_last)
     for image, mine, case in zip(images, ours, cases, strict=True):
@@ -48,7 +50,7 @@ def test_every_offset_gives_torchvisions_bits():
 def test_normalization_gives_torchvisions_bits_for_every_value_of_a_pixel():
     images = torch.arange(256, dtype=torch.uint8).repeat(12).reshape(1, 32, 32, 3)
     images = torch.cat([images, images.flip(3)])
-    for image, mine in zip(images, normalize(images), strict=True):
+    for image, mine in zip(images, normalize(images, MEAN, STD), strict=True):
         plain = transform.normalize(transform.to_tensor(image.numpy()), MEAN, STD)
         assert torch.equal(mine, plain)
 
@@ -67,19 +69,18 @@ def test_offsets_are_uniform_and_independent():
     assert abs(((pairs - expected) ** 2 / expected).sum().item() - 80) < 4 * 160**0.5
 
 
-def test_augment_draws_from_the_generator_alone():
-    images = tiny_dataset().train_images
+def test_offsets_are_drawn_from_the_generator_alone():
     before = torch.random.get_rng_state()
-    one, two = (augment(images, torch.Generator().manual_seed(5)) for _ in range(2))
-    assert torch.equal(one, two)
-    assert not torch.equal(one, augment(images, torch.Generator().manual_seed(6)))
+    one, two = (sample_offsets(96, torch.Generator().manual_seed(5)) for _ in range(2))
+    assert all(map(torch.equal, one, two))
+    assert not torch.equal(one.tops, sample_offsets(96, torch.Generator().manual_seed(6)).tops)
     assert torch.equal(before, torch.random.get_rng_state())
 
 
 def test_files_in_the_official_format_are_read_back(tmp_path):
     made = tiny_dataset()
     source = write_cifar10(tmp_path, made)
-    read = datasets.read_cifar10(tmp_path / FOLDER, source)
+    read = cifar10.read_cifar10(tmp_path / FOLDER, source)
     for name in ("train_images", "train_labels", "test_images", "test_labels"):
         assert torch.equal(getattr(read, name), getattr(made, name)), name
     few = read.limited(10, 5)
@@ -95,10 +96,10 @@ def test_a_damaged_or_missing_file_is_named(tmp_path):
     with pytest.raises(
         RequestError, match=r"data_batch_3 is damaged: expected MD5 \w{32}, found \w{32}"
     ):
-        datasets.read_cifar10(tmp_path / FOLDER, source)
+        cifar10.read_cifar10(tmp_path / FOLDER, source)
     victim.unlink()
     with pytest.raises(RequestError, match="data_batch_3 is missing"):
-        datasets.read_cifar10(tmp_path / FOLDER, source)
+        cifar10.read_cifar10(tmp_path / FOLDER, source)
 
 
 def test_the_published_sums_are_what_a_real_run_checks(tmp_path):
@@ -106,7 +107,7 @@ def test_the_published_sums_are_what_a_real_run_checks(tmp_path):
     with pytest.raises(
         RequestError, match="data_batch_1 is damaged: expected MD5 c99cafc152244af753f735de768cd75f"
     ):
-        datasets.load_dataset("cifar10", tmp_path, CPU)
+        load_dataset("cifar10", tmp_path, CPU)
 
 
 def test_the_folder_and_its_parent_are_both_accepted(tmp_path, monkeypatch):
@@ -126,11 +127,11 @@ def test_a_folder_is_known_by_what_it_holds(tmp_path, monkeypatch):
     monkeypatch.chdir(inside)
     monkeypatch.setenv("CIFAR10_DIR", ".")
     for named in (Path(), None, link, renamed, Path("../link"), Path(".."), inside / ".." / FOLDER):
-        read = datasets.read_cifar10(find_cifar10(named), source)
+        read = cifar10.read_cifar10(find_cifar10(named), source)
         assert torch.equal(read.train_images, made.train_images), named
     (renamed / "batches.meta").unlink()
     with pytest.raises(RequestError, match=r"batches.meta is missing"):
-        datasets.read_cifar10(find_cifar10(renamed), source)
+        cifar10.read_cifar10(find_cifar10(renamed), source)
 
 
 def test_a_wrong_folder_is_refused(tmp_path, monkeypatch):
@@ -149,7 +150,7 @@ def test_the_cache_follows_the_platform(monkeypatch):
 def archive(folder: Path, target: Path) -> str:
     with tarfile.open(target, "w:gz") as packed:
         packed.add(folder / FOLDER, FOLDER)
-    return datasets._md5(target)
+    return cifar10._md5(target)
 
 
 def test_a_download_passes_over_bad_mirrors_and_happens_once(tmp_path):
@@ -163,16 +164,16 @@ def test_a_download_passes_over_bad_mirrors_and_happens_once(tmp_path):
         (tmp_path / "good.tar.gz").as_uri(),
     )
     cache = tmp_path / "cache"
-    assert datasets.fetch_cifar10(cache, mirrors, md5) == cache / FOLDER
-    assert torch.equal(datasets.read_cifar10(cache / FOLDER, source).train_images, made.train_images)
+    assert cifar10.fetch_cifar10(cache, mirrors, md5) == cache / FOLDER
+    assert torch.equal(cifar10.read_cifar10(cache / FOLDER, source).train_images, made.train_images)
     assert not list(cache.glob("download-*"))
-    assert datasets.fetch_cifar10(cache, (), md5) == cache / FOLDER  # nothing left to fetch
+    assert cifar10.fetch_cifar10(cache, (), md5) == cache / FOLDER  # nothing left to fetch
 
 
 def test_without_a_network_the_error_says_how_to_supply_the_data(tmp_path):
     mirrors = ((tmp_path / "none").as_uri(),)
     with pytest.raises(RequestError, match=r"could not download CIFAR-10 .*--data-dir") as caught:
-        datasets.fetch_cifar10(tmp_path / "cache", mirrors, "0" * 32)
+        cifar10.fetch_cifar10(tmp_path / "cache", mirrors, "0" * 32)
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "cache" / FOLDER).exists()
 
@@ -185,7 +186,7 @@ def test_a_disk_that_gives_out_during_the_download_is_no_wrong_request(tmp_path,
     (tmp_path / "archive").write_bytes(b"some")
     monkeypatch.setattr(shutil, "copyfileobj", fail)
     with pytest.raises(WorkError, match=r"the disk .*--data-dir"):
-        datasets.fetch_cifar10(tmp_path / "cache", ((tmp_path / "archive").as_uri(),), "0" * 32)
+        cifar10.fetch_cifar10(tmp_path / "cache", ((tmp_path / "archive").as_uri(),), "0" * 32)
 
 
 @pytest.mark.parametrize("options", [[], ["--dry-run"]])
@@ -215,13 +216,13 @@ def test_an_archive_that_reaches_outside_is_not_unpacked(tmp_path):
         member.size = 1
         packed.addfile(member, io.BytesIO(b"x"))
     with pytest.raises(RequestError, match="cannot keep CIFAR-10"):
-        datasets.fetch_cifar10(tmp_path / "cache", (evil.as_uri(),), datasets._md5(evil))
+        cifar10.fetch_cifar10(tmp_path / "cache", (evil.as_uri(),), cifar10._md5(evil))
     assert not (tmp_path / "cache" / "outside").exists()
 
 
 @pytest.mark.skipif(REAL is None, reason="needs the real CIFAR-10: set CIFAR10_DIR")
 def test_the_real_data_set_has_the_published_shape():
-    real = datasets.load_dataset("cifar10", None, CPU)
+    real = load_dataset("cifar10", None, CPU)
     assert real.train_images.shape == (50_000, 32, 32, 3)
     assert real.test_images.shape == (10_000, 32, 32, 3)
     assert torch.bincount(real.train_labels).tolist() == [5000] * 10
@@ -238,4 +239,4 @@ def test_an_augmentation_that_is_left_out_changes_no_other(name):
         assert torch.equal(one, all_of_it if name == "crop" else torch.full((50,), 4))
     images = torch.randint(0, 256, (50, 32, 32, 3), dtype=torch.uint8)
     if name == "none":
-        assert torch.equal(augment_with(images, *part), normalize(images))
+        assert torch.equal(augment_with(images, *part, MEAN, STD), normalize(images, MEAN, STD))

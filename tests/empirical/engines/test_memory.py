@@ -33,3 +33,22 @@ def test_freed_memory_is_there_again_without_a_page_fault():
         )
         found[how] = int(done.stdout)
     assert found["keep"] <= 4 < found["plain"]  # at least one for every 2 MB, if not for every 4 KB
+
+
+def test_only_the_command_and_its_workers_change_the_process(monkeypatch, tmp_path):
+    from cifar_format import tiny_dataset
+
+    from empirical.engines import memory
+    from empirical.protocol import StudySpec
+    from empirical.study import grid
+
+    def fail(*_):
+        raise AssertionError("the C library's settings were changed")
+
+    monkeypatch.setattr(memory.ctypes, "CDLL", fail)
+    small = {"initializers": ("he",), "activations": ("relu",), "depths": (2,), "filters": 3}
+    spec = StudySpec(**small, epochs=1, batch_size=32, device="cpu", out=tmp_path)
+    assert len(grid.plan(spec)) == 1
+    assert len(grid.run_study(spec, dataset=tiny_dataset())) == 1
+    with pytest.raises(AssertionError, match="settings"):
+        memory.keep_freed_memory()

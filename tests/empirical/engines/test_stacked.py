@@ -19,10 +19,10 @@ from trainings import (
     tiny_study,
 )
 
+from empirical.data.catalog import DATASETS
 from empirical.data.datasets import Offsets, augment_with, sample_offsets
 from empirical.engines import groups
-from empirical.engines.choice import Engine, build_engine
-from empirical.engines.fused import Unavailable
+from empirical.engines.choice import Engine, StackedEngine
 from empirical.engines.graphs import Batches, state_kept
 from empirical.engines.groups import GroupTraining, bytes_of, groups_of, most_at_once, shape_of
 from empirical.engines.stacked import stacked_step
@@ -33,7 +33,6 @@ from empirical.study.events import CellFinished, CellStarted, EpochDone, StepDon
 from empirical.training.loop import CellTraining, train_cell
 from empirical.training.networks import build_network
 from empirical.training.optimizers import build_optimizer
-from theory.errors import RequestError
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -154,7 +153,7 @@ def test_only_cells_of_one_shape_and_equal_rates_are_put_together():
     base = TrainSpec(**TINY, activation="prelu")
     for changes in (
         {"initializer": "normal"}, {"seed": 4}, {"fan": "fan_in"}, {"gain_slope": 0.0},
-        {"engine": "graph"}, {"head_initializer": "normal"}, {"activation": "prelu:0.1"},
+        {"engine": "stacked"}, {"head_initializer": "normal"}, {"activation": "prelu:0.1"},
         {"learning_rate_reference": "he"},
     ):  # fmt: skip
         assert shape_of(replace(base, **changes)) == shape_of(base), changes
@@ -199,19 +198,11 @@ def test_jobs_are_grouped_in_the_grids_order_and_evenly():
     assert groups_of(auto, (), CPU) == [[job] for job in auto]  # on a CPU nothing is gained
 
 
-@pytest.mark.parametrize(("faster", "size"), [(True, 3), (False, 1)])
-def test_auto_stacks_on_a_gpu_where_the_probe_says_so(monkeypatch, tmp_path, faster, size):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr(groups, "hardware", lambda device: "a GPU")
-    jobs = [(k, replace(cell, engine="auto")) for k, cell in enumerate(cells(), start=1)]
+def test_auto_stacks_on_a_gpu_by_rule(monkeypatch):
     monkeypatch.setattr(groups, "free_bytes", lambda device: 10**10)
-    monkeypatch.setattr(groups, "seconds_per_step", lambda *own: 0.2 if faster else 0.3)
-    for times in ({"eager": 1.0, "graph": 0.1}, {}):  # the second time it is remembered
-        monkeypatch.setattr(groups, "probe", lambda spec, device, times=times: times)
-        groups._pays.cache_clear()
-        found = groups_of(jobs, (), CUDA)
-        groups._pays.cache_clear()
-        assert [len(group) for group in found] == [size] * (3 // size)
+    jobs = [(k, replace(cell, engine="auto")) for k, cell in enumerate(cells(), start=1)]
+    assert [len(group) for group in groups_of(jobs, (), CUDA)] == [3]
+    assert [len(group) for group in groups_of(jobs[:1], (), CUDA)] == [1]
 
 
 def test_a_stack_fits_the_memory_there_is(monkeypatch):
@@ -226,10 +217,6 @@ def test_a_stack_fits_the_memory_there_is(monkeypatch):
     assert most_at_once(spec, CPU) == groups.MAX_AT_ONCE
     wide = TrainSpec(depth=2, filters=1024)  # a map of the test has 2²⁸ values less a few
     assert most_at_once(wide, CPU) == 8
-
-
-def test_the_probe_times_a_stack_of_as_many():
-    assert 0 < groups.seconds_per_step(TrainSpec(**TINY), CPU, 2) < 60
 
 
 def test_records_of_a_stacked_study_are_those_of_single_cells(tmp_path):
@@ -326,8 +313,8 @@ def test_a_lone_cell_of_the_stacked_engine_is_a_stack_of_one():
     spec = TrainSpec(**TINY, activation="prelu", depth=4)
     reference, network = (build_network(spec).double().train() for _ in range(2))
     engines = [
-        build_engine(name, own, torch.optim.SGD(own.parameters(), lr=0.02))
-        for name, own in (("eager", reference), ("stacked", network))
+        kind(own, torch.optim.SGD(own.parameters(), lr=0.02))
+        for kind, own in ((Engine, reference), (StackedEngine, network))
     ]
     images = torch.randn(6, 3, 32, 32, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     for _ in range(2):
@@ -354,14 +341,14 @@ def test_bf16_is_stacked_too():
 
 def test_batches_are_those_of_augment_with_bit_for_bit():
     data, source = tiny_dataset(20, 4), torch.Generator().manual_seed(1)
-    chosen = torch.randint(20, (40, 3), generator=source)
+    chosen, row = torch.randint(20, (40, 3), generator=source), DATASETS["cifar10"]
     own = [sample_offsets(40, source) for _ in range(3)]
     offsets = Offsets(*(torch.stack(parts, 1) for parts in zip(*own, strict=True)))
     assert {int(value) for value in offsets.tops.unique()} == set(range(9))
-    images, labels = Batches(data)(chosen, *offsets)
+    images, labels = Batches(data, row)(chosen, *offsets)
     assert images.is_contiguous(memory_format=torch.channels_last)
     for k, part in enumerate(own):
-        expected = augment_with(data.train_images[chosen[:, k]], *part)
+        expected = augment_with(data.train_images[chosen[:, k]], *part, row.mean, row.std)
         assert torch.equal(images[:, 3 * k : 3 * k + 3], expected)
         assert torch.equal(labels[:, k], data.train_labels[chosen[:, k]])
 
@@ -383,10 +370,3 @@ def test_what_a_warm_up_does_is_undone(optimizer, steps):
     for training in (tried, left):
         training.engine.step(images, labels)
     assert_alike(tried, left, 0.0)
-
-
-def test_there_is_no_graph_off_cuda():
-    with pytest.raises(Unavailable, match="CUDA device"):
-        build_engine("graph", build_network(TrainSpec(filters=3)), None)
-    with pytest.raises(RequestError, match="graph cannot run here: CUDA graphs need a CUDA device"):
-        CellTraining(TrainSpec(**TINY, engine="graph"), tiny_dataset(24, 4), CPU)

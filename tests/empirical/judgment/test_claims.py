@@ -208,7 +208,7 @@ def test_missing_cells_are_named_with_the_command_that_makes_them():
     assert set(table.index[table["verdict"] == NO_RECORDS]) == missing
     row = table.loc["C8"]
     assert row["missing"] == "he · relu · 12; normal · relu · 12"
-    assert row["commands"] == "cli.py cifar --init he normal --activation relu --depths 12"
+    assert row["commands"] == "cifar --init he normal --activation relu --depths 12"
     assert row["seeds"] == 0 and row["direction"] == "agrees" and "no record" in row["parts"]
     assert table.loc["C1", "verdict"] == CONFIRMED
 

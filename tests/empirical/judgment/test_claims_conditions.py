@@ -100,7 +100,7 @@ def test_without_a_rival_the_answer_is_open_and_says_what_is_needed():
     assert row["verdict"] == NO_RECORDS and row["direction"] == "agrees"
     assert row["answer"].startswith("Open: not all is recorded; so far the runs say yes.")
     assert "He against Xavier: no records" in row["answer"]
-    assert row["commands"] == "cli.py cifar --init xavier --activation relu prelu --depths 2 5 10 12"
+    assert row["commands"] == "cifar --init xavier --activation relu prelu --depths 2 5 10 12"
 
 
 def test_one_seed_leaves_it_open_and_says_which_way_it_points():
@@ -110,7 +110,7 @@ def test_one_seed_leaves_it_open_and_says_which_way_it_points():
     row = answers(*few).loc["printed"]
     assert row["verdict"] == INSUFFICIENT and float(row["single_values"]) == pytest.approx(-1, abs=0.1)
     assert row["answer"].startswith("Open: insufficient seeds; so far the runs say no.")
-    assert row["commands"].startswith("cli.py cifar --preset report --seeds 9")
+    assert row["commands"].startswith("cifar --preset report --seeds 9")
 
 
 def test_fan_in_is_a_condition_of_its_own():
@@ -285,7 +285,7 @@ def test_every_question_has_an_answer_without_a_single_record():
     empty = pd.DataFrame(cell("he", "relu", 3, 0, 50.0))
     table, parts = judge_conditions(Evidence(empty))
     assert set(table["verdict"]) == {NO_RECORDS, "open"}
-    assert table.loc[table["id"] != "default", "commands"].str.contains("cli.py cifar --preset").all()
+    assert table.loc[table["id"] != "default", "commands"].str.contains("cifar --preset").all()
     assert parts["mean"].isna().all() and len(parts) >= 7
 
 
@@ -332,7 +332,7 @@ def test_what_is_missing_comes_as_commands_a_line_each():
     assert not [line for line in lines if "--seeds" in line]
     assert missing_commands(Evidence(world(1))) == []
     begun = pd.concat([world(1), pd.DataFrame(cell("he", "relu", 2, 0, 50.0, fan="fan_in"))])
-    assert missing_commands(Evidence(begun)) == ["cli.py cifar --preset textbook"]
+    assert missing_commands(Evidence(begun)) == ["cifar --preset textbook"]
     nothing = conditions.assign(commands="")
     assert shown.how_to_complete([], nothing) is None
 

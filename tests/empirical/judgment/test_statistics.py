@@ -294,11 +294,9 @@ def test_the_command_gives_its_statistics_as_json(seeds, capsys, tmp_path, monke
     from cifar_format import tiny_dataset
 
     import cli
-    from empirical.records import locations
     from empirical.study import grid as study
 
-    monkeypatch.setattr(locations, "find_cifar10", lambda folder: None)
-    monkeypatch.setattr(study, "find_cifar10", lambda folder: None)
+    monkeypatch.delenv("CIFAR10_DIR", raising=False)
     monkeypatch.setattr(study, "load_dataset", lambda *args, **options: tiny_dataset())
     small = ["--activation", "relu", "--depths", "2", "--filters", "4", "--epochs", "1"]
     where = ["--device", "cpu", "--engine", "eager", "--out", str(tmp_path), "--json"]

@@ -1,4 +1,4 @@
-"""Shares of a grid, worker processes and a Dask cluster: real processes, some of them killed."""
+"""Worker processes and a Dask cluster: real processes, some of them killed."""
 
 import contextlib
 import json
@@ -16,15 +16,13 @@ import pandas as pd
 import pytest
 import torch
 from cifar_format import tiny_dataset
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from torch.utils.flop_counter import FlopCounterMode
 
 import cli
-from empirical.protocol import COURSE_REPORT, StudySpec, TrainSpec
+from empirical.protocol import StudySpec, TrainSpec
 from empirical.study import grid as study
 from empirical.study import placement, workers
-from empirical.study.costs import Share, cells_of, forward_flops, training_flops, work
+from empirical.study.costs import forward_flops, training_flops, work
 from empirical.study.events import (
     CellFinished,
     CellStarted,
@@ -34,7 +32,7 @@ from empirical.study.events import (
     WorkerLost,
     WorkersAwaited,
 )
-from empirical.study.grid import finished_table, run_study
+from empirical.study.grid import run_study
 from empirical.study.overview import Overview
 from empirical.study.placement import Placement
 from empirical.study.workers import bundled, run_on_workers
@@ -84,25 +82,7 @@ def without_times(out):
     return found
 
 
-# Shares and costs
-
-
-@given(st.integers(1, 24), st.integers(1, 4), st.data())
-@settings(max_examples=40, deadline=None)
-def test_the_shares_of_a_grid_are_a_fair_partition(count, seeds, data):
-    depths = data.draw(st.lists(st.integers(1, 14), min_size=1, max_size=5, unique=True))
-    spec = StudySpec(depths=tuple(depths), seeds=tuple(range(seeds)))
-    shares = [cells_of(spec, Share(number, count)) for number in range(1, count + 1)]
-    ids = [cell.cell_id for share in shares for cell in share]
-    assert sorted(ids) == sorted(cell.cell_id for cell in spec.cells())
-    loads = [sum(map(work, share)) for share in shares]
-    heaviest = max(map(work, spec.cells()))
-    assert max(loads) - min(loads) <= heaviest * (1 + 1e-9)  # Graham's bound for greedy lists
-
-
-def test_the_report_in_four_shares_takes_equally_long():
-    loads = [sum(map(work, cells_of(COURSE_REPORT, Share(part, 4)))) for part in (1, 2, 3, 4)]
-    assert max(loads) == pytest.approx(min(loads), rel=1e-9)
+# Costs and places
 
 
 @pytest.mark.parametrize("depth, norm", [(1, "batch"), (2, "none"), (5, "batch"), (12, "none")])
@@ -118,11 +98,11 @@ def test_the_formula_counts_the_flops_of_the_real_network(depth, norm):
     assert counter.get_total_flops() == 2 * training_flops(spec) - 2 * forward_flops(spec)
 
 
-@pytest.mark.parametrize("text", ["0/4", "5/4", "1/0", "x", "1", "1/2/3", "a/4", "1.0/2", "1/9999999"])
-def test_an_impossible_share_is_refused(text, capsys, tmp_path):
-    assert cli.main(["cifar", "--shard", text, "--out", str(tmp_path)]) == 2
+def test_a_share_of_a_grid_is_refused_and_it_is_said_what_to_do(capsys, tmp_path):
+    assert cli.main(["cifar", "--shard", "1/4", "--out", str(tmp_path)]) == 2
     assert capsys.readouterr().err == (
-        f"error: --shard must be i/n with i from 1 to n, such as 1/16, not {text!r}\n"
+        "error: --shard is gone: give every job of the array the same command and --out; each takes "
+        "cells that no other holds\n"
     )
     assert not list(tmp_path.iterdir())
 
@@ -153,8 +133,8 @@ def test_without_dask_it_is_named_how_to_get_it(capsys, monkeypatch):
 
 
 def test_a_place_is_parsed():
-    assert Placement.parse() == Placement(None, 1, None)
-    assert Placement.parse("3/4", "auto") == Placement(Share(3, 4), None, None)
+    assert Placement.parse() == Placement(1, None)
+    assert Placement.parse("auto") == Placement(None, None)
     assert Placement.parse(workers="1").is_here
     assert not Placement(dask="tcp://host:1").is_here
     assert Placement(dask="local:1").is_here
@@ -165,47 +145,12 @@ def test_help_and_wrong_requests_import_neither_torch_nor_dask():
         "import sys, cli\n"
         "try: cli.main(['cifar', '--help'])\n"
         "except SystemExit: pass\n"
-        "assert cli.main(['cifar', '--shard', '2/1']) == 2\n"
+        "assert cli.main(['cifar', '--shard', '1/4']) == 2\n"
         "assert cli.main(['cifar', '--workers', '0']) == 2\n"
         "assert not {'torch', 'numpy', 'pandas', 'dask', 'distributed'} & set(sys.modules)\n"
     )
     command = [sys.executable, "-c", code]
     subprocess.run(command, check=True, cwd=TESTS.parent, stdout=subprocess.DEVNULL)
-
-
-def test_shards_together_are_the_whole_study(tmp_path, whole):
-    spec = tiny_study(tmp_path, seeds=(0, 1))
-    for number in (3, 1, 2):
-        mine = cells_of(spec, Share(number, 3))
-        table = run_study(spec, dataset=tiny_dataset(IMAGES), cells=mine)
-        assert set(table["cell"]) == {cell.cell_id for cell in mine}
-    assert without_times(tmp_path) == whole
-    pd.testing.assert_frame_equal(finished_table(spec), run_study(spec), check_exact=True)
-
-
-def test_a_shard_answers_with_what_is_finished_of_the_grid(tmp_path, capsys, monkeypatch):
-    monkeypatch.delenv("CIFAR10_DIR", raising=False)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr(study, "load_dataset", lambda *_, **__: tiny_dataset())
-    out = tmp_path / "out"
-    argv = [*TINY, "--epochs", "1", "--out", str(out)]
-
-    def answer(*more):
-        assert cli.main([*argv, "--json", *more]) == 0
-        return json.loads(capsys.readouterr().out)
-
-    assert len(answer("--shard", "2/2", "--dry-run")["plan"]) == 1
-    empty = answer("--shard", "3/3")  # more parts than cells
-    assert empty["cells"] == [] and empty["grid"] == {"cells": 2, "finished": 0}
-    first = answer("--shard", "2/2")
-    assert first["grid"] == {"cells": 2, "finished": 1}
-    assert [cell["depth"] for cell in first["cells"]] == [2]
-    assert not (out / "study.csv").exists()
-    assert cli.main([*argv, "--shard", "2/2"]) == 0
-    assert "1 of 2 cells of the grid are finished" in capsys.readouterr().out
-    last = answer("--shard", "1/2")
-    assert [cell["depth"] for cell in last["cells"]] == [2, 3] and "grid" not in last
-    assert len(pd.read_csv(out / "study.csv")) == 2
 
 
 # One display for many cells
@@ -312,10 +257,10 @@ def test_a_wrong_request_that_a_worker_finds_is_raised_here(tmp_path):
 
 
 def test_a_bundle_is_one_cell_or_what_may_be_one_stack():
-    def sizes(workers, *, on_gpu=False, **changes):
+    def sizes(workers, kind="cpu", **changes):
         spec = StudySpec(**({"depths": (2, 12), "seeds": tuple(range(6))} | changes))
         jobs = study.numbered_cells(spec)
-        bundles = bundled(jobs, workers, on_gpu=on_gpu)
+        bundles = bundled(jobs, workers, kind)
         assert sorted(job[0] for bundle in bundles for job in bundle) == [job[0] for job in jobs]
         assert len({(cell.activation, cell.depth) for _, cell in bundles[0]}) == 1
         loads = [sum(work(cell) for _, cell in bundle) for bundle in bundles]
@@ -323,11 +268,11 @@ def test_a_bundle_is_one_cell_or_what_may_be_one_stack():
         return [len(bundle) for bundle in bundles]
 
     assert sizes(2) == [1] * 24  # two activations, two depths, six seeds
-    assert sizes(2, on_gpu=True) == [6] * 4
+    assert sizes(2, "cuda") == [6] * 4
     assert sizes(2, engine="stacked") == [6] * 4
-    assert sizes(2, engine="eager", on_gpu=True) == [1] * 24
-    assert sizes(6, on_gpu=True) == [3] * 8  # no longer than the sixth part of all
-    assert sizes(100, on_gpu=True) == [1] * 24
+    assert sizes(2, "cuda", engine="eager") == [1] * 24
+    assert sizes(6, "cuda") == [3] * 8  # no longer than the sixth part of all
+    assert sizes(100, "cuda") == [1] * 24
 
 
 def test_workers_stack_what_they_are_given(tmp_path):
@@ -434,6 +379,18 @@ def test_an_interrupt_is_quiet_and_the_same_command_goes_on(tmp_path, whole, sta
     run_study(tiny_study(tmp_path, seeds=(0, 1)), events.append, dataset=tiny_dataset(IMAGES))
     assert any(isinstance(event, CellStarted) and event.epoch for event in events)
     assert without_times(tmp_path) == whole
+
+
+def test_a_job_array_is_the_same_command_started_many_times(tmp_path, whole, start):
+    """Three jobs on one folder, one of them killed at its first epoch: nothing is lost."""
+    jobs = [start(tmp_path) for _ in range(3)]
+    until_an_epoch(jobs[0])
+    jobs[0].kill()
+    answers = [job.communicate(timeout=300)[0] for job in jobs[1:]]
+    assert [job.returncode for job in jobs[1:]] == [0, 0]
+    assert without_times(tmp_path) == whole
+    assert all(len(json.loads(answer)["cells"]) == len(whole) == 4 for answer in answers)
+    assert len(pd.read_csv(tmp_path / "study.csv")) == 4 * 3
 
 
 def test_a_disk_that_gives_out_is_one_line(tmp_path, start):

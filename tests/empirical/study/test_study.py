@@ -11,10 +11,11 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import torch
 from cifar_format import tiny_dataset
 from filelock import FileLock
 
-from empirical.protocol import StudySpec
+from empirical.protocol import StudySpec, TrainSpec
 from empirical.records import folders as records
 from empirical.study import grid as study
 from empirical.study.grid import (
@@ -319,16 +320,57 @@ def test_a_plan_writes_nothing_and_estimates(tmp_path, monkeypatch):
         plan(tiny_study(tmp_path / "out", data_dir=tmp_path))
 
 
-def test_a_plan_of_a_stack_gives_each_cell_its_share(tmp_path, monkeypatch):
-    timed = []
-    monkeypatch.setattr(
-        study, "seconds_per_step", lambda cell, device, count: timed.append((cell.depth, count)) or 6.0
-    )
+class Clock:
+    """Stands for time.perf_counter and for the steps that it is read around."""
+
+    def __init__(self, durations):
+        self.now, self.durations, self.order = 0.0, durations, []
+
+    def timed_step(self, group, device):
+        depth, count = group[0][1].depth, len(group)
+        lasting = iter(self.durations[depth])
+
+        def step():
+            self.order.append((depth, count))
+            self.now += next(lasting)
+
+        return step
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    found = Clock({2: [9.0, 6.0, 7.0, 8.0, 50.0], 3: [90.0, 80.0, 12.0, 13.0, 40.0]})
+    monkeypatch.setattr(study, "_timed_step", found.timed_step)
+    monkeypatch.setattr(study.time, "perf_counter", lambda: found.now)
+    return found
+
+
+def test_an_estimate_takes_the_shortest_step_of_rounds_over_all_kinds(tmp_path, clock):
+    grid = {"depths": (2, 3), "seeds": (0, 1), "batch_size": 12, "epochs": 2}
+    planned = plan(tiny_study(tmp_path, **grid, limit_train=48, limit_test=12))
+    assert clock.order == [(2, 1), (3, 1)] * study.TIMINGS  # spread over time, each kind once a round
+    images = 2 * (48 + 12 / 3)
+    assert planned["seconds"].tolist() == pytest.approx([6 / 12 * images] * 2 + [12 / 12 * images] * 2)
+
+
+def test_a_plan_of_a_stack_gives_each_cell_its_share(tmp_path, clock):
     grid = {"depths": (2, 3), "seeds": (0, 1, 2), "engine": "stacked", "batch_size": 12, "epochs": 2}
     planned = plan(tiny_study(tmp_path, **grid, limit_train=48, limit_test=12, stack=3))
-    assert timed == [(2, 3), (3, 3)]  # each kind once
-    share = 6.0 / (3 * 12)  # of a step of three cells, per image
-    assert planned["seconds"].tolist() == pytest.approx(6 * [2 * (48 + 12 / 3) * share])
+    assert clock.order[:2] == [(2, 3), (3, 3)]
+    share = 1 / (3 * 12) * 2 * (48 + 12 / 3)  # of a step of three cells, per image
+    assert planned["seconds"].tolist() == pytest.approx([6 * share] * 3 + [12 * share] * 3)
+
+
+@pytest.mark.parametrize(("engine", "count"), [("eager", 1), ("stacked", 2)])
+def test_what_is_timed_is_a_step_of_training(engine, count, monkeypatch):
+    kind = study.CellTraining if engine == "eager" else study.GroupTraining
+    sizes, real = [], kind.step
+    monkeypatch.setattr(
+        kind, "step", lambda self, chosen, own: sizes.append(chosen.shape) or real(self, chosen, own)
+    )
+    spec = TrainSpec(filters=3, batch_size=12, engine=engine)
+    study._timed_step([(k, spec) for k in range(count)], torch.device("cpu"))()
+    assert [tuple(size) for size in sizes] == [(12,) if count == 1 else (12, 2)] * 2
 
 
 def test_events_tell_the_last_accuracy_the_speed_and_the_time_left(tmp_path):

@@ -8,6 +8,7 @@ from cifar_format import tiny_dataset
 from threadpoolctl import threadpool_limits
 from torch import nn
 
+from empirical.data.catalog import DATASETS
 from empirical.data.datasets import normalize
 from empirical.protocol import TrainSpec
 from empirical.training.instruments import LAYER_COLUMNS, Instruments, second_moment, weight_law
@@ -30,7 +31,8 @@ def looked_at(**options):
 def test_second_moments_by_brute_force():
     training, _, rows = looked_at(depth=3, initializer="he")
     data, network = training.dataset, training.network
-    images, labels = normalize(data.train_images[:256]), data.train_labels[:256]
+    row, labels = DATASETS["cifar10"], data.train_labels[:256]
+    images = normalize(data.train_images[:256], row.mean, row.std)
     outputs = {}
     values = images
     for name, module in network.named_children():

@@ -7,6 +7,7 @@ import torch
 from cifar_format import tiny_dataset
 from torch import nn
 
+from empirical.data.catalog import DATASETS
 from empirical.data.datasets import augment_with, normalize
 from empirical.protocol import TrainSpec
 from empirical.training.instruments import LAYER_COLUMNS, average_weight
@@ -17,6 +18,7 @@ from theory.errors import RequestError
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 CPU = torch.device("cpu")
+MEAN, STD = DATASETS["cifar10"].mean, DATASETS["cifar10"].std
 TINY = {"filters": 4, "epochs": 2, "batch_size": 32}
 
 
@@ -41,7 +43,7 @@ def plain(network):
     return nn.Sequential(*layers)
 
 
-@pytest.mark.parametrize("engine", ["eager", "fused"])
+@pytest.mark.parametrize("engine", ["eager", "stacked"])
 @pytest.mark.parametrize("activation", ["relu", "prelu"])
 @pytest.mark.parametrize("depth", [2, 5, 12])
 def test_a_step_is_the_plain_step_of_torch(activation, depth, engine):
@@ -57,7 +59,8 @@ def test_a_step_is_the_plain_step_of_torch(activation, depth, engine):
     for begin in (0, 32, 64):
         chosen, part = order[begin : begin + 32], offsets.part(begin, begin + 32)
         loss = training.step(chosen, part)
-        images = augment_with(training.dataset.train_images[chosen], *part).contiguous().double()
+        images = augment_with(training.dataset.train_images[chosen], *part, MEAN, STD)
+        images = images.contiguous().double()
         expected = nn.functional.cross_entropy(reference(images), training.dataset.train_labels[chosen])
         optimizer.zero_grad()
         expected.backward()
@@ -99,7 +102,7 @@ def test_the_test_is_the_plain_one():
     accuracy, loss = training.test()
     training.network.eval()
     with torch.no_grad():
-        logits = training.network(normalize(training.dataset.test_images))
+        logits = training.network(normalize(training.dataset.test_images, MEAN, STD))
     labels = training.dataset.test_labels
     assert accuracy == 100 * (logits.argmax(1) == labels).sum().item() / 300
     assert loss == pytest.approx(nn.functional.cross_entropy(logits, labels).item(), rel=1e-5)
@@ -129,7 +132,8 @@ def test_the_instruments_by_brute_force():
     rows = {row["layer"]: row for row in training.layers}
     assert all(tuple(row) == LAYER_COLUMNS for row in training.layers)
     reference = plain(training.network)
-    loss = nn.functional.cross_entropy(reference(normalize(data.train_images)), data.train_labels)
+    images = normalize(data.train_images, MEAN, STD)
+    loss = nn.functional.cross_entropy(reference(images), data.train_labels)
     loss.backward()
     gradients = {
         name: parameter.grad

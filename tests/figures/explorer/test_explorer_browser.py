@@ -89,14 +89,15 @@ def focus(page, name):
 def press(page, name, key, times=1):
     """Focus a control of that id and press a key there."""
     focus(page, name)
-    page.press(key, times)
+    for _ in range(times):
+        page.keyboard.press(key)
     settle(page)
 
 
 def choose(page, name, value):
     """Focus a radio button or a box, and press space."""
     page.evaluate(f"document.querySelector('input[name=fx-{name}][value={value}]').focus()")
-    page.press(" ")
+    page.keyboard.press("Space")
     settle(page)
 
 
@@ -161,7 +162,7 @@ def test_it_opens_without_a_word_or_a_request_and_fits(browser, address, width, 
 
 
 def test_a_narrower_window_draws_again(page):
-    page.resize(400, 700)
+    page.set_viewport_size({"width": 400, "height": 700})
     deadline = time.monotonic() + 10
     while page.evaluate("document.querySelector('#fx-level svg').clientWidth") > 400:
         assert time.monotonic() < deadline
@@ -193,7 +194,7 @@ def test_a_fragment_fits_the_column_of_a_report(browser, tmp_path):
 
 
 def test_everything_that_can_be_used_has_a_name_and_every_chart_a_description(page):
-    tree = page.command("Accessibility.getFullAXTree")["nodes"]
+    tree = page.context.new_cdp_session(page).send("Accessibility.getFullAXTree")["nodes"]
     used = {
         "slider",
         "combobox",
@@ -261,7 +262,7 @@ def test_colors_are_the_projects(page):
 def test_tab_goes_through_the_controls_in_the_order_of_the_page(page):
     focused = []
     for _ in range(40):
-        page.press("Tab")
+        page.keyboard.press("Tab")
         focused.append(page.evaluate("document.activeElement.id || document.activeElement.name || ''"))
         if focused[-1] == "fx-depth-2":
             break
@@ -278,7 +279,7 @@ def test_a_focused_control_is_not_under_the_chart_that_stays_on_a_telephone(brow
     settle(page)
     focus(page, "draw")
     for _ in range(12):
-        page.press("Tab", shift=True)
+        page.keyboard.press("Shift+Tab")
         time.sleep(0.02)
         top, chart = page.evaluate(
             "[document.activeElement.getBoundingClientRect().top, "
@@ -324,7 +325,7 @@ def test_fan_modes_and_directions(page):
     choose(page, "direction", "backward")
     assert_curves(page, **shape, fan="fan_out", direction="backward")
     assert "At layer 1 the mean" in text(page, "sentence")
-    page.press("ArrowLeft")  # on the radio button that has the focus
+    page.keyboard.press("ArrowLeft")  # on the radio button that has the focus
     settle(page)
     assert_curves(page, **shape, fan="fan_out")
     press(page, "initializer", "x")
@@ -379,7 +380,7 @@ def test_comparisons_are_the_other_initializers_means(page):
 
 def test_the_numbers_are_there_to_read(page):
     page.evaluate("document.querySelector('#fx-numbers summary').focus()")
-    page.press("Enter")
+    page.keyboard.press("Enter")
     settle(page)
     time.sleep(0.05)
     settle(page)
@@ -480,7 +481,7 @@ def chip(page, name):
         "[...document.querySelectorAll('#fx-filters .fx-chips button')]"
         f".find((b) => b.textContent === {json.dumps(name)}).focus()"
     )
-    page.press(" ")
+    page.keyboard.press("Space")
 
 
 def test_the_study_shows_means_over_seeds_that_did_not_diverge(page):
@@ -515,23 +516,23 @@ def test_clicking_filters_and_keeps_the_focus(page):
 
 def test_a_row_comes_to_the_front_and_goes_back(page):
     page.evaluate("document.querySelector('#fx-results tbody button').focus()")
-    page.press("Enter")
+    page.keyboard.press("Enter")
     faded = "document.querySelectorAll('#fx-study-chart path.fx-faded').length"
     assert page.evaluate(faded) > 0
     assert page.evaluate("document.activeElement.ariaPressed") == "true"
-    page.press("Enter")
+    page.keyboard.press("Enter")
     assert page.evaluate(faded) == 0
 
 
 def test_another_study_and_another_quantity(page):
     focus(page, "preset")
-    page.press("ArrowDown")
+    page.keyboard.press("ArrowDown")
     assert page.evaluate("document.activeElement.id") == "fx-preset"
     hint = page.evaluate("document.querySelector('#fx-filters .fx-hint').textContent")
     assert "as in textbooks" in hint and "All here: fan_in." in hint
     assert len(cells(page, "results")) == 5 and cells(page, "results")[4][0] == f"{HOSTILE} · relu · 2"
     focus(page, "quantity")
-    page.press("ArrowDown")
+    page.keyboard.press("ArrowDown")
     (loss,) = drawn(page, "study-chart", "he · relu · 2")
     assert loss == pytest.approx([2, 1, 2 / 3], rel=1e-5)
     assert text(page, "study-caption") == "Mean training loss against epoch"

@@ -11,9 +11,12 @@ from figures.tables import Sheet
 from figures.theory.correlation import correlation_figure, correlation_table
 from theory.activations import parse_activation
 from theory.draw import correlation as C
+from theory.draw.ensemble import groups
+from theory.draw.moments import Moments
 from theory.errors import RequestError
-from theory.law import quadrature
-from theory.mean_field_specs import CorrelationSpec
+from theory.law import correlation as theory
+from theory.law import mean_field, quadrature
+from theory.specs import CorrelationSpec
 
 SMALL = {"device": "cpu", "depth": 4, "width": 32, "draws": 50}
 
@@ -56,7 +59,7 @@ def test_one_layer_of_many_units_fluctuates_as_the_delta_method_says(slope):
         )
         values.append((x * v).sum(1) / np.sqrt((x * x).sum(1) * (v * v).sum(1)))
     sample = np.concatenate(values)
-    bias, scatter = C._unit_moments(phi, rho)
+    bias, scatter = theory.unit_moments(phi, rho)
     error = sample.std() / math.sqrt(len(sample))
     expected = float(phi.correlation_map(rho)) + bias / n
     assert abs(sample.mean() - expected) < 5 * error + 1 / n**2
@@ -66,14 +69,14 @@ def test_one_layer_of_many_units_fluctuates_as_the_delta_method_says(slope):
 
 @pytest.mark.parametrize("rho", [-1.0, -0.3, 0.0, 0.8, 1.0])
 def test_a_linear_unit_has_the_textbook_moments(rho):
-    bias, scatter = C._unit_moments(parse_activation("linear"), rho)
+    bias, scatter = theory.unit_moments(parse_activation("linear"), rho)
     assert bias == pytest.approx(-rho * (1 - rho**2) / 2, abs=1e-12)  # Fisher 1915
     assert scatter == pytest.approx((1 - rho**2) ** 2, abs=1e-12)
 
 
 @pytest.mark.parametrize("rho", [-1.0, -0.7, 0.0, 0.4, 0.999, 1.0])
 def test_half_moments_are_their_integrals(rho):
-    squares, cubed = C._half_moments(rho)
+    squares, cubed = theory.half_moments(rho)
     plus = {power: lambda y, power=power: np.maximum(y, 0) ** power for power in (1, 2, 3)}
     both = quadrature.pair_expectation(lambda u, v: plus[2](u) * plus[2](v), rho)
     skew = quadrature.pair_expectation(lambda u, v: plus[3](u) * plus[1](v), rho)
@@ -85,10 +88,10 @@ def test_the_bend_is_the_second_derivative_of_the_map(slope):
     phi, h = parse_activation(f"prelu:{slope}"), 1e-4
     for rho in (-0.5, 0.2, 0.9):
         low, mid, high = phi.correlation_map([rho - h, rho, rho + h])
-        first, second = C._derivatives(phi, rho)
+        first, second = theory.derivatives(phi, rho)
         assert first == pytest.approx((high - low) / (2 * h), abs=1e-6)
         assert second == pytest.approx((high - 2 * mid + low) / h**2, abs=1e-5)
-    assert C._derivatives(phi, 1.0)[1] == 0.0
+    assert theory.derivatives(phi, 1.0)[1] == 0.0
 
 
 @pytest.mark.parametrize("slope, c_0", [(0.0, 0.0), (0.0, 0.9), (0.25, 0.5)])
@@ -96,8 +99,8 @@ def test_deep_networks_leave_the_map_as_the_first_order_says(slope, c_0):
     """Against the law of the Gram matrix at width 100, 20,000 networks of 10 layers."""
     phi, n, depth = parse_activation(f"prelu:{slope}"), 100, 10
     sample = np.concatenate([law(slope, c_0, n, depth, 2000, seed) for seed in range(10)])
-    shift, variance = C.first_order(phi, c_0, depth)
-    map_ = C.mean_field.correlations(phi, [0.0] * depth, c_0)
+    shift, variance = theory.first_order(phi, c_0, depth)
+    map_ = mean_field.correlations(phi, [0.0] * depth, c_0)
     error = sample.std(0) / math.sqrt(len(sample))
     assert np.all(np.abs(sample.mean(0) - map_ - shift / n) < 5 * error)
     assert np.max(np.abs(sample.mean(0) - map_) / error) > 7 or c_0 == 0.0  # the map alone is off
@@ -111,9 +114,18 @@ def test_deep_networks_leave_the_map_as_the_first_order_says(slope, c_0):
 def test_modules_have_the_law_of_the_gram_matrix():
     """Two-sample Kolmogorov–Smirnov on c_L: nn.Modules read by hooks against pairs of normals."""
     for name, slope, seed in (("relu", 0.0, 3), ("prelu", 0.25, 4)):
-        spec = CorrelationSpec(6, 24, 1000, ("xavier",), (name,), (0.4,), device="cpu", seed=seed)
-        (group,) = C._groups(spec)
-        measured = np.concatenate(list(C._blocks(spec, group, None)))
+        spec = CorrelationSpec(
+            depth=6,
+            width=24,
+            draws=1000,
+            initializers=("xavier",),
+            activations=(name,),
+            correlations=(0.4,),
+            device="cpu",
+            seed=seed,
+        )
+        (group,) = groups(spec)
+        measured = np.concatenate(list(C.PairSimulation(spec, group).blocks()))
         assert measured.shape == (1000, 6, 1, 1)
         drawn = law(slope, 0.4, 24, 6, 1000, seed)
         for layer in (0, 1, 5):
@@ -121,7 +133,9 @@ def test_modules_have_the_law_of_the_gram_matrix():
 
 
 def test_the_table_lays_map_and_correction_over_the_measurement():
-    spec = CorrelationSpec(12, 128, 400, correlations=(0.0, 0.9), device="cpu", seed=1)
+    spec = CorrelationSpec(
+        depth=12, width=128, draws=400, correlations=(0.0, 0.9), device="cpu", seed=1
+    )
     table = C.correlation(spec)
     assert list(table.columns) == list(C.COLUMNS)
     assert len(table) == 2 * 2 * 12
@@ -152,7 +166,15 @@ def test_a_scale_changes_nothing_for_rectifiers_and_something_for_others():
 def test_every_law_and_activation_comes_near_its_map(init, activation, sigma_b):
     """At width 256 the map is off by a few parts in a hundred at most; an error of theory is more."""
     spec = CorrelationSpec(
-        6, 256, 60, (init,), (activation,), (0.2, 0.8), sigma_b=sigma_b, device="cpu", seed=2
+        depth=6,
+        width=256,
+        draws=60,
+        initializers=(init,),
+        activations=(activation,),
+        correlations=(0.2, 0.8),
+        sigma_b=sigma_b,
+        device="cpu",
+        seed=2,
     )
     table = C.correlation(spec)
     allowed = 5 * table["standard_error"] + 4 * table["layer"] / 256 * (1 - table["theory"] ** 2)
@@ -163,7 +185,7 @@ def test_every_law_and_activation_comes_near_its_map(init, activation, sigma_b):
 
 def test_inputs_have_exactly_the_asked_correlations():
     spec = CorrelationSpec(**SMALL, correlations=(-1.0, -0.25, 0.0, 0.7, 1.0))
-    inputs = C.pairs_of_inputs(spec)
+    inputs = C.PairSimulation(spec, groups(spec)[0]).inputs().numpy()
     gram = inputs.T @ inputs / 32
     assert np.diag(gram) == pytest.approx(np.ones(6), abs=1e-14)
     assert gram[0, 1:] == pytest.approx(spec.correlations, abs=1e-14)
@@ -178,24 +200,44 @@ def test_equal_and_opposite_inputs():
 
 
 def test_results_depend_on_the_seed_alone():
-    spec = CorrelationSpec(2, 300, 60, activations=("relu",), correlations=(0.5,), device="cpu")
+    spec = CorrelationSpec(
+        depth=2, width=300, draws=60, activations=("relu",), correlations=(0.5,), device="cpu"
+    )
     first, again = C.correlation(spec), C.correlation(spec)
     pd.testing.assert_frame_equal(first, again)
     other = C.correlation(
-        CorrelationSpec(2, 300, 60, activations=("relu",), correlations=(0.5,), device="cpu", seed=1)
+        CorrelationSpec(
+            depth=2,
+            width=300,
+            draws=60,
+            activations=("relu",),
+            correlations=(0.5,),
+            device="cpu",
+            seed=1,
+        )
     )
     assert not np.allclose(first["measured"], other["measured"])
 
 
 def test_nothing_overflows_at_any_depth():
-    spec = CorrelationSpec(200, 48, 10, ("normal", "xavier"), ("relu",), (0.5,), device="cpu")
+    spec = CorrelationSpec(
+        depth=200,
+        width=48,
+        draws=10,
+        initializers=("normal", "xavier"),
+        activations=("relu",),
+        correlations=(0.5,),
+        device="cpu",
+    )
     table = C.correlation(spec)
     assert np.isfinite(table[["measured", "theory", "z", "finite_width"]].to_numpy()).all()
     assert (table["measured"].abs() <= 1 + 1e-9).all()
 
 
 def test_dead_networks_are_left_out():
-    spec = CorrelationSpec(8, 2, 400, activations=("relu",), correlations=(0.5,), device="cpu")
+    spec = CorrelationSpec(
+        depth=8, width=2, draws=400, activations=("relu",), correlations=(0.5,), device="cpu"
+    )
     table = C.correlation(spec)  # of two units, a layer is dead in one network of four
     assert np.isfinite(table["measured"]).all()
 
@@ -204,13 +246,13 @@ def test_moments_merge_blocks_and_skip_nan():
     random = np.random.default_rng(0)
     values = random.normal(size=(60, 3))
     values[::7, 1] = np.nan
-    moments = C.Moments()
+    moments = Moments()
     for part in np.split(values, [10, 11, 40]):
-        moments.add(part)
+        moments.add(part.T)
     assert moments.mean == pytest.approx(np.nanmean(values, axis=0))
     assert moments.std == pytest.approx(np.nanstd(values, axis=0, ddof=1))
-    lonely = C.Moments()
-    lonely.add(values[:1])
+    lonely = Moments()
+    lonely.add(values[:1].T)
     assert np.isnan(lonely.std).all()
 
 

@@ -5,14 +5,17 @@ import math
 import numpy as np
 import pytest
 import torch
+from drawn import single_draws
 from scipy import stats
 
 from theory.activations import parse_activation
 from theory.draw import sampler as law
-from theory.draw.monte_carlo import BLOCK_BYTES, blocks, groups
-from theory.draw.simulate import growth, log_second_moments, variance
+from theory.draw.dense import BLOCK_BYTES, DenseSimulation
+from theory.draw.ensemble import groups
 from theory.draw.stacks import Stream, activate
+from theory.draw.variance import growth, variance
 from theory.errors import RequestError
+from theory.law.finite_width import dead_probability
 from theory.randomness import generator
 from theory.specs import VarianceSpec
 
@@ -29,7 +32,7 @@ def spec(**changes):
 
 
 def both_engines(**changes):
-    return (log_second_moments(spec(engine=engine, **changes)) for engine in ("modules", "law"))
+    return (single_draws(spec(engine=engine, **changes)) for engine in ("modules", "law"))
 
 
 @pytest.mark.parametrize("direction", ["forward", "backward"])
@@ -55,6 +58,33 @@ def test_a_batch_is_indistinguishable_from_modules(activation, changes):
         assert stats.ks_2samp(modules[0, :, 4, column], sampled[0, :, 4, column]).pvalue > 1e-4
     gap = [log_q[0, :, 4, 0] - log_q[0, :, 4, 1] for log_q in (modules, sampled)]
     assert stats.ks_2samp(*gap).pvalue > 1e-4  # the joint law: inputs of one network go together
+
+
+@pytest.mark.parametrize("width, batch, depth", [(3, 5, 6), (8, 4, 20), (1, 3, 4), (2, 7, 12)])
+@pytest.mark.parametrize("activation", ["relu", "prelu"])
+def test_a_batch_larger_than_a_layer_keeps_every_inputs_own_law(width, batch, depth, activation):
+    """Where XᵀX is singular: the dead stay dead, and each input is a single input."""
+    values = {"width": width, "depth": depth, "activations": (activation,), "engine": "law"}
+    (log_q,) = single_draws(spec(batch=batch, draws=20_000, **values))
+    (one,) = single_draws(spec(draws=20_000, seed=1, **values))
+    dead = np.isinf(log_q[:, -1]).mean(0)
+    expected = dead_probability(width, 0.0) if activation == "relu" else 0.0
+    expected = 1 - (1 - expected) ** (depth - 1)
+    assert np.all(np.abs(dead - expected) <= 4.5 * math.sqrt(expected * (1 - expected) / 20_000))
+    alone = one[np.isfinite(one[:, -1, 0]), -1, 0]
+    for column in range(batch):
+        alive = log_q[np.isfinite(log_q[:, -1, column]), -1, column]
+        assert stats.ks_2samp(alive, alone).pvalue > 1e-5
+
+
+@pytest.mark.parametrize("bias", [1e-12, 0.3])
+def test_a_bias_wakes_a_dead_input_of_a_batch_at_its_own_size(bias):
+    values = {"width": 2, "depth": 3, "activations": ("relu",), "sigma_b": bias, "draws": 20_000}
+    (log_q,) = single_draws(spec(batch=3, engine="law", **values))
+    (one,) = single_draws(spec(engine="law", seed=1, **values))
+    assert np.isfinite(log_q).all()
+    for column in range(3):
+        assert stats.ks_2samp(log_q[:, -1, column], one[:, -1, 0]).pvalue > 1e-5
 
 
 @pytest.mark.parametrize("slope", [0.0, 0.25])
@@ -118,8 +148,8 @@ def test_the_gradient_is_autograds():
         values = spec(draws=3, depth=4, direction="backward", activations=("prelu", "tanh"))
         (group,) = groups(values)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("theory.draw.monte_carlo.KEPT_WEIGHTS", 10**9 if keep else 0)
-            (block,) = blocks(values, group)
+            patch.setattr("theory.draw.dense.KEPT_WEIGHTS", 10**9 if keep else 0)
+            (block,) = DenseSimulation(values, group).blocks()
         weights = generator(0, "weights", "normal", 0)
         drawn = [torch.empty(3, 24, 24).normal_(generator=weights).double() for _ in range(4)]
         cotangent = (
@@ -140,7 +170,7 @@ def test_the_gradient_is_autograds():
                 ys[-1].backward(cotangent[draw])
                 gradient = [math.log(float(y.grad.square().mean())) for y in ys]
                 np.testing.assert_allclose(
-                    block.backward[draw, :, curve.stream, 0], gradient, atol=2e-5
+                    block.log_q["backward"][draw, :, curve.stream, 0], gradient, atol=2e-5
                 )
                 norm = [math.log(float(matrix.grad.square().sum())) for matrix in matrices]
                 np.testing.assert_allclose(block.weight[draw, :, curve.stream, 0], norm, atol=2e-5)
@@ -164,9 +194,8 @@ def test_weight_gradients_are_equal_across_layers_while_gradients_vanish():
 )
 def test_one_fan_mode_keeps_one_direction_and_the_other_drifts(fan, direction, kept):
     widths = (64, 128, 256, 512)
-    table = variance(
-        spec(layer_widths=widths, fan=fan, direction="both", engine="law", activations=("relu",))
-    )
+    request = spec(layer_widths=widths, fan=fan, direction="both", engine="law", activations=("relu",))
+    table = variance(request)
     change = {}
     for name, rows in table.groupby("direction"):
         ends = rows["log10_theory"].iloc[0], rows["log10_theory"].iloc[-1]
@@ -175,12 +204,13 @@ def test_one_fan_mode_keeps_one_direction_and_the_other_drifts(fan, direction, k
     other = {"forward": "backward", "backward": "forward"}[direction]
     # He et al. 2015, after Eq. 14: c_2/d_L forward, its inverse backward
     assert change[other] == pytest.approx(512 / 128 if other == "backward" else 128 / 512)
-    assert set(growth(table)["agreement"]) == {"yes"}
+    assert set(growth(request, table)["agreement"]) == {"yes"}
 
 
 def test_memory_does_not_grow_with_the_number_of_draws():
     few, many = spec(engine="law", draws=10_000), spec(engine="law", draws=10_000_000)
-    first = [next(iter(blocks(one, groups(one)[0]))).forward.shape for one in (few, many)]
+    simulations = [DenseSimulation(one, groups(one)[0]) for one in (few, many)]
+    first = [next(iter(one.blocks())).log_q["forward"].shape for one in simulations]
     assert 8 * math.prod(first[1]) <= BLOCK_BYTES and first[0][0] <= first[1][0]
 
 

@@ -10,21 +10,16 @@ from torch import nn
 import cli
 from figures.theory.batch_norm import norm_growth_figure, norm_growth_table
 from theory.activations import parse_activation
-from theory.batch_norm_spec import BatchNormSpec
-from theory.draw.simulate import COLUMNS
+from theory.draw.batch_norm import GROWTH_COLUMNS, NormSimulation
+from theory.draw.ensemble import groups
+from theory.draw.variance import COLUMNS, measure, variance
 from theory.errors import RequestError
 from theory.initializers import parse_initializer
-from theory.law import batch_norm
-from theory.law.batch_norm import (
-    GROWTH_COLUMNS,
-    correlation_slope,
-    effective_learning_rate,
-    equivalent_learning_rate,
-    gradient_growth,
-    measure,
-    variance,
-)
+from theory.law.batch_norm import gradient_growth
+from theory.law.learning_rate import effective_learning_rate, equivalent_learning_rate
+from theory.law.mean_field import correlation_slope
 from theory.randomness import generator
+from theory.specs import BatchNormSpec
 
 RELU, PRELU, LINEAR = (parse_activation(name) for name in ("relu", "prelu", "linear"))
 
@@ -54,7 +49,9 @@ def test_the_slope_of_the_correlation_map_is_its_derivative(activation):
     for c in (-0.9, -0.2, 0.0, 0.6):
         step = 1e-5
         ends = activation.correlation_map(np.array([c - step, c + step]))
-        assert correlation_slope(activation, c) == pytest.approx(float(np.diff(ends)[0]) / (2 * step))
+        assert correlation_slope(activation, 1 / activation.second_moment, 1.0, c) == pytest.approx(
+            float(np.diff(ends)[0]) / (2 * step)
+        )
 
 
 @pytest.mark.parametrize("slope, batch", [(0.0, 8), (0.25, 8), (-0.5, 12), (1.0, 8)])
@@ -89,7 +86,7 @@ def test_smooth_activations_grow_by_the_slope_over_the_variance(name):
     """At a large batch; tanh is odd, so its inverse is E[φ²]/E[φ′²]."""
     phi = parse_activation(name)
     spec = small(depth=5, width=256, batch=400, draws=4, activations=(name,))
-    row = measure(spec)[1].iloc[0]
+    row = measure(spec).gradient_growth.iloc[0]
     assert row["infinite_batch"] == gradient_growth(phi)
     allowed = 4 * row["standard_error"] + 4 / 256 + 4 / 400
     assert abs(row["measured"] - row["infinite_batch"]) < allowed
@@ -193,7 +190,8 @@ def test_the_forward_z_is_standard_normal_over_many_seeds(changes):
 def test_wide_stacks_grow_by_lambda_b(name):
     """Within chance of λ_B, up to 1.5/n and 3/n per layer: the deviations seen from n = 16 to 1024."""
     spec = small(depth=6, width=256, batch=16, draws=24, activations=(name,), direction="backward")
-    table, growth = measure(spec)
+    measured = measure(spec)
+    table, growth = measured.table, measured.gradient_growth
     row = growth.iloc[0]
     allowed = 4 * row["standard_error"] + 4 / 256
     assert abs(row["measured"] - row["theory"]) < allowed
@@ -226,8 +224,9 @@ def test_a_stack_is_the_plain_network_and_deep_gradients_stay_finite():
     spec = small(depth=3, draws=2, width=6, batch=5)
     inputs = torch.randn(5, 6, generator=generator(0, "x"))
     inputs = inputs / inputs.square().mean(1, keepdim=True).sqrt()
-    law = parse_initializer("he")
-    forward, backward, after = batch_norm._run_draw(spec, law, RELU, inputs, 0)
+    simulation = NormSimulation(spec, groups(spec, scale_free=True)[0])
+    simulation.x = inputs
+    forward, backward, after = simulation.run_draw(RELU, 0)
     weights = generator(0, "weights", "batch norm", "normal", 0)
     signal, outputs = inputs.double(), []
     for layer in range(3):
@@ -247,7 +246,8 @@ def test_a_stack_is_the_plain_network_and_deep_gradients_stay_finite():
 
 
 def test_tables_and_picture():
-    table, growth = measure(small(activations=("relu", "tanh")))
+    measured = measure(small(activations=("relu", "tanh")))
+    table, growth = measured.table, measured.gradient_growth
     assert list(table.columns) == list(COLUMNS) and list(growth.columns) == list(GROWTH_COLUMNS)
     assert set(table["direction"]) == {"forward", "backward"}
     assert math.isnan(growth["theory"].iloc[1]) and growth["measured"].iloc[1] > 1
@@ -262,7 +262,8 @@ def test_tables_and_picture():
     relu = table[(table["activation"] == "relu") & (table["direction"] == "backward")]
     np.testing.assert_array_equal(figure.axes[0].lines[0].get_ydata(), relu["log10_theory"])
     forward_only = measure(small(direction="forward"))
-    assert set(forward_only[0]["direction"]) == {"forward"} and forward_only[1].empty
+    assert set(forward_only.table["direction"]) == {"forward"}
+    assert forward_only.gradient_growth is None
 
 
 @pytest.mark.parametrize(

@@ -12,11 +12,10 @@ from torch import nn
 import cli
 from figures.theory.convolution import border_figure
 from theory.activations import parse_activation
-from theory.convolution_spec import ConvSpec
-from theory.draw import convolution_simulate as simulate
-from theory.draw.convolution_simulate import BORDER_COLUMNS, border_table, variance
+from theory.draw.convolution import BORDER_COLUMNS, ConvSimulation
 from theory.draw.convolution_stacks import ConvEnsemble
-from theory.draw.simulate import COLUMNS
+from theory.draw.ensemble import groups
+from theory.draw.variance import COLUMNS, measure, variance
 from theory.errors import RequestError
 from theory.law import mean_field
 from theory.law.convolution import (
@@ -26,6 +25,7 @@ from theory.law.convolution import (
     forward_power,
 )
 from theory.randomness import generator
+from theory.specs import ConvSpec
 
 GEOMETRIES = [
     {"kernel_size": 3, "padding": 1},
@@ -171,7 +171,8 @@ def test_smooth_activations_follow_the_limit_of_many_channels(name):
     spec = tiny(
         depth=3, channels=64, image_size=6, draws=60, direction="both", activations=(name,), sigma_b=0.3
     )  # fmt: skip
-    table, border = simulate.measure(spec)
+    measured = measure(spec)
+    table, border = measured.table, measured.border
     gap = (table["log10_measured"] - table["log10_theory"]).abs() * math.log(10)
     # a network scatters by about 6/n per layer, and the limit is off by as much
     assert gap.max() < 4 * math.sqrt(3 * 6 / 64 / 60) + 6 / 64
@@ -193,13 +194,16 @@ def test_an_ensemble_is_the_plain_network_with_the_same_weights(padding, activat
         padding=padding, image_size=8, draws=3, batch=2, direction="both",
         activations=(activation,), initializers=(law,),
     )  # fmt: skip
-    (group,) = simulate._groups(spec)
+    (group,) = groups(spec)
     images = torch.randn(2, 4, 8, 8, generator=generator(0, "images"))
-    block = simulate._run_block(spec, group, images, 0, 3)
+    simulation = ConvSimulation(spec, group)
+    simulation.x = images
+    block = simulation.read(0, 3)
     purpose = ("convolution", group.law.shape, 0)
     weights, biases = generator(0, "weights", *purpose), generator(0, "biases", *purpose)
     ensemble = ConvEnsemble(spec, 3, group.law, group.streams, images.device)
-    drawn = [layer.draw(weights).double() * group.curves[0].weight_std for layer in ensemble.layers]
+    std = spec.weight_std(group.law, group.curves[0].activation)[0]
+    drawn = [layer.draw(weights).double() * std for layer in ensemble.layers]
     bias = torch.zeros(3, 3 * 4, dtype=torch.float64)
     if law == "pytorch":
         for layer in bias:
@@ -224,7 +228,7 @@ def test_an_ensemble_is_the_plain_network_with_the_same_weights(padding, activat
             powers, log_scales = block[direction]
             for layer in range(3):
                 scale = np.exp(2 * log_scales[layer][:, draw])[:, None, None]
-                unit = math.exp(2 * math.log(group.curves[0].weight_std / group.streams[0].weight_std)
+                unit = math.exp(2 * math.log(std / group.streams[0].weight_std[0])
                                 * (layer + 1 if direction == "forward" else 2 - layer))  # fmt: skip
                 expected = plain[layer].detach().square().mean(1).numpy()
                 np.testing.assert_allclose(powers[layer][:, draw] * scale * unit, expected, rtol=2e-4,
@@ -264,7 +268,7 @@ def test_z_is_standard_normal_over_many_seeds(changes):
 def test_borders_match_pixel_by_pixel():
     """Each pixel's z over the layers: their largest stays within chance."""
     spec = tiny(depth=4, image_size=6, channels=16, draws=600, direction="both", batch=2)
-    table = border_table(spec)
+    table = measure(spec).border
     assert list(table.columns) == list(BORDER_COLUMNS)
     assert set(table["layer"]) == {1, 2, 4} and len(table) == 2 * 3 * 36
     z = (table["measured"] - table["theory"]) / table["standard_error"]
@@ -340,7 +344,7 @@ def test_a_wrong_request_is_refused_on_construction(changes, says):
 
 
 def test_the_border_picture_shows_what_the_table_holds():
-    table = border_table(tiny(depth=6, image_size=8))
+    table = measure(tiny(depth=6, image_size=8)).border
     figure = border_figure(table)
     maps = [axes for axes in figure.axes if axes.images]
     assert len(maps) == 2 * 4

@@ -9,6 +9,7 @@ from scipy import special, stats
 from theory.law.finite_width import (
     LogRectifiedSum,
     SignalLaw,
+    direction_quantiles,
     log_factor,
     sample_log_second_moments,
     spread_coefficient,
@@ -125,6 +126,42 @@ def test_orthogonal_weights_keep_the_length():
         logs.append(math.log(np.sum(x**2) / np.sum(y**2)) if x.any() else -math.inf)
     logs = np.array(logs)[np.isfinite(logs)]
     assert abs(logs.mean() - law.log_mean[1]) < 4 * math.sqrt(law.log_variance[1] / len(logs))
+
+
+@pytest.mark.parametrize("gated", [False, True])
+@pytest.mark.parametrize("slope", [0.0, 0.25, -3.0])
+@pytest.mark.parametrize("n", [1, 2, 3, 9])
+def test_orthogonal_quantiles_hold_atoms(n, slope, gated):
+    """R by its definition, from Gaussian directions, layer after layer."""
+    draws, depth = 30_000, 4
+    rng = np.random.default_rng(n)
+    law = SignalLaw((n,) * depth, slope, gated_reading=gated, orthogonal=True)
+    log_q = np.zeros(draws)
+    levels = np.array([0.025, 0.3, 0.5, 0.975, 0.999999])
+    quantiles = law.quantiles(tuple(levels))
+    for layer in range(depth):
+        before, y = log_q, rng.standard_normal((draws, n))
+        with np.errstate(divide="ignore"):
+            log_q = log_q + np.log((np.where(y > 0, y, slope * y) ** 2).sum(1) / (y**2).sum(1))
+        reading = log_q if gated else before
+        reading = reading[np.isfinite(reading)]
+        for level, value in zip(levels, quantiles[layer], strict=True):
+            room = 4.5 * math.sqrt(level * (1 - level) / len(reading)) + 1e-9
+            width = 2e-4 * (1 + abs(value))  # of the lattice; an atom lies on either side of it
+            assert np.mean(reading < value - width) <= level + room
+            assert np.mean(reading <= value + width) >= level - room
+        most = (layer + gated) * max(0.0, 2 * math.log(abs(slope) or 1e-9))
+        assert quantiles[layer].max() <= most + 1e-9
+
+
+def test_the_lattice_and_the_inversion_are_one_law():
+    """Where both hold: enough units for the atoms not to be felt, few enough for the lattice."""
+    for slope in (0.0, 0.25):
+        law = SignalLaw((9, 12, 9, 7, 12), slope, gated_reading=True, orthogonal=True)
+        levels = (0.025, 0.5, 0.975)
+        inverted = law.quantiles(levels)[-1]
+        added = direction_quantiles(law.units, slope, levels)
+        assert added == pytest.approx(inverted, abs=2e-3 * law.log_variance[-1] ** 0.5)
 
 
 def test_depth_does_not_leave_the_numbers_range():

@@ -16,7 +16,7 @@ from theory.law import gains, quadrature
 from theory.law.quadrature import nonlinearity
 from theory.lessons.torch_gains import COLUMNS
 from theory.lessons.torch_gains import gains as gains_of
-from theory.mean_field_specs import GainsSpec
+from theory.specs import GainsSpec
 
 RECTIFIERS = ["relu", "prelu", "leaky-relu:0.01", "leaky-relu:-0.7", "linear"]
 EXACT = 1e-12

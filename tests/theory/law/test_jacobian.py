@@ -14,24 +14,20 @@ from torch import nn
 
 from figures.theory.jacobian import HEAVY_TAIL_NOTE, jacobian_figure, jacobian_table
 from theory.activations import parse_activation
+from theory.devices import threads_for
+from theory.draw.jacobian import COLUMNS, VALUE_COLUMNS, jacobian, jacobian_of, singular_values
 from theory.draw.stacks import StackSpec, build_stack
 from theory.errors import RequestError
 from theory.initializers import SHAPES, parse_initializer
-from theory.jacobian_spec import JacobianSpec
 from theory.law.jacobian import (
-    COLUMNS,
-    VALUE_COLUMNS,
     independent_step,
-    jacobian,
-    jacobian_of,
     limit_density,
     limit_variance,
-    singular_values,
     spectral_moments,
     zero_fraction,
 )
-from theory.precision import threads_for
 from theory.randomness import generator
+from theory.specs import JacobianSpec
 
 # Three points with the first five moments of N(0, 1), of the uniform law, and two of a coin: an
 # average over them is the exact expectation of a polynomial of degree 4 (5) in each weight.
@@ -268,7 +264,7 @@ def test_threads_are_as_many_afterwards_even_if_it_fails():
 
 
 def test_mps_is_refused_where_float64_is_needed(monkeypatch):
-    monkeypatch.setattr("theory.precision.resolve_device", torch.device)
+    monkeypatch.setattr("theory.devices.resolve_device", torch.device)
     with pytest.raises(RequestError, match="float64"):
         singular_values(spec(device="mps"))
 

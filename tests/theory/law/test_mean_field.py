@@ -9,8 +9,9 @@ import cli
 from figures.theory.phase import phase_figure
 from theory.activations import parse_activation
 from theory.errors import RequestError
+from theory.initializers import parse_initializer
 from theory.law import mean_field, phase, quadrature
-from theory.mean_field_specs import PhaseSpec
+from theory.specs import PhaseSpec, VarianceSpec
 
 SELU_SCALE = 1.0507009873554805  # torch's constant
 
@@ -403,3 +404,24 @@ def test_a_wrong_phase_request_is_one_line(argv, says, capsys, tmp_path):
     assert cli.main(["phase", *argv, "--out", str(tmp_path)]) == 2
     error = capsys.readouterr().err
     assert says in error and error.startswith("error: ") and error.count("\n") == 1
+
+
+@pytest.mark.parametrize("log10_q", [10, 18, 20, 24, 60, 200])
+def test_chi_1_of_a_saturated_tanh_is_the_integral_over_its_flank(log10_q):
+    """E[sech⁴(√q·z)] → ∫ sech⁴ / √(2πq) = (4/3)/√(2πq), at any size of q."""
+    q = 10.0**log10_q
+    flank = 4 / 3 / math.sqrt(2 * math.pi * q)
+    assert mean_field.chi_1(parse_activation("tanh"), 1.0, q) == pytest.approx(flank, rel=1e-4)
+
+
+@pytest.mark.parametrize("name", ["prelu:1e-200", "leaky-relu:1e-41", "prelu:-1e-320"])
+def test_slopes_that_their_square_loses_are_refused(name):
+    with pytest.raises(RequestError, match="0 or at least 1e-40"):
+        parse_activation(name)
+
+
+def test_standard_deviations_that_their_square_loses_are_refused():
+    with pytest.raises(RequestError, match="at least 1e-40"):
+        parse_initializer("normal:1e-300")
+    with pytest.raises(RequestError, match="0 or at least 1e-40"):
+        VarianceSpec(sigma_b=1e-160)

@@ -13,11 +13,11 @@ from scipy import stats
 from test_cli import assert_light, one_error_line, run
 
 from figures.theory.derivation import derivation_figure, derivation_table
-from theory.derivation_spec import DerivationSpec
 from theory.errors import RequestError
 from theory.lessons import derivation as module
 from theory.lessons.derivation import COLUMNS, HE, THRESHOLD, derivation, lines, measure
 from theory.randomness import generator
+from theory.specs import DerivationSpec
 
 
 def spec(**changes):

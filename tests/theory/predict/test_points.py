@@ -9,6 +9,7 @@ from theory.activations import parse_activation
 from theory.initializers import parse_initializer
 from theory.predict.nonlinearities import Nonlinearity, Rectifier
 from theory.predict.points import Points, _patches
+from theory.predict.pointwise import slope_of
 from theory.randomness import generator
 
 
@@ -44,7 +45,7 @@ def test_inverse_variance_of_equal_components_is_n_over_n_minus_two():
 @pytest.mark.parametrize("name", ["relu", "prelu"])
 def test_both_ways_of_mapping_a_correlation_agree(name):
     phi = parse_activation(name)
-    module = Rectifier.of(phi.module(), 1)
+    module = Rectifier(slope_of(phi.module(), 1))
     correlation = np.linspace(-1, 1, 9)
     known = np.stack([np.array([[1.0, c], [c, 1.0]]) for c in correlation])
     for matrix, c in zip(known, correlation, strict=True):

@@ -10,9 +10,10 @@ import pytest
 import torch
 from torch import nn
 
+from empirical.data.catalog import DATASETS
 from empirical.data.datasets import normalize
+from empirical.data.places import find_cifar10
 from empirical.protocol import TrainSpec
-from empirical.records.locations import find_cifar10
 from empirical.training.networks import build_network, draw_weights_
 from theory.activations import parse_activation
 from theory.draw.stacks import StackSpec, build_stack
@@ -199,7 +200,8 @@ def test_the_power_of_a_batch_is_all_that_exact_rows_need():
 def real_images(cifar10_dir):
     with (find_cifar10(cifar10_dir) / "data_batch_1").open("rb") as file:
         rows = pickle.load(file, encoding="bytes")[b"data"][:64]
-    return normalize(torch.from_numpy(rows.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1).copy()))
+    pixels = torch.from_numpy(rows.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1).copy())
+    return normalize(pixels, DATASETS["cifar10"].mean, DATASETS["cifar10"].std)
 
 
 def course(norm, depth, fan="fan_out", activation="relu"):
@@ -312,7 +314,7 @@ def test_a_shifted_norm_uses_the_moments_of_a_shifted_gaussian():
     table = predict(model, 1.0, law=WeightLaw(HE, bias=0.0))
     z = [expectation(lambda z, b=b, g=g: np.maximum(b + g * z, 0) ** 2) for b, g in ((1, 2), (0, 1))]
     z.append(expectation(lambda z: np.maximum(-2 + 0.5 * z, 0) ** 2))
-    # the kinks do not lie at the quadrature's panel edges
+    # the kinks do not lie at this quadrature's panel edges
     assert table["forward_predicted"][1] == pytest.approx(2 * np.mean(z), rel=1e-4)
 
 

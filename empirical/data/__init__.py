@@ -1,0 +1,11 @@
+"""What is learned from: a row per data set, and images as tensors on the device.
+
+catalog    ``DATASETS``: a row per data set: shape, classes, statistics, where it is and its loader
+places     where files of data sets are
+cifar10    the official files: reading, checksums, download
+datasets   ``Dataset`` on a device; flips, crops and normalization in whole batches
+"""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

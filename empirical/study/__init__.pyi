@@ -1,0 +1,28 @@
+from . import (
+    grid as grid,
+    events as events,
+    costs as costs,
+    overview as overview,
+    workers as workers,
+    cluster as cluster,
+    placement as placement,
+)
+from .grid import (
+    load_layers as load_layers,
+    load_study as load_study,
+    plan as plan,
+    results as results,
+    run_study as run_study,
+)
+from .events import (
+    CellFinished as CellFinished,
+    CellStarted as CellStarted,
+    EpochDone as EpochDone,
+    StepDone as StepDone,
+    StudyPlanned as StudyPlanned,
+)
+from .costs import training_flops as training_flops, work as work
+from .overview import Overview as Overview
+from .workers import run_on_workers as run_on_workers
+from .cluster import run_at as run_at, run_on_dask as run_on_dask
+from .placement import Placement as Placement

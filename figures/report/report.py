@@ -1,0 +1,310 @@
+"""The report, made of records and theory: tables and figures by name, and what fills in its text.
+
+A ``Report`` works out each table once, when it is first asked for.  What the records do not allow is a
+gap that names what is missing and the command that makes it; nothing is trained here.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from empirical import protocol
+from empirical.judgment.claims import FANS, judge_claims
+from empirical.judgment.conditions import judge_conditions
+from empirical.judgment.evidence import CURVE_NOTE, QUANTITIES, Evidence
+from empirical.judgment.fan_agreement import fan_agreement, nearest_fan
+from empirical.protocol import COURSE_REPORT
+from empirical.records import account
+from empirical.records.published import Published, gather, spec_of
+from empirical.study.events import OnEvent
+from figures import style
+from figures.report import facts, tables
+from figures.study.claims import agreement_table, claims_table, conditions_table
+from figures.study.gallery import SECTIONS as GALLERY
+from figures.study.gallery import gallery
+from figures.tables import Sheet
+from figures.theory.derivation import derivation_figure, derivation_table
+from figures.theory.variance import variance_figure
+from theory.devices import project_version
+from theory.draw.variance import variance
+from theory.errors import RequestError
+from theory.law.stacks import BAND as QUANTILES
+from theory.lessons.derivation import derivation
+from theory.specs import DerivationSpec, VarianceSpec
+
+TITLE = "Should He initialization be the default?"
+SUBTITLE = "Theory beside practice: a course report, rebuilt and tested"
+SECTIONS = {  # the name of its template, which is its anchor -> its title
+    "question": "The question",
+    "theory": "What theory says",
+    "protocol": "What was done",
+    "results": "What came of it",
+    "paired": "Theory beside practice",
+    "claims": "The report's claims",
+    "default": "Should He be the default?",
+    "limits": "Limits",
+    "reproduce": "How to reproduce this",
+    "explorer": "Explore it",
+    "references": "Literature",
+}
+BAND = round(100 * (QUANTILES[-1] - QUANTILES[0]))  # percent of single networks inside the band
+DATA = Path(__file__).parents[1] / "data"  # the published study
+REFERENCES = {
+    "he": "ICCV 2015, arXiv:1502.01852.",
+    "glorot": "AISTATS 2010.",
+    "hanin": "Communications in Mathematical Physics 376, 2020, arXiv:1812.05994.",
+    "yang": "ICLR 2019, arXiv:1902.08129.",
+    "efron": "Journal of the American Statistical Association 82, 1987.",
+    "holm": "Scandinavian Journal of Statistics 6, 1979.",
+    "westfall": "Wiley, 1993.",
+}
+DERIVE = (
+    "Measured over predicted for every line of the derivation, with bars of two standard errors. Each "
+    "true line lies on one; the slip lies where the variance of a rectified signal is."
+)
+STACK = (
+    "Signal through a deep stack. Above: the mean second moment of the pre-activations, exact (line) "
+    "and of simulated networks (marker). Below: the same over its expectation, with the band that "
+    f"holds {BAND} % of single networks and the median network; both are exact at this width."
+)
+
+
+@dataclass(frozen=True, repr=False)
+class Picture:
+    """One figure: the stem of its files, what it shows, how it is read, and what draws it.
+
+    ``drawn`` is a folder that may have it as PNG.
+    """
+
+    name: str
+    title: str
+    caption: str
+    draw: Callable[[], Figure]
+    drawn: Path | None = None
+
+    def __repr__(self) -> str:
+        return self.title
+
+    def _repr_png_(self) -> bytes:
+        """How a notebook shows it."""
+        if self.drawn and (file := self.drawn / f"{self.name}.png").is_file():
+            return file.read_bytes()
+        buffer = io.BytesIO()
+        with style.styled():
+            self.draw().savefig(buffer, format="png", metadata={"Software": None})
+        return buffer.getvalue()
+
+
+class Report:
+    """Everything the report shows, from ``records``.
+
+    folders     where the records come from, as they are named in commands; none: the published study
+    derive, stack   what the theory's own measurements draw
+    drawn       a folder with the figures of these records as PNG, which are then not drawn again
+    """
+
+    def __init__(
+        self,
+        records: Published,
+        folders: Sequence[Path] = (),
+        *,
+        derive: DerivationSpec | None = None,
+        stack: VarianceSpec | None = None,
+        drawn: Path | None = None,
+    ) -> None:
+        if records.cells.empty:
+            raise RequestError("there is no finished cell to report on: cifar trains them, and resumes")
+        self.records, self.folders = records, tuple(folders)
+        self.derive = derive or DerivationSpec(device="cpu")
+        self.stack = stack or VarianceSpec(depth=30, engine="law", device="cpu")
+        self.drawn = drawn
+
+    @classmethod
+    def read(cls, *folders: str | Path, on_event: OnEvent | None = None, **options: Any) -> Report:
+        """The report on the records of ``folders``, run folders or published tables; none: ours."""
+        paths = [Path(folder) for folder in folders]
+        records = gather(paths or [DATA], *([on_event] if on_event else []))
+        return cls(records, paths, **options)
+
+    # ------------------------------------------------------------------------- worked out once
+
+    @cached_property
+    def evidence(self) -> Evidence:
+        return Evidence(self.records.study, self.records.cells, self.records.layers)
+
+    @cached_property
+    def claims(self) -> pd.DataFrame:
+        return judge_claims(self.evidence)[0]
+
+    @cached_property
+    def conditions(self) -> pd.DataFrame:
+        return judge_conditions(self.evidence)[0]
+
+    @cached_property
+    def derivation(self) -> pd.DataFrame:
+        return derivation(self.derive)
+
+    @cached_property
+    def stack_table(self) -> pd.DataFrame:
+        return variance(self.stack)
+
+    @cached_property
+    def coverage(self) -> pd.DataFrame:
+        return facts.coverage(self.records)
+
+    @cached_property
+    def accuracies(self) -> pd.DataFrame:
+        return facts.accuracies(self.records)
+
+    @cached_property
+    def he_normal(self) -> pd.DataFrame | None:
+        return facts.compared(self.records, "initializer", "he", "normal")
+
+    @cached_property
+    def prelu_relu(self) -> pd.DataFrame | None:
+        return facts.compared(self.records, "activation", "prelu", "relu")
+
+    @cached_property
+    def nearest_fan(self) -> str:
+        return nearest_fan(self.evidence)
+
+    @cached_property
+    def gallery(self) -> dict[str, Any]:
+        """The figures of the study: name -> its row in the index, with what draws it as ``draw``."""
+        found = gallery(self.records, self.folders)
+        rows = {row["figure"]: row for row in found.index.to_dict("records")}
+        for name, paired in found.figures.items():
+            rows[name]["draw"] = partial(paired.figure, self.records)
+        return rows
+
+    # ------------------------------------------------------------------------- by name
+
+    def sheets(self) -> dict[str, Callable[[], Sheet | None]]:
+        """Every table's name, and what makes it; None where the records do not allow it."""
+        he_normal = ("he-normal", "Test accuracy, He minus N(0, 1)", "He", "N(0, 1)")
+        prelu_relu = ("prelu-relu", "Test accuracy, PReLU minus ReLU", "PReLU", "ReLU")
+        return {
+            "derive": lambda: derivation_table(self.derivation),
+            "protocol": lambda: tables.protocol(COURSE_REPORT),
+            "coverage": lambda: tables.coverage(self.coverage),
+            "accuracy": lambda: _if_rows(self.accuracies, tables.accuracy),
+            "fan-agreement": lambda: agreement_table(fan_agreement(self.evidence)),
+            "he-normal": lambda: _compared(self.he_normal, *he_normal),
+            "prelu-relu": lambda: _compared(self.prelu_relu, *prelu_relu),
+            "claims": lambda: claims_table(self.claims),
+            "conditions": lambda: conditions_table(self.conditions),
+            "machines": lambda: tables.machines(facts.machines(self.records.cells)),
+        }
+
+    def table(self, name: str) -> Sheet | str:
+        """The table called ``name``; where the records do not allow it, what is missing, in words."""
+        known = self.sheets()
+        if name not in known:
+            raise RequestError(f"the report has no table {name}: it has {', '.join(known)}")
+        sheet = known[name]()
+        return NO_TABLE[name] if sheet is None else sheet
+
+    def picture(self, name: str) -> Picture | None:
+        """The figure called ``name``; None where the records do not allow it."""
+        own: dict[str, tuple[str, str, Callable[[], Figure]]] = {
+            "derive": ("The derivation, measured", DERIVE, lambda: derivation_figure(self.derivation)),
+            "variance": ("Signal by layer", STACK, lambda: variance_figure(self.stack_table)),
+        }
+        if name in own:
+            return Picture(name, *own[name], self.drawn)
+        if name not in self.gallery:
+            known = ", ".join((*own, *self.gallery))
+            raise RequestError(f"the report has no figure {name}: it has {known}")
+        row = self.gallery[name]
+        if not row["drawn"]:
+            return None
+        return Picture(name, row["shows"], str(row["caption"]), row["draw"], self.drawn)
+
+    def undrawn(self, names: Sequence[str]) -> list[str]:
+        """What is said in the place of those figures that the records do not allow."""
+        gaps: dict[tuple[str, str], list[str]] = {}
+        for name in names:
+            if self.picture(name) is None:
+                row = self.gallery[name]
+                gaps.setdefault((row["lacks"], row["command"]), []).append(row["shows"])
+        return [
+            f"Not drawn, since there is no record of {lacks}: {' and '.join(shows)}. "
+            f"`{command}` makes them."
+            for (lacks, command), shows in gaps.items()
+        ]
+
+    @property
+    def rebuild(self) -> str:
+        """The command that makes this report again."""
+        named = [str(folder) for folder in self.folders]
+        return " ".join(["python cli.py report", *(["--records", *named] if named else [])])
+
+    def values(self) -> dict[str, Any]:
+        """What the templates are filled in with."""
+        course, conditions = GALLERY["The course report's figures"], self.conditions.to_dict("records")
+        specs = [spec_of(row) for row in self.records.cells.to_dict("records")]
+        coverage = self.coverage.to_dict("records")
+        return {
+            "source": _source(),
+            "protocol": facts.protocol(),
+            "theory": facts.theory(self.derivation, self.stack_table),
+            "derivation": self.derive.as_dict(),
+            "stack": {"width": self.stack.width, "confidence": BAND},
+            "study": facts.study(self.records),
+            "coverage": coverage,
+            "missing": [row for row in coverage if row["configurations"] < row["of"]],
+            "distance": facts.distance(self.accuracies),
+            "he_normal": facts.gap(self.he_normal),
+            "prelu_relu": facts.gap(self.prelu_relu),
+            "nearest_fan": self.nearest_fan,
+            "counts": facts.counts(self.claims, FANS[0]),
+            "measured": facts.measured(self.claims),
+            "quantities": list(QUANTITIES.values()),
+            "curve_note": CURVE_NOTE,
+            "default": conditions[-1],
+            "conditions": conditions[:-1],
+            "course_pairs": list(zip(list(course)[::2], list(course)[1::2], strict=True)),
+            "paired": list(GALLERY["Theory beside practice"]),
+            "titles": {name: row["shows"] for name, row in self.gallery.items()},
+            "commands": account.commands(self.records.cells, specs),
+            "rebuild": self.rebuild,
+            "version": project_version(),
+            "refs": REFERENCES,
+            "title": TITLE,
+            "subtitle": SUBTITLE,
+            "sections": SECTIONS,
+            "footer": f"Made by fanin {project_version()} with {self.rebuild}",
+        }
+
+
+NO_TABLE = {
+    "accuracy": "No accuracies to show: no cell of the report's grid is recorded, by either fan mode. "
+    "`python cli.py cifar --preset report` makes them.",
+    "he-normal": "He and N(0, 1) share no setting in the records: there is nothing to compare. "
+    "`python cli.py cifar --preset report` makes both.",
+    "prelu-relu": "PReLU and ReLU share no setting in the records: there is nothing to compare. "
+    "`python cli.py cifar --preset report` makes both.",
+}
+
+
+def _if_rows(table: pd.DataFrame, make: Callable[[pd.DataFrame], Sheet]) -> Sheet | None:
+    return None if table.empty else make(table)
+
+
+def _compared(table: pd.DataFrame | None, name: str, title: str, *arms: str) -> Sheet | None:
+    return None if table is None else tables.comparison(table, name, title, *arms)
+
+
+def _source() -> str:
+    """The course report, as it is cited."""
+    path = Path(protocol.__file__).with_name("course_report.json")
+    return str(json.loads(path.read_text(encoding="utf-8"))["source"])

@@ -1,0 +1,72 @@
+from . import (
+    quadrature as quadrature,
+    gains as gains,
+    mean_field as mean_field,
+    correlation as correlation,
+    phase as phase,
+    finite_width as finite_width,
+    jacobian as jacobian,
+    convolution as convolution,
+    batch_norm as batch_norm,
+    stacks as stacks,
+    learning_rate as learning_rate,
+    cross_entropy as cross_entropy,
+)
+from .quadrature import (
+    expectation as expectation,
+    second_moment as second_moment,
+    derivative_second_moment as derivative_second_moment,
+    covariance as covariance,
+)
+from .gains import (
+    gain as gain,
+    backward_gain as backward_gain,
+)
+from .mean_field import (
+    FixedPoints as FixedPoints,
+    chi_1 as chi_1,
+    correlation_step as correlation_step,
+    correlations as correlations,
+    critical_point as critical_point,
+    critical_scale as critical_scale,
+    depth_scale as depth_scale,
+    fixed_points as fixed_points,
+)
+from .correlation import (
+    first_order as first_order,
+)
+from .phase import (
+    contours as contours,
+    critical_line as critical_line,
+    marks as marks,
+)
+from .finite_width import (
+    SignalLaw as SignalLaw,
+    dead_probability as dead_probability,
+    spread_coefficient as spread_coefficient,
+)
+from .jacobian import (
+    SpectralMoments as SpectralMoments,
+    limit_density as limit_density,
+    spectral_moments as spectral_moments,
+)
+from .convolution import (
+    backward_power as backward_power,
+    forward_power as forward_power,
+)
+from .batch_norm import (
+    gradient_growth as gradient_growth,
+)
+from .stacks import (
+    forward_theory as forward_theory,
+    backward_theory as backward_theory,
+    verdict as verdict,
+)
+from .learning_rate import (
+    effective_learning_rate as effective_learning_rate,
+    equivalent_learning_rate as equivalent_learning_rate,
+)
+from .cross_entropy import (
+    initial_cross_entropy as initial_cross_entropy,
+    softmax_second_moment as softmax_second_moment,
+)
