@@ -33,7 +33,6 @@ from .theory.derivation import (
     derivation_table as derivation_table,
 )
 from .theory.paper import paper_figure as paper_figure, paper_table as paper_table
-from .theory.predict import prediction_figure as prediction_figure, prediction_table as prediction_table
 from .study.study_tables import (
     accuracy_table as accuracy_table,
     plan_table as plan_table,

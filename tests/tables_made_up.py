@@ -16,7 +16,6 @@ from figures.theory.gains import gains_notes, gains_table
 from figures.theory.jacobian import jacobian_table
 from figures.theory.paper import paper_table
 from figures.theory.phase import critical_table, phase_table
-from figures.theory.predict import prediction_table
 from figures.theory.variance import growth_table, variance_table
 from theory.draw.variance import COLUMNS
 
@@ -143,16 +142,6 @@ def norm_rows():
     )
 
 
-def prediction_rows():
-    names = "module kind call forward_predicted forward_ratio forward_basis"
-    return rows(
-        f"{names} backward_predicted backward_ratio backward_basis",
-        ("conv00", "Conv2d", 0, 1.02, 0.98, "exact", 3.4e-7, 1.21, "infinite width"),
-        ("block.conv2", "Conv2d", 1, 2.0, 1.13, "infinite batch + measured factor", 0.0, NAN,
-         "no closed form"),
-    )  # fmt: skip
-
-
 def accuracy_rows():
     return rows(
         "initializer activation depth variant test_accuracy published difference status seeds diverged",
@@ -212,7 +201,6 @@ SHEETS = {
     "phase": lambda: phase_table(phase_rows()),
     "critical": lambda: critical_table(critical_rows()),
     "gradient-growth": lambda: norm_growth_table(norm_rows()),
-    "prediction": lambda: prediction_table(prediction_rows()),
     "accuracy": lambda: accuracy_table(accuracy_rows(), Protocol(epochs=3, limit_train=500)),
     "plan": lambda: plan_table(plan_rows()),
     "presets": lambda: presets_table(presets_rows()),

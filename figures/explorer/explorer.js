@@ -369,19 +369,19 @@ Fanin.explorer = (() => {
 
   function showCorrelation() {
     const { slope, depth, start } = state;
-    const c = T.correlations(slope, start, depth), low = start < 0 ? -1 : 0;
+    const c = T.correlations(slope, start, depth), last = c.at(-1), low = start < 0 ? -1 : 0;
     const grid = series(0, 1, 0.005).map((t) => low + (1 - low) * t);
     const stairs = { x: [start], y: [low] };
-    for (let l = 0; l < Math.min(depth, 300); l++) { // up to the curve, across to the diagonal
-      stairs.x.push(c[l], c[l + 1]);
-      stairs.y.push(c[l + 1], c[l + 1]);
+    for (let l = 1; l < Math.min(depth, 300); l++) { // up to the curve, across to the diagonal
+      stairs.x.push(c[l - 1], c[l]);
+      stairs.y.push(c[l], c[l]);
     }
     const unit = { low, high: 1, ticks: C.roundTicks(low, 1, 5) };
     const height = Math.min(Math.max($("map").clientWidth, 260), 380);
     C.draw($("map"), {
       height, right: 16, x: { ...unit, title: "correlation at this layer" }, y: unit,
       label: `Correlation map of slope ${slope}: from ${start} the iteration reaches ` +
-        `${c[depth].toFixed(4)} after ${depth} layers`,
+        `${last.toFixed(4)} at layer ${depth}`,
       series: [
         { kind: "line", color: "soft", className: "fx-thin", x: [low, 1], y: [low, 1] },
         { kind: "line", name: "map", color: "ink", x: grid, y: grid.map((at) => T.correlationMap(slope, at)) },
@@ -389,15 +389,15 @@ Fanin.explorer = (() => {
       ],
     });
     showApproach(c, height);
-    const angle = (Math.acos(Math.min(Math.max(c[depth], -1), 1)) * 180) / Math.PI;
-    $("pair").innerHTML = `After ${depth} ${depth === 1 ? "layer" : "layers"} the correlation is ` +
-      `<strong>${c[depth].toFixed(4).replace("-", "−")}</strong>, an angle of ${angle.toFixed(1)}°.`;
+    const angle = (Math.acos(Math.min(Math.max(last, -1), 1)) * 180) / Math.PI;
+    $("pair").innerHTML = `At layer ${depth}, before its rectifier, the correlation is ` +
+      `<strong>${last.toFixed(4).replace("-", "−")}</strong>, an angle of ${angle.toFixed(1)}°.`;
   }
 
   /** 1 - c_l against l on logarithmic axes, and the power law it tends to. */
   function showApproach(c, height) {
-    const layers = c.slice(1).map((_, l) => l + 1), places = layers.map(Math.log10);
-    const left = c.slice(1).map((value) => Math.log10(1 - value));
+    const layers = c.map((_, l) => l + 1), places = layers.map(Math.log10);
+    const left = c.map((value) => Math.log10(1 - value));
     const limit = layers.map((l) => Math.log10(T.correlationAsymptote(state.slope, l)));
     const most = Math.log10(2) + 0.05; // 1 − c is never above 2: the limit starts where it comes below
     const shown = limit.map((value) => (value <= most ? value : NaN));
@@ -407,8 +407,8 @@ Fanin.explorer = (() => {
       height, right: 16,
       x: { low: 0, high: end, ticks: C.powerTicks(0, end, 6), title: "layer" },
       y: { low, high, ticks: C.powerTicks(low, high, 6) },
-      label: `One minus the correlation by layer, both axes logarithmic: ${figures(left[0])} after one layer, ` +
-        `${figures(left.at(-1))} after ${layers.length}`,
+      label: `One minus the correlation by layer, both axes logarithmic: ${figures(left[0])} at layer 1, ` +
+        `${figures(left.at(-1))} at layer ${layers.length}`,
       series: [
         { kind: "line", name: "asymptote", color: "ink", dash: "6 4", className: "fx-thin", x: places, y: shown },
         { kind: "line", name: "left", color: "blue", marker: "o", most: 12, x: places, y: left },

@@ -478,10 +478,11 @@ Fanin.theory = (() => {
     return ((1 + slope) ** 2 * c + (1 - slope) ** 2 * arc) / (2 * (1 + slope * slope));
   }
 
-  /** c_0, c_1 = f(c_0), ..., c_depth. */
+  /** c_1, ..., c_depth, of the pre-activations of each layer: c_1 = c_0, the inputs', for no rectifier
+   *  lies before it, and c_{l+1} = f(c_l). */
   function correlations(slope, start, depth) {
     const result = [start];
-    for (let l = 0; l < depth; l++) result.push(correlationMap(slope, result[l]));
+    while (result.length < depth) result.push(correlationMap(slope, result.at(-1)));
     return result;
   }
 

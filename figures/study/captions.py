@@ -34,7 +34,7 @@ def signal(records: Published, activation: str, practice: str) -> str:
         "weight layer (h: the linear layer), predicted from the law of the weights (line) and measured "
         f"on the network as drawn, on {FIXED_BATCH} training images (marker; a bar spans the seeds). "
         "Middle: the same of the gradient of one image's loss. Right: how these networks train, "
-        f"{shown} against epoch{_thin_lines(part)}. All rows share the scale of a column."
+        f"{shown} against epoch{_spread(part)}. All rows share the scale of a column."
     )
     ratio = (looked["second_moment"] - looked["second_moment_predicted"]).dropna()
     if len(ratio):
@@ -230,7 +230,7 @@ def report_figure(cells: pd.DataFrame, quantity: str, initializer: str, activati
     }[quantity]
     return (
         f"{name_of(initializer)} initialization with {name_of(activation)}: {what} against epoch, a "
-        f"line per depth, darker with depth ({_cells_and_seeds(cells)}){_seeds_thin(cells)}."
+        f"line per depth, darker with depth ({_cells_and_seeds(cells)}){_band(cells)}."
     )
 
 
@@ -268,13 +268,13 @@ def _cells_and_seeds(cells: pd.DataFrame) -> str:
     return f"{number}, {seeds.min()} to {seeds.max()} seeds each"
 
 
-def _thin_lines(records: Published) -> str:
-    return _seeds_thin(records.cells)
+def _spread(records: Published) -> str:
+    return _band(records.cells)
 
 
-def _seeds_thin(cells: pd.DataFrame) -> str:
+def _band(cells: pd.DataFrame) -> str:
     several = len(set(_seeds(cells))) > 1
-    return ", the mean thick and each seed thin" if several else ""
+    return ", the mean in a band from the least to the greatest seed" if several else ""
 
 
 def _seeds(cells: pd.DataFrame) -> Iterable[int]:

@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import math
 import textwrap
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
+import seaborn
 from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -37,7 +39,7 @@ GREY = "#555555"
 SINGLE = "¹"
 LOSSES = ("initial_loss_predicted", "initial_loss")
 MAPS = {  # quantity of a cell: its name, its colors
-    "initial_loss_predicted": ("predicted initial loss (nats)", "viridis"),
+    "initial_loss_predicted": ("predicted initial loss (nats)", "cividis_r"),
     "final_test_accuracy": ("final test accuracy (percent)", "cividis"),
 }
 MARKS = {
@@ -275,14 +277,25 @@ def accuracy_map(records: Published, note: str = "") -> Figure:
             values = {name: _grid(part, arms[name], depths, quantity) for name, part in parts.items()}
             norm = _norm(quantity, [found["mean"] for found in values.values()])
             for axes, (name, found) in zip(grid[:, column], values.items(), strict=True):
-                image = axes.imshow(found["mean"], cmap=colors, norm=norm, aspect="auto")
                 marks = comparison_marks(records.study, name) if column else {}
-                signs = [[marks.get((arm, depth), "") for depth in depths] for arm in arms[name]]
-                _write(axes, found, norm, signs, "{:.1f}" if column else "{:.3g}")
+                seaborn.heatmap(
+                    found["mean"], cmap=colors, norm=norm, ax=axes, cbar=False, linewidths=0.5,
+                    annot=_written(found, marks, "{:.1f}" if column else "{:.3g}"), fmt="",
+                    annot_kws={"fontsize": 7},
+                )  # fmt: skip
                 axes.set_title(f"{('theory', 'practice')[column]}, {name_of(name)}")
-                _label(axes, [] if column else _row_names(parts[name], arms[name]), depths)
+                axes.set(xlabel="layers", ylabel="", facecolor="#EEEEEE")  # grey: not recorded
+                axes.grid(visible=False)
+                axes.set_yticks([] if column else axes.get_yticks())
+                if not column:
+                    axes.set_yticklabels(_row_names(parts[name], arms[name]), rotation=0)
+                axes.tick_params(length=0, labelsize=7)
             bars = figure.colorbar(
-                image, ax=list(grid[:, column]), location="bottom", label=label, aspect=40
+                ScalarMappable(norm, colors),
+                ax=list(grid[:, column]),
+                location="bottom",
+                label=label,
+                aspect=40,
             )
             bars.ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
             if isinstance(norm, LogNorm):
@@ -314,18 +327,21 @@ def comparison_marks(study: pd.DataFrame, activation: str) -> dict[tuple[Arm, in
     return found
 
 
-def _grid(part: pd.DataFrame, arms: list[Arm], depths: list[int], quantity: str) -> dict[str, Array]:
+def _grid(
+    part: pd.DataFrame, arms: list[Arm], depths: list[int], quantity: str
+) -> dict[str, pd.DataFrame]:
     """mean and std, (arms, depths), over the seeds that completed; NaN where there is none."""
     if quantity == "final_test_accuracy":
         part = part[part["status"] == "completed"]
     found = part.groupby(["arm", "depth"])[quantity].agg(["mean", "std"])
-    where = pd.MultiIndex.from_product([arms, depths])
-    shape = (len(arms), len(depths))
-    return {name: found[name].reindex(where).to_numpy().reshape(shape) for name in ("mean", "std")}
+    return {
+        name: found[name].unstack().reindex(index=pd.Index(arms, dtype=object), columns=depths)
+        for name in ("mean", "std")
+    }
 
 
-def _norm(quantity: str, values: list[Array]) -> Normalize:
-    everything = np.concatenate([found.ravel() for found in values])
+def _norm(quantity: str, values: list[pd.DataFrame]) -> Normalize:
+    everything = np.concatenate([found.to_numpy().ravel() for found in values])
     known = everything[np.isfinite(everything)]
     low, high = (float(known.min()), float(known.max())) if len(known) else (0.0, 1.0)
     high = max(high, low + 1e-9)
@@ -334,19 +350,16 @@ def _norm(quantity: str, values: list[Array]) -> Normalize:
     return LogNorm(low, max(high, low * 1.001))
 
 
-def _write(
-    axes: Axes, found: dict[str, Array], norm: Normalize, marks: list[list[str]], written: str
-) -> None:
-    """Each number in its field, in black or white, whichever is read more easily; – for none."""
-    for (row, column), value in np.ndenumerate(found["mean"]):
-        text, color = "–", "black"
-        if math.isfinite(value):
-            text = written.format(value)
-            if math.isfinite(found["std"][row, column]) and written.endswith("f}"):
-                text += f"±{found['std'][row, column]:.1f}"
-            text += marks[row][column]
-            color = "white" if norm(value) < 0.55 else "black"
-        axes.text(column, row, text, ha="center", va="center", fontsize=7, color=color)
+def _written(
+    found: dict[str, pd.DataFrame], marks: dict[tuple[Arm, int], str], form: str
+) -> pd.DataFrame:
+    """What stands in each field: the mean, the spread of several seeds in points, and the mark."""
+    texts: pd.DataFrame = found["mean"].map(form.format)
+    if marks:
+        spread = found["std"].map(lambda std: f"±{std:.1f}" if math.isfinite(std) else "")
+        signs = [[marks.get((arm, cast(int, depth)), "") for depth in texts] for arm in texts.index]
+        texts = texts + spread + np.array(signs, dtype=object)
+    return texts
 
 
 def _row_names(part: pd.DataFrame, arms: list[Arm]) -> list[str]:
@@ -355,15 +368,6 @@ def _row_names(part: pd.DataFrame, arms: list[Arm]) -> list[str]:
     return [
         "\n".join([*textwrap.wrap(name_of(arm), 26), f"step {100 * steps[arm]:.2g} %"]) for arm in arms
     ]
-
-
-def _label(axes: Axes, rows: list[str], depths: list[int]) -> None:
-    axes.grid(visible=False)
-    axes.set_xticks(range(len(depths)), [f"{depth}" for depth in depths])
-    axes.set_yticks(range(len(rows)), rows)
-    axes.tick_params(length=0, labelsize=7)
-    axes.spines[:].set_visible(False)
-    axes.set_xlabel("layers")
 
 
 def _mark_key(study: pd.DataFrame) -> str:

@@ -26,7 +26,7 @@ from empirical.protocol import CLASSES, TrainSpec, published_accuracy
 from empirical.records.published import Published, spec_of
 from figures import style
 from figures.study.paired_signal import HEAD, layer_axis
-from figures.study.report_figures import draw_curve, name_of, whole_epochs
+from figures.study.report_figures import draw_curve, name_of, over_seeds, whole_epochs
 from theory.activations import parse_activation
 from theory.law.learning_rate import effective_learning_rate, equivalent_learning_rate
 from theory.lessons.paper import LEARNED_SLOPES
@@ -90,12 +90,8 @@ def _losses_by_depth(axes: Axes, cells: pd.DataFrame, looks: dict[Arm, style.Loo
 def _accuracies_by_depth(axes: Axes, cells: pd.DataFrame, looks: dict[Arm, style.Look]) -> None:
     completed = cells[cells["status"] == "completed"]
     for arm, rows in completed.groupby("arm", sort=False):
-        look, by_depth = looks[cast(Arm, arm)], rows.groupby("depth")["final_test_accuracy"]
-        means, low, high = by_depth.mean(), by_depth.min(), by_depth.max()
-        axes.vlines(means.index, low, high, color=look.color, linewidth=0.8)
-        axes.plot(
-            means.index, means, color=look.color, linestyle=look.dash, marker=look.marker, markersize=5
-        )
+        look = looks[cast(Arm, arm)]
+        over_seeds(axes, rows, "depth", "final_test_accuracy", look, err_style="bars", markersize=5)
     printed = _printed(cells)
     axes.plot(list(printed), list(printed.values()), "*", color="black", linestyle=":", markersize=6)
     axes.set_title("practice: final test accuracy\n(percent)")
@@ -295,15 +291,9 @@ def slopes_figure(records: Published, note: str = "") -> Figure:
             rows = table[table["initializer"] == initializer]
             looks = style.depth_shades({int(depth) for depth in rows["depth"]}, colors[initializer])
             for depth, look in looks.items():
-                by_layer = rows[rows["depth"] == depth].groupby("number")["negative_slope"]
-                means = by_layer.mean()
-                axes.vlines(
-                    means.index, by_layer.min(), by_layer.max(), color=look.color, linewidth=0.8
-                )
-                axes.plot(
-                    means.index, means, color=look.color, linestyle=look.dash, marker=look.marker,
-                    markersize=4, label=f"{depth} layers",
-                )  # fmt: skip
+                of_depth = rows[rows["depth"] == depth]
+                over_seeds(axes, of_depth, "number", "negative_slope", look, err_style="bars",
+                           markersize=4, label=f"{depth} layers")  # fmt: skip
             axes.set_title(f"practice:{narrow}{name_of(initializer)}")
             axes.legend(loc="best")
         for axes in grid:

@@ -2,17 +2,18 @@
 
 The average weight is the report's: the mean over all parameter tensors of each tensor's mean.  One
 figure of each kind per experiment (initializer × activation), a line per depth, in shades of the
-initializer's color.  With several seeds, the line is the mean of those that did not diverge and each
-seed a thin line behind it.
+initializer's color.  With several seeds, the line is the mean of those that did not diverge, in a band
+from the least to the greatest of them.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import cast
+from typing import Any, cast
 
 import pandas as pd
+import seaborn
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
@@ -84,32 +85,27 @@ def draw_curve(
     size: float = 4,
     width: float = 1.4,
 ) -> None:
-    """``quantity`` against epoch for the seeds of one configuration: their mean, and each seed thin.
+    """``quantity`` against epoch over a configuration's seeds: their mean, and a band that spans them.
 
-    The mean is of those that did not diverge (of all, where all did); a cross marks where a seed ended.
+    Of those that did not diverge (of all, where all did); one that did is a thin line to its cross.
     """
     measured = cells[cells[quantity].notna()]
-    seeds = measured.pivot_table(index="epoch", columns="seed", values=quantity)
-    if seeds.shape[1] > 1:
-        axes.plot(seeds.index, seeds.to_numpy(), color=look.color, linewidth=0.5, alpha=0.5)
-    diverged = [seed for seed in seeds if (cells[cells["seed"] == seed]["status"] == "diverged").any()]
-    completed = [seed for seed in seeds if seed not in diverged]
-    mean = (seeds[completed] if completed else seeds).mean(axis=1).dropna()
-    axes.plot(
-        mean.index,
-        mean,
-        color=look.color,
-        linestyle=look.dash,
-        linewidth=width,
-        marker=look.marker,
-        markersize=size,
-        label=label,
-    )
-    ends = [measured[measured["seed"] == seed].iloc[-1] for seed in diverged]
-    for row in ends:
-        axes.plot(
-            row["epoch"], row[quantity], marker="x", color="black", markersize=6, linestyle="none"
-        )
+    diverged = measured[measured["status"] == "diverged"]
+    completed = measured.drop(diverged.index)
+    shown = diverged if completed.empty else completed
+    over_seeds(axes, shown, "epoch", quantity, look, label=label, markersize=size, linewidth=width)
+    for _, seed in diverged.groupby("seed"):
+        axes.plot(seed["epoch"], seed[quantity], color=look.color, linewidth=0.5, alpha=0.5)
+        axes.plot(seed["epoch"].iloc[-1], seed[quantity].iloc[-1], "x", color="black", markersize=6)
+
+
+def over_seeds(axes: Axes, table: pd.DataFrame, x: str, y: str, look: style.Look, **drawn: Any) -> None:
+    """The mean of ``y`` over seeds at each ``x``; a band, or bars, from the least to the greatest."""
+    before = {"xlabel": axes.get_xlabel(), "ylabel": axes.get_ylabel()}
+    own = {"color": look.color, "linestyle": look.dash, "marker": look.marker}
+    own["markeredgecolor"] = look.color
+    seaborn.lineplot(table, x=x, y=y, errorbar=("pi", 100), ax=axes, legend=False, **own, **drawn)
+    axes.set(**before)  # seaborn writes the columns' names there
 
 
 def whole_epochs(axes: Axes) -> None:

@@ -2,8 +2,7 @@
 
 ``variance`` first: exact lines, simulated points, one network as a band. ``convolution`` and
 ``batch_norm`` add what is special about such stacks. ``correlation``, ``gains``, ``phase`` and
-``jacobian`` look at the same signal from other sides, ``predict`` at a network that someone hands in;
-``derivation`` and ``paper`` are lessons.
+``jacobian`` look at the same signal from other sides; ``derivation`` and ``paper`` are lessons.
 """
 
 import lazy_loader

@@ -6,7 +6,6 @@ from . import (
     gains as gains,
     phase as phase,
     jacobian as jacobian,
-    predict as predict,
     derivation as derivation,
     paper as paper,
 )
@@ -30,6 +29,5 @@ from .phase import (
     phase_table as phase_table,
 )
 from .jacobian import jacobian_figure as jacobian_figure, jacobian_table as jacobian_table
-from .predict import prediction_figure as prediction_figure, prediction_table as prediction_table
 from .derivation import derivation_figure as derivation_figure, derivation_table as derivation_table
 from .paper import paper_figure as paper_figure, paper_table as paper_table

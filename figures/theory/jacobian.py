@@ -11,6 +11,7 @@ import math
 
 import numpy as np
 import pandas as pd
+import seaborn
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -116,8 +117,13 @@ def _panel(axes: Axes, squared: Array, row: Row, look: style.Look) -> None:
         return
     low, high = float(np.quantile(logs, 0.02)), float(logs.max())
     edges = np.linspace(low - 0.05 * (high - low), high + 0.1 * (high - low), 41)
-    height = np.histogram(logs, edges)[0] / (len(squared) * np.diff(edges))
-    axes.stairs(height, edges, fill=True, color=look.color, alpha=0.45, linewidth=0)
+    share = 1 / (len(squared) * (edges[1] - edges[0]))  # of all values, zeros too, per decade
+    bars = pd.DataFrame({"log": logs, "share": share})
+    seaborn.histplot(
+        bars, x="log", weights="share", bins=edges.tolist(), element="step", color=look.color,
+        alpha=0.45, linewidth=0, ax=axes,
+    )  # fmt: skip
+    axes.set(xlabel="", ylabel="")
     line = np.linspace(edges[0], edges[-1], 400)
     law, activation = parse_initializer(row["initializer"]), parse_activation(row["activation"])
     if row["depth"] > 1 or not shape_named(law.shape).is_orthogonal:  # else there are two values only

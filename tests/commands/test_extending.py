@@ -13,14 +13,14 @@ from theory.activations import SMOOTH
 from theory.initializers import LAWS, SHAPES, Law, Shape
 from theory.law.jacobian import spectral_moments
 
-README = (Path(__file__).parent.parent.parent / "README.md").read_text()
+GUIDE = (Path(__file__).parent.parent.parent / "docs" / "extending.md").read_text(encoding="utf-8")
 
 
 @pytest.fixture
 def extended(monkeypatch):
-    """The program with the rows that the README shows, read from the README."""
-    (row,) = re.findall(r'^ +"(lecun-uniform)": (Law\(.*\)),$', README, re.MULTILINE)
-    (entry,) = re.findall(r'^SMOOTH = \{\.\.\., "(mish)": "(Mish)"\}$', README, re.MULTILINE)
+    """The program with the rows that docs/extending.md shows, read from there."""
+    (row,) = re.findall(r'^ +"(lecun-uniform)": (Law\(.*\)),$', GUIDE, re.MULTILINE)
+    (entry,) = re.findall(r'^SMOOTH = \{\.\.\., "(mish)": "(Mish)"\}$', GUIDE, re.MULTILINE)
     monkeypatch.setitem(LAWS, row[0], eval(row[1], {"Law": Law}))
     monkeypatch.setitem(SMOOTH, *entry)
 

@@ -18,7 +18,6 @@ from figures.theory.gains import gains_notes, gains_table
 from figures.theory.jacobian import jacobian_table
 from figures.theory.paper import paper_table
 from figures.theory.phase import critical_table, phase_table
-from figures.theory.predict import prediction_table
 from figures.theory.variance import growth_table, variance_table
 from theory.draw.batch_norm import GROWTH_COLUMNS
 from theory.draw.correlation import correlation
@@ -60,14 +59,6 @@ def growth_rows():
 def norm_rows():
     row = dict.fromkeys(GROWTH_COLUMNS, 1.46694) | {"initializer": LAW, "activation": SLOPE}
     return pd.DataFrame([row | {"width": 4096, "batch": 4096, "measured": 1234.5}])
-
-
-def prediction_rows():
-    row = {"layer": 1, "module": "features.denseblock1.denselayer12.conv2", "kind": "Conv2d", "call": 1}
-    for direction in ("forward", "backward"):
-        row |= {f"{direction}_predicted": 1.234e-100, f"{direction}_ratio": 123.45}
-        row |= {f"{direction}_basis": "infinite batch + measured factor"}
-    return pd.DataFrame([row])
 
 
 def accuracy_rows():
@@ -116,7 +107,6 @@ TABLES = {
     "phase": lambda: phase_table(phase.marks(phase_spec())),
     "critical": lambda: critical_table(phase.critical_line(phase_spec())),
     "batch-norm": lambda: norm_growth_table(norm_rows()),
-    "predict": lambda: prediction_table(prediction_rows()),
     "variance-huge": lambda: variance_table(variance_rows(2408.21)),
     "variance-tiny": lambda: variance_table(variance_rows(-2408.21)),
     "variance": lambda: variance_table(variance_rows(0.3)),

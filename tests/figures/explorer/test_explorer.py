@@ -21,8 +21,10 @@ from empirical.records import published
 from figures.explorer import fragment, page
 from figures.explorer.build import study_records
 from theory.activations import parse_activation
+from theory.draw.correlation import correlation
 from theory.errors import RequestError
 from theory.law.finite_width import SignalLaw, binomial_half, log_factor
+from theory.specs import CorrelationSpec
 
 ROOT = Path(__file__).parent.parent.parent.parent
 SOURCES = [
@@ -187,7 +189,7 @@ def test_the_correlation_map_and_its_iterates(slope):
     assert got == pytest.approx(phi.correlation_map(points).tolist(), rel=RELATIVE, abs=1e-15)
     for start in (-1.0, 0.0, 0.9):
         c, expected = start, [start]
-        for _ in range(300):
+        for _ in range(299):
             c = float(phi.correlation_map(c))
             expected.append(c)
         iterates = javascript(f"T.correlations({slope}, {start}, 300)")
@@ -198,13 +200,22 @@ def test_the_correlation_map_and_its_iterates(slope):
 
 def test_published_correlations_and_their_limit():
     """facts: c_1, c_2, c_10 of ReLU from 0; 1 − c_l → 9π²/(2κ²l²)."""
-    c = javascript("T.correlations(0, 0, 10)")
+    c = javascript("T.correlations(0, 0, 11)")  # layer 1 has c_0
     assert [c[1], c[2], c[10]] == pytest.approx([0.318310, 0.493731, 0.871536], abs=5e-7)
     far, limit = javascript(
-        "[1 - T.correlations(0.25, 0, 20000)[20000], T.correlationAsymptote(0.25, 20000)]"
+        "[1 - T.correlations(0.25, 0, 20000).at(-1), T.correlationAsymptote(0.25, 20000)]"
     )
     assert far == pytest.approx(limit, rel=0.01)
     assert javascript("T.correlationAsymptote(1, 5) === Infinity")
+
+
+def test_a_layer_is_the_commands_layer():
+    """Layer 30 of the page is the row of layer 30 in the table of ``correlation``."""
+    spec = CorrelationSpec(depth=30, width=4, draws=10, activations=("relu",), correlations=(0.0,))
+    table = correlation(spec)
+    assert javascript("T.correlations(0, 0, 30)") == pytest.approx(
+        table["theory"].tolist(), rel=RELATIVE
+    )
 
 
 def test_pytorchs_biases_in_the_mean():

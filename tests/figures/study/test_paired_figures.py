@@ -182,8 +182,8 @@ def test_slopes_stand_beside_the_papers_table(drawn):
 def test_the_map_holds_accuracies_and_marks(drawn, everything):
     figure = drawn["accuracy-map"]
     theory, practice = figure.axes[0], figure.axes[1]
-    assert practice.images[0].get_array()[0, 3] == pytest.approx(10 + (72 - 10) * (1 - 0.5**10))
-    assert theory.images[0].get_array()[0, 0] == pytest.approx(initial_loss(TrainSpec()), rel=1e-8)
+    assert practice.collections[0].get_array()[0, 3] == pytest.approx(10 + (72 - 10) * (1 - 0.5**10))
+    assert theory.collections[0].get_array()[0, 0] == pytest.approx(initial_loss(TrainSpec()), rel=1e-8)
     texts = {text.get_text() for text in practice.texts}
     of_he = {f"{10 + (accuracy(TrainSpec(depth=d)) - 10) * (1 - 0.5**10):.1f}" for d in (2, 5, 10, 12)}
     assert {text for text in texts if not text.endswith(SINGLE)} == of_he
@@ -223,12 +223,18 @@ def test_a_moment_that_is_zero_or_unknown_is_no_point(tmp_path):
     assert looked["second_moment"].notna().sum() == len(looked) - 1
 
 
-def test_seeds_are_thin_lines_behind_their_mean(tmp_path):
+def test_a_band_spans_the_seeds_around_their_mean(tmp_path):
     cells = cells_of("report", activations=("relu",), depths=(2,), seeds=(0, 1, 2))
-    axes = REPORT["test-accuracy-he-relu"].figure(study_of(cells, tmp_path)).axes[0]
-    *thin, mean = axes.lines
-    assert len(thin) == 3 and all(line.get_linewidth() < mean.get_linewidth() for line in thin)
-    np.testing.assert_allclose(mean.get_ydata(), np.mean([line.get_ydata() for line in thin], axis=0))
+    records = study_of(cells, tmp_path)
+    axes = REPORT["test-accuracy-he-relu"].figure(records).axes[0]
+    (mean,), (band,) = axes.lines, axes.collections
+    he = records.study[records.study["initializer"] == "he"]
+    by_epoch = he.groupby("epoch")["test_accuracy"]
+    np.testing.assert_allclose(mean.get_ydata(), by_epoch.mean())
+    corners = band.get_paths()[0].vertices
+    for epoch, values in by_epoch:
+        drawn = corners[corners[:, 0] == epoch, 1]
+        assert (drawn.min(), drawn.max()) == pytest.approx((values.min(), values.max()))
 
 
 # ------------------------------------------------------------------------------- how they look
