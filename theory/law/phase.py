@@ -128,7 +128,6 @@ def _is_inside(phi: Activation, chi: float, log_q: float, largest: float) -> boo
 
 def _crossings(phi: Activation, chi: float, largest: float) -> list[float]:
     """The ln q at which a line of equal χ₁ enters or leaves the diagram, at σ_b² = 0 or its end."""
-    from scipy.optimize import brentq
 
     def bias(log_q: float) -> float:
         return mean_field.contour_point(phi, math.exp(log_q), chi)[1]
@@ -140,7 +139,7 @@ def _crossings(phi: Activation, chi: float, largest: float) -> list[float]:
         beyond = np.where(np.abs(values - edge) > EQUAL, np.sign(values - edge), 0.0)
         for left in np.flatnonzero(beyond[:-1] * beyond[1:] < 0):
             ends = grid[left], grid[left + 1]
-            found.append(float(brentq(lambda log_q, edge=edge: bias(log_q) - edge, *ends, xtol=1e-13)))
+            found.append(mean_field.root(lambda log_q, edge=edge: bias(log_q) - edge, *ends, 1e-13))
     return found
 
 
