@@ -136,10 +136,13 @@ def _crossings(phi: Activation, chi: float, largest: float) -> list[float]:
     values = np.array([bias(float(log_q)) for log_q in grid])
     found = []
     for edge in (0.0, largest):
+
+        def past(log_q: float, edge: float = edge) -> float:
+            return bias(log_q) - edge
+
         beyond = np.where(np.abs(values - edge) > EQUAL, np.sign(values - edge), 0.0)
         for left in np.flatnonzero(beyond[:-1] * beyond[1:] < 0):
-            ends = grid[left], grid[left + 1]
-            found.append(mean_field.root(lambda log_q, edge=edge: bias(log_q) - edge, *ends, 1e-13))
+            found.append(mean_field.root(past, grid[left], grid[left + 1], 1e-13))
     return found
 
 
