@@ -256,10 +256,10 @@ def through_backward(read: Measured) -> Array:
 
 def lines(rectifier: str = "prelu") -> list[Line]:
     """All lines in order: forward and backward for ReLU, then for the named ``rectifier``."""
-    return [*_forward_lines(), *_backward_lines(), *_slope_lines(rectifier)]
+    return [*_one_rectifier(), *_layers_forward(), *_backward_lines(), *_slope_lines(rectifier)]
 
 
-def _forward_lines() -> list[Line]:
+def _one_rectifier() -> list[Line]:
     return [
         Line(
             FORWARD, "Eq. 6", "the products' cross terms average out",
@@ -295,6 +295,11 @@ def _forward_lines() -> list[Line]:
             XAVIER, rectified_variance, lambda r: r.x_variance[:, 0] / first_variance(r),
             rival=lambda r: r.activation.second_moment,
         ),
+    ]  # fmt: skip
+
+
+def _layers_forward() -> list[Line]:
+    return [
         Line(
             FORWARD, "Eq. 8", "one layer, n·Var[w] = 1",
             r"Var[y_l]/Var[y_{l-1}] = \tfrac12 \cdot n \cdot Var[w]", "Eq. 7 and E[x²] = ½·Var[y]",
