@@ -44,7 +44,7 @@ from torchvision import transforms
 from torchvision.datasets import CIFAR10
 
 from empirical.data.catalog import DATASETS, load_dataset
-from empirical.data.places import find_cifar10
+from empirical.data.cifar10 import find_cifar10
 from empirical.engines.memory import keep_freed_memory
 from empirical.protocol import TrainSpec
 from empirical.training.loop import CellTraining, epoch_plan

@@ -11,8 +11,8 @@ import torch
 from torch import nn
 
 from empirical.data.catalog import DATASETS
+from empirical.data.cifar10 import find_cifar10
 from empirical.data.datasets import normalize
-from empirical.data.places import find_cifar10
 from empirical.protocol import TrainSpec
 from empirical.training.networks import build_network, draw_weights_
 from theory.activations import parse_activation
