@@ -2,8 +2,8 @@
 
     OUT/cells/<cell-id>/config.json     the spec, written first; a field it lacks has its default
                         checkpoint.pt   the state after the last finished epoch, until the cell ends
-                        epochs.csv      one row per epoch     (training.EPOCH_COLUMNS)
-                        layers.csv      one row per layer and epoch (instruments.LAYER_COLUMNS)
+                        epochs.csv      one row per epoch     (cell.EPOCH_COLUMNS)
+                        layers.csv      one row per layer and epoch (cell.LAYER_COLUMNS)
                         result.json     written last: where it is, the cell is finished
     OUT/damaged/<cell-id>-<n>/          records that were set aside
     OUT/locks/<cell-id>.lock            held by the process that works on the cell
@@ -33,10 +33,9 @@ import torch
 from filelock import FileLock, Timeout
 
 from empirical.protocol import TrainSpec
+from empirical.records.cell import EPOCH_COLUMNS, LAYER_COLUMNS, TEXT_COLUMNS, CellState
 from empirical.records.locations import RESULT, cell_folder
 from empirical.records.provenance import code_digest
-from empirical.training.instruments import LAYER_COLUMNS, TEXT_COLUMNS
-from empirical.training.loop import EPOCH_COLUMNS, CellState
 from theory.errors import RequestError, WorkError
 
 CONFIG, CHECKPOINT, EPOCHS, LAYERS = (
