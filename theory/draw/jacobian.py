@@ -22,9 +22,9 @@ from theory.draw.ensemble import Progress, memory_for
 from theory.draw.scores import normal_score
 from theory.draw.stacks import StackSpec, build_stack
 from theory.initializers import Initializer
+from theory.keywords import takes_fields_of
 from theory.law.jacobian import limit_variance, spectral_moments, zero_fraction
 from theory.randomness import generator
-from theory.keywords import takes_fields_of
 from theory.specs import JacobianSpec
 
 Array = NDArray[np.float64]

@@ -30,9 +30,9 @@ from theory.draw.ensemble import Block, Curve, Group, Progress, groups
 from theory.draw.moments import LogMoments, Moments
 from theory.draw.scores import agreement, normal_score, skewed_score
 from theory.errors import RequestError
+from theory.keywords import takes_fields_of
 from theory.law import stacks
 from theory.law.stacks import Theory
-from theory.keywords import takes_fields_of
 from theory.specs import BatchNormSpec, ConvSpec, EnsembleSpec, VarianceSpec
 
 Array = NDArray[np.float64]

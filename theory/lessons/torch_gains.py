@@ -14,10 +14,10 @@ from typing import Any
 import pandas as pd
 
 from theory.activations import Activation, parse_activation
+from theory.keywords import takes_fields_of
 from theory.law import mean_field, quadrature
 from theory.law.gains import backward_gain, gain
 from theory.law.quadrature import Nonlinearity
-from theory.keywords import takes_fields_of
 from theory.specs import GainsSpec
 
 COLUMNS = {

@@ -58,7 +58,11 @@ PRINTED, NONE, FLIP = ("flip+crop", "fan_out"), ("none", "fan_out"), ("flip", "f
 def test_records_of_a_known_protocol_are_attributed_to_it(true):
     rivals = [one for one in (PRINTED, NONE, FLIP) if one != true]
     parts = [records(one, -4.0, seed=number + 1) for number, one in enumerate(rivals)]
-    known = [row for row in records(true) if true not in [("none", "head fan_in")] or row["initializer"] == "he"]
+    known = [
+        row
+        for row in records(true)
+        if true not in [("none", "head fan_in")] or row["initializer"] == "he"
+    ]
     evidence = evidence_of(known, *parts)
     table = by_protocol(protocol_agreement(evidence))
     assert list(protocol_agreement(evidence)) == list(COLUMNS)
@@ -78,7 +82,12 @@ def test_the_likelihood_is_students_by_hand():
     assert found["log_likelihood"] == pytest.approx(math.log((2 + z**2) ** -1.5 / scale))  # two degrees
     quantile = 4.302653
     assert found["high"] == pytest.approx(52 + quantile * scale, abs=1e-4)
-    assert (found["spread"], found["degrees"], found["borrowed"], found["within"]) == (2, 2, False, True)
+    assert (found["spread"], found["degrees"], found["borrowed"], found["within"]) == (
+        2,
+        2,
+        False,
+        True,
+    )
     assert log_predictive(50, 48, 1, Spread(1.5, 7)) == pytest.approx(
         stats.t(7, loc=48, scale=1.5 * math.sqrt(2)).logpdf(50)
     )
