@@ -18,6 +18,7 @@ import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -125,15 +126,15 @@ def protocol_agreement(evidence: Evidence) -> pd.DataFrame:
     total = special.logsumexp(list(found.values())) if found else math.nan
     rows = []
     for protocol in CANDIDATES:
-        row = dict(zip(("augment", "fan"), protocol, strict=True)) | {"cells": 0, "of": len(_grid({}))}
-        row |= {"seeds": 0, "diverged": 0, "within": 0}
+        row: dict[str, Any] = dict(zip(("augment", "fan"), protocol, strict=True))
+        row |= {"of": len(_grid({})), "cells": 0, "seeds": 0, "diverged": 0, "within": 0, "shared": 0}
         if protocol in groups:
             row |= _fit(groups[protocol]) | {"shared": len(shared)}
             if len(shared):
                 share = math.exp(found[protocol] - total)
                 row |= {"shared_log_likelihood": found[protocol], "share": share}
         rows.append(row)
-    return pd.DataFrame(rows, columns=list(COLUMNS)).fillna({"shared": 0}).astype({"shared": int})
+    return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
 def protocol_pairs(evidence: Evidence) -> pd.DataFrame:
@@ -226,7 +227,7 @@ def _shared(groups: Iterable[pd.DataFrame]) -> list[tuple[str, str, int]]:
 def _fit(cells: pd.DataFrame) -> dict[str, float]:
     """The columns of ``COLUMNS`` that a protocol's own cells decide."""
     off = cells["printed"] - cells["mean"]
-    count, error = len(off), float(off.sem())
+    count, error = len(off), float(off.std()) / math.sqrt(len(off))
     low, high = (
         stats.t.interval(LEVEL, count - 1, off.mean(), error) if error > 0 else (math.nan, math.nan)
     )

@@ -101,12 +101,13 @@ def most_likely(table: pd.DataFrame, pairs: pd.DataFrame) -> str:
         return f"Open: no two protocols are recorded on the same cells.{missing}"
     order = recorded.sort_values("share", ascending=False, kind="stable")
     best = order.iloc[0]
+    ahead = float(best["shared_log_likelihood"] - order["shared_log_likelihood"].iloc[1])
     keys = _keys(order)
     cells = f"{best['shared']} cell{'' if best['shared'] == 1 else 's'}"
     text = (
         f"Of the {len(recorded)} protocols recorded, {name(keys[0])} is the most likely one on the "
         f"{cells} that all of them have: posterior share {best['share']:.3f} under equal priors, log "
-        f"likelihood {best['shared_log_likelihood'] - order['shared_log_likelihood'].iloc[1]:.1f} above "
+        f"likelihood {ahead:.1f} above "
         f"the next ({name(keys[1])}). Over its own cells, {best['within']} of {best['cells']} printed "
         f"accuracies lie in the {INTERVAL}{_shift(best)}."
     )
@@ -115,7 +116,7 @@ def most_likely(table: pd.DataFrame, pairs: pd.DataFrame) -> str:
         printed = order.iloc[keys.index(AS_PRINTED)]
         text += (
             f" Against the protocol as printed ({name(AS_PRINTED)}) its log likelihood is {ratio:+.1f} "
-            f"over the {count} cells that both have; of that one's {printed['cells']} printed "
+            f"over the {count} cell{'' if count == 1 else 's'} that both have; of that one's {printed['cells']} printed "
             f"accuracies {printed['within']} lie in the interval{_shift(printed)}."
         )
     return f"{text} The printed code stays the protocol of record.{missing}"
@@ -222,6 +223,6 @@ def caption(records: Published) -> str:
     )
     return (
         "The course report's accuracies (stars) over ours, by protocol: a dot per seed, a bar for the "
-        f"{INTERVAL} of one more seed. {HOW} N(0, 1) has no fan mode, and its cells stand with every fan "
-        f"mode of their augmentation. In their intervals lie: {inside}."
+        f"{INTERVAL} of one more seed. {HOW} N(0, 1) has no fan mode, and its cells stand with every "
+        f"fan mode of their augmentation. In their intervals lie: {inside}."
     )

@@ -299,10 +299,6 @@ def test_he_by_fan_in_is_judged_apart_where_it_is_recorded(without_intervals):
     assert list(table["id"]) == sorted(table["id"], key=lambda name: int(name[1:]))
 
 
-def test_without_both_fan_modes_neither_is_nearer():
-    assert nearest_fan(Evidence(world(1))).startswith("Open: none of the 8 He cells")
-
-
 # --------------------------------------------------------------- numbers that a reader recomputes
 
 
