@@ -116,7 +116,8 @@ def most_likely(table: pd.DataFrame, pairs: pd.DataFrame) -> str:
         printed = order.iloc[keys.index(AS_PRINTED)]
         text += (
             f" Against the protocol as printed ({name(AS_PRINTED)}) its log likelihood is {ratio:+.1f} "
-            f"over the {count} cell{'' if count == 1 else 's'} that both have; of that one's {printed['cells']} printed "
+            f"over the {count} cell{'' if count == 1 else 's'} that both have; of that one's "
+            f"{printed['cells']} printed "
             f"accuracies {printed['within']} lie in the interval{_shift(printed)}."
         )
     return f"{text} The printed code stays the protocol of record.{missing}"
