@@ -24,7 +24,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -205,6 +205,7 @@ def seedless(config: Mapping[str, Any]) -> tuple[Any, ...]:
     return tuple(config[name] for name in CONFIG_COLUMNS if name != "seed")
 
 
+@cache
 def _presets_by_key() -> dict[tuple[Any, ...], list[str]]:
     """Configuration -> the presets that ask for it, without those that only add seeds to another."""
     found: dict[tuple[Any, ...], list[str]] = {}
