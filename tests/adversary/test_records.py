@@ -30,7 +30,7 @@ from empirical.study import grid
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-RECORDS, RESUMED, TABLES = 160, 40, 100
+RECORDS, RESUMED, FIELDS_OF_TABLES, OTHER_TABLES = 160, 40, 60, 40
 often = partial(
     settings,
     deadline=None,
@@ -240,7 +240,7 @@ def as_csv(rows):
     return text.getvalue()
 
 
-@often(max_examples=TABLES)
+@often(max_examples=FIELDS_OF_TABLES)
 @example(("layers.csv", [("weight_std", 0, "inf"), ("second_moment", 0, "1e308")]))
 @example(("layers.csv", [("second_moment", 0, "0"), ("second_moment_predicted", 0, "inf")]))
 @example(("cells.csv", [("initial_loss", 0, "")]))
@@ -258,7 +258,7 @@ def test_any_field_of_a_table_is_read_or_refused(tables, tmp_path, change):
         read_everywhere(tables, tmp_path)
 
 
-@often(max_examples=TABLES // 2)
+@often(max_examples=OTHER_TABLES)
 @example("cells.csv", [])
 @example("layers.csv", [["cell"]])
 @example("layers.csv", list(published.LAYER_COLUMNS))
