@@ -34,7 +34,6 @@ LAYER_COLUMNS = (
     "gradient_second_moment_predicted",
     "prediction_basis",  # what the predictions rest on (theory.predict.prediction)
 )
-TEXT_COLUMNS = ("layer", "kind", "prediction_basis")
 
 
 @dataclass
