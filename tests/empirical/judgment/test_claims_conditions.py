@@ -349,6 +349,7 @@ def test_the_measures_say_what_a_reader_needs():
 
 def publish(study, folder):
     """A folder of published tables with the cells of ``study``."""
+    study = study.assign(test_loss=1.0, gradient_norm=1.0, seconds=1.0)
     last = study.groupby("cell", sort=False).tail(1)
     cells = last.assign(epochs_done=last["epoch"], final_test_accuracy=last["test_accuracy"])
     cells = cells.assign(threads=1, initial_loss=2.5, initial_loss_predicted=2.4)
