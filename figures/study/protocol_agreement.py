@@ -106,8 +106,8 @@ def most_likely(table: pd.DataFrame, pairs: pd.DataFrame) -> str:
     best = order.iloc[0]
     if best["shared"] < LEAST_SHARED:
         return (
-            f"Open: the {len(recorded)} protocols recorded share {best['shared']} of the printed cells, "
-            f"and fewer than {LEAST_SHARED} decide nothing.{missing}"
+            f"Open: the {len(recorded)} protocols recorded share {best['shared']} of the printed "
+            f"cells, and fewer than {LEAST_SHARED} decide nothing.{missing}"
         )
     ahead = float(best["shared_log_likelihood"] - order["shared_log_likelihood"].iloc[1])
     keys = _keys(order)

@@ -68,8 +68,9 @@ def test_the_report_has_two_figures_per_experiment_and_a_line_per_depth(study):
 
 
 def test_experiments_of_different_protocols_are_not_averaged(study):
-    other = study.assign(variant="fan_in, epochs 3", test_accuracy=study["test_accuracy"] - 30)
-    figures = course_report_figures(pd.concat([study.assign(variant="epochs 3"), other]))
+    other = study.assign(epochs=3, fan="fan_in", test_accuracy=study["test_accuracy"] - 30)
+    printed = study.assign(epochs=3, fan="fan_out")
+    figures = course_report_figures(pd.concat([printed, other], ignore_index=True))
     assert len(figures) == 8
     for stem, first in (("test-accuracy-he-relu", 52.5), ("test-accuracy-he-relu-fan-in", 22.5)):
         axes = figures[stem].axes[0]

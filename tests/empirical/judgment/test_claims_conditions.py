@@ -354,11 +354,12 @@ def publish(study, folder):
     cells = last.assign(epochs_done=last["epoch"], final_test_accuracy=last["test_accuracy"])
     cells = cells.assign(threads=1, initial_loss=2.5, initial_loss_predicted=2.4)
     folder.mkdir(exist_ok=True)
-    layer = {"cell": study["cell"].iloc[0], "epoch": 0, "layer": "conv01", "kind": "Conv2d"}
+    layer = {"epoch": 0, "layer": "conv01", "kind": "Conv2d"}
+    layers = [{"cell": cell} | layer for cell in study["cell"].unique()]
     for table, columns, name in (
         (cells, published.CELL_COLUMNS, "cells.csv"),
         (study, published.STUDY_COLUMNS, "study.csv"),
-        (pd.DataFrame([layer]), published.LAYER_COLUMNS, "layers.csv"),
+        (pd.DataFrame(layers), published.LAYER_COLUMNS, "layers.csv"),
     ):
         table.reindex(columns=list(columns)).to_csv(folder / name, index=False)
     return folder
