@@ -11,7 +11,6 @@ from . import (
     captions as captions,
     gallery as gallery,
     protocol_agreement as protocol_agreement,
-    results as results,
 )
 from .progress import (
     announcement as announcement,
