@@ -73,19 +73,21 @@ def prepare(out: Path) -> None:
 
 
 @contextlib.contextmanager
-def locked(out: Path, cell_id: str) -> Iterator[bool]:
-    """Whether this process holds the cell's lock for the ``with`` block; never waits."""
-    lock = FileLock(out / "locks" / f"{cell_id}.lock")
-    try:
-        with _writing(out / "locks"):
-            lock.acquire(blocking=False)
-    except Timeout:
-        yield False
-        return
-    try:
+def locked(out: Path, spec: TrainSpec) -> Iterator[bool]:
+    """Whether this process holds the cell's lock for the ``with`` block; never waits.
+
+    A cell that an earlier version has begun may still be in that version's hands: its lock has the
+    folder's name, and is held beside the one of today.
+    """
+    with contextlib.ExitStack() as held:
+        for name in dict.fromkeys((spec.cell_id, cell_folder(out, spec).name)):
+            try:
+                with _writing(out / "locks"):
+                    held.enter_context(FileLock(out / "locks" / f"{name}.lock", blocking=False))
+            except Timeout:
+                yield False
+                return
         yield True
-    finally:
-        lock.release()
 
 
 @contextlib.contextmanager
@@ -247,6 +249,7 @@ def _read_finished(folder: Path, spec: TrainSpec) -> Finished:
         raise DamagedRecord(f"{folder / RESULT} belongs to another cell")
     if result.get("status") not in ("completed", "diverged"):
         raise DamagedRecord(f"{folder / RESULT} says neither completed nor diverged")
+    result["cell"] = spec.cell_id  # whatever it was called then
     return Finished(spec, result, _read_table(folder / EPOCHS), _read_table(folder / LAYERS))
 
 
