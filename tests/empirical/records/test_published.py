@@ -290,6 +290,6 @@ def test_cells_beside_the_grid_are_shown_but_not_asked_for(tmp_path):
 
 
 def test_an_arm_says_how_it_is_not_the_report():
-    assert arm(TrainSpec(filters=8, epochs=1)) == "he"
-    assert arm(TrainSpec(head_fan="fan_in", limit_train=64)) == "he, head fan_in"
-    assert arm(TrainSpec(initializer="normal", fan="fan_in")) == "normal"
+    assert str(arm(TrainSpec(filters=8, epochs=1))) == "he"
+    assert str(arm(TrainSpec(head_fan="fan_in", limit_train=64))) == "he, head fan_in"
+    assert str(arm(TrainSpec(initializer="normal", fan="fan_in"))) == "normal"

@@ -377,7 +377,7 @@ def records(everything, tmp_path):
 def saved(monkeypatch):
     """The stems of the figures that would be written, without the time that it takes."""
     stems = []
-    monkeypatch.setattr("figures.style.save_figure", lambda figure, stem: stems.append(stem.name) or [])
+    monkeypatch.setattr("figures.save_figure", lambda figure, stem: stems.append(stem.name) or [])
     monkeypatch.setattr("figures.study.paired.Paired.figure", lambda figure, published: Figure())
     return stems
 
@@ -452,7 +452,7 @@ def test_an_unwritable_place_is_exit_2(records, tmp_path, capsys):
 
 def test_a_copy_without_a_published_study_says_so(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("commands.study.figures.DATA", tmp_path / "data")
-    assert run("--records", tmp_path / "data") == 2
+    assert run() == 2
     assert "no published study" in capsys.readouterr().err
 
 
