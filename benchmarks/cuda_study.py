@@ -25,7 +25,6 @@ from __future__ import annotations
 
 import argparse
 import functools
-import sys
 import tempfile
 import time
 from collections import defaultdict
@@ -35,7 +34,22 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+import torch
+from torch.autograd import DeviceType
+
+from empirical.data.catalog import load_dataset
+from empirical.data.datasets import Dataset, Offsets, sample_offsets
+from empirical.engines import groups
+from empirical.engines.graphs import Captured
+from empirical.engines.groups import GroupTraining
+from empirical.protocol import CLASSES, TEST_IMAGES, TRAIN_IMAGES, StudySpec, TrainSpec
+from empirical.records import folders as records
+from empirical.study.costs import training_flops
+from empirical.study.grid import run_study
+from empirical.training import loop as training
+from empirical.training.loop import CellTraining
+from theory.devices import environment, resolve_device
+from theory.errors import RequestError
 
 BATCH = 64
 WARM_UPS, STEPS = 5, 50
@@ -47,12 +61,8 @@ PARTS = ("study", "seeds", "steps")
 
 def main() -> None:
     options = parse()
-    import torch
-
     if not torch.cuda.is_available():
         raise SystemExit("error: this benchmark needs a CUDA device, and torch finds none")
-    from theory.devices import environment, resolve_device
-
     device = resolve_device("cuda")
     about = environment(device)
     print(f"{about['hardware']}, torch {about['torch']}, CUDA {torch.version.cuda}")
@@ -79,13 +89,6 @@ def parse() -> argparse.Namespace:
 
 def load(options: argparse.Namespace, device: Any) -> Any:
     """The data set on the device."""
-    import torch
-
-    from empirical.data.catalog import load_dataset
-    from empirical.data.datasets import Dataset
-    from empirical.protocol import CLASSES, TEST_IMAGES, TRAIN_IMAGES
-    from theory.errors import RequestError
-
     if not options.noise:
         try:
             return load_dataset("cifar10", options.data_dir, device)
@@ -101,8 +104,6 @@ def load(options: argparse.Namespace, device: Any) -> Any:
 
 def study(options: argparse.Namespace, data: Any, device: Any) -> None:
     """The sixteen cells once."""
-    from empirical.protocol import StudySpec
-
     grid = StudySpec(
         initializers=("he", "normal"),
         epochs=options.epochs,
@@ -120,8 +121,6 @@ def study(options: argparse.Namespace, data: Any, device: Any) -> None:
 
 def seeds(options: argparse.Namespace, data: Any, device: Any) -> None:
     """Seeds per minute of the stacked engine, whole cells with everything that belongs to them."""
-    from empirical.protocol import StudySpec
-
     for depth in options.depths:
         grid = StudySpec(
             activations=(options.activation,),
@@ -142,13 +141,6 @@ def seeds(options: argparse.Namespace, data: Any, device: Any) -> None:
 
 def steps(options: argparse.Namespace, data: Any, device: Any) -> None:
     """Milliseconds per step, and the floors."""
-    import torch
-
-    from empirical.engines.groups import GroupTraining
-    from empirical.protocol import TrainSpec
-    from empirical.study.costs import training_flops
-    from empirical.training.loop import CellTraining
-
     empty, per_kernel, bandwidth = floors(device)
     print(f"\nan empty graph {1e6 * empty:.1f} µs, each kernel in one {1e6 * per_kernel:.2f} µs more;")
     print(f"copies on the device {bandwidth / 1e12:.2f} TB/s, read and written")
@@ -191,8 +183,6 @@ def line(name: str, cells: int, seconds: float) -> None:
 
 def run(grid: Any, data: Any) -> tuple[float, dict[str, float], Any]:
     """(wall seconds, seconds by phase, the table) of ``grid`` in a folder of its own."""
-    from empirical.study.grid import run_study
-
     with tempfile.TemporaryDirectory() as folder, phases() as spent:
         start = time.perf_counter()
         table = run_study(replace(grid, out=Path(folder)), dataset=data)
@@ -202,13 +192,6 @@ def run(grid: Any, data: Any) -> tuple[float, dict[str, float], Any]:
 @contextmanager
 def phases() -> Iterator[dict[str, float]]:
     """Seconds spent in the parts of a study; the device is waited for after each."""
-    import torch
-
-    from empirical.engines import groups
-    from empirical.engines.graphs import Captured
-    from empirical.records import folders as records
-    from empirical.training import loop as training
-
     spent: dict[str, float] = defaultdict(float)
     places: list[tuple[Any, str, str]] = [
         (groups.GroupTraining, "train_pass", "training"),
@@ -249,11 +232,6 @@ def tell(spent: dict[str, float], seconds: float) -> None:
 
 def choice(cells: int, device: Any, alone: bool = False) -> tuple[Any, Any]:
     """Indices and offsets of one batch of every cell: (B, K), or (B,) of one that is ``alone``."""
-    import torch
-
-    from empirical.data.datasets import Offsets, sample_offsets
-    from empirical.protocol import TRAIN_IMAGES
-
     source = torch.Generator().manual_seed(0)
     drawn = [sample_offsets(BATCH, source) for _ in range(cells)]
     chosen = torch.randint(TRAIN_IMAGES, (BATCH, cells), generator=source).to(device)
@@ -265,8 +243,6 @@ def choice(cells: int, device: Any, alone: bool = False) -> tuple[Any, Any]:
 
 def timed(step: Callable[[], Any], count: int = STEPS) -> float:
     """Seconds per call, of ``count`` in a row."""
-    import torch
-
     for _ in range(WARM_UPS):
         step()
     torch.cuda.synchronize()
@@ -279,8 +255,6 @@ def timed(step: Callable[[], Any], count: int = STEPS) -> float:
 
 def floors(device: Any) -> tuple[float, float, float]:
     """Seconds of a graph of one empty kernel, of each one more, and bytes per second of a copy."""
-    import torch
-
     number = torch.zeros((), device=device)
     times = []
     for kernels in (1, EMPTY_KERNELS):
@@ -298,9 +272,6 @@ def floors(device: Any) -> tuple[float, float, float]:
 
 def kernels_of(step: Callable[[], Any]) -> int:
     """How many kernels one call runs on the device; 0 where the driver does not let them be counted."""
-    import torch
-    from torch.autograd import DeviceType
-
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile:
         step()
         torch.cuda.synchronize()

@@ -35,7 +35,20 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+import numpy as np
+import torch
+from rich.console import Console
+from rich.table import Table
+from torch import nn
+from torchvision import transforms
+from torchvision.datasets import CIFAR10
+
+from empirical.data.catalog import DATASETS, load_dataset
+from empirical.data.cifar10 import find_cifar10
+from empirical.engines.memory import keep_freed_memory
+from empirical.protocol import TrainSpec
+from empirical.training.loop import CellTraining, epoch_plan
+from theory.devices import environment
 
 BATCH = 64
 DISCARD = 5  # more than the 2 × 2 batches that the loader's workers have ready
@@ -46,12 +59,6 @@ CONTENDERS = (NOTEBOOK, "eager", "stacked", FLOOR, PAIR)
 
 def main() -> None:
     options = parse()
-    import torch
-    from rich.console import Console
-    from rich.table import Table
-
-    from theory.devices import environment
-
     about = environment(torch.device("cpu"))
     clock = "processor time" if options.cpu_time else "time"
     which = "median" if options.quantile == 0.5 else f"quantile {options.quantile:g}"
@@ -120,8 +127,6 @@ def compare(options: argparse.Namespace, activation: str, depth: int) -> list[fl
 
 def quantile(values: list[float], share: float) -> float:
     """The value below which ``share`` of ``values`` lie: 0 the least, ½ the median."""
-    import numpy as np
-
     return float(np.quantile(values, share))
 
 
@@ -145,8 +150,6 @@ def start(request: Request) -> tuple[Any, Any]:
 
 def serve(pipe: Connection, request: Request) -> None:
     """One contender: builds its steps, then times as many as it is asked for until asked for none."""
-    import torch
-
     if request.threads:
         torch.set_num_threads(request.threads)
     clock = time.process_time if request.cpu_time else time.perf_counter
@@ -170,14 +173,6 @@ def timed(steps: Iterator[Any], count: int, clock: Callable[[], float]) -> list[
 
 def notebook(request: Request) -> list[Iterator[Any]]:
     """The protocol as a notebook writes it."""
-    import torch
-    from torch import nn
-    from torchvision import transforms
-    from torchvision.datasets import CIFAR10
-
-    from empirical.data.catalog import DATASETS
-    from empirical.data.places import find_cifar10
-
     row = DATASETS["cifar10"]
     steps = [transforms.RandomHorizontalFlip(), transforms.RandomCrop(32, padding=4)]
     steps += [transforms.ToTensor(), transforms.Normalize(row.mean, row.std)]
@@ -215,13 +210,6 @@ def notebook(request: Request) -> list[Iterator[Any]]:
 
 def ours(request: Request) -> list[Iterator[Any]]:
     """The code that ``run_study`` runs."""
-    import torch
-
-    from empirical.data.catalog import load_dataset
-    from empirical.engines.memory import keep_freed_memory
-    from empirical.protocol import TrainSpec
-    from empirical.training.loop import CellTraining, epoch_plan
-
     keep_freed_memory()
     device = torch.device("cpu")
     spec = TrainSpec(
@@ -249,12 +237,6 @@ def ours(request: Request) -> list[Iterator[Any]]:
 
 def floor(request: Request) -> list[Iterator[Any]]:
     """The products alone: every convolution and the linear layer, forward and backward."""
-    import torch
-    from torch import nn
-
-    from empirical.engines.memory import keep_freed_memory
-    from empirical.protocol import TrainSpec
-
     keep_freed_memory()
     spec = TrainSpec(activation=request.activation, depth=request.depth)
     dtype = torch.bfloat16 if request.precision == "bf16" else torch.float32

@@ -36,4 +36,8 @@ from .judgment.statistics import cell_statistics as cell_statistics, pair_statis
 from .judgment.evidence import Evidence as Evidence
 from .judgment.claims import judge_claims as judge_claims, missing_commands as missing_commands
 from .judgment.conditions import judge_conditions as judge_conditions
-from .judgment.fan_agreement import fan_agreement as fan_agreement, nearest_fan as nearest_fan
+from .judgment.protocol_agreement import (
+    protocol_agreement as protocol_agreement,
+    protocol_cells as protocol_cells,
+    protocol_pairs as protocol_pairs,
+)

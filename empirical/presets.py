@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from empirical.protocol import AUGMENTED
 from theory.errors import unknown_name
 
 MANY_SEEDS = 10
@@ -69,6 +70,26 @@ PRESETS: dict[str, Preset] = {
                 {"initializer": "normal", "head_initializer": "he", "learning_rate_reference": "he"},
             ),
         },
+    ),
+    "augmentation": Preset(
+        "Which augmentation and fan mode made the report's numbers? A first look, ReLU",
+        {
+            "initializers": ("he",),
+            "activations": ("relu",),
+            "depths": (2, 12),
+            "arms": tuple(
+                {"augment": augment} | changes
+                for augment in AUGMENTED
+                for changes in ({}, {"fan": "fan_in"}, {"initializer": "normal"})
+            ),
+        },
+    ),
+    "no-crops": Preset(
+        "Do flips alone make the report's sixteen numbers?", REPORT | {"augment": "flip"}
+    ),
+    "no-augmentation": Preset(
+        "Does training without augmentation make the report's sixteen numbers?",
+        REPORT | {"augment": "none"},
     ),
     "seeds": Preset(
         f"Which of the report's differences are real? Its grid with {MANY_SEEDS} seeds",

@@ -46,10 +46,10 @@ from .study.gallery import (
     published_table as published_table,
 )
 from .study.claims import (
-    agreement_table as agreement_table,
     claims_table as claims_table,
     conditions_table as conditions_table,
     measures_table as measures_table,
 )
+from .study.protocol_agreement import agreement_table as agreement_table
 from .report.report import Report as Report
 from .explorer.build import page as page

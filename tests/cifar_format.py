@@ -9,8 +9,8 @@ from typing import Any
 
 import torch
 
+from empirical.data.cifar10 import FOLDER
 from empirical.data.datasets import Dataset
-from empirical.data.places import FOLDER
 
 
 def tiny_dataset(train: int = 96, test: int = 40, seed: int = 0) -> Dataset:

@@ -11,7 +11,18 @@ from empirical.records import published
 from empirical.records.published import CELL_COLUMNS, LAYER_COLUMNS, STUDY_COLUMNS, Published
 from theory.law.learning_rate import effective_learning_rate
 
-PRESETS = ("report", "textbook", "head", "no-norm", "he2015", "effective-lr", "xavier")
+PRESETS = (
+    "report",
+    "textbook",
+    "head",
+    "no-norm",
+    "he2015",
+    "effective-lr",
+    "xavier",
+    "augmentation",
+    "no-crops",
+    "no-augmentation",
+)
 
 
 def cells_of(*names, **changes):

@@ -20,6 +20,7 @@ from .devices import (
     project_version as project_version,
     float64_device as float64_device,
 )
+from .windows import forward_power as forward_power, backward_power as backward_power
 from .specs import (
     VarianceSpec as VarianceSpec,
     ConvSpec as ConvSpec,

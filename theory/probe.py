@@ -24,16 +24,15 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import pandas as pd
+import torch
+from torch import nn
+from torch.utils.hooks import RemovableHandle
 
 from theory.devices import widened
 from theory.errors import RequestError
-
-if TYPE_CHECKING:
-    import pandas as pd
-    import torch
-    from torch import nn
-    from torch.utils.hooks import RemovableHandle
 
 
 @dataclass
@@ -130,8 +129,6 @@ class Probe:
         Columns of the gradient carry the prefix ``gradient_``; NaN where no gradient arrived.
         Only for readings without kept dimensions.
         """
-        import pandas as pd
-
         rows: list[dict[str, Any]] = []
         for reading in self.readings:
             row: dict[str, Any] = {
@@ -148,8 +145,6 @@ class Probe:
 
     def _forward_hook(self, name: str) -> Callable[[nn.Module, Any, Any], None]:
         def hook(module: nn.Module, inputs: Any, output: Any) -> None:
-            import torch
-
             if not isinstance(output, torch.Tensor):
                 raise RequestError(
                     f"the probe reads modules that return one tensor, but {name or 'the model'} "
@@ -200,8 +195,6 @@ def is_weight_layer(name: str, module: nn.Module) -> bool:
 def _select(
     model: nn.Module, select: Callable[[str, nn.Module], bool] | Iterable[str] | None
 ) -> dict[str, nn.Module]:
-    import torch
-
     modules = dict(model.named_modules())
     if select is None:
         select = is_weight_layer

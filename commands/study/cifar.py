@@ -71,6 +71,14 @@ OTHER_NAMES = {
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    _add_grid(parser)
+    _add_protocol(parser)
+    _add_data_and_engine(parser)
+    _add_place(parser)
+
+
+def _add_grid(parser: argparse.ArgumentParser) -> None:
+    """Which cells: the study's axes."""
     known = f"any of {', '.join(INITIALIZERS)} (default he normal)"
     parser.add_argument("--init", nargs="+", metavar="NAME", help=known)
     known = f"any of {', '.join(ACTIVATIONS)} (default relu prelu)"
@@ -86,6 +94,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     seeds.add_argument(
         "--seed-list", type=int, nargs="+", metavar="SEED", help="run exactly these seeds"
     )
+
+
+def _add_protocol(parser: argparse.ArgumentParser) -> None:
+    """How a cell is drawn and trained."""
     parser.add_argument("--batch-size", type=int, help="default 64")
     parser.add_argument(
         "--optimizer", choices=OPTIMIZERS, help="default adam; sgd has momentum 0.9, no weight decay"
@@ -109,6 +121,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--gain-slope", type=float, metavar="S", help="slope in He's gain (default 0.01, as the report)"
     )
+
+
+def _add_data_and_engine(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dataset", choices=tuple(DATASETS), help="default cifar10")
     parser.add_argument(
         "--data-dir", type=Path, metavar="DIR", help="default $CIFAR10_DIR, else a download"
@@ -126,6 +141,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--limit-train", type=int, metavar="N", help="train on the first N images only")
     parser.add_argument("--limit-test", type=int, metavar="N", help="test on the first N images only")
     parser.add_argument("--dry-run", action="store_true", help="print the plan and an estimate of time")
+
+
+def _add_place(parser: argparse.ArgumentParser) -> None:
     place = parser.add_argument_group("where cells are trained")
     place.add_argument(
         "--workers",

@@ -30,7 +30,8 @@ def run(arguments: argparse.Namespace, session: Session) -> Answer:
         raise options.no_finished_cell(folders)
     evidence = empirical.Evidence(records.study, records.cells, records.layers)
     claims, claim_parts = empirical.judge_claims(evidence)
-    agreement, sentence = empirical.fan_agreement(evidence), empirical.nearest_fan(evidence)
+    agreement, pairs = empirical.protocol_agreement(evidence), empirical.protocol_pairs(evidence)
+    protocols = figures.study.protocol_agreement
     conditions, condition_parts = empirical.judge_conditions(evidence)
     missing = empirical.missing_commands(evidence)
     judgment, shown = empirical.judgment, figures.study.claims
@@ -42,9 +43,9 @@ def run(arguments: argparse.Namespace, session: Session) -> Answer:
         "bounds": judgment.claims.BOUNDS,
         "quantities": {one.symbol: one.words for one in judgment.QUANTITIES.values()},
     }
-    named = {"claims": claims, "fan_agreement": agreement, "conditions": conditions}
+    named = {"claims": claims, "protocol_agreement": agreement, "conditions": conditions}
     document: dict[str, Any] = {name: table.to_dict("records") for name, table in named.items()}
-    document["fan_mode"] = sentence
+    document["most_likely"] = protocols.most_likely(agreement, pairs)
     document["parts"] = [*claim_parts.to_dict("records"), *condition_parts.to_dict("records")]
     return Answer(
         spec=spec,
@@ -53,9 +54,14 @@ def run(arguments: argparse.Namespace, session: Session) -> Answer:
         show=[
             shown.claims_table(claims),
             shown.measures_table(claims),
-            shown.agreement_table(agreement, sentence),
+            protocols.agreement_table(agreement, pairs),
             shown.conditions_table(conditions),
             *([needed] if (needed := shown.how_to_complete(missing, conditions)) else []),
         ],
-        tables={"claim-parts.csv": claim_parts, "condition-parts.csv": condition_parts},
+        tables={
+            "protocol-cells.csv": empirical.protocol_cells(evidence),
+            "protocol-pairs.csv": pairs,
+            "claim-parts.csv": claim_parts,
+            "condition-parts.csv": condition_parts,
+        },
     )

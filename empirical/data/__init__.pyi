@@ -1,6 +1,5 @@
 from . import (
     catalog as catalog,
-    places as places,
     cifar10 as cifar10,
     datasets as datasets,
 )
@@ -10,11 +9,9 @@ from .catalog import (
     image_set as image_set,
     load_dataset as load_dataset,
 )
-from .places import (
+from .cifar10 import (
     find_cifar10 as find_cifar10,
     cache_folder as cache_folder,
-)
-from .cifar10 import (
     read_cifar10 as read_cifar10,
     fetch_cifar10 as fetch_cifar10,
 )

@@ -3,8 +3,8 @@
 Networks, costs, normalization, augmentation, instruments and the loss of guessing take shape, classes
 and statistics from the row.  To add a data set, add its row to ``DATASETS``.
 
-This module imports neither torch nor numpy: a wrong request is refused in milliseconds.  So a loader is
-a function here that imports what it needs when it is called.
+This module imports neither torch nor numpy: a wrong request is refused in milliseconds.  So a loader
+imports what it needs when it is called.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from empirical.data.places import find_cifar10
+from empirical.data.cifar10 import find_cifar10, load_cifar10
 from theory.errors import unknown_name
 
 if TYPE_CHECKING:
@@ -63,12 +63,6 @@ class ImageSet:
         return self.shape[1]
 
 
-def _load_cifar10(data_dir: Path | None) -> Dataset:
-    from empirical.data.cifar10 import load_cifar10
-
-    return load_cifar10(data_dir)
-
-
 DATASETS: dict[str, ImageSet] = {
     "cifar10": ImageSet(
         shape=(3, 32, 32),
@@ -77,7 +71,7 @@ DATASETS: dict[str, ImageSet] = {
         std=(0.2023, 0.1994, 0.2010),
         train_images=50_000,
         test_images=10_000,
-        load=_load_cifar10,
+        load=load_cifar10,
         find=find_cifar10,
     ),
 }

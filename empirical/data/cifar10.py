@@ -2,7 +2,10 @@
 
 They are those of Krizhevsky (2009), read and checked against their published MD5 sums by torchvision's
 own class.  They come from ``--data-dir``, else ``$CIFAR10_DIR``, else a per-user cache that is filled
-once from the official address or a mirror of the same archive.
+once from the official address or a mirror of the same archive.  A folder is known by what it holds and
+not by its name, so ``.``, a symlink or a renamed copy will do.
+
+Importing this module imports neither torch nor numpy: a wrong folder is refused in milliseconds.
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ import contextlib
 import errno
 import hashlib
 import http.client
+import os
 import shutil
 import tarfile
 import tempfile
@@ -18,15 +22,16 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import torch
-
-from empirical.data.datasets import Dataset
-from empirical.data.places import FOLDER, HOW_TO_SUPPLY, cache_folder, find_cifar10
 from theory.errors import RequestError, WorkError
 
+if TYPE_CHECKING:
+    from empirical.data.datasets import Dataset
+
+FOLDER = "cifar-10-batches-py"
+FILES = ("batches.meta", *(f"data_batch_{number}" for number in range(1, 6)), "test_batch")
+HOW_TO_SUPPLY = f"give the folder that holds {FOLDER} with --data-dir or $CIFAR10_DIR"
 ARCHIVE_MD5 = "c58f30108f718f92721af3b95e74349a"
 MIRRORS = (
     "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz",  # the official address
@@ -44,6 +49,43 @@ DISK_GAVE_OUT = {
 }
 
 
+def find_cifar10(data_dir: Path | None) -> Path | None:
+    """The folder with the batches of CIFAR-10, or None when they would have to be downloaded.
+
+    ``data_dir`` and ``$CIFAR10_DIR`` may name that folder or the one that holds it under its official
+    name.  A folder with any of the files counts: whoever reads it says which of them is missing.
+    Raises ``RequestError`` for a folder that was named and holds none.
+    """
+    named = (data_dir, "--data-dir") if data_dir is not None else _named_by_environment()
+    if named is None:
+        cached = cache_folder() / FOLDER
+        return cached if cached.is_dir() else None
+    folder, source = named
+    try:
+        if any((folder / name).is_file() for name in FILES):
+            return folder
+        if (folder / FOLDER).is_dir():
+            return folder / FOLDER
+        problem = f"holds no {FOLDER}" if folder.is_dir() else "is no folder"
+    except (OSError, ValueError) as error:  # no permission to look, or no name of a file at all
+        problem = f"cannot be read ({getattr(error, 'strerror', None) or error})"
+    raise RequestError(f"{source} {folder} {problem}: {HOW_TO_SUPPLY}")
+
+
+def cache_folder() -> Path:
+    """Where a download is kept: ``$XDG_CACHE_HOME/fanin``, or what the platform has in its place."""
+    if os.environ.get("XDG_CACHE_HOME"):
+        return Path(os.environ["XDG_CACHE_HOME"]) / "fanin"
+    if os.name == "nt" and os.environ.get("LOCALAPPDATA"):
+        return Path(os.environ["LOCALAPPDATA"]) / "fanin" / "cache"
+    return Path.home() / ".cache" / "fanin"
+
+
+def _named_by_environment() -> tuple[Path, str] | None:
+    value = os.environ.get("CIFAR10_DIR")
+    return (Path(value), "$CIFAR10_DIR") if value else None
+
+
 def load_cifar10(data_dir: Path | None) -> Dataset:
     """All of CIFAR-10; a one-line ``RequestError`` when it cannot be had."""
     return read_cifar10(find_cifar10(data_dir) or fetch_cifar10(cache_folder()))
@@ -54,7 +96,11 @@ def read_cifar10(folder: Path, source: type[Any] | None = None) -> Dataset:
 
     ``source`` is torchvision's class, or a subclass of it with its own list of files and sums.
     """
+    import numpy as np
+    import torch
     from torchvision.datasets import CIFAR10
+
+    from empirical.data.datasets import Dataset
 
     source = source or CIFAR10
     here = type(source.__name__, (source,), {"base_folder": ""})  # whatever the folder is called

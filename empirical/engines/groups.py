@@ -32,11 +32,11 @@ from empirical.engines.choice import STACKED, engine_name
 from empirical.engines.graphs import Batches, Captured, state_kept
 from empirical.engines.stacked import WAYS, Stack, cell_losses, stacked_step
 from empirical.protocol import TrainSpec
+from empirical.records.cell import CellState
 from empirical.records.provenance import Stopwatch
 from empirical.training.loop import (
     REPORT_EVERY,
     TEST_BATCH,
-    CellState,
     CellTraining,
     StepReport,
     epoch_plan,

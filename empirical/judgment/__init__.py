@@ -2,9 +2,9 @@
 
 ``statistics`` has the exact tests and intervals; ``evidence`` asks the tables for one number per cell
 and seed. ``truth`` judges a sentence by them: the course report's ``claims`` (with ``claim_theory``
-beside), the ``conditions`` under which He should be the default, and the fan mode that is nearest to
-the printed numbers (``fan_agreement``). ``selection`` finds the cells that answer a question,
-``arms`` compares two arms of a study.
+beside), the ``conditions`` under which He should be the default, and the protocol that most
+likely made the printed numbers (``protocol_agreement``). ``selection`` finds the cells that answer
+a question, ``arms`` compares two arms of a study.
 """
 
 import lazy_loader

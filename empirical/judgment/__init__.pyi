@@ -6,7 +6,7 @@ from . import (
     claims as claims,
     arms as arms,
     conditions as conditions,
-    fan_agreement as fan_agreement,
+    protocol_agreement as protocol_agreement,
     selection as selection,
 )
 from .statistics import (
@@ -23,5 +23,5 @@ from .claim_theory import theory_says as theory_says
 from .claims import Claim as Claim, judge_claims as judge_claims, missing_commands as missing_commands
 from .arms import compared as compared
 from .conditions import Condition as Condition, judge_conditions as judge_conditions
-from .fan_agreement import nearest_fan as nearest_fan
+from .protocol_agreement import protocol_cells as protocol_cells, protocol_pairs as protocol_pairs
 from .selection import Selection as Selection, select as select

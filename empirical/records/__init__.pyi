@@ -1,5 +1,6 @@
 from . import (
     locations as locations,
+    cell as cell,
     folders as folders,
     provenance as provenance,
     published as published,
@@ -9,6 +10,7 @@ from .locations import (
     cell_folder as cell_folder,
     needs_data as needs_data,
 )
+from .cell import CellState as CellState
 from .folders import (
     DamagedRecord as DamagedRecord,
     Finished as Finished,

@@ -2,15 +2,16 @@
 
     OUT/cells/<cell-id>/config.json     the spec, written first; a field it lacks has its default
                         checkpoint.pt   the state after the last finished epoch, until the cell ends
-                        epochs.csv      one row per epoch     (training.EPOCH_COLUMNS)
-                        layers.csv      one row per layer and epoch (instruments.LAYER_COLUMNS)
+                        epochs.csv      one row per epoch     (cell.EPOCH_COLUMNS)
+                        layers.csv      one row per layer and epoch (cell.LAYER_COLUMNS)
                         result.json     written last: where it is, the cell is finished
     OUT/damaged/<cell-id>-<n>/          records that were set aside
     OUT/locks/<cell-id>.lock            held by the process that works on the cell
 
 Every file is written beside its place, flushed to the disk and renamed, so a process killed at any
 moment leaves the old file or the new one.  Checkpoints carry a SHA-256 of their content, and
-result.json one of its own and of both tables: damage is found, never averaged in.
+result.json one of its own and of both tables: damage is found, never averaged in.  What a checksum
+vouches for is read by ``schema`` still: another program can have written it.
 """
 
 from __future__ import annotations
@@ -33,10 +34,10 @@ import torch
 from filelock import FileLock, Timeout
 
 from empirical.protocol import TrainSpec
+from empirical.records import schema
+from empirical.records.cell import EPOCH_COLUMNS, LAYER_COLUMNS, CellState
 from empirical.records.locations import RESULT, cell_folder
 from empirical.records.provenance import code_digest
-from empirical.training.instruments import LAYER_COLUMNS, TEXT_COLUMNS
-from empirical.training.loop import EPOCH_COLUMNS, CellState
 from theory.errors import RequestError, WorkError
 
 CONFIG, CHECKPOINT, EPOCHS, LAYERS = (
@@ -139,14 +140,33 @@ def read_checkpoint(out: Path, spec: TrainSpec) -> CellState | None:
     digest, _, payload = _read(folder / CHECKPOINT).partition(b"\n")
     if hashlib.sha256(payload).hexdigest().encode() != digest:
         raise DamagedRecord(f"{folder / CHECKPOINT} does not match its checksum")
+    saved = _unpacked(folder / CHECKPOINT, payload)
     with interpreting(folder / CHECKPOINT):
-        saved = torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
         if saved.pop("cell", None) != folder.name:
             raise DamagedRecord(f"{folder / CHECKPOINT} belongs to another cell")
+        schema.check(schema.State, saved)
         state = CellState(**saved)
-        if not 0 <= int(state.epoch) <= spec.epochs:
+        if state.epoch > spec.epochs:
             raise DamagedRecord(f"{folder / CHECKPOINT} is after epoch {state.epoch} of {spec.epochs}")
+        schema.check_rows(state.epochs, EPOCH_COLUMNS)
+        schema.check_rows(state.layers, LAYER_COLUMNS)
+        _check_epochs(state.epochs, state.layers, state.epoch)
         return state
+
+
+def _unpacked(path: Path, payload: bytes) -> dict[str, Any]:
+    """What torch saved as ``payload``, of tensors and plain values alone."""
+    try:
+        saved = torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
+    except (MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:  # torch's own words would advise to run what the file holds
+        raise DamagedRecord(
+            f"{path} is no checkpoint: it cannot be read as tensors, numbers and texts"
+        ) from error
+    if not isinstance(saved, dict):
+        raise DamagedRecord(f"{path} is no checkpoint: it holds no named values")
+    return saved
 
 
 def write_config(out: Path, spec: TrainSpec) -> None:
@@ -247,16 +267,45 @@ def _read_finished(folder: Path, spec: TrainSpec) -> Finished:
             raise DamagedRecord(f"{folder / name} does not match its checksum in {RESULT}")
     if result.get("cell") != folder.name:
         raise DamagedRecord(f"{folder / RESULT} belongs to another cell")
-    if result.get("status") not in ("completed", "diverged"):
-        raise DamagedRecord(f"{folder / RESULT} says neither completed nor diverged")
-    result["cell"] = spec.cell_id  # whatever it was called then
-    return Finished(spec, result, _read_table(folder / EPOCHS), _read_table(folder / LAYERS))
+    with interpreting(folder / RESULT):
+        schema.check(schema.Result, result)
+        epochs = _read_table(folder / EPOCHS, EPOCH_COLUMNS)
+        layers = _read_table(folder / LAYERS, LAYER_COLUMNS)
+        _check_epochs(epochs, layers, len(result["seconds"]))
+        _check_result(spec, result, epochs)
+    today = {"cell": spec.cell_id}  # whatever it was called then
+    return Finished(spec, result | today, epochs, layers)
+
+
+def _check_result(spec: TrainSpec, result: dict[str, Any], epochs: list[dict[str, Any]]) -> None:
+    """A result says of its cell and its curves what the configuration and the table of epochs say."""
+    for name, value in spec.config().items():
+        if name != "engine" and result.get(name, value) != value:
+            raise ValueError(f"{name} is {result[name]!r}, but {value!r} in {CONFIG}")
+    for name in ("train_loss", "average_weight", "test_accuracy", "seconds"):
+        if result[name] != [row[name] for row in epochs]:
+            raise ValueError(f"{name} is not that of {EPOCHS}")
+    if result["final_test_accuracy"] != (epochs[-1]["test_accuracy"] if epochs else None):
+        raise ValueError(f"final_test_accuracy is not the last of {EPOCHS}")
+    if result["status"] == "completed" and len(epochs) != spec.epochs:
+        raise ValueError(f"it is completed after {len(epochs)} of {spec.epochs} epochs")
+
+
+def _check_epochs(epochs: list[dict[str, Any]], layers: list[dict[str, Any]], done: int) -> None:
+    """Each of the ``done`` epochs has its row, and so has every layer in each and as it was drawn."""
+    if [row["epoch"] for row in epochs] != list(range(1, done + 1)):
+        raise ValueError(f"{EPOCHS} does not hold the epochs 1 to {done}")
+    if {row["epoch"] for row in layers} != set(range(done + 1)):
+        raise ValueError(f"{LAYERS} does not hold the layers as drawn and after each of {done} epochs")
+    if len({(row["epoch"], row["layer"]) for row in layers}) < len(layers):
+        raise ValueError(f"{LAYERS} holds a layer twice")
 
 
 def _read_spec(folder: Path) -> TrainSpec:
     config = _read_json(folder / CONFIG)
     cell_id = config.pop("cell", None)
     with interpreting(folder / CONFIG):
+        schema.check(schema.Config, config)
         spec = TrainSpec(**config)
     if cell_id not in (spec.cell_id, spec.former_id):
         raise DamagedRecord(f"{folder / CONFIG} describes another cell than it names")
@@ -283,19 +332,13 @@ def _table(columns: tuple[str, ...], rows: list[dict[str, Any]]) -> bytes:
     return text.getvalue().encode()
 
 
-def _read_table(path: Path) -> list[dict[str, Any]]:
+def _read_table(path: Path, columns: tuple[str, ...]) -> list[dict[str, Any]]:
+    """The rows of a table; a missing number is NaN, as it was when the row was made."""
     content = _read(path)
     with interpreting(path):
-        rows = csv.DictReader(io.StringIO(content.decode(), newline=""))
-        return [{name: _value(name, text) for name, text in row.items()} for row in rows]
-
-
-def _value(name: str, text: str) -> Any:
-    if name in TEXT_COLUMNS:
-        return text
-    if name == "epoch":
-        return int(text)
-    return float(text) if text else math.nan
+        read = schema.read_columns(content.decode(), columns, later={})
+        made = [[math.nan if value is None else value for value in read[name]] for name in columns]
+        return [dict(zip(columns, row, strict=True)) for row in zip(*made, strict=True)]
 
 
 def _is_nan(value: object) -> bool:
@@ -324,6 +367,8 @@ def _no_number(name: str) -> float:
 
 def _read(path: Path) -> bytes:
     try:
+        if path.exists() and not path.is_file():  # a pipe would be waited for
+            raise DamagedRecord(f"{path} is no file")
         return path.read_bytes()
     except FileNotFoundError as error:
         raise DamagedRecord(f"{path} is missing") from error

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from empirical.protocol import StudySpec, TrainSpec
+if TYPE_CHECKING:
+    from empirical.protocol import StudySpec, TrainSpec
 
 RESULT = "result.json"
 

@@ -21,9 +21,10 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +35,7 @@ from empirical import identity
 from empirical.arm import Arm
 from empirical.presets import PRESETS
 from empirical.protocol import Protocol, StudySpec, TrainSpec
+from empirical.records import schema
 from empirical.records.account import account
 from empirical.study.events import OnEvent, RecordDamaged
 from theory.errors import RequestError
@@ -86,16 +88,6 @@ LAYER_VALUES = (
 )
 LAYER_COLUMNS = ("cell", "epoch", "layer", "kind", *LAYER_VALUES, "prediction_basis")
 
-WHOLE = {"depth", "seed", "filters", "pool_every", "epochs", "batch_size", "epochs_done", "epoch",
-         "threads"}  # fmt: skip
-MAYBE_WHOLE = {"limit_train", "limit_test"}
-MAYBE_TEXT = {"head_fan", "head_initializer", "learning_rate_reference"}  # missing is NaN
-NUMBERS = {
-    *("gain_slope", "learning_rate", "final_test_accuracy"),
-    *("initial_loss", "initial_loss_predicted", "initial_average_weight"),
-    *EPOCH_VALUES,
-    *LAYER_VALUES,
-}
 MOVING = ("weight_mean", "weight_std", "negative_slope", "relative_change", "effective_learning_rate")
 PREDICTED = ("second_moment_predicted", "gradient_second_moment_predicted")
 
@@ -213,6 +205,7 @@ def seedless(config: Mapping[str, Any]) -> tuple[Any, ...]:
     return tuple(config[name] for name in CONFIG_COLUMNS if name != "seed")
 
 
+@cache
 def _presets_by_key() -> dict[tuple[Any, ...], list[str]]:
     """Configuration -> the presets that ask for it, without those that only add seeds to another."""
     found: dict[tuple[Any, ...], list[str]] = {}
@@ -302,19 +295,34 @@ def read(folder: Path, on_event: OnEvent = _ignore) -> Published:
     for name in (STUDY, LAYERS):
         if name not in present:
             raise RequestError(f"{folder} holds {CELLS} but no {name}: the three belong together")
-    cells = _read(folder / CELLS, CELL_COLUMNS)
-    study = _read(folder / STUDY, STUDY_COLUMNS)
-    layers = _read(folder / LAYERS, LAYER_COLUMNS)
-    _check(folder, cells, study, layers)
-    return _under_ids_of_today(Published(study, layers, cells))
-
-
-def _under_ids_of_today(published: Published) -> Published:
-    """The same tables where an earlier version wrote them: its ids become those of today."""
-    rows = published.cells.to_dict("records")
-    today = {str(row["cell"]): spec_of(row).cell_id for row in rows}
-    tables = (published.study, published.layers, published.cells)
+    cells = _read(folder / CELLS, CELL_COLUMNS, identity.LATER)
+    study = _read(folder / STUDY, STUDY_COLUMNS, identity.LATER)
+    layers = _read(folder / LAYERS, LAYER_COLUMNS, {})
+    with _refusing(folder / CELLS):
+        today = _ids_of_today(cells)
+    with _refusing(folder / STUDY):
+        _check_study(cells, study)
+    with _refusing(folder / LAYERS):
+        _check_layers(cells, layers)
+    tables = (study, layers, cells)
     return Published(*(table.assign(cell=table["cell"].map(today).astype(object)) for table in tables))
+
+
+@contextmanager
+def _refusing(path: Path) -> Iterator[None]:
+    """What is wrong with the content of ``path`` is wrong with the request, which names it."""
+    try:
+        yield
+    except OSError as error:
+        raise RequestError(f"{path} cannot be read: {error.strerror or error}") from error
+    except ValueError as error:  # unicode's errors are among them, and RequestError
+        raise RequestError(f"{path} cannot be read: {error}") from error
+
+
+def _read(path: Path, columns: tuple[str, ...], later: Mapping[str, Any]) -> pd.DataFrame:
+    with _refusing(path):
+        text = path.read_text(encoding="utf-8-sig")
+        return _frame(pd.DataFrame(schema.read_columns(text, columns, later), columns=list(columns)))
 
 
 def spec_of(row: Mapping[Any, Any]) -> TrainSpec:
@@ -323,7 +331,7 @@ def spec_of(row: Mapping[Any, Any]) -> TrainSpec:
     for index, (name, value) in enumerate(zip(CONFIG_COLUMNS, values, strict=True)):
         if value is None or value != value:  # NaN
             values[index] = None
-        elif name in WHOLE or name in MAYBE_WHOLE:
+        elif schema.is_whole(name):
             values[index] = int(value)
     return _spec(tuple(values))
 
@@ -334,88 +342,94 @@ def _spec(values: tuple[Any, ...]) -> TrainSpec:
     return TrainSpec(**dict(zip(CONFIG_COLUMNS, values, strict=True)))
 
 
-def _check(folder: Path, cells: pd.DataFrame, study: pd.DataFrame, layers: pd.DataFrame) -> None:
-    """Each row of ``cells`` is the cell that it names, and the tables are of the same cells."""
-    if repeated := sorted(cells.loc[cells["cell"].duplicated(), "cell"]):
-        raise RequestError(f"{folder / CELLS} names {repeated[0]} more than once")
+def _ids_of_today(cells: pd.DataFrame) -> dict[str, str]:
+    """Each row's cell by the id in the file, which an earlier version may have given it.
+
+    Raises ``ValueError`` for a row that is not the cell that it names, or a cell of two rows.
+    """
+    today: dict[str, str] = {}
+    seen: set[str] = set()
     for row in cells.to_dict("records"):
-        if row["cell"] not in (spec_of(row).cell_id, spec_of(row).former_id):
-            raise RequestError(f"{folder / CELLS} describes another cell than {row['cell']}")
-    known = set(cells["cell"])
-    for name, table in ((STUDY, study), (LAYERS, layers)):
-        if strange := sorted(set(table["cell"]) - known):
-            raise RequestError(f"{folder / name} has a cell that {CELLS} lacks: {strange[0]}")
-    if absent := sorted(known - set(study["cell"])):
-        raise RequestError(f"{folder / STUDY} does not hold the epochs of {absent[0]}")
-    epochs = study[study["epoch"] > 0].groupby("cell")["epoch"].agg(["size", "max"])
-    for row in cells.to_dict("records"):
-        done = tuple(epochs.loc[row["cell"]]) if row["cell"] in epochs.index else (0, 0)
-        if done != (row["epochs_done"],) * 2:
-            raise RequestError(
-                f"{folder / STUDY} does not hold the {row['epochs_done']} epochs of {row['cell']}"
-            )
+        named, spec = str(row["cell"]), spec_of(row)
+        if named not in (spec.cell_id, spec.former_id):
+            raise ValueError(f"it describes another cell than {named}")
+        if spec.cell_id in seen:
+            raise ValueError(f"it names {named} more than once")
+        seen.add(spec.cell_id)
+        today[named] = spec.cell_id
+        done, epochs = row["epochs_done"], row["epochs"]
+        if done > epochs or (done < epochs and row["status"] == "completed"):
+            raise ValueError(f"{named} is {row['status']} after {done} of {epochs} epochs")
+    return today
 
 
-def _read(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
-    try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8")
-        if "cell" in table and path.name != LAYERS:  # written before there was such a field
-            for name in identity.LATER.keys() - set(table):
-                table[name] = identity.LATER[name]
-        if missing := [name for name in columns if name not in table]:
-            raise RequestError(f"{path} lacks the column {missing[0]}: write it anew with --publish")
-        return _typed_frame(table[list(columns)].replace("", np.nan))
-    except RequestError:
-        raise
-    except (OSError, ValueError, TypeError) as error:  # pandas' and unicode's errors are ValueErrors
-        reason = " ".join(str(error).split())[:200]
-        raise RequestError(f"{path} cannot be read: {reason}") from error
+def _check_study(cells: pd.DataFrame, study: pd.DataFrame) -> None:
+    """``study`` holds each epoch of each of the ``cells``, and says of each cell what they say."""
+    _check_names(cells, study)
+    shared = [*IDENTITY_COLUMNS, "engine", "status"]
+    side = study[shared].merge(cells[shared], how="left", on=shared, indicator=True)["_merge"]
+    if len(contrary := study.loc[side == "left_only", "cell"]):
+        raise ValueError(f"it contradicts {CELLS} about {contrary.iloc[0]}")
+    epochs = {name: list(group) for name, group in study.groupby("cell", sort=False)["epoch"]}
+    for cell, done in zip(cells["cell"], cells["epochs_done"], strict=True):
+        if epochs.get(cell) != (list(range(1, done + 1)) or [0]):
+            raise ValueError(f"it does not hold the {done} epochs of {cell}, each once, in order")
+    measured = study[study["epoch"] > 0]
+    for name in EPOCH_VALUES:
+        lacking = measured.loc[measured[name].isna(), "cell"]
+        if name != "gradient_norm" and len(lacking):
+            raise ValueError(f"it lacks {name} of {lacking.iloc[0]}")
+    last = study.drop_duplicates("cell", keep="last").set_index("cell")["test_accuracy"]
+    final = cells.set_index("cell")["final_test_accuracy"]
+    if len(differ := final.compare(last.reindex(final.index))):
+        raise ValueError(f"it ends at another accuracy than {CELLS} says of {differ.index[0]}")
+
+
+def _check_layers(cells: pd.DataFrame, layers: pd.DataFrame) -> None:
+    """``layers`` holds the layers of each of the ``cells`` as drawn, and none twice."""
+    _check_names(cells, layers)
+    if absent := sorted(set(cells["cell"]) - set(layers.loc[layers["epoch"] == 0, "cell"])):
+        raise ValueError(f"it does not hold the layers of {absent[0]} as drawn")
+    if (again := layers.duplicated(["cell", "epoch", "layer"])).any():
+        raise ValueError(f"it holds a layer of {layers.loc[again, 'cell'].iloc[0]} twice in one epoch")
+    done = layers["cell"].map(cells.set_index("cell")["epochs_done"])
+    if (beyond := layers["epoch"] > done).any():
+        raise ValueError(f"it goes on after the last epoch of {layers.loc[beyond, 'cell'].iloc[0]}")
+
+
+def _check_names(cells: pd.DataFrame, table: pd.DataFrame) -> None:
+    if strange := sorted(set(table["cell"]) - set(cells["cell"])):
+        raise ValueError(f"it has a cell that {CELLS} lacks: {strange[0]}")
 
 
 def _typed(rows: list[dict[str, Any]], columns: tuple[str, ...], digits: int) -> pd.DataFrame:
     """A tidy frame of ``rows`` whose numbers are rounded to ``digits`` significant digits."""
-    frame = _typed_frame(pd.DataFrame(rows, columns=list(columns)))
+    frame = _frame(pd.DataFrame(rows, columns=list(columns)))
     for name in columns:
-        if name in NUMBERS and name not in CONFIG_COLUMNS:  # which cell it is hangs on every digit
-            rounded = [float(f"{value:.{digits}g}") for value in frame[name]]
-            frame[name] = np.array(rounded, dtype=np.float64)
+        if name not in CONFIG_COLUMNS and frame[name].dtype == np.float64:  # every digit names a cell
+            frame[name] = [float(f"{value:.{digits}g}") for value in frame[name]]
     return frame
 
 
-def _typed_frame(frame: pd.DataFrame) -> pd.DataFrame:
-    """The same types whether the rows come from records or from a file."""
-    converted: dict[str, Any] = {}
+def _frame(frame: pd.DataFrame) -> pd.DataFrame:
+    """The same types whether the rows come from records or from a file; what is missing is NaN.
+
+    A text that no record lacks, as a note, is empty instead.
+    """
+    frame = frame.astype({name: schema.dtype(str(name)) for name in frame})
     for name in frame:
-        values = list(frame[name])
-        convert = _converter(str(name))
-        converted[str(name)] = pd.Series([convert(value) for value in values], dtype=_dtype(str(name)))
-    return pd.DataFrame(converted, columns=list(frame.columns))
-
-
-def _dtype(name: str) -> Any:
-    if name in WHOLE:
-        return np.int64
-    if name in NUMBERS or name in MAYBE_WHOLE:
-        return np.float64
-    return object
-
-
-def _converter(name: str) -> Callable[[Any], Any]:
-    if name in WHOLE:
-        return int
-    if name in NUMBERS or name in MAYBE_WHOLE:
-        return lambda value: math.nan if value is None else float(value)
-    missing: Any = math.nan if name in MAYBE_TEXT else ""
-    return lambda value: missing if value is None or value != value else str(value)
+        if frame[name].dtype == object:
+            missing = math.nan if schema.may_lack(str(name)) else ""
+            texts = [missing if value is None or value != value else value for value in frame[name]]
+            frame[name] = pd.Series(texts, dtype=object)
+    return frame
 
 
 def _csv(table: pd.DataFrame, columns: tuple[str, ...]) -> str:
-    table = _typed_frame(table[list(columns)])
-    whole: dict[str, Any] = {
-        name: [_field(value) for value in table[name]] for name in columns if name in MAYBE_WHOLE
+    table = _frame(table[list(columns)])
+    whole = {
+        name: table[name].astype("Int64")
+        for name in columns
+        if schema.is_whole(name) and schema.may_lack(name)
     }
     return table.assign(**whole).to_csv(index=False, lineterminator="\n")
-
-
-def _field(value: float) -> str:
-    return "" if math.isnan(value) else str(int(value))

@@ -52,7 +52,7 @@ class StepDone:
 
 @dataclass(frozen=True)
 class EpochDone:
-    """An epoch is finished and safe on disk; ``row`` holds ``training.EPOCH_COLUMNS``.
+    """An epoch is finished and safe on disk; ``row`` holds ``records.cell.EPOCH_COLUMNS``.
 
     The speed and the time left are those of its last steps; ``at_once`` cells are trained side by side.
     """

@@ -43,6 +43,7 @@ from empirical.protocol import (
     published_accuracy,
 )
 from empirical.records import folders as records
+from empirical.records.cell import CellState
 from empirical.records.folders import DamagedRecord, Finished
 from empirical.records.locations import cell_folder
 from empirical.study.costs import work, work_per_image
@@ -58,7 +59,7 @@ from empirical.study.events import StudyPlanned as StudyPlanned
 from empirical.study.events import WorkerLost as WorkerLost
 from empirical.study.events import WorkersAwaited as WorkersAwaited
 from empirical.study.overview import Overview
-from empirical.training.loop import CellState, CellTraining, StepReport, check_dataset, train_cell
+from empirical.training.loop import CellTraining, StepReport, check_dataset, train_cell
 from theory.devices import environment, resolve_device
 from theory.keywords import takes_fields_of
 from theory.randomness import generator

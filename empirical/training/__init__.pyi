@@ -2,4 +2,4 @@ from . import networks as networks, optimizers as optimizers, instruments as ins
 from .networks import build_network as build_network
 from .optimizers import build_optimizer as build_optimizer
 from .instruments import Instruments as Instruments, average_weight as average_weight
-from .loop import CellState as CellState, CellTraining as CellTraining, train_cell as train_cell
+from .loop import CellTraining as CellTraining, train_cell as train_cell

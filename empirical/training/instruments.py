@@ -26,6 +26,7 @@ from threadpoolctl import threadpool_limits
 from torch import nn
 
 from empirical.protocol import TrainSpec
+from empirical.records.cell import LAYER_COLUMNS
 from empirical.training.networks import build_network, scale_free_layers, scale_free_parameters
 from theory.law.cross_entropy import initial_cross_entropy, softmax_second_moment
 from theory.law.learning_rate import effective_learning_rate, equivalent_learning_rate
@@ -35,26 +36,6 @@ from theory.probe import Probe
 
 FIXED_BATCH = 256
 CALIBRATION_BATCH = 64  # of the fixed batch: enough for the factor of a pool
-LAYER_COLUMNS = (
-    "epoch",  # 0 is the network as drawn
-    "layer",  # the module's name: conv01, norm02, act01, head, …
-    "kind",  # the torch class: Conv2d, BatchNorm2d, ReLU, PReLU, Linear, …
-    "weight_mean",  # mean of the weight tensor (of a PReLU: its slope; of a batch norm: its scale)
-    "weight_std",  # its standard deviation about that mean, divisor n
-    "bias_mean",  # mean of the bias tensor, empty where there is none
-    "negative_slope",  # the learned slope of a PReLU, else empty
-    "gradient_norm",  # L2 norm of the loss gradient over the layer's parameters
-    "dead_fraction",  # of an activation: its channels with pre-activation ≤ 0 at every image and place
-    # of a convolution and of the linear layer alone:
-    "relative_change",  # of the weight since it was drawn: ‖W − W₀‖/‖W₀‖
-    "effective_learning_rate",  # η/rms(W) under Adam, η/rms(W)² under SGD: the step beside the weight
-    "second_moment",  # of its output, over units, places and images
-    "second_moment_predicted",
-    "gradient_second_moment",  # of the gradient of one image's loss at that output
-    "gradient_second_moment_predicted",
-    "prediction_basis",  # what the predictions rest on (theory.predict.prediction)
-)
-TEXT_COLUMNS = ("layer", "kind", "prediction_basis")
 
 
 @dataclass(frozen=True)

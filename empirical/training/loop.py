@@ -17,7 +17,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -26,6 +26,7 @@ from torch import nn
 from empirical.data.datasets import Dataset, Offsets, augment_with, normalize, sample_offsets
 from empirical.engines.choice import Engine, engine_for
 from empirical.protocol import TrainSpec
+from empirical.records.cell import CellState
 from empirical.records.provenance import Stopwatch, note_of_change, note_of_clock, provenance
 from empirical.training.instruments import FIXED_BATCH, Instruments, Look, average_weight
 from empirical.training.networks import build_network
@@ -35,15 +36,6 @@ from theory.randomness import generator
 
 TEST_BATCH = 250
 REPORT_EVERY = 25  # steps between two looks at the loss, the only moments that wait for the device
-EPOCH_COLUMNS = (
-    "epoch",  # from 1
-    "train_loss",  # mean cross-entropy over the epoch's images, each before its step
-    "test_accuracy",  # percent, in eval mode
-    "test_loss",  # mean cross-entropy over the test images
-    "average_weight",  # the report's: mean over parameter tensors of each tensor's mean
-    "gradient_norm",  # L2 norm of the loss gradient on the fixed batch
-    "seconds",  # wall time of the epoch: training, testing and measuring; in a stack, a cell's share
-)
 
 
 @dataclass(frozen=True)
@@ -54,30 +46,6 @@ class StepReport:
     images: int
     loss: float
     images_per_second: float
-
-
-@dataclass
-class CellState:
-    """Everything that a cell needs to go on: plain values and tensors, safe to save and load.
-
-    ``status`` is running, completed or diverged; ``epochs`` and ``layers`` are the rows so far;
-    ``initial`` holds the loss on the fixed batch, its prediction and the average weight of the network
-    as drawn; ``engine`` is what runs the steps, from the first to the last; ``provenance`` and
-    ``clock`` say what saved it and when, and ``notes`` what a reader should know: a changed version, a
-    clock that jumped.
-    """
-
-    epoch: int = 0
-    status: str = "running"
-    epochs: list[dict[str, Any]] = field(default_factory=list)
-    layers: list[dict[str, Any]] = field(default_factory=list)
-    initial: dict[str, float | None] = field(default_factory=dict)
-    engine: str = ""
-    provenance: str = ""
-    clock: float = 0.0
-    notes: list[str] = field(default_factory=list)
-    network: dict[str, Any] = field(default_factory=dict)
-    optimizer: dict[str, Any] = field(default_factory=dict)
 
 
 def train_cell(

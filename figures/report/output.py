@@ -17,6 +17,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import matplotlib as mpl
 import nbformat
@@ -28,8 +29,10 @@ from figures.files import write_text
 from figures.markup import pandoc
 from figures.maths import ascii_latex
 from figures.report import source
-from figures.report.report import Picture, Report
 from theory.errors import RequestError, WorkError
+
+if TYPE_CHECKING:
+    from figures.report.report import Picture, Report
 
 PDFLATEX = "pdflatex"
 COMPILERS = (PDFLATEX, "tectonic")

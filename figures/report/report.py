@@ -21,16 +21,17 @@ from empirical import protocol
 from empirical.judgment.claims import FANS, judge_claims
 from empirical.judgment.conditions import judge_conditions
 from empirical.judgment.evidence import CURVE_NOTE, QUANTITIES, Evidence
-from empirical.judgment.fan_agreement import fan_agreement, nearest_fan
+from empirical.judgment.protocol_agreement import protocol_agreement, protocol_pairs
 from empirical.protocol import COURSE_REPORT
 from empirical.records import account
 from empirical.records.published import Published, gather, spec_of
 from empirical.study.events import OnEvent
 from figures import style
 from figures.report import facts, tables
-from figures.study.claims import agreement_table, claims_table, conditions_table
+from figures.study.claims import claims_table, conditions_table
 from figures.study.gallery import SECTIONS as GALLERY
 from figures.study.gallery import gallery
+from figures.study.protocol_agreement import agreement_table, most_likely
 from figures.tables import Sheet
 from figures.theory.derivation import derivation_figure, derivation_table
 from figures.theory.variance import variance_figure
@@ -174,8 +175,9 @@ class Report:
         return facts.compared(self.records, "activation", "prelu", "relu")
 
     @cached_property
-    def nearest_fan(self) -> str:
-        return nearest_fan(self.evidence)
+    def protocols(self) -> tuple[pd.DataFrame, pd.DataFrame]:
+        """How well each protocol makes the printed numbers, and every two of them compared."""
+        return protocol_agreement(self.evidence), protocol_pairs(self.evidence)
 
     @cached_property
     def gallery(self) -> dict[str, Any]:
@@ -197,7 +199,7 @@ class Report:
             "protocol": lambda: tables.protocol(COURSE_REPORT),
             "coverage": lambda: tables.coverage(self.coverage),
             "accuracy": lambda: _if_rows(self.accuracies, tables.accuracy),
-            "fan-agreement": lambda: agreement_table(fan_agreement(self.evidence)),
+            "protocol-agreement": lambda: agreement_table(*self.protocols, alone=False),
             "he-normal": lambda: _compared(self.he_normal, *he_normal),
             "prelu-relu": lambda: _compared(self.prelu_relu, *prelu_relu),
             "claims": lambda: claims_table(self.claims),
@@ -265,7 +267,7 @@ class Report:
             "distance": facts.distance(self.accuracies),
             "he_normal": facts.gap(self.he_normal),
             "prelu_relu": facts.gap(self.prelu_relu),
-            "nearest_fan": self.nearest_fan,
+            "most_likely": most_likely(*self.protocols),
             "counts": facts.counts(self.claims, FANS[0]),
             "measured": facts.measured(self.claims),
             "quantities": list(QUANTITIES.values()),

@@ -12,16 +12,18 @@ import json
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from figures.markup import html_source
 from figures.maths import markdown, marked
-from figures.report.report import Picture, Report
 from figures.report.tables import SETTINGS
 from figures.study.report_figures import name_of
 from figures.tables import Sheet
+
+if TYPE_CHECKING:
+    from figures.report.report import Picture, Report
 
 DOCUMENTS = ("html", "gfm", "latex", "ipynb")  # as pandoc names them
 SMALL = ("none", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten",

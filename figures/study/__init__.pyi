@@ -10,6 +10,7 @@ from . import (
     paired_effects as paired_effects,
     captions as captions,
     gallery as gallery,
+    protocol_agreement as protocol_agreement,
 )
 from .progress import (
     announcement as announcement,
@@ -24,7 +25,6 @@ from .study_tables import (
 )
 from .statistics import statistics_tables as statistics_tables
 from .claims import (
-    agreement_table as agreement_table,
     claims_table as claims_table,
     conditions_table as conditions_table,
     measures_table as measures_table,

@@ -1,6 +1,6 @@
-"""The report's claims, the fan mode behind its numbers, and its question, as people read them.
+"""The report's claims and its question, as people read them.
 
-From the tables of ``judgment.claims``, ``judgment.fan_agreement`` and ``judgment.conditions``.
+From the tables of ``judgment.claims`` and ``judgment.conditions``.
 """
 
 from __future__ import annotations
@@ -18,11 +18,10 @@ from empirical.judgment.statistics import MINIMUM_SEEDS
 from empirical.judgment.truth import AGREES, LEVEL, seeds_needed
 from empirical.protocol import COURSE_REPORT
 from figures.program import command_line
-from figures.tables import Column, Row, Sheet, words
+from figures.tables import Row, Sheet, words
 
 VERDICT_STYLES = {"confirmed": "green", "yes": "green", "refuted": "red", "no": "red"}
 VERDICT_WIDTH = len("runs disagree")
-MEASURES = {"accuracy": "accuracy", "gap": "gap to N(0, 1)"}
 
 
 def claims_table(table: pd.DataFrame) -> Sheet:
@@ -65,36 +64,6 @@ def measures_table(table: pd.DataFrame) -> Sheet:
         ),
         notes=(quantities_note(),),
         spaced=True,
-    )
-
-
-def agreement_table(table: pd.DataFrame, sentence: str = "") -> Sheet:
-    """The table of ``judgment.fan_agreement.fan_agreement``, a row per arm and a column per depth.
-
-    ``sentence`` is what ``nearest_fan`` says of it, where no text beside it does.
-    """
-    keys = ["measure", "arm"]
-    rows: list[dict[Hashable, Any]] = [
-        {"measure": measure, "arm": arm} | {row["depth"]: row for row in group.to_dict("records")}
-        for (measure, arm), group in table.groupby(keys, sort=False)
-    ]
-    return Sheet(
-        name="fan-agreement",
-        title="Which fan mode is behind the printed accuracies?",
-        data=table,
-        rows=rows,
-        columns=(
-            words("layers", "arm"),
-            *(Column(depth, depth, _off) for depth in dict.fromkeys(table["depth"])),
-            Column("cells", lambda row: f"{row['all']['cells']} of {row['all']['of']}"),
-        ),
-        section=lambda row: MEASURES[row["measure"]],
-        notes=(
-            "Ours minus the report's in points, at each number of layers: mean absolute and, below, "
-            "root mean square.",
-            *filter(None, [sentence]),
-        ),
-        spare=("cells",),
     )
 
 
@@ -191,9 +160,3 @@ def _verdict(row: Row) -> Text:
         say = "agree" if row["direction"] == AGREES else "disagree"
         text.append(f"\nruns {say}")
     return text
-
-
-def _off(row: Row) -> str:
-    if not row["cells"]:
-        return "–"
-    return f"{row['mean_absolute_difference']:.2f}\n{row['root_mean_square_difference']:.2f}"

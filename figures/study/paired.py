@@ -18,7 +18,7 @@ from empirical.judgment.selection import arm, same_size, select, with_arms
 from empirical.presets import preset
 from empirical.protocol import TrainSpec
 from empirical.records.published import Published
-from figures.study import captions
+from figures.study import captions, protocol_agreement
 from figures.study.captions import of_activation
 from figures.study.paired_accuracy import (
     LOSSES,
@@ -200,6 +200,13 @@ ALL: dict[str, Paired] = {
         _normed,
         accuracy_map,
         captions.accuracy_map,
+    ),
+    "protocol-agreement": Paired(
+        "The printed accuracies over ours, by augmentation and fan mode: what most likely made them",
+        "augmentation",
+        protocol_agreement.candidate_cells,
+        protocol_agreement.agreement_figure,
+        protocol_agreement.caption,
     ),
     "slopes": Paired(
         "PReLU's learned slopes by layer beside the paper's",

@@ -25,13 +25,13 @@ from empirical.arm import Arm
 from empirical.protocol import CLASSES, TrainSpec, published_accuracy
 from empirical.records.published import Published, spec_of
 from figures import style
-from figures.study.paired_signal import HEAD, layer_axis
-from figures.study.report_figures import draw_curve, name_of, over_seeds, whole_epochs
+from figures.study.report_figures import draw_curve, layer_axis, name_of, over_seeds, whole_epochs
 from theory.activations import parse_activation
 from theory.law.learning_rate import effective_learning_rate, equivalent_learning_rate
 from theory.lessons.paper import LEARNED_SLOPES
 
 GREY = "#555555"
+HEAD = "head"
 
 # ------------------------------------------------------------------------------- the last layer
 

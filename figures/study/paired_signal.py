@@ -15,12 +15,11 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FixedLocator, FuncFormatter
 
 from empirical.protocol import CLASSES
 from empirical.records.published import Published
 from figures import style
-from figures.study.report_figures import draw_curve, name_of, whole_epochs
+from figures.study.report_figures import draw_curve, layer_axis, name_of, whole_epochs
 
 MOMENTS = {
     "second_moment": "theory: signal\n$\\mathrm{mean}(y_l^2)$",
@@ -31,7 +30,6 @@ PRACTICE = {
     "test_accuracy": "practice: test accuracy\n(percent)",
     "train_loss": "practice: training loss\n(nats per image)",
 }
-HEAD = "head"
 
 
 def first_look(records: Published) -> pd.DataFrame:
@@ -105,14 +103,6 @@ def _moments(axes: Axes, looked: pd.DataFrame, moment: str, looks: dict[str, sty
             markersize=4.5,
         )
     layer_axis(axes, int(looked["number"].max()))
-
-
-def layer_axis(axes: Axes, layers: int) -> None:
-    """Ticks at some of the weight layers 1 … ``layers``; the last, linear one is called h."""
-    ticks = [*(n for n in style.thin(layers - 1, 6) if n < layers - layers / 14 or n == 1), layers]
-    axes.xaxis.set_major_locator(FixedLocator(ticks))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda n, _: "h" if n == layers else f"{n:.0f}"))
-    axes.set_xlim(1 - 0.04 * layers, layers + 0.04 * layers)
 
 
 def _practice(axes: Axes, study: pd.DataFrame, quantity: str, looks: dict[str, style.Look]) -> None:

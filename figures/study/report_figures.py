@@ -16,7 +16,7 @@ import pandas as pd
 import seaborn
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator
 
 from empirical.arm import Arm
 from empirical.judgment.statistics import with_own_arms
@@ -150,3 +150,11 @@ def _against_epoch(cells: pd.DataFrame, quantity: str, title: str, note: str) ->
         figure.legend(loc="outside right center", title="layers", borderaxespad=0.8)
         style.add_note(figure, note)
     return figure
+
+
+def layer_axis(axes: Axes, layers: int) -> None:
+    """Ticks at some of the weight layers 1 … ``layers``; the last, linear one is called h."""
+    ticks = [*(n for n in style.thin(layers - 1, 6) if n < layers - layers / 14 or n == 1), layers]
+    axes.xaxis.set_major_locator(FixedLocator(ticks))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda n, _: "h" if n == layers else f"{n:.0f}"))
+    axes.set_xlim(1 - 0.04 * layers, layers + 0.04 * layers)

@@ -27,7 +27,6 @@ from theory.draw.moments import Moments
 from theory.draw.stacks import Stream
 from theory.law import mean_field
 from theory.law.convolution import (
-    backward_power,
     expected_log_means,
     expected_log_powers,
     log_borderless,
@@ -35,6 +34,7 @@ from theory.law.convolution import (
 from theory.probe import Probe
 from theory.randomness import generator
 from theory.specs import ConvSpec
+from theory.windows import backward_power
 
 Array = NDArray[np.float64]
 Reading = tuple[list[Array], Array]  # power per layer (images, draws, H, H), and ln of its scale

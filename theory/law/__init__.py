@@ -1,11 +1,10 @@
 """On paper: what a law of weights does to signal and gradient, in numpy and scipy alone.
 
-It begins with one activation: ``nonlinearities`` and ``quadrature`` have its Gaussian moments,
-``gains`` what weights must make up for. ``mean_field``, ``kernels`` and ``phase`` follow signal,
-correlation and gradient through infinitely wide layers; ``finite_width`` and ``jacobian`` say what
-widths of n units change. ``convolution`` and ``batch_norm`` are for layers of those kinds,
-``cross_entropy`` for the loss before training, and ``scores`` for the distance between a simulation
-and all of these.
+It begins with one activation: ``quadrature`` has its Gaussian moments, ``gains`` what weights must make
+up for. ``mean_field``, ``correlation`` and ``phase`` follow signal, correlation and gradient through
+infinitely wide layers; ``finite_width`` and ``jacobian`` say what widths of n units change.
+``convolution`` and ``batch_norm`` are for layers of those kinds, ``stacks`` for whole networks,
+``learning_rate`` for a step beside its weight, and ``cross_entropy`` for the loss before training.
 """
 
 import lazy_loader

@@ -50,10 +50,6 @@ from .jacobian import (
     limit_density as limit_density,
     spectral_moments as spectral_moments,
 )
-from .convolution import (
-    backward_power as backward_power,
-    forward_power as forward_power,
-)
 from .batch_norm import (
     gradient_growth as gradient_growth,
 )

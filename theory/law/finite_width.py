@@ -33,7 +33,7 @@ from functools import cached_property, lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import special, stats
+from scipy import special
 
 Array = NDArray[np.float64]
 Complex = NDArray[np.complex128]
@@ -161,7 +161,9 @@ def binomial_half(units: int) -> tuple[Array, Array]:
     else:
         reach = int(np.ceil(4.6 * np.sqrt(units)))
         active = np.arange(max(units // 2 - reach, 0), min(units // 2 + reach, units) + 1)
-    return active.astype(np.float64), stats.binom.pmf(active, units, 0.5)
+    # each weight from the one before: P(k)/P(k − 1) = (n − k + 1)/k
+    weight = np.concatenate([[1.0], np.cumprod((units - active[:-1]) / active[1:])])
+    return active.astype(np.float64), weight / weight.sum()
 
 
 @lru_cache(maxsize=256)

@@ -21,7 +21,7 @@ critical point, σ_b² = 0 and s = 2/(1 + a²), where every q is a fixed point (
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
@@ -316,12 +316,17 @@ def _end(phi: Phi, scale: float, q: float, stable: bool) -> FixedPoint:
 
 
 def _crossing(phi: Phi, scale: float, bias_variance: float, low: float, high: float) -> FixedPoint:
-    from scipy.optimize import brentq
-
-    log_q = brentq(lambda t: log_growth(phi, scale, bias_variance, t), low, high, xtol=1e-14)
+    log_q = root(lambda t: log_growth(phi, scale, bias_variance, t), low, high)
     q = math.exp(log_q)
     slope = scale * quadrature.second_moment_slope(phi, q)
     return FixedPoint(q, slope, chi_1(phi, scale, q), abs(slope) < 1)
+
+
+def root(function: Callable[[float], float], low: float, high: float, xtol: float = 1e-14) -> float:
+    """Where ``function`` crosses zero between ``low`` and ``high``, by Brent's method."""
+    from scipy.optimize import brentq  # takes a second to load, and most commands seek no root
+
+    return float(brentq(function, low, high, xtol=xtol))
 
 
 def correlation_fixed_point(phi: Phi, scale: float, bias_variance: float, q: float) -> float:
@@ -333,8 +338,6 @@ def correlation_fixed_point(phi: Phi, scale: float, bias_variance: float, q: flo
         raise RequestError(f"the correlation has a fixed point at a finite q above 0, not at {q}")
     if chi_1(phi, scale, q) <= 1 + EQUAL:
         return 1.0
-    from scipy.optimize import brentq
-
     log_q = math.log(q)
     power = scale * q * math.exp(log_activation_gain(phi, log_q))
 
@@ -350,7 +353,7 @@ def correlation_fixed_point(phi: Phi, scale: float, bias_variance: float, q: flo
         gap /= 2
         if gap < EQUAL:
             return 1.0
-    return float(brentq(drift, 0.0, 1 - gap, xtol=1e-14))
+    return root(drift, 0.0, 1 - gap)
 
 
 # ------------------------------------------------------------------------- critical line
@@ -387,7 +390,6 @@ def critical_scale(phi: Phi, bias_variance: float) -> float:
         if bias_variance == 0:
             return 1 / phi.second_moment
         raise RequestError(f"{phi.name} is critical at σ_b² = 0 only, not at {bias_variance:g}")
-    from scipy.optimize import brentq
 
     def excess(t: float) -> float:
         return critical_point(phi, math.exp(t))[1] - bias_variance
@@ -399,7 +401,7 @@ def critical_scale(phi: Phi, bias_variance: float) -> float:
     grid = np.linspace(*SEARCH[:2], SEARCH[2])
     values = np.array([excess(t) for t in grid])
     for left in np.flatnonzero((np.abs(values[:-1]) > EQUAL) & (values[:-1] * values[1:] < 0)):
-        q = math.exp(brentq(excess, grid[left], grid[left + 1], xtol=1e-14))
+        q = math.exp(root(excess, grid[left], grid[left + 1]))
         scale = critical_point(phi, q)[0]
         if scale * quadrature.second_moment_slope(phi, q) < 1:
             return scale

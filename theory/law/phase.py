@@ -128,7 +128,6 @@ def _is_inside(phi: Activation, chi: float, log_q: float, largest: float) -> boo
 
 def _crossings(phi: Activation, chi: float, largest: float) -> list[float]:
     """The ln q at which a line of equal χ₁ enters or leaves the diagram, at σ_b² = 0 or its end."""
-    from scipy.optimize import brentq
 
     def bias(log_q: float) -> float:
         return mean_field.contour_point(phi, math.exp(log_q), chi)[1]
@@ -137,10 +136,13 @@ def _crossings(phi: Activation, chi: float, largest: float) -> list[float]:
     values = np.array([bias(float(log_q)) for log_q in grid])
     found = []
     for edge in (0.0, largest):
+
+        def past(log_q: float, edge: float = edge) -> float:
+            return bias(log_q) - edge
+
         beyond = np.where(np.abs(values - edge) > EQUAL, np.sign(values - edge), 0.0)
         for left in np.flatnonzero(beyond[:-1] * beyond[1:] < 0):
-            ends = grid[left], grid[left + 1]
-            found.append(float(brentq(lambda log_q, edge=edge: bias(log_q) - edge, *ends, xtol=1e-13)))
+            found.append(mean_field.root(past, grid[left], grid[left + 1], 1e-13))
     return found
 
 

@@ -383,7 +383,8 @@ def _skewness(chain: Chain, units: tuple[int, ...], *, gated: bool) -> Array:
     if not gated:
         below = np.array([variance, third]) - cumulants(True)
         variance, third = below + cumulants(False)
-    skewness: Array = np.where(variance > 0, third / np.maximum(variance, 1e-300) ** 1.5, 0.0)
+    spread = variance**1.5
+    skewness: Array = np.divide(third, spread, out=np.zeros_like(spread), where=spread > 0)
     return skewness
 
 

@@ -24,24 +24,23 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
+import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from theory.activations import Activation, parse_activation
 from theory.devices import float64_device, threads_for
 from theory.draw.scores import UNDECIDED, normal_score
+from theory.draw.stacks import StackSpec, build_stack
 from theory.initializers import parse_initializer
 from theory.keywords import takes_fields_of
 from theory.probe import Probe, Reading
 from theory.randomness import generator
 from theory.specs import DerivationSpec
-
-if TYPE_CHECKING:
-    import torch
-    from torch import nn
 
 Array = NDArray[np.float64]
 
@@ -162,11 +161,6 @@ def _row(line: Line, read: Measured) -> dict[str, Any]:
 
 def measure(spec: DerivationSpec, network: Network) -> Measured:
     """Draw ``spec.draws`` networks of this kind and read them forward and backward."""
-    import torch
-    from torch import nn
-
-    from theory.draw.stacks import StackSpec, build_stack
-
     device = float64_device(spec.device)
     middle = spec.depth // 2
     half = [network.widening and layer <= middle for layer in range(spec.depth + 1)]
@@ -188,7 +182,6 @@ def measure(spec: DerivationSpec, network: Network) -> Measured:
 
 def _read(stack: nn.Sequential, widths: tuple[int, ...], stream: torch.Generator) -> dict[str, Any]:
     """One forward and one backward pass; the numbers named as in ``Measured``."""
-    import torch
 
     def unit_vector(length: int) -> torch.Tensor:
         vector = torch.randn(1, length, dtype=torch.float64, device=stream.device, generator=stream)
@@ -201,7 +194,7 @@ def _read(stack: nn.Sequential, widths: tuple[int, ...], stream: torch.Generator
         stack(inputs).backward(cotangent)
     linear, rectified = probe.readings[0::2], probe.readings[1::2]
     x = [reading.forward["value"] for reading in rectified]
-    weight = cast("nn.Linear", stack[2]).weight
+    weight = cast(nn.Linear, stack[2]).weight
     products = (weight * x[0]).square().sum(1).mean()  # n·mean over j of (w_ij x_j)², averaged over i
     return {
         "y": _second_moments(linear),
@@ -263,10 +256,10 @@ def through_backward(read: Measured) -> Array:
 
 def lines(rectifier: str = "prelu") -> list[Line]:
     """All lines in order: forward and backward for ReLU, then for the named ``rectifier``."""
-    return [*_forward_lines(), *_backward_lines(), *_slope_lines(rectifier)]
+    return [*_one_rectifier(), *_layers_forward(), *_backward_lines(), *_slope_lines(rectifier)]
 
 
-def _forward_lines() -> list[Line]:
+def _one_rectifier() -> list[Line]:
     return [
         Line(
             FORWARD, "Eq. 6", "the products' cross terms average out",
@@ -302,6 +295,11 @@ def _forward_lines() -> list[Line]:
             XAVIER, rectified_variance, lambda r: r.x_variance[:, 0] / first_variance(r),
             rival=lambda r: r.activation.second_moment,
         ),
+    ]  # fmt: skip
+
+
+def _layers_forward() -> list[Line]:
+    return [
         Line(
             FORWARD, "Eq. 8", "one layer, n·Var[w] = 1",
             r"Var[y_l]/Var[y_{l-1}] = \tfrac12 \cdot n \cdot Var[w]", "Eq. 7 and E[x²] = ½·Var[y]",

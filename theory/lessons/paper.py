@@ -22,11 +22,15 @@ from itertools import pairwise
 
 import numpy as np
 import pandas as pd
+import torch
+from torch import nn
+from torch.nn import functional
 
 from theory.activations import Activation, parse_activation
 from theory.initializers import TRUNCATED_VARIANCE, he_gain, parse_initializer
 from theory.law import finite_width, mean_field, quadrature
 from theory.law.jacobian import spectral_moments
+from theory.randomness import generator
 
 COLUMNS = {
     "topic": "which part of the theory",
@@ -205,8 +209,6 @@ def growth(activation: str, law: str, slope_in_gain: float | None = None) -> flo
 
 def torch_gain(name: str) -> float | str:
     """``torch.nn.init.calculate_gain(name)``, or the name of what it raises."""
-    from torch import nn
-
     try:
         return float(nn.init.calculate_gain(name))  # type: ignore[arg-type]
     except (ValueError, RuntimeError) as error:
@@ -221,11 +223,6 @@ def slope_in_torch_gain() -> float:
 
 def torch_default() -> float:
     """Factor per ReLU layer of a new ``nn.Linear``'s own weights, measured on 4096 × 1024 of them."""
-    import torch
-    from torch import nn
-
-    from theory.randomness import generator
-
     weight = torch.empty(1024, 4096, dtype=torch.float64)
     nn.init.kaiming_uniform_(weight, a=math.sqrt(5), generator=generator(0, "paper", "default"))
     return mean_field.chi_1(parse_activation("relu"), 4096 * float(weight.square().mean()))
@@ -283,9 +280,6 @@ def rectified_variance_ratio(activation: str) -> float:
 
 def border_factor(size: int) -> float:
     """Mean of a 3×3 convolution's window that lies on the image, zero padding 1, by convolving ones."""
-    import torch
-    from torch.nn import functional
-
     ones = torch.ones(1, 1, size, size, dtype=torch.float64)
     window = torch.ones(1, 1, 3, 3, dtype=torch.float64) / KERNEL
     return float(functional.conv2d(ones, window, padding=1).mean())
@@ -299,9 +293,6 @@ def last_finite_layer(largest: float) -> int:
 
 def zero_logit_loss() -> float:
     """Cross-entropy of ten equal logits."""
-    import torch
-    from torch.nn import functional
-
     return float(functional.cross_entropy(torch.zeros(1, 10).double(), torch.tensor([3])))
 
 

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
+from torch.nn.init import calculate_gain
 
 from theory.activations import Activation, parse_activation
 from theory.keywords import takes_fields_of
@@ -48,8 +49,6 @@ def gains(spec: GainsSpec, extra: Sequence[Nonlinearity] = ()) -> pd.DataFrame:
 
 def torch_gain(activation: Activation) -> float:
     """``torch.nn.init.calculate_gain`` for the activation, its slope given; NaN where it raises."""
-    from torch.nn.init import calculate_gain
-
     name: Any = TORCH_NAMES.get(activation.kind, activation.kind)
     slope = activation.negative_slope if activation.kind == "leaky-relu" else None
     try:

@@ -1,7 +1,6 @@
 from . import (
     points as points,
     nonlinearities as nonlinearities,
-    pointwise as pointwise,
     layers as layers,
     rules as rules,
     prediction as prediction,
@@ -12,8 +11,6 @@ from .points import (
 from .nonlinearities import (
     Rectifier as Rectifier,
     Integrated as Integrated,
-)
-from .pointwise import (
     Pointwise as Pointwise,
 )
 from .layers import (

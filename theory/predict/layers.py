@@ -19,7 +19,7 @@ from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 
 from theory.errors import RequestError
-from theory.predict.pointwise import ACTIVATIONS
+from theory.predict.nonlinearities import ACTIVATIONS
 
 # Hooks of torch's own that set the weight before a call, and do nothing else.
 SETS_WEIGHT = (WeightNorm, SpectralNorm, prune.BasePruningMethod)

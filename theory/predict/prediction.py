@@ -45,8 +45,8 @@ from theory.devices import widened
 from theory.errors import RequestError, check_choice, check_real
 from theory.initializers import Initializer, fans
 from theory.predict.layers import check_layer, held_weights, is_computed, is_weighted
+from theory.predict.nonlinearities import ACTIVATIONS, Pointwise
 from theory.predict.points import Points
-from theory.predict.pointwise import ACTIVATIONS, Pointwise
 from theory.predict.rules import (
     BASES,
     DROPOUTS,

@@ -39,11 +39,10 @@ from numpy.typing import ArrayLike, NDArray
 from torch import nn
 
 from theory.errors import RequestError
-from theory.law.convolution import backward_power, forward_power
 from theory.law.quadrature import gaussian_nodes
-from theory.predict.nonlinearities import Nonlinearity, Rectifier
+from theory.predict.nonlinearities import ACTIVATIONS, Nonlinearity, Pointwise, Rectifier, function_of
 from theory.predict.points import Points
-from theory.predict.pointwise import ACTIVATIONS, Pointwise, function_of
+from theory.windows import backward_power, forward_power
 
 Array = NDArray[np.float64]
 

@@ -17,8 +17,8 @@ from torchvision.transforms import functional as transform
 
 from empirical.data import cifar10
 from empirical.data.catalog import DATASETS, load_dataset
+from empirical.data.cifar10 import FOLDER, cache_folder, find_cifar10
 from empirical.data.datasets import augment_with, normalize, sample_offsets
-from empirical.data.places import FOLDER, cache_folder, find_cifar10
 from theory.errors import RequestError, WorkError
 
 CPU = torch.device("cpu")

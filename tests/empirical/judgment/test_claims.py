@@ -13,7 +13,7 @@ from made_up_records import DEPTHS, EPOCHS, GRID, cell, diverged, true_accuracy,
 import cli
 from empirical.judgment.claims import CLAIM_COLUMNS, PART_COLUMNS, claims, judge_claims
 from empirical.judgment.evidence import QUANTITIES, Cells, Evidence, commands
-from empirical.judgment.fan_agreement import AGREEMENT_COLUMNS, fan_agreement, nearest_fan
+from empirical.judgment.protocol_agreement import protocol_cells
 from empirical.judgment.statistics import bca_interval, sign_flip_p_value
 from empirical.judgment.truth import (
     CONFIRMED,
@@ -244,7 +244,7 @@ def test_diverged_cells_are_counted_and_never_averaged(without_intervals):
     same = ["value", "seeds", "verdict", "p_holm"]
     pd.testing.assert_frame_equal(with_them[same], without[same])
     assert with_them.loc["C13", "diverged"] == 2 and with_them.loc["C7", "diverged"] == 1
-    agreement, plain = fan_agreement(Evidence(study)), fan_agreement(Evidence(world()))
+    agreement, plain = protocol_cells(Evidence(study)), protocol_cells(Evidence(world()))
     pd.testing.assert_frame_equal(agreement.drop(columns="diverged"), plain.drop(columns="diverged"))
     assert agreement["diverged"].sum() > 0 == plain["diverged"].sum()
 
@@ -302,50 +302,6 @@ def test_he_by_fan_in_is_judged_apart_where_it_is_recorded(without_intervals):
     named = about_he["formula"].str.contains("fan_in")
     assert (named == (about_he["fan"] == "fan_in")).all()
     assert list(table["id"]) == sorted(table["id"], key=lambda name: int(name[1:]))
-
-
-def test_the_fan_mode_that_is_nearer_to_the_printed_numbers():
-    he = [arm for arm in GRID if arm[0] == "he"]
-
-    def off(points):
-        return {"accuracy": lambda *arm: published_accuracy(*arm) + points(arm[2]), "noise": 0.0}
-
-    study = pd.concat(
-        [
-            world(1, **off(lambda depth: -6.0 if depth == 2 else 2.0)),
-            world(2, grid=he, fan="fan_in", **off(lambda depth: 1.0 if depth == 2 else -3.0)),
-        ]
-    )
-    evidence = Evidence(study)
-    table = fan_agreement(evidence)
-    assert list(table) == list(AGREEMENT_COLUMNS)
-    rows = table[table["measure"] == "accuracy"].set_index(["arm", "depth"])
-    of_all = rows.loc[("he, as printed", "all")]
-    assert (of_all["cells"], of_all["of"], of_all["seeds"]) == (8, 8, 1)
-    assert of_all["mean_absolute_difference"] == pytest.approx((6 + 3 * 2) / 4)
-    assert of_all["root_mean_square_difference"] == pytest.approx(math.sqrt((36 + 3 * 4) / 4))
-    assert of_all["mean_difference"] == pytest.approx(0)
-    assert rows.loc[("he, fan_in", "2"), "mean_difference"] == pytest.approx(1)
-    assert rows.loc[("he, fan_in", "2"), "seeds"] == 2
-    assert rows.loc[("he, head fan_in", "all"), "cells"] == 0
-    gaps = table[table["measure"] == "gap"].set_index(["arm", "depth"])
-    assert gaps.loc[("he, as printed", "all"), "mean_absolute_difference"] == pytest.approx(0)
-    assert gaps.loc[("he, fan_in", "2"), "mean_difference"] == pytest.approx(1 + 6)
-    assert gaps.loc[("he, fan_in", "2"), "seeds"] == 1  # N(0, 1) has one
-    words = nearest_fan(evidence)
-    assert words.startswith("Open: the two measures disagree. By accuracy")
-    assert "fan_in is off by 2.50 points" in words and "fan_out by 3.00 points" in words
-    assert "nearer one in 2 of them, at depth 2." in words and "By gap" in words
-    assert "N(0, 1), which has no fan mode, is itself off by 3.00 points" in words
-    he_only = study[(study["initializer"] == "he")]
-    assert nearest_fan(Evidence(he_only)).startswith("fan_in agrees better with the printed numbers.")
-    both = study[(study["initializer"] == "normal") | (study["depth"] > 2)]
-    words = nearest_fan(Evidence(both))
-    assert words.startswith("fan_out agrees better with the printed numbers, as far as recorded.")
-
-
-def test_without_both_fan_modes_neither_is_nearer():
-    assert nearest_fan(Evidence(world(1))).startswith("Open: none of the 8 He cells")
 
 
 # --------------------------------------------------------------- numbers that a reader recomputes

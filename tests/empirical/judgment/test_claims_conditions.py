@@ -17,12 +17,13 @@ import cli
 from empirical.judgment.claims import judge_claims, missing_commands
 from empirical.judgment.conditions import CONDITION_COLUMNS, judge_conditions
 from empirical.judgment.evidence import Evidence
-from empirical.judgment.fan_agreement import fan_agreement, nearest_fan
+from empirical.judgment.protocol_agreement import protocol_agreement, protocol_pairs
 from empirical.judgment.truth import INSUFFICIENT, NO_RECORDS, NOT_SHOWN
 from empirical.presets import PRESETS
 from empirical.protocol import COURSE_REPORT, TrainSpec
 from empirical.records import published
 from figures.study import claims as shown
+from figures.study.protocol_agreement import agreement_table
 
 DEPTHS, BOTH = COURSE_REPORT.depths, COURSE_REPORT.activations
 NO_NORM = {"norm": "none", "fan": "fan_in"}
@@ -315,7 +316,7 @@ def test_the_tables_fit_and_cut_no_id_value_or_verdict(width):
         assert all(f"{one}" in whole for one in value.split(", "))
     for table in (
         shown.measures_table(claims),
-        shown.agreement_table(fan_agreement(evidence), nearest_fan(evidence)),
+        agreement_table(protocol_agreement(evidence), protocol_pairs(evidence)),
         shown.conditions_table(conditions),
     ):
         rendered = text(table, width)
@@ -373,7 +374,7 @@ def test_the_command_prints_one_document_and_writes_its_tables(tmp_path, capsys)
     code, captured = run(capsys, "--records", first, second, "--json", "--out", tmp_path / "out")
     assert code == 0
     document = json.loads(captured.out)
-    keys = ["command", "spec", "environment", "claims", "fan_agreement", "conditions"]
+    keys = ["command", "spec", "environment", "claims", "protocol_agreement", "conditions"]
     assert list(document)[:6] == keys and document["command"] == "claims"
     assert [row["id"] for row in document["claims"]] == [f"C{number}" for number in range(1, 15)]
     assert document["spec"]["cells"] == 16 and document["spec"]["records"] == [str(first), str(second)]
@@ -381,9 +382,10 @@ def test_the_command_prints_one_document_and_writes_its_tables(tmp_path, capsys)
     assert [row["id"] for row in document["conditions"]][-1] == "default"
     table = pd.read_csv(tmp_path / "out" / "claims.csv").set_index("id")
     assert set(table["verdict"]) == {INSUFFICIENT}
-    names = {"claims", "claim-parts", "fan-agreement", "conditions", "condition-parts"}
+    names = {"claims", "claim-parts", "conditions", "condition-parts"}
+    names |= {"protocol-agreement", "protocol-cells", "protocol-pairs"}
     assert {path.stem for path in (tmp_path / "out").glob("*.csv")} == names
-    names = {"claims", "claim-measures", "fan-agreement", "conditions"}
+    names = {"claims", "claim-measures", "protocol-agreement", "conditions"}
     for form in ("*.tex", "*.md"):
         assert {path.stem for path in (tmp_path / "out").glob(form)} == names
     parts = pd.read_csv(tmp_path / "out" / "claim-parts.csv")

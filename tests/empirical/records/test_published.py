@@ -1,6 +1,8 @@
 """From run folders to small tables and back: nothing invented, nothing lost, damage named."""
 
+import io
 import json
+import os
 import re
 
 import numpy as np
@@ -184,7 +186,7 @@ def edit(path, change):
         (CELLS, lambda text: text + text.splitlines()[-1] + "\n", "more than once"),
         (CELLS, lambda text: "", "cannot be read"),
         (CELLS, lambda text: text.replace("batch,", "layer,", 1), "norm"),
-        (STUDY, lambda text: text[: text.rindex("\n", 0, -1) + 1], "does not hold the epochs of"),
+        (STUDY, lambda text: text[: text.rindex("\n", 0, -1) + 1], "does not hold the 0 epochs of"),
         (STUDY, lambda text: re.sub(r"\n.*?\n", "\n", text, count=1), "does not hold the 3 epochs"),
         (STUDY, lambda text: text.replace(",3,", ",three,"), "cannot be read"),
         (
@@ -204,6 +206,59 @@ def test_bad_or_partial_tables_are_one_clear_line(folder, name, change, says):
     with pytest.raises(RequestError, match=says) as error:
         read(folder)
     assert "\n" not in str(error.value)
+
+
+def with_field(name, value, row=1):
+    """A change of a table: ``value`` in the column ``name`` of the row ``row``, whatever it holds."""
+
+    def change(text):
+        table = pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False)
+        table.loc[table.index[row], name] = value
+        return table.to_csv(index=False, lineterminator="\n")
+
+    return change
+
+
+@pytest.mark.parametrize(
+    "name, change, says",
+    [
+        (LAYERS, lambda text: text.splitlines()[0] + "\n", "does not hold the layers of"),
+        (LAYERS, lambda text: text + text.splitlines()[-1] + "\n", "twice in one epoch"),
+        (LAYERS, with_field("epoch", "9"), "after the last epoch"),
+        (LAYERS, with_field("weight_std", "wide"), "weight_std in row 3: should be a valid number"),
+        (CELLS, with_field("seed", str(2**63)), "seed in row 3: should be less than or equal to"),
+        (CELLS, with_field("seed", "-1"), "seed in row 3: should be greater"),
+        (CELLS, with_field("threads", "9" * 5000), "threads in row 3"),
+        (CELLS, with_field("status", "running"), "status in row 3: should be 'completed' or"),
+        (CELLS, with_field("status", "completed", row=4), "completed after 0 of 3 epochs"),
+        (CELLS, with_field("final_test_accuracy", "50.5"), "ends at another accuracy than"),
+        (CELLS, with_field("cell", ""), "cell in row 3"),
+        (STUDY, with_field("status", "diverged"), "contradicts cells.csv about"),
+        (STUDY, with_field("depth", "9"), "contradicts cells.csv about"),
+        (STUDY, with_field("epoch", "3"), "each once, in order"),
+        (STUDY, with_field("train_loss", ""), "lacks train_loss of"),
+        (STUDY, lambda text: text.replace(",engine,", ",status,", 1), "the column status twice"),
+        (STUDY, lambda text: text + "a,b\n", "has 2 fields, the first row"),
+        *(
+            (table, with_field(column, value), f"{column} in row 3: should be")
+            for table, column in ((CELLS, "final_test_accuracy"), (STUDY, "test_accuracy"))
+            for value in ("inf", "nan", "-5", "500", "1e308")
+        ),
+    ],
+)
+def test_a_table_of_another_meaning_is_one_clear_line(folder, name, change, says):
+    edit(folder / name, change)
+    with pytest.raises(RequestError, match=says) as error:
+        read(folder)
+    assert "\n" not in str(error.value) and str(folder) in str(error.value)
+
+
+@pytest.mark.parametrize("name", [CELLS, STUDY, LAYERS])
+def test_a_pipe_in_the_place_of_a_table_is_not_waited_for(folder, name):
+    (folder / name).unlink()
+    os.mkfifo(folder / name)
+    with pytest.raises(RequestError, match="holds no records" if name == CELLS else f"no {name}"):
+        read(folder)
 
 
 def test_bytes_that_are_no_text_are_one_clear_line(folder):

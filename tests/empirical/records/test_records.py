@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+import os
 import random
 import shutil
 
@@ -95,7 +96,7 @@ def assert_set_aside_and_rerun(out, spec, name):
     assert [event.cell for event in bad] == [cell] and name in bad[0].reason
     assert "\n" not in bad[0].reason
     load_layers(out)
-    assert plan(spec, calibration_steps=1)["status"].tolist() == ["finished", "damaged"]
+    assert plan(spec)["status"].tolist() == ["finished", "damaged"]
     events = []
     table = run_study(spec, events.append, dataset=tiny_dataset(32, 8))
     (damaged,) = (event for event in events if isinstance(event, RecordDamaged))
@@ -130,6 +131,65 @@ def test_a_result_of_another_program_is_damage_for_all_its_checksum(done, change
     spec, folder = done
     resealed(folder / "result.json", **changes)
     assert_set_aside_and_rerun(spec.out, spec, "result.json")
+
+
+SCHEMAS = {
+    "environment a list": {"environment": ["cpu"]},
+    "hardware a number": {"environment": {"hardware": 5}},
+    "notes a number": {"notes": 5},
+    "seconds as texts": {"seconds": ["1.0"]},
+    "seconds below zero": {"seconds": [-1.0]},
+    "accuracy beyond 100": {"test_accuracy": [500.0], "final_test_accuracy": 500.0},
+    "accuracy of another epoch": {"final_test_accuracy": 1.0},
+    "curve of another table": {"train_loss": [0.5]},
+    "curve too long": {"seconds": [1.0, 2.0]},
+    "initial without its loss": {"initial": {"average_weight": 0.1}},
+    "initial none": {"initial": None},
+    "another depth than its config": {"depth": 12},
+    "code a number": {"code": 1},
+}
+
+
+@pytest.mark.parametrize("changes", SCHEMAS.values(), ids=SCHEMAS)
+def test_a_result_of_another_schema_is_damage_for_all_its_checksum(done, changes):
+    spec, folder = done
+    resealed(folder / "result.json", **changes)
+    with pytest.raises(records.DamagedRecord, match=r"result\.json") as damage:
+        records.read_finished(spec.out, spec.cells()[1])
+    assert "\n" not in str(damage.value)
+
+
+TABLES = {
+    "other columns": lambda text: text.replace("epoch,", "time,", 1),
+    "a field too many": lambda text: text.replace("\n", ",\n", 1),
+    "a row twice": lambda text: text + text.splitlines()[-1] + "\n",
+    "no rows": lambda text: text.splitlines()[0] + "\n",
+    "an epoch of another time": lambda text: text.replace("\n1,", "\n7,"),
+    "words": lambda text: text.replace("\n1,", "\none,"),
+}
+
+
+@pytest.mark.parametrize("name", ["epochs.csv", "layers.csv"])
+@pytest.mark.parametrize("change", TABLES.values(), ids=TABLES)
+def test_a_table_of_another_schema_is_damage_for_all_its_checksum(done, name, change):
+    spec, folder = done
+    before = (folder / name).read_text()
+    (folder / name).write_text(change(before))
+    sums = json.loads((folder / "result.json").read_text())["sha256"]
+    sums[name] = hashlib.sha256((folder / name).read_bytes()).hexdigest()
+    edited(folder / "result.json", sha256=sums)
+    assert change(before) != before
+    with pytest.raises(records.DamagedRecord, match=name):
+        records.read_finished(spec.out, spec.cells()[1])
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(done, name):
+    spec, folder = done
+    (folder / name).unlink()
+    os.mkfifo(folder / name)
+    with pytest.raises(records.DamagedRecord, match="is no file"):
+        records.read_finished(spec.out, spec.cells()[1])
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -214,6 +274,13 @@ CHECKPOINTS = {
     "epoch of a wrong type": lambda saved: sealed(saved | {"epoch": None}),
     "epoch beyond the end": lambda saved: sealed(saved | {"epoch": 3}),
     "rows of a wrong type": lambda saved: sealed(saved | {"epochs": 5}),
+    "rows of other columns": lambda saved: sealed(saved | {"epochs": [{"epoch": 1}]}),
+    "a layer's number a text": lambda saved: sealed(
+        saved | {"layers": [row | {"weight_std": "wide"} for row in saved["layers"]]}
+    ),
+    "notes a number": lambda saved: sealed(saved | {"notes": 5}),
+    "initial a list": lambda saved: sealed(saved | {"initial": [1.0]}),
+    "code": lambda saved: sealed({"cell": saved["cell"], "epoch": shutil.copy}),
     "another network": lambda saved: sealed(saved | {"network": {"a": torch.zeros(2)}}),
     "another optimizer": lambda saved: sealed(saved | {"optimizer": {"state": {}}}),
     "another shape": lambda saved: sealed(
@@ -226,12 +293,12 @@ CHECKPOINTS = {
 def test_a_checkpoint_that_means_nothing_is_set_aside(begun, damage):
     spec, path, saved = begun
     path.write_bytes(damage(saved))
-    plan(spec, calibration_steps=1)
+    plan(spec)
     events = []
     table = run_study(spec, events.append, dataset=tiny_dataset(32, 8))
     (damaged,) = (event for event in events if isinstance(event, RecordDamaged))
     assert "checkpoint.pt" in damaged.reason and damaged.moved_to.is_dir()
-    assert "\n" not in damaged.reason
+    assert "\n" not in damaged.reason and "weights_only" not in damaged.reason
     assert table["epoch"].tolist() == [1, 2]
 
 

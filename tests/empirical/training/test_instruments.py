@@ -11,7 +11,8 @@ from torch import nn
 from empirical.data.catalog import DATASETS
 from empirical.data.datasets import normalize
 from empirical.protocol import TrainSpec
-from empirical.training.instruments import LAYER_COLUMNS, Instruments, second_moment, weight_law
+from empirical.records.cell import LAYER_COLUMNS
+from empirical.training.instruments import Instruments, second_moment, weight_law
 from empirical.training.loop import CellTraining
 from empirical.training.networks import build_network, scale_free_layers, scale_free_parameters
 from empirical.training.optimizers import build_optimizer

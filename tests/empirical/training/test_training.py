@@ -10,8 +10,9 @@ from torch import nn
 from empirical.data.catalog import DATASETS
 from empirical.data.datasets import augment_with, normalize
 from empirical.protocol import TrainSpec
-from empirical.training.instruments import LAYER_COLUMNS, average_weight
-from empirical.training.loop import EPOCH_COLUMNS, CellTraining, epoch_plan, train_cell
+from empirical.records.cell import EPOCH_COLUMNS, LAYER_COLUMNS
+from empirical.training.instruments import average_weight
+from empirical.training.loop import CellTraining, epoch_plan, train_cell
 from empirical.training.networks import SharedPReLU, build_network
 from theory.errors import RequestError
 

@@ -16,7 +16,8 @@ from jinja2 import UndefinedError
 from synthetic_study import cells_of, study_of
 
 import cli
-from empirical.judgment.fan_agreement import fan_agreement
+from empirical.judgment.protocol_agreement import protocol_agreement
+from empirical.protocol import AUGMENTED
 from empirical.records.published import read
 from figures.markup import pandoc
 from figures.report import output, source
@@ -147,9 +148,12 @@ def test_the_whole_study_has_every_section_figure_and_table(document):
     names = {picture.name for picture in document.pictures}
     course = {f"{what}-{law}-{activation}" for what in ("average-weight", "test-accuracy")
               for law in ("he", "normal") for activation in ("relu", "prelu")}  # fmt: skip
-    assert course | {"derive", "variance", "stall", "slopes", "accuracy-map"} <= names
+    assert (
+        course | {"derive", "variance", "stall", "slopes", "accuracy-map", "protocol-agreement"}
+        <= names
+    )
     assert {sheet.name for sheet in document.sheets} == {
-        "derive", "protocol", "coverage", "accuracy", "fan-agreement", "he-normal", "prelu-relu",
+        "derive", "protocol", "coverage", "accuracy", "protocol-agreement", "he-normal", "prelu-relu",
         "claims", "conditions", "machines",
     }  # fmt: skip
     assert document.gaps == []
@@ -157,17 +161,13 @@ def test_the_whole_study_has_every_section_figure_and_table(document):
     assert "Every configuration of every study is recorded." in text_of(document)
 
 
-def test_the_fan_modes_are_compared_by_both_measures(small):
-    """Accuracy and the gap to N(0, 1) are measures of the same arms: one must not hide the other."""
+def test_the_protocols_are_a_table_of_the_report(small):
     report = Report.read(small, **LIGHT)
-    sheet = report.sheets()["fan-agreement"]()
-    assert [heading for heading, _ in sheet.sections] == ["accuracy", "gap to N(0, 1)"]
-    expected = fan_agreement(report.evidence).set_index(["measure", "arm", "depth"])
-    for (_, rows), measure in zip(sheet.sections, ("accuracy", "gap"), strict=True):
-        for row in rows:
-            value = expected.loc[(measure, row[0].plain, "all"), "mean_absolute_difference"]
-            cells = expected.loc[(measure, row[0].plain, "all"), "cells"]
-            assert row[-2].plain.startswith(f"{value:.2f}" if cells else "–")
+    table = protocol_agreement(report.evidence)
+    sheet = report.sheets()["protocol-agreement"]()
+    assert [heading for heading, _ in sheet.sections] == list(AUGMENTED.values())
+    shown = [row[1].plain for _, rows in sheet.sections for row in rows]
+    assert shown == [f"{row['cells']} of 16" for row in table.to_dict("records")]
 
 
 def test_the_page_asks_the_network_for_nothing_and_shows_every_figure(document, rendered):

@@ -61,7 +61,7 @@ def same_color(line, color):
 
 
 def test_the_registry_is_the_report_and_the_paired_figures():
-    assert len(REPORT) == 8 and len(ALL) == 12
+    assert len(REPORT) == 8 and len(ALL) == 13
     kinds = {"average-weight", "test-accuracy"}
     assert set(REPORT) == {f"{kind}-{law}-{activation}" for kind in kinds
                            for law in ("he", "normal") for activation in ("relu", "prelu")}  # fmt: skip

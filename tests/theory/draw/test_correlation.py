@@ -334,5 +334,5 @@ def test_a_wrong_command_is_one_line(capsys, tmp_path):
 def test_help_and_usage_errors_need_no_torch(command):
     from test_cli import assert_light
 
-    assert_light([command, "--help"], code=0, says="fanin")
+    assert_light([command, "--help"], code=0, says="Usage: python cli.py")
     assert_light([command, "--activation", "rellu"], code=2, says="did you mean relu")

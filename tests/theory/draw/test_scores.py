@@ -96,7 +96,12 @@ def test_a_missing_device_is_said_before_the_work(command, capsys, tmp_path, mon
         raise AssertionError("worked first")
 
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    for name in ("gains.gains", "phase.marks", "phase.contours", "phase.critical_line"):
-        monkeypatch.setattr(f"theory.law.{name}", work)
+    for name in (
+        "lessons.torch_gains.gains",
+        "law.phase.marks",
+        "law.phase.contours",
+        "law.phase.critical_line",
+    ):
+        monkeypatch.setattr(f"theory.{name}", work)
     assert run(command, "--device", "cuda", "--out", tmp_path) == 2
     assert "no cuda device" in one_error_line(capsys.readouterr())

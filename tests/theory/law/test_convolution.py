@@ -19,13 +19,12 @@ from theory.draw.variance import COLUMNS, measure, variance
 from theory.errors import RequestError
 from theory.law import mean_field
 from theory.law.convolution import (
-    backward_power,
     expected_log_gradient,
     expected_log_power,
-    forward_power,
 )
 from theory.randomness import generator
 from theory.specs import ConvSpec
+from theory.windows import backward_power, forward_power
 
 GEOMETRIES = [
     {"kernel_size": 3, "padding": 1},

@@ -8,7 +8,7 @@ import pytest
 
 from theory.activations import parse_activation
 from theory.law import mean_field
-from theory.law.convolution import forward_power
+from theory.windows import forward_power
 
 FIXTURE = json.loads((Path(__file__).parent.parent.parent / "fixtures" / "nngp.json").read_text())
 DENSE, CONV = FIXTURE["dense"], FIXTURE["conv"]

@@ -7,9 +7,8 @@ from torch import nn
 
 from theory.activations import parse_activation
 from theory.initializers import parse_initializer
-from theory.predict.nonlinearities import Nonlinearity, Rectifier
+from theory.predict.nonlinearities import Nonlinearity, Rectifier, slope_of
 from theory.predict.points import Points, _patches
-from theory.predict.pointwise import slope_of
 from theory.randomness import generator
 
 

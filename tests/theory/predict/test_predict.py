@@ -11,8 +11,8 @@ import torch
 from torch import nn
 
 from empirical.data.catalog import DATASETS
+from empirical.data.cifar10 import find_cifar10
 from empirical.data.datasets import normalize
-from empirical.data.places import find_cifar10
 from empirical.protocol import TrainSpec
 from empirical.training.networks import build_network, draw_weights_
 from theory.activations import parse_activation
@@ -20,7 +20,6 @@ from theory.draw.stacks import StackSpec, build_stack
 from theory.errors import RequestError
 from theory.initializers import parse_initializer
 from theory.law import mean_field
-from theory.law.convolution import axis_map
 from theory.law.cross_entropy import initial_cross_entropy, softmax_second_moment
 from theory.law.quadrature import expectation
 from theory.predict.prediction import (
@@ -39,6 +38,7 @@ from theory.predict.prediction import (
 )
 from theory.predict.rules import Gradient, Setting, Signal, convolution
 from theory.randomness import generator
+from theory.windows import axis_map
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

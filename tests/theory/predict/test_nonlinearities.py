@@ -10,7 +10,7 @@ from scipy import integrate
 from torch import nn
 
 from theory.initializers import parse_initializer
-from theory.predict.pointwise import ACTIVATIONS, OTHERS, Pointwise, function_of, kinks_of
+from theory.predict.nonlinearities import ACTIVATIONS, OTHERS, Pointwise, function_of, kinks_of
 from theory.predict.prediction import WeightLaw, calibrate, compare, measure, predict
 from theory.randomness import generator
 
