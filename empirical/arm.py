@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from empirical.protocol import AUGMENTED, COURSE_REPORT
+from theory.errors import RequestError
 from theory.initializers import parse_initializer
 
 Change = tuple[str, Any]  # a field of the protocol, and its value where that is not the report's
@@ -107,7 +108,10 @@ def _fans_without_effect(config: Mapping[Any, Any]) -> list[str]:
 def _has_free_fan(name: object, otherwise: object = None) -> bool:
     """Whether the initializer called ``name``, or ``otherwise`` if that is missing, has a fan mode."""
     chosen = name if isinstance(name, str) else otherwise
-    return isinstance(chosen, str) and parse_initializer(chosen).law.free_fan
+    try:
+        return isinstance(chosen, str) and parse_initializer(chosen).law.free_fan
+    except RequestError:  # a table may name what this version does not know
+        return False
 
 
 def _same(one: object, two: object) -> bool:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from empirical.records import published
-from figures.study.results import TABLES, filled
+from figures.results import TABLES, filled
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]

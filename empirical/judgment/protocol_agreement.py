@@ -62,7 +62,7 @@ CELL_COLUMNS = {
 COLUMNS = {
     "augment": "the augmentation",
     "fan": "the fan mode of He; head fan_in: of its last layer alone",
-    "cells": "printed accuracies with a record beside them; 0 where no cell of He is recorded",
+    "cells": "printed accuracies with a record beside them; none where no cell of He is recorded",
     "of": "printed accuracies there are",
     "seeds": "the fewest completed seeds of any of these cells",
     "diverged": "diverged seeds, left out",

@@ -95,11 +95,10 @@ def with_own_arms(study: pd.DataFrame) -> pd.DataFrame:
     """
     if "arm" in study:
         return study
-    arms = {row["cell"]: Arm.of(row) for row in study.drop_duplicates("cell").to_dict("records")}
-    shared = shared_changes(arms.values())
-    return study.assign(
-        arm=study["cell"].map({cell: arm.without(shared) for cell, arm in arms.items()})
-    )
+    arms = [Arm.of(row) for row in study.to_dict("records")]
+    shared = shared_changes(arms)
+    own = [arm.without(shared) for arm in arms]
+    return study.assign(arm=pd.Series(own, index=study.index, dtype=object))
 
 
 def cell_statistics(

@@ -1,5 +1,6 @@
 from . import (
     locations as locations,
+    schema as schema,
     cell as cell,
     folders as folders,
     provenance as provenance,

@@ -196,9 +196,15 @@ def write_result(out: Path, spec: TrainSpec, state: CellState, environment: dict
     sums = {name: hashlib.sha256(_read(folder / name)).hexdigest() for name in (EPOCHS, LAYERS)}
     sums[RESULT] = hashlib.sha256(_json(result)).hexdigest()
     _write(folder / RESULT, _json(result | {"sha256": sums}))
+    drop_checkpoint(out, spec)
+    return _read_finished(folder, spec)
+
+
+def drop_checkpoint(out: Path, spec: TrainSpec) -> None:
+    """Remove the checkpoint of a finished cell; one whose writer was killed here still has it."""
+    folder = cell_folder(out, spec)
     with _writing(folder):
         (folder / CHECKPOINT).unlink(missing_ok=True)
-    return _read_finished(folder, spec)
 
 
 def result_of(spec: TrainSpec, state: CellState, environment: dict[str, Any]) -> dict[str, Any]:

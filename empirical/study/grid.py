@@ -342,6 +342,8 @@ class CellRunner:
                 return False
             found = self._read(lambda: records.read_finished(self.spec.out, cell), cell)
             skipped = found is not None
+            if skipped:
+                records.drop_checkpoint(self.spec.out, cell)
             if found is None:
                 with memory_that_may_end():
                     found = self._run(index, cell)

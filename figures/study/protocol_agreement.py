@@ -92,6 +92,9 @@ def _left(row: Row) -> str:
 # ---------------------------------------------------------------------------------- in words
 
 
+LEAST_SHARED = 4  # printed accuracies below which no protocol is called the most likely
+
+
 def most_likely(table: pd.DataFrame, pairs: pd.DataFrame) -> str:
     """Which protocol is most likely behind the print, by how much, and what is not recorded yet."""
     recorded = table[table["cells"] > 0]
@@ -101,6 +104,11 @@ def most_likely(table: pd.DataFrame, pairs: pd.DataFrame) -> str:
         return f"Open: no two protocols are recorded on the same cells.{missing}"
     order = recorded.sort_values("share", ascending=False, kind="stable")
     best = order.iloc[0]
+    if best["shared"] < LEAST_SHARED:
+        return (
+            f"Open: the {len(recorded)} protocols recorded share {best['shared']} of the printed "
+            f"cells, and fewer than {LEAST_SHARED} decide nothing.{missing}"
+        )
     ahead = float(best["shared_log_likelihood"] - order["shared_log_likelihood"].iloc[1])
     keys = _keys(order)
     cells = f"{best['shared']} cell{'' if best['shared'] == 1 else 's'}"

@@ -7,6 +7,7 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
+from empirical.arm import Arm
 from figures.fitting import MARK
 from figures.study.statistics import cells_table, pairs_table
 from figures.study.study_tables import accuracy_table, plan_table, presets_table
@@ -75,14 +76,15 @@ def plan_rows():
 
 
 def cells_rows():
-    row = {"arm": f"{LAW}, head {LAW}, {LAW}'s relative steps", "activation": SLOPE, "depth": 1000}
+    arm = Arm(LAW, (("head_initializer", LAW), ("learning_rate_reference", LAW)))
+    row = {"arm": arm, "activation": SLOPE, "depth": 1000}
     numbers = {"seeds": 100, "diverged": 99, "mean": 98.76, "std": 12.34, "low": 10.0, "high": 98.76}
     return pd.DataFrame([row | numbers])
 
 
 def pairs_rows():
     arm = cells_rows().iloc[0].to_dict()
-    row = {"compared": "arm", "first": arm["arm"], "second": "normal", "activation": SLOPE}
+    row = {"compared": "arm", "first": arm["arm"], "second": Arm("normal"), "activation": SLOPE}
     row |= {"depth": 1000, "pairs": 100, "diverged_first": 99, "diverged_second": 100}
     row |= {"difference": -98.76, "low": -98.76, "high": -10.0, "effect_size": -1234.5, "family": 99}
     row |= {"p_value": 1e-9, "p_holm": 0.1234, "arm": math.nan, "seeds_needed": 13}

@@ -142,7 +142,7 @@ ALLOWED = (
 )
 
 
-@pytest.mark.parametrize("name", ["claims", "claim_theory", "conditions", "arms", "fan_agreement"])
+@pytest.mark.parametrize("name", ["claims", "claim_theory", "conditions", "arms", "protocol_agreement"])
 def test_no_number_is_typed_into_a_text(name):
     tree = ast.parse((ROOT / "empirical" / "judgment" / f"{name}.py").read_text(encoding="utf-8"))
     columns = [

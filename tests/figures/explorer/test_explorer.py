@@ -464,11 +464,13 @@ def publish(folder):
             identity | ran | values | {"epoch": epoch, "test_accuracy": accuracy + epoch}
             for epoch in (1, 2)
         ]
-        cells.append(identity | ran | {"epochs_done": 2, "threads": 1})
+        ended = {"epochs_done": 2, "threads": 1, "final_test_accuracy": accuracy + 2}
+        cells.append(identity | ran | ended)
+    layers = [{"cell": cell["cell"], "epoch": 0, "layer": "conv01", "kind": "Conv2d"} for cell in cells]
     folder.mkdir()
     for name, rows, columns in (
         (published.STUDY, study, published.STUDY_COLUMNS),
-        (published.LAYERS, [], published.LAYER_COLUMNS),
+        (published.LAYERS, layers, published.LAYER_COLUMNS),
         (published.CELLS, cells, published.CELL_COLUMNS),
     ):
         pd.DataFrame(rows, columns=list(columns)).to_csv(folder / name, index=False)
