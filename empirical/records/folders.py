@@ -74,19 +74,21 @@ def prepare(out: Path) -> None:
 
 
 @contextlib.contextmanager
-def locked(out: Path, cell_id: str) -> Iterator[bool]:
-    """Whether this process holds the cell's lock for the ``with`` block; never waits."""
-    lock = FileLock(out / "locks" / f"{cell_id}.lock")
-    try:
-        with _writing(out / "locks"):
-            lock.acquire(blocking=False)
-    except Timeout:
-        yield False
-        return
-    try:
+def locked(out: Path, spec: TrainSpec) -> Iterator[bool]:
+    """Whether this process holds the cell's lock for the ``with`` block; never waits.
+
+    A cell that an earlier version has begun may still be in that version's hands: its lock has the
+    folder's name, and is held beside the one of today.
+    """
+    with contextlib.ExitStack() as held:
+        for name in dict.fromkeys((spec.cell_id, cell_folder(out, spec).name)):
+            try:
+                with _writing(out / "locks"):
+                    held.enter_context(FileLock(out / "locks" / f"{name}.lock", blocking=False))
+            except Timeout:
+                yield False
+                return
         yield True
-    finally:
-        lock.release()
 
 
 @contextlib.contextmanager
@@ -277,7 +279,8 @@ def _read_finished(folder: Path, spec: TrainSpec) -> Finished:
         layers = _read_table(folder / LAYERS, LAYER_COLUMNS)
         _check_epochs(epochs, layers, len(result["seconds"]))
         _check_result(spec, result, epochs)
-    return Finished(spec, result, epochs, layers)
+    today = {"cell": spec.cell_id}  # whatever it was called then
+    return Finished(spec, result | today, epochs, layers)
 
 
 def _check_result(spec: TrainSpec, result: dict[str, Any], epochs: list[dict[str, Any]]) -> None:

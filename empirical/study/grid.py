@@ -328,7 +328,7 @@ class CellRunner:
             return [] if self.take(*jobs[0]) else jobs
         out = self.spec.out
         with contextlib.ExitStack() as held:
-            ours = [job for job in jobs if held.enter_context(records.locked(out, job[1].cell_id))]
+            ours = [job for job in jobs if held.enter_context(records.locked(out, job[1]))]
             with memory_that_may_end():
                 self._run_together(ours)
         return [job for job in jobs if job not in ours]
@@ -337,7 +337,7 @@ class CellRunner:
         """Finish ``cell`` unless another process is working on it."""
         if is_stacked(cell, self.device.type):
             return not self.take_together([(index, cell)])
-        with records.locked(self.spec.out, cell.cell_id) as ours:
+        with records.locked(self.spec.out, cell) as ours:
             if not ours:
                 return False
             found = self._read(lambda: records.read_finished(self.spec.out, cell), cell)

@@ -301,7 +301,7 @@ def test_another_process_has_one_of_the_cells(tmp_path):
     records.prepare(tmp_path)
     jobs = [(k, cell) for k, cell in enumerate(spec.cells(), start=1)]
     runner = study.CellRunner(spec, CPU, tiny_dataset(29, 8), lambda event: None)
-    with records.locked(tmp_path, jobs[0][1].cell_id):
+    with records.locked(tmp_path, jobs[0][1]):
         assert runner.take_together(jobs) == jobs[:1]
         assert not runner.take(*jobs[0])
     assert runner.take(*jobs[0])

@@ -5,13 +5,14 @@ import json
 
 import pytest
 from cifar_format import tiny_dataset
+from filelock import FileLock
 from test_records import resealed, spec_in
 
 from empirical import identity
 from empirical.protocol import Protocol, TrainSpec
 from empirical.records import folders, published
 from empirical.records.locations import cell_folder
-from empirical.study.grid import CellFinished, EpochDone, run_study
+from empirical.study.grid import CellFinished, EpochDone, results, run_study
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -70,6 +71,7 @@ def test_records_of_before_are_read_and_not_trained_again(tmp_path):
     events = []
     again = run_study(spec, events.append, dataset=tiny_dataset(32, 8))
     assert all(event.skipped for event in events if isinstance(event, CellFinished))
+    assert [one["cell"] for one in results(spec)] == [cell.cell_id for cell in spec.cells()]
     assert again.equals(table)
     for name in ("cells", "study", "layers"):
         assert getattr(published.collect([tmp_path]), name).equals(getattr(tables, name))
@@ -94,6 +96,21 @@ def test_a_cell_begun_before_goes_on_where_it_was(tmp_path):
     expected = run_study(whole, dataset=tiny_dataset(32, 8))
     assert table["train_loss"].tolist() == expected["train_loss"].tolist()
     assert [path.name for path in (spec.out / "cells").iterdir()] == [cell.former_id]
+
+
+def test_a_cell_that_an_earlier_version_still_trains_is_left_to_it(tmp_path):
+    spec = spec_in(tmp_path)
+    (cell,) = spec.cells()
+    folders.prepare(tmp_path)
+    (tmp_path / "cells" / cell.former_id).mkdir()
+    with FileLock(tmp_path / "locks" / f"{cell.former_id}.lock"):
+        with folders.locked(tmp_path, cell) as ours:
+            assert not ours
+    with folders.locked(tmp_path, cell) as ours, folders.locked(tmp_path, cell) as others:
+        assert ours and not others
+        (tmp_path / "cells" / cell.former_id).rmdir()  # as a damaged record is set aside
+        with folders.locked(tmp_path, cell) as others:
+            assert not others
 
 
 def test_a_finished_record_of_before_counts_beside_one_begun_today(tmp_path):
