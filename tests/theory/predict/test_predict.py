@@ -244,15 +244,16 @@ def test_the_course_network_on_real_images_without_batch_norm(real_images, depth
 @pytest.mark.parametrize("depth", [2, 5, 10, 12])
 def test_the_course_network_on_real_images_with_batch_norm(real_images, depth):
     spec, network, law = course("batch", depth)
-    table, ratios = drawn(spec, network, law, real_images[:16], 3)
-    error = ratios.std(0, ddof=1) / math.sqrt(3)
+    table, ratios = drawn(spec, network, law, real_images[:16], 6)
+    error = ratios.std(0, ddof=1) / math.sqrt(6)
     deviation = np.abs(ratios.mean(0) - 1)
     exact = table["forward_basis"].to_numpy() == "exact"
     assert exact.sum() == 2  # conv 1 and conv 2, which no batch norm precedes
     assert np.all(deviation[:, 0] <= 6 * error[:, 0] + 0.1)
-    # what theory.predict_rules says of the backward factors: a third per layer, 2 in all
-    backward = np.log(ratios.mean(0)[:, 1])
-    assert np.all(np.abs(np.diff(backward)) < 0.35) and np.all(np.abs(backward) < math.log(2.2))
+    # what theory.predict.rules says of the backward factors: a third per layer, 2.2 in all
+    backward, noise = np.log(ratios.mean(0)[:, 1]), error[:, 1] / ratios.mean(0)[:, 1]
+    assert np.all(np.abs(np.diff(backward)) < 0.35)
+    assert np.all(np.abs(backward) < math.log(2.2) + 2 * noise)
 
 
 # batch norm, idealized
