@@ -372,7 +372,7 @@ def _sampled(chain: Chain, expected: Array) -> Theory:
 
 
 def _skew(values: Array) -> float:
-    """Third central moment over that of second order to the 3/2 (scipy.stats takes a second to load)."""
+    """Third central moment over σ³; scipy.stats, which has it, takes a second to load."""
     centered = values - values.mean()
     return float(np.mean(centered**3) / np.mean(centered**2) ** 1.5)
 
