@@ -1,4 +1,4 @@
-"""Activations and gradients by layer as histograms, from a simulation: Glorot & Bengio 2010, Fig. 6 and 7.
+"""Activations and gradients by layer as histograms, simulated: Glorot & Bengio (2010), Fig. 6 and 7.
 
 Of the logarithm of the absolute value, so that a law that keeps the signal draws its layers on top of
 each other, and one that does not draws them side by side, however far apart.

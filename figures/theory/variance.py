@@ -183,7 +183,7 @@ def _relative(axes: Axes, part: pd.DataFrame, looks: dict[str, style.Look]) -> N
     axes.axhline(0.0, color="black", linewidth=0.8)
     curves = part.groupby("initializer", sort=False)
     # with shared weight draws the initializers coincide here: markers stand side by side
-    apart = 0.014 * part["layer"].max()
+    apart = 0.02 * part["layer"].max()
     for place, (name, curve) in enumerate(curves):
         look, mean = looks[str(name)], curve["log10_theory"]
         low, high = curve["log10_band_low"] - mean, curve["log10_band_high"] - mean

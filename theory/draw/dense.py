@@ -115,9 +115,7 @@ class DenseSimulation(Simulation[VarianceSpec]):
 
         x_l = φ(y_l).  In the stream's own scale: see ``Curve.log_shift``.  Needs both directions.
         """
-        readings, trace, log_factor = self._pass(
-            0, draws, statistics=lambda tensor: {"values": tensor.double()}
-        )
+        readings, trace, log_factor = self._pass(0, draws, statistics=lambda tensor: {"values": tensor})
         for stream, one in enumerate(self.group.streams):
             columns = slice(stream * self.spec.batch, (stream + 1) * self.spec.batch)
             module = one.activation.module().to(self.device)
@@ -125,12 +123,12 @@ class DenseSimulation(Simulation[VarianceSpec]):
                 assert reading.backward is not None
                 log_scale = trace.log_scale[index][:, columns]
                 unit = reading.forward["values"][:, :, columns]
-                x = activate(one.activation, module, unit, log_scale).double()
+                x = activate(one.activation, module, unit, log_scale).detach().double()
                 gradient = reading.backward["values"][:, :, columns]
                 factor = log_factor[index][:, columns]
                 found = {
                     "activation": x.abs().log() + log_scale[:, None, :],
-                    "gradient": gradient.abs().log() + factor[:, None, :],
+                    "gradient": gradient.double().abs().log() + factor[:, None, :],
                 }
                 yield stream, index + 1, {name: log.cpu().numpy() for name, log in found.items()}
 
