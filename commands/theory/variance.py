@@ -127,7 +127,7 @@ def _spec(a: argparse.Namespace) -> Spec:
         raise RequestError(f"--engine {a.engine} knows plain dense stacks only: drop it or {other}")
     if a.histograms and (conv or norm or a.engine != "modules"):
         raise RequestError(
-            "--histograms needs weights of plain dense stacks: drop it or what else they are"
+            "--histograms is there for plain dense stacks of modules only: drop it or the other option"
         )
     given = options.spec_fields(a, *SAME_NAMES) | options.given(a, *COMMON_NAMES)
     if conv:
