@@ -92,7 +92,7 @@ def signal_figure(records: Published, activation: str, practice: str = "test_acc
         if practice == "train_loss":
             _at_chance(list(grid[:, 2]))
         keys: list[Artist] = [*_legend(looks), *spread_keys(study)]
-        figure.legend(handles=keys, loc="outside upper center", ncols=min(len(looks) + 2, 5))
+        figure.legend(handles=keys, loc="outside upper center", ncols=min(len(keys), 6))
     return figure
 
 
