@@ -6,7 +6,7 @@ Every number is filled in from the records of the figure or from the constants t
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import cast
 
 import pandas as pd
@@ -19,12 +19,12 @@ from empirical.training.instruments import FIXED_BATCH
 from figures import style
 from figures.study.paired_accuracy import MARKS, SINGLE, cell_table, exceeds_the_panel
 from figures.study.paired_effects import learned_slopes
-from figures.study.paired_signal import CONDITIONS, first_look, of_condition
+from figures.study.paired_signal import first_look
 from figures.study.report_figures import name_of
 from theory.lessons.paper import LEARNED_SLOPES
 
 
-def answer(records: Published, published: Published) -> str:
+def answer(parts: Mapping[str, Published], published: Published) -> str:
     """Of ``paired_signal.answer_figure``; ``published`` may tell what holds N(0, 1) back."""
     text = (
         "Should He be the default? ReLU networks, one color per initializer. Above: the signal, the "
@@ -32,11 +32,8 @@ def answer(records: Published, published: Published) -> str:
         "from the law of the weights before training. Below: test accuracy while they train, and what "
         "it is after the last epoch; dotted: guessing."
     )
-    for condition, words in CONDITIONS.items():
-        part = of_condition(records, condition)
-        if not part.cells.empty:
-            depth = int(part.cells["depth"].iloc[0])
-            text += f" {words.capitalize()}, {depth} layers ({protocol(part)}): {_outcomes(part)}."
+    for name, part in parts.items():
+        text += f" {name.capitalize()} ({protocol(part)}): {_outcomes(part)}."
     return f"{text}{handicap(published)}"
 
 

@@ -33,7 +33,7 @@ from figures.study.paired_effects import (
     slopes_figure,
     weight_change_figure,
 )
-from figures.study.paired_signal import ANSWER, answer_cells, answer_figure, signal_figure
+from figures.study.paired_signal import answer_figure, signal_figure
 from figures.study.report_figures import course_report_figures, loss_figure, name_of
 
 Made = TypeVar("Made", Figure, str)
@@ -110,6 +110,27 @@ def _own(preset: str, activation: str, published: Published) -> Published:
     return of_activation(select(published, preset).own, activation)
 
 
+CONDITIONS = {"xavier": "batch norm", "no-norm": "no batch norm", "he2015": "no batch norm"}
+
+
+def _conditions(published: Published) -> dict[str, Published]:
+    """Of each of ``CONDITIONS``, presets, the deepest ReLU networks that all of its laws have."""
+    found: dict[str, Published] = {}
+    for preset_name, words in CONDITIONS.items():
+        part = _of(preset_name, "relu", published)
+        laws = part.cells.groupby("depth")["initializer"].nunique()
+        if not laws.empty:
+            depth = max(laws.index[laws == laws.max()])
+            deepest = part.cells.loc[part.cells["depth"] == depth, "cell"]
+            found[f"{words}, {depth} layers"] = part.of(deepest)
+    return found
+
+
+def _answer_cells(published: Published) -> Published:
+    names = [cell for part in _conditions(published).values() for cell in part.cells["cell"]]
+    return with_arms(published.of(names))
+
+
 def _normed(published: Published) -> Published:
     """The cells with batch norm and Adam, of the size of the report's cells."""
     same = same_size(published, select(published, "report").size)
@@ -157,10 +178,10 @@ _AS_DRAWN = "Signal and gradient by layer, predicted and measured, beside the le
 ALL: dict[str, Paired] = {
     "answer": Paired(
         "Should He be the default? Predicted signal and test accuracy, with and without batch norm",
-        ANSWER,
-        answer_cells,
-        _alone(answer_figure),
-        captions.answer,
+        "no-norm",  # whose cells it cannot do without
+        _answer_cells,
+        lambda records, _: answer_figure(_conditions(records)),
+        lambda records, published: captions.answer(_conditions(records), published),
         lambda cell: cell.activation == "relu" and cell.depth == 12,
     ),
     "signal-relu": _signal("report", "relu", "test_accuracy", f"{_AS_DRAWN}; ReLU, as printed"),

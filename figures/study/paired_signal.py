@@ -11,6 +11,7 @@ networks while they train.  One row per depth; all rows share the scale of a col
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
@@ -20,7 +21,6 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator
 
-from empirical.judgment.selection import select, with_arms
 from empirical.protocol import CLASSES
 from empirical.records.published import Published
 from figures import style
@@ -173,51 +173,21 @@ def _legend(looks: dict[str, style.Look]) -> list[Line2D]:
 
 # ------------------------------------------------------------------------------- the answer
 
-ANSWER = "no-norm"  # the preset whose cells the answer cannot do without
-CONDITIONS = {  # preset: what it is called; the deepest ReLU networks of each that all laws have
-    "xavier": "batch norm",
-    ANSWER: "no batch norm",
-    "he2015": "no batch norm",
-}
 WINDOW = (-4.0, 5.0)  # decades of signal that the picture shows; a curve that leaves it is labeled
 
 
-def answer_cells(published: Published) -> Published:
-    """The cells of ``answer_figure``: of each condition the deepest that every law of it has."""
-    names: list[str] = []
-    for condition in CONDITIONS:
-        names += _deepest(select(published, condition).records)
-    return with_arms(published.of(names))
-
-
-def _deepest(records: Published) -> list[str]:
-    cells = records.cells[records.cells["activation"] == "relu"]
-    laws = cells.groupby("depth")["initializer"].nunique()
-    if laws.empty:
-        return []
-    depth = max(laws.index[laws == laws.max()])
-    return list(cells.loc[cells["depth"] == depth, "cell"])
-
-
-def of_condition(records: Published, condition: str) -> Published:
-    """The cells of ``answer_cells`` that are of one of ``CONDITIONS``."""
-    return records.of(_deepest(select(records, condition).records))
-
-
-def answer_figure(records: Published) -> Figure:
+def answer_figure(parts: Mapping[str, Published]) -> Figure:
     """A column per condition: above the predicted signal by layer, below the test accuracy.
 
-    ``records`` are those of ``answer_cells``; a condition without cells has no column.
+    ``parts`` has the cells of each condition, all of one depth, under what stands above its column.
     """
-    parts = {name: of_condition(records, name) for name in CONDITIONS}
-    parts = {name: part for name, part in parts.items() if not part.cells.empty}
-    looks = style.initializer_looks(dict.fromkeys(records.cells["initializer"]))
+    study = pd.concat([part.study for part in parts.values()])
+    looks = style.initializer_looks(dict.fromkeys(study["initializer"]))
     with style.styled():
         figure = Figure(figsize=(style.PAGE_WIDTH, 4.3), layout="constrained")
         grid = figure.subplots(2, len(parts), sharey="row", squeeze=False)
         for (above, below), (name, part) in zip(grid.T, parts.items(), strict=True):
-            depth = int(part.cells["depth"].iloc[0])
-            above.set_title(f"{CONDITIONS[name]}, {depth} layers", fontweight="bold", fontsize=10)
+            above.set_title(name, fontweight="bold", fontsize=10)
             _predicted(above, first_look(part), looks)
             for law, cells in part.study.groupby("initializer", sort=False):
                 draw_curve(below, cells, "test_accuracy", looks[str(law)], str(law), size=3.5)
@@ -236,7 +206,7 @@ def answer_figure(records: Published) -> Figure:
             style.legend_key(name_of(law), color=look.color, linestyle=look.dash, marker=look.marker)
             for law, look in looks.items()
         ]
-        keys += [guessing_key("guessing"), *spread_keys(records.study)]
+        keys += [guessing_key("guessing"), *spread_keys(study)]
         figure.legend(handles=keys, loc="outside upper center", ncols=len(keys))
     return figure
 
