@@ -8,6 +8,7 @@ from .theory.variance import (
     variance_table as variance_table,
     weight_gradient_figure as weight_gradient_figure,
 )
+from .theory.histograms import histogram_figure as histogram_figure
 from .theory.convolution import border_figure as border_figure, border_note as border_note
 from .theory.batch_norm import (
     norm_growth_figure as norm_growth_figure,

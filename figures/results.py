@@ -1,11 +1,12 @@
 """The results as README and docs print them, made from the published records and from nothing else.
 
-A file says between two comments which table stands there; ``filled`` writes it anew.
+A file says between two comments which table or sentence stands there; ``filled`` writes it anew.
 """
 
 from __future__ import annotations
 
 import re
+import textwrap
 from collections.abc import Callable
 from typing import cast
 
@@ -20,6 +21,7 @@ from empirical.judgment.statistics import (
 )
 from empirical.protocol import COURSE_REPORT, published_accuracy
 from empirical.records.published import Published
+from figures.study.captions import handicap
 from figures.study.report_figures import name_of
 from figures.study.statistics import cells_table, pairs_table
 from figures.style import ordered_arms
@@ -35,7 +37,9 @@ def filled(text: str, published: Published) -> str:
     """``text`` with each of its marked tables made from ``published``; KeyError for an unknown name."""
 
     def table(found: re.Match[str]) -> str:
-        return f"{found[1]}\n{TABLES[found[2]](published).markdown()}\n{found[3]}"
+        made = TABLES[found[2]](published)
+        text = f"{textwrap.fill(made, 110)}\n" if isinstance(made, str) else made.markdown()
+        return f"{found[1]}\n{text}\n{found[3]}"
 
     return _BLOCK.sub(table, text)
 
@@ -140,7 +144,8 @@ def _loss(value: float) -> str:
     return f"{value:.3f}" if value < 1000 else f"{value:.2g}"
 
 
-TABLES: dict[str, Callable[[Published], Sheet]] = {
+TABLES: dict[str, Callable[[Published], Sheet | str]] = {
+    "handicap": lambda published: handicap(published).strip(),
     "accuracy": accuracy_results,
     "seeds": seeds_results,
     "pairs": pairs_results,

@@ -350,6 +350,16 @@ def test_the_page_in_a_browser(written):
             hint = "getComputedStyle(one, '::before').content.includes('swipe')"
             hints = tab.evaluate(f"{wide}.map(one => {hint})")
             assert all(hints) and (len(hints) > 5) == (width == 390)
+            small = "[...document.images].map(one => one.getBoundingClientRect().width)"
+            assert min(tab.evaluate(small)) > 400  # legible: they scroll instead of shrinking
+
+
+def test_in_print_no_table_breaks_after_its_header():
+    css = (output.TEMPLATES / "report.css").read_text(encoding="utf-8")
+    kept = css[css.index("@media print") :].split("break-after: avoid")[0].splitlines()[-1]
+    assert {"figcaption.title", "thead", "tr.section", "tbody tr:first-child"} <= set(
+        part.strip(" {") for part in kept.split(",")
+    )
 
 
 # ------------------------------------------------------------------------------ the command
