@@ -126,7 +126,10 @@ def _add_protocol(parser: argparse.ArgumentParser) -> None:
 def _add_data_and_engine(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dataset", choices=tuple(DATASETS), help="default cifar10")
     parser.add_argument(
-        "--data-dir", type=Path, metavar="DIR", help="default $CIFAR10_DIR, else a download"
+        "--data-dir",
+        type=Path,
+        metavar="DIR",
+        help="default $CIFAR10_DIR (of others alike), else a download",
     )
     parser.add_argument("--precision", choices=PRECISIONS, help="default fp32")
     parser.add_argument(

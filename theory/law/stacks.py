@@ -363,8 +363,7 @@ def _sampled(chain: Chain, expected: Array) -> Theory:
         uniform_bias=uniform,
     )
     rows = [
-        (log_q.mean(), log_q.var(ddof=1), np.quantile(log_q, BAND), _skew(log_q))
-        for log_q in layers
+        (log_q.mean(), log_q.var(ddof=1), np.quantile(log_q, BAND), _skew(log_q)) for log_q in layers
     ]
     mean, var, quantiles, skewness = (np.array(column) for column in zip(*rows, strict=True))
     source = "approximate" if uniform else "sampled"

@@ -11,8 +11,8 @@ import torch
 from torch import nn
 
 from empirical.data.catalog import DATASETS
-from empirical.data.cifar10 import find_cifar10
 from empirical.data.datasets import normalize
+from empirical.data.files import CIFAR10
 from empirical.protocol import TrainSpec
 from empirical.training.networks import build_network, draw_weights_
 from theory.activations import parse_activation
@@ -198,7 +198,7 @@ def test_the_power_of_a_batch_is_all_that_exact_rows_need():
 
 @pytest.fixture(scope="module")
 def real_images(cifar10_dir):
-    with (find_cifar10(cifar10_dir) / "data_batch_1").open("rb") as file:
+    with (CIFAR10.find(cifar10_dir) / "data_batch_1").open("rb") as file:
         rows = pickle.load(file, encoding="bytes")[b"data"][:64]
     pixels = torch.from_numpy(rows.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1).copy())
     return normalize(pixels, DATASETS["cifar10"].mean, DATASETS["cifar10"].std)
