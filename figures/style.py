@@ -31,7 +31,7 @@ from figures.files import write_bytes
 
 BLUE, VERMILION, GREEN = "#0072B2", "#D55E00", "#009E73"
 ORANGE, SKY, PURPLE, BLACK = "#E69F00", "#56B4E9", "#CC79A7", "#000000"
-COLUMN_WIDTH, PAGE_WIDTH = 3.4, 7.0  # inches: one and two columns of a LaTeX article
+PAGE_WIDTH = 7.0  # inches: two columns of a LaTeX article
 
 RC: dict[str, Any] = {
     "font.size": 9,
