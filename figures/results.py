@@ -12,6 +12,9 @@ from typing import cast
 import pandas as pd
 
 from empirical.arm import Arm, Change
+from empirical.judgment.claims import judge_claims
+from empirical.judgment.conditions import judge_conditions
+from empirical.judgment.evidence import Evidence
 from empirical.judgment.statistics import (
     MINIMUM_SEEDS,
     cell_statistics,
@@ -20,6 +23,8 @@ from empirical.judgment.statistics import (
 )
 from empirical.protocol import COURSE_REPORT, published_accuracy
 from empirical.records.published import Published
+from figures.answers import answers_table, conditions_table, factors_table, told
+from figures.study.claims import claims_table
 from figures.study.report_figures import name_of
 from figures.study.statistics import cells_table, pairs_table
 from figures.style import ordered_arms
@@ -111,9 +116,33 @@ def seeds_results(published: Published) -> Sheet:
 
 
 def pairs_results(published: Published) -> Sheet:
-    """Every difference with as many pairs of seeds as an interval takes."""
+    """Every difference with as many seeds as a test takes."""
     pairs = pair_statistics(published.study)
-    return pairs_table(pairs[pairs["pairs"] >= MINIMUM_SEEDS])
+    return pairs_table(pairs[pairs["seeds"] >= MINIMUM_SEEDS])
+
+
+def _evidence(published: Published) -> Evidence:
+    return Evidence(published.study, published.cells, published.layers)
+
+
+def answers_results(published: Published) -> Sheet:
+    """Should He be the default? In five lines."""
+    return answers_table(judge_conditions(_evidence(published))[0])
+
+
+def conditions_results(published: Published) -> Sheet:
+    """The same in whole sentences, for every condition."""
+    return conditions_table(told(*judge_conditions(_evidence(published))))
+
+
+def factors_results(published: Published) -> Sheet:
+    """What the last layer and the steps each do to N(0, 1)."""
+    return factors_table(judge_conditions(_evidence(published))[1])
+
+
+def claims_results(published: Published) -> Sheet:
+    """The verdicts on the course report's claims."""
+    return claims_table(judge_claims(_evidence(published))[0])
 
 
 def losses_results(published: Published) -> Sheet:
@@ -142,6 +171,10 @@ def _loss(value: float) -> str:
 
 TABLES: dict[str, Callable[[Published], Sheet]] = {
     "accuracy": accuracy_results,
+    "answers": answers_results,
+    "conditions": conditions_results,
+    "factors": factors_results,
+    "claims": claims_results,
     "seeds": seeds_results,
     "pairs": pairs_results,
     "losses": losses_results,
