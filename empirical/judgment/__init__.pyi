@@ -7,6 +7,7 @@ from . import (
     conditions as conditions,
     protocol_agreement as protocol_agreement,
     selection as selection,
+    calibration as calibration,
 )
 from .statistics import (
     cell_statistics as cell_statistics,

@@ -473,7 +473,8 @@ def judgment_fields(judgment: Judgment, evidence: Evidence) -> dict[str, Any]:
 
 def training(cells: Iterable[Cells], seeds: int = 1) -> list[str]:
     """The commands that train ``cells``, each with so many seeds."""
-    specs = (replace(one.plain.spec, seed=seed) for one in cells for seed in range(seeds))
+    plain = [Cells.of(one.spec.config()) for one in cells]
+    specs = (replace(one.spec, seed=seed) for one in plain for seed in range(seeds))
     return commands_of(specs)
 
 

@@ -38,7 +38,7 @@ from empirical.judgment.claims import (
     part_row,
     training,
 )
-from empirical.judgment.evidence import Cells, Evidence, cells_of
+from empirical.judgment.evidence import Cells, Evidence
 from empirical.judgment.selection import SIZE
 from empirical.judgment.statistics import INSUFFICIENT
 from empirical.judgment.truth import (
@@ -173,7 +173,7 @@ def _preset_commands(preset: str, judgment: Judgment) -> str:
     more = f" --seeds {seeds}" if seeds > 1 else ""
     lines = []
     for name in dict.fromkeys((preset, "report")):
-        grid = {cells_of(spec).key for spec in StudySpec(**PRESETS[name].fields).cells()}
+        grid = {Cells.of(spec.config()).key for spec in StudySpec(**PRESETS[name].fields).cells()}
         if any(one.key in grid for one in wanted):
             lines.append(f"cifar --preset {name}{more}")
             wanted = [one for one in wanted if one.key not in grid]

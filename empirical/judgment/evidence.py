@@ -8,7 +8,7 @@ tables.  A diverged cell has no numbers, and is counted.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
@@ -18,7 +18,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from empirical.arm import NAMES, Arm
-from empirical.protocol import COURSE_REPORT, TrainSpec
+from empirical.protocol import TrainSpec
 
 Array = NDArray[np.float64]
 
@@ -104,11 +104,11 @@ class Cells:
     depth: int
     changes: tuple[tuple[str, Any], ...] = ()
 
-    @property
-    def plain(self) -> Cells:
-        """The same cells without a change that none of their laws knows, such as N(0, 1)'s fan mode."""
-        arm, activation, depth = self.key
-        return Cells(arm.initializer, activation, depth, tuple(sorted(arm.changes)))
+    @classmethod
+    def of(cls, row: Mapping[Any, Any]) -> Cells:
+        """The cells of a study's row: without a change that none of their laws knows."""
+        arm = Arm.of(row)
+        return cls(arm.initializer, row["activation"], row["depth"], tuple(sorted(arm.changes)))
 
     @property
     def spec(self) -> TrainSpec:
@@ -140,13 +140,6 @@ class Cells:
 def _key(cells: Cells) -> Key:
     spec = cells.spec
     return Arm.of(spec.config()), spec.activation, spec.depth
-
-
-def cells_of(spec: TrainSpec) -> Cells:
-    """The cells of ``spec`` and its other seeds."""
-    report, own = COURSE_REPORT.shared(), spec.config()
-    changes = {name: own[name] for name in report if name != "engine" and own[name] != report[name]}
-    return Cells(spec.initializer, spec.activation, spec.depth, tuple(sorted(changes.items())))
 
 
 class Evidence:

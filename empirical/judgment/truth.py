@@ -38,8 +38,10 @@ import pandas as pd
 
 from empirical.judgment.evidence import QUANTITIES, Cells, Evidence
 from empirical.judgment.statistics import (
+    ALONE,
     LEVEL,
     MINIMUM_SEEDS,
+    UNEVEN,
     Estimate,
     holm,
     paired,
@@ -101,9 +103,17 @@ class Part:
         return list(dict.fromkeys(term.cells for term in self.terms))
 
     @property
-    def alone(self) -> bool:
-        """Whether one arm stands against a number, and nothing evens out its skewness."""
-        return len(self.cells) == 1
+    def penalty(self) -> int:
+        """By what its p-values are multiplied (``statistics``).
+
+        Cells of like skewness even it out if the cubes of their factors add up to 0.
+        """
+        if len(self.cells) == 1:
+            return ALONE
+        cubes = [term.factor**3 for term in self.terms]
+        alike = len({term.quantity for term in self.terms}) == 1
+        even = alike and abs(math.fsum(cubes)) <= 1e-9 * math.fsum(map(abs, cubes))
+        return 1 if even else UNEVEN
 
     @property
     def points(self) -> bool:
@@ -150,8 +160,8 @@ class PartOutcome:
 
     @property
     def level(self) -> float:
-        """What counts as ``LEVEL``: half of it where the test doubles p."""
-        return LEVEL / (1 + self.part.alone)
+        """What counts as ``LEVEL``, before the test's penalty."""
+        return LEVEL / self.part.penalty
 
 
 def evaluate(part: Part, evidence: Evidence, among: frozenset[int] | None = None) -> PartOutcome:
@@ -175,7 +185,7 @@ def _evaluated(part: Part, evidence: Evidence, among: frozenset[int] | None) -> 
     )
     diverged = sum(map(evidence.diverged, part.cells))
     values = _total(part.terms, evidence, among) - part.threshold
-    estimate = paired(np.asarray(values), alone=part.alone)
+    estimate = paired(np.asarray(values), penalty=part.penalty)
     if len(values) < MINIMUM_SEEDS and not among:
         sides = [[term for term in part.terms if term.factor * sign > 0] for sign in (1, -1)]
         ours, theirs = (_total(side, evidence) for side in sides)

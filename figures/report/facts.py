@@ -16,6 +16,7 @@ from empirical.judgment.evidence import Evidence
 from empirical.judgment.protocol_agreement import AS_PRINTED, protocol_cells
 from empirical.judgment.selection import SIZE, select
 from empirical.judgment.statistics import (
+    ALONE,
     EQUIVALENT,
     EXACT_SEEDS,
     INSUFFICIENT,
@@ -23,6 +24,7 @@ from empirical.judgment.statistics import (
     MARGIN,
     MINIMUM_SEEDS,
     TOO_CLOSE,
+    UNEVEN,
     compare,
 )
 from empirical.judgment.truth import AGREES, CONFIRMED, DISAGREES, REFUTED
@@ -222,6 +224,8 @@ def protocol() -> dict[str, Any]:
         "seeds": MINIMUM_SEEDS,
         "exact_seeds": EXACT_SEEDS,
         "level": LEVEL,
+        "uneven": UNEVEN,
+        "alone": ALONE,
         "margin": MARGIN,
     }  # fmt: skip
 

@@ -383,7 +383,7 @@ def test_intervals_and_p_values_are_the_projects_own():
     rows = study[(study["initializer"] == "normal") & (study["activation"] == "prelu")]
     rows = rows[(rows["depth"] == 12) & (rows["epoch"] == 10)]
     values = 60 - rows.sort_values("seed")["test_accuracy"].to_numpy()
-    own = paired(values, alone=True)  # one arm against a printed number
+    own = paired(values, penalty=4)  # one arm against a printed number
     assert (row["low"], row["high"]) == pytest.approx((own.low, own.high))
     assert (row["p_value"], row["p_exact"]) == (pytest.approx(own.p_value), own.p_exact)
     assert table.set_index("id").loc["C11", "low"] == row["low"]
@@ -400,9 +400,9 @@ def test_a_refutation_pays_for_the_choice_of_the_worst_part():
         parts.append(Part(str(depth), (Term(1, "accuracy", one),), 50.0))
     found = judge({"x": parts}, evidence)["x"]
     assert found.verdict == REFUTED
-    assert found.p_value == pytest.approx(3 * paired(values[:, 1], alone=True).p_value)
+    assert found.p_value == pytest.approx(3 * paired(values[:, 1], penalty=4).p_value)
     positive = judge({"x": [parts[0], parts[2]]}, evidence)["x"]
-    worst = max(paired(values[:, column], alone=True).p_value for column in (0, 2))
+    worst = max(paired(values[:, column], penalty=4).p_value for column in (0, 2))
     assert positive.p_value == pytest.approx(worst)
 
 

@@ -72,16 +72,16 @@ def test_the_paired_test_is_scipys_with_its_interval():
     found = paired(first - second)
     assert found.p_value == pytest.approx(theirs.pvalue)
     assert (found.low, found.high) == pytest.approx(tuple(theirs.confidence_interval(0.95)))
-    alone = paired(first - second, alone=True)
+    alone = paired(first - second, penalty=2)
     assert alone.p_value == pytest.approx(2 * theirs.pvalue)
     assert (alone.low, alone.high) == pytest.approx(tuple(theirs.confidence_interval(0.975)))
 
 
 def test_an_interval_excludes_zero_where_the_test_decides():
     random = np.random.default_rng(8)
-    for alone in (False, True):
+    for penalty in (1, 2, 4):
         for _ in range(200):
-            found = paired(random.normal(0.8, 1, 4), alone=alone)
+            found = paired(random.normal(0.8, 1, 4), penalty=penalty)
             assert (found.low > 0 or found.high < 0) == (found.p_value < 0.05)
 
 
