@@ -170,8 +170,8 @@ def _head(facts: Mapping[str, Any]) -> list[str]:
 def _rate(facts: Mapping[str, Any]) -> list[str]:
     lines = [f"N(0, 1)'s learning rate between batch norms is {facts['rate_ratio']:.1f} times smaller"]
     for depth, means in facts["means"].items():
-        if {"N(0, 1)", "both"} <= set(means):
-            gap = means["both"] - means["N(0, 1)"]
+        gap = means.get("both", math.nan) - means.get("N(0, 1)", math.nan)
+        if gap > 0:
             shares = [
                 f"{name} alone {100 * (means[name] - means['N(0, 1)']) / gap:.0f} %"
                 for name in ("He's last layer", "He's steps")
@@ -205,15 +205,29 @@ FACTS: dict[str, Callable[[Mapping[str, Any]], list[str]]] = {
 # -------------------------------------------------------------------------------------- tables
 
 
+def answer_lines(conditions: pd.DataFrame) -> list[str]:
+    """The rows of ``answers_table`` as text: a line for each of the five."""
+    lines = []
+    for row in _five(conditions).to_dict("records"):
+        text = f"{QUESTIONS[str(row['id'])][0]}: {_answer(row).plain}"
+        if not math.isnan(row["value"]):
+            known = "" if math.isnan(row["low"]) else f", {_percent()} {interval(row)}"
+            by = f"{row['part']} {in_unit(row['value'])} points{known}"
+            text += f" ({by}, {_seeds(row['seeds']) if row['seeds'] else 'not all recorded'})"
+        lines.append(f"{text}.")
+    return lines
+
+
+def _five(conditions: pd.DataFrame) -> pd.DataFrame:
+    return conditions.set_index("id", drop=False).loc[list(ANSWERS)]
+
+
 def answers_table(conditions: pd.DataFrame) -> Sheet:
     """The answer to the question in five lines, each by the comparison that decides it."""
-    chosen = conditions[conditions["id"].isin(ANSWERS)]
-    names = {name: place for place, name in enumerate(ANSWERS)}
-    chosen = chosen.sort_values("id", key=lambda column: column.map(names))
     return Sheet(
         name="answers",
         title="Should He be the default?",
-        data=chosen.drop(columns="facts"),
+        data=_five(conditions).drop(columns="facts"),
         columns=(
             words("", lambda row: QUESTIONS[str(row["id"])][0]),
             words("answer", _answer),

@@ -61,7 +61,7 @@ def accuracy_results(published: Published) -> Sheet:
         if _setting(arm) == setting
     ]
     return Sheet(
-        name="results",
+        name="accuracy",
         title="Final test accuracy, percent",
         data=cells,
         rows=[*printed, *recorded],

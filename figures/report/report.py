@@ -30,6 +30,7 @@ from empirical.records.published import Published, gather, spec_of
 from empirical.study.events import OnEvent
 from figures import style
 from figures.answers import (
+    answer_lines,
     answers_table,
     conditions_table,
     factors_table,
@@ -290,6 +291,7 @@ class Report:
             "quantities": list(QUANTITIES.values()),
             "curve_note": CURVE_NOTE,
             "default": conditions[-1],
+            "answers": answer_lines(self.conditions),
             "conditions": conditions[:-1],
             "course_pairs": list(zip(list(course)[::2], list(course)[1::2], strict=True)),
             "paired": list(GALLERY["Theory beside practice"]),

@@ -5,7 +5,6 @@ import json
 import re
 import subprocess
 import sys
-from itertools import product
 from pathlib import Path
 
 import numpy as np
