@@ -119,7 +119,9 @@ def paired(
         return Estimate(mean, n)
     p_exact = sign_flip_p_value(values) if n >= EXACT_SEEDS else math.nan
     if _constant(values):
-        return Estimate(mean, n, True, mean, mean, float(t_p_value(values, penalty)), p_exact)
+        size = math.copysign(math.inf, mean) if mean else 0.0
+        p_value = float(t_p_value(values, penalty))
+        return Estimate(mean, n, True, mean, mean, p_value, p_exact, effect_size=size)
     low, high = stats.ttest_1samp(values, 0).confidence_interval(1 - level / penalty)
     above = float(stats.ttest_1samp(values, -margin, alternative="greater").pvalue)
     below = float(stats.ttest_1samp(values, margin, alternative="less").pvalue)
@@ -224,9 +226,11 @@ def seeds_needed(effect_size: float, level: float = LEVEL) -> int:
     >>> seeds_needed(3.0), seeds_needed(-3.0, level=0.05 / 14), seeds_needed(0.5)
     (4, 6, 34)
     """
-    size = min(abs(effect_size), 20.0)
-    if math.isnan(size):
+    if math.isnan(effect_size):
         return MINIMUM_SEEDS
+    if math.isinf(effect_size):  # seeds that do not differ: 2/2ⁿ is to be small enough
+        return max(MINIMUM_SEEDS, math.ceil(1 + math.log2(1 / level)))
+    size = min(abs(effect_size), 20.0)
 
     def power(seeds: int) -> float:
         edge = stats.t.isf(level / 2, seeds - 1)

@@ -19,7 +19,6 @@ from empirical.judgment.statistics import (
     cell_statistics,
     pair_statistics,
 )
-from empirical.presets import MANY_SEEDS
 from figures.study.report_figures import name_of
 from figures.tables import Column, Row, Sheet, fixed, words
 
@@ -147,5 +146,7 @@ def _verdict(row: Row) -> Text:
         if verdict == f"{side} higher":
             verdict = f"{name_of(row[side])} higher"
     if verdict == INSUFFICIENT:
-        verdict += f" ({row['seeds_needed']} would do)" if row["seeds_needed"] <= MANY_SEEDS else ""
+        needed = row["seeds_needed"]
+        known = not math.isnan(row["effect_size"])
+        verdict += f" ({needed} would do)" if known else f" ({needed} at least)"
     return Text(verdict, style=style)

@@ -118,6 +118,7 @@ def test_equivalence_is_two_one_sided_tests():
 def test_seeds_that_do_not_differ_are_never_proof_of_no_spread():
     same = paired(np.array([2.0, 2.0, 2.0]))
     assert same.p_value == 0.25 and (same.low, same.high) == (2.0, 2.0)
+    assert verdict_of([5.0, 5.0, 5.0]) == INSUFFICIENT and verdict_of([5.0] * 6) == "first higher"
     assert t_p_value(np.array([0.1 + 0.2, 0.3, 0.3])) == 0.25  # equal but for rounding
     assert t_p_value(np.zeros(5)) == 1.0
     assert np.isnan(unpaired(np.ones(3), np.zeros(3)).p_value)
@@ -212,6 +213,7 @@ def test_the_seeds_needed_are_the_first_that_do(size, level):
     needed = seeds_needed(size, level)
     assert power(needed) >= 0.8 > power(needed - 1)
     assert seeds_needed(-size, level) == needed
+    assert seeds_needed(np.inf) == 6 and seeds_needed(-np.inf, 0.05 / 14) == 10  # 2/2ⁿ ≤ level
     assert seeds_needed(np.nan) == seeds_needed(1e9) == 3
 
 
