@@ -237,19 +237,16 @@ SIZE_COLUMNS = {
 
 def foretold_sizes(evidence: Evidence) -> pd.DataFrame:
     """How often theory's numbers of the network as drawn were those measured: ``SIZE_COLUMNS``."""
-    rows = [
-        row
-        for row in evidence.study.drop_duplicates("cell").to_dict("records")
-        if row["cell"] in set(evidence.cells["cell"])
-    ]
-    measured = evidence.cells.set_index("cell")
+    names = ("initial_loss", "initial_loss_predicted", "initial_average_weight")
+    measured = evidence.cells.set_index("cell").reindex(columns=list(names))
+    measured = measured.apply(pd.to_numeric, errors="coerce").astype(np.float64)
     losses, weights = [], []
-    for row in rows:
-        of = measured.loc[row["cell"]]
-        pair = [float(of.get(name, math.nan)) for name in ("initial_loss", "initial_loss_predicted")]
-        if all(map(math.isfinite, pair)) and min(pair) > 0:
-            losses.append(pair[0] / pair[1])
-        weight = float(of.get("initial_average_weight", math.nan))
+    for row in evidence.study.drop_duplicates("cell").to_dict("records"):
+        if row["cell"] not in measured.index:
+            continue
+        loss, foretold_loss, weight = (float(one) for one in measured.loc[row["cell"]].to_numpy())
+        if math.isfinite(loss) and math.isfinite(foretold_loss) and min(loss, foretold_loss) > 0:
+            losses.append(loss / foretold_loss)
         if math.isfinite(weight):
             mean, std = drawn_average_weight(_spec(row))
             weights.append((abs(weight - mean) <= 2 * std, weight / mean if mean else math.nan))
