@@ -15,9 +15,8 @@ from rich.text import Text
 
 from empirical.judgment.claim_theory import TIE, WITHIN, score
 from empirical.judgment.claims import in_unit
-from empirical.judgment.conditions import ANSWERS, NO, OPEN, YES
 from empirical.judgment.statistics import EQUIVALENT, INSUFFICIENT, LEVEL, MARGIN, TOO_CLOSE
-from empirical.judgment.truth import AGREES, DISAGREES, NO_RECORDS
+from empirical.judgment.truth import AGREES, DISAGREES, NO, NO_RECORDS, OPEN, YES
 from empirical.presets import MANY_SEEDS
 from empirical.protocol import CLASSES
 from figures.study.report_figures import name_of
@@ -37,6 +36,7 @@ QUESTIONS = {  # in a few words; and whole
                      "learning rate?"),
     "default": ("", "Should He be the default?"),
 }  # fmt: skip
+FIVE = 5  # the conditions that come first, ``conditions.ANSWERS``
 SO_FAR = {AGREES: YES, DISAGREES: NO}
 
 
@@ -219,7 +219,7 @@ def answer_lines(conditions: pd.DataFrame) -> list[str]:
 
 
 def _five(conditions: pd.DataFrame) -> pd.DataFrame:
-    return conditions.set_index("id", drop=False).loc[list(ANSWERS)]
+    return conditions.head(FIVE)
 
 
 def answers_table(conditions: pd.DataFrame) -> Sheet:

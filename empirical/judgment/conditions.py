@@ -44,8 +44,11 @@ from empirical.judgment.statistics import INSUFFICIENT
 from empirical.judgment.truth import (
     AGREES,
     CONFIRMED,
+    NO,
     NO_RECORDS,
+    OPEN,
     REFUTED,
+    YES,
     Judgment,
     Part,
     Term,
@@ -61,7 +64,6 @@ from theory.lessons.paper import xavier_over_he
 ACTIVATIONS, DEPTHS = COURSE_REPORT.activations, COURSE_REPORT.depths
 RIVALS = ("normal", "xavier")  # what He must beat to be the default; and whatever else is recorded
 ANSWERS = ("printed", "no-norm", "very-deep", "fan", "prelu")
-YES, NO, OPEN = "yes", "no", "open"
 FACTOR_DEPTHS = (2, 12)  # at which head and steps are told apart
 
 CONDITION_COLUMNS = {

@@ -52,6 +52,7 @@ from empirical.judgment.statistics import (
 from empirical.protocol import published_accuracy
 
 CONFIRMED, REFUTED = "confirmed", "refuted"
+YES, NO, OPEN = "yes", "no", "open"  # the same of a question
 NO_RECORDS = "records missing"
 DIVERGED = "diverged"
 AGREES, DISAGREES = "agrees", "disagrees"
