@@ -29,6 +29,7 @@ from empirical.records import account
 from empirical.records.published import Published, gather, spec_of
 from empirical.study.events import OnEvent
 from figures import style
+from figures.accuracies import accuracy_results
 from figures.answers import (
     answer_lines,
     answers_table,
@@ -38,7 +39,6 @@ from figures.answers import (
     told,
 )
 from figures.report import facts, tables
-from figures.results import accuracy_results
 from figures.study.claims import claims_table
 from figures.study.gallery import SECTIONS as GALLERY
 from figures.study.gallery import gallery
