@@ -1,4 +1,5 @@
 from . import theory as theory, study as study, report as report, explorer as explorer
+from . import answers as answers
 from .style import save_figure as save_figure
 from .tables import Sheet as Sheet
 from .theory.variance import (
@@ -46,11 +47,8 @@ from .study.gallery import (
     index_table as index_table,
     published_table as published_table,
 )
-from .study.claims import (
-    claims_table as claims_table,
-    conditions_table as conditions_table,
-    measures_table as measures_table,
-)
+from .study.claims import claims_table as claims_table, measures_table as measures_table
+from .answers import answers_table as answers_table, conditions_table as conditions_table
 from .study.protocol_agreement import agreement_table as agreement_table
 from .report.report import Report as Report
 from .explorer.build import page as page

@@ -13,6 +13,7 @@ import pandas as pd
 
 from empirical.arm import Arm
 from empirical.judgment.selection import select
+from empirical.judgment.statistics import EQUIVALENT, INSUFFICIENT, TOO_CLOSE
 from empirical.protocol import CLASSES, published_accuracy
 from empirical.records.published import Published
 from empirical.training.instruments import FIXED_BATCH
@@ -182,10 +183,10 @@ def accuracy_map(records: Published) -> str:
         "Under each name the relative step η/σ of its convolutions. Left: the loss of the network as "
         "drawn, predicted from the law of its weights. Right: test accuracy after the last epoch, mean "
         "and standard deviation over the seeds that completed. Marks compare with He as printed at the "
-        "same depth, paired by seed, by the exact sign-flip test with Holm's correction over the "
+        "same depth, paired by seed, by the t test with Holm's correction over the "
         f"depths of a row: {MARKS['second higher']} above, {MARKS['first higher']} below, "
-        f"{MARKS['no difference shown']} no difference shown, {MARKS['insufficient seeds']} "
-        f"insufficient seeds, {SINGLE} a single run, of which no difference can be called real."
+        + "".join(f"{MARKS[one]} {one}, " for one in (EQUIVALENT, TOO_CLOSE, INSUFFICIENT))
+        + f"{SINGLE} a single run, of which no difference can be called real."
     )
 
 

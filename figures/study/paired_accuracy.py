@@ -25,7 +25,13 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator
 from numpy.typing import NDArray
 
 from empirical.arm import Arm
-from empirical.judgment.statistics import MINIMUM_SEEDS, compare
+from empirical.judgment.statistics import (
+    EQUIVALENT,
+    INSUFFICIENT,
+    MINIMUM_SEEDS,
+    TOO_CLOSE,
+    compare,
+)
 from empirical.protocol import CLASSES, TrainSpec
 from empirical.records.published import Published, spec_of
 from figures import style
@@ -42,12 +48,7 @@ MAPS = {  # quantity of a cell: its name, its colors
     "initial_loss_predicted": ("predicted initial loss (nats): better →", "cividis_r"),
     "final_test_accuracy": ("final test accuracy (percent): better →", "cividis"),
 }
-MARKS = {
-    "first higher": "▼",
-    "second higher": "▲",
-    "no difference shown": "=",
-    "insufficient seeds": "°",
-}
+MARKS = {"first higher": "▼", "second higher": "▲", EQUIVALENT: "=", TOO_CLOSE: "~", INSUFFICIENT: "°"}
 
 
 def cell_table(records: Published) -> pd.DataFrame:
@@ -267,7 +268,7 @@ def comparison_marks(study: pd.DataFrame, activation: str) -> dict[tuple[Arm, in
         except RequestError:  # no depth at which both were run
             continue
         for row in compared.to_dict("records"):
-            mark = SINGLE if row["pairs"] == 1 else MARKS[row["verdict"]]
+            mark = SINGLE if row["seeds"] == 1 else MARKS[row["verdict"]]
             found[arm, int(row["depth"])] = mark
     return found
 
@@ -321,9 +322,9 @@ def _mark_key(study: pd.DataFrame) -> str:
     words = []
     if (seeds == 1).any():
         words.append(f"{SINGLE} single run")
-    if ((seeds > 1) & (seeds < MINIMUM_SEEDS)).any():
-        words.append(f"{MARKS['insufficient seeds']} insufficient seeds")
+    if (seeds > 1).any():
+        words.append(f"{MARKS[INSUFFICIENT]} {INSUFFICIENT}")
     if (seeds >= MINIMUM_SEEDS).any():
-        words += [f"{MARKS['first higher']} below He", f"{MARKS['second higher']} above He",
-                  f"{MARKS['no difference shown']} no difference shown"]  # fmt: skip
+        words += [f"{MARKS['first higher']} below He", f"{MARKS['second higher']} above He"]
+        words += [f"{MARKS[one]} {one}" for one in (EQUIVALENT, TOO_CLOSE)]
     return f"Against He at that depth: {', '.join(words)}." if words else ""

@@ -23,7 +23,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator
 
-from empirical.arm import Arm
+from empirical.arm import NAMES, Arm
 from empirical.judgment.statistics import with_own_arms
 from empirical.protocol import CLASSES, COURSE_REPORT, published_accuracy
 from figures import style
@@ -34,15 +34,6 @@ QUANTITIES = {
 }
 COURSE_REPORT_LAWS = ("he", "normal")
 LAWS = ("head_initializer", "learning_rate_reference")  # changes whose value is an initializer
-NAMES = {
-    "relu": "ReLU",
-    "prelu": "PReLU",
-    "he": "He",
-    "xavier": "Xavier",
-    "normal": "N(0, 1)",
-    "lecun": "LeCun",
-    "pytorch": "PyTorch's",
-}
 
 
 def course_report_figures(

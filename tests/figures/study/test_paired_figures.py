@@ -20,6 +20,7 @@ from commands.study import cifar
 from empirical.arm import Arm
 from empirical.judgment.selection import arm as spec_arm
 from empirical.judgment.selection import select, with_arms
+from empirical.judgment.statistics import INSUFFICIENT
 from empirical.protocol import TrainSpec, published_accuracy
 from empirical.records.published import read, spec_of
 from figures import style
@@ -185,7 +186,7 @@ def test_the_map_holds_accuracies_and_marks(drawn, everything):
     assert "single run" in figure.get_supxlabel()
 
 
-@pytest.mark.parametrize("seeds, mark", [(1, SINGLE), (3, "insufficient seeds"), (8, "first higher")])
+@pytest.mark.parametrize("seeds, mark", [(1, SINGLE), (3, INSUFFICIENT), (8, "first higher")])
 def test_marks_follow_the_seeds(tmp_path, seeds, mark):
     cells = cells_of("report", activations=("relu",), depths=(2, 5), seeds=tuple(range(seeds)))
     tables = with_arms(study_of(cells, tmp_path))
