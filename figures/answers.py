@@ -323,10 +323,9 @@ def theory_score(claims: pd.DataFrame, conditions: pd.DataFrame, sizes: pd.DataF
         f"{row['what']} in {row['right']} of {row['cells']} cells" for row in sizes.to_dict("records")
     ]
     return (
-        f"Theory, before training: the direction was right in {found['right']} of the "
-        f"{told_} claims and "
-        f"conditions that are decided and of which it speaks, and so far in {found['right so far']} of "
-        f"the {far} open ones; the size ({100 * WITHIN:g} %, of an average weight two standard "
+        "Theory, before training: of the claims and conditions of which it speaks, the direction was "
+        f"right in {found['right']} of {told_} decided and so far in {found['right so far']} of {far} "
+        f"open ones; the size ({100 * WITHIN:g} %, of an average weight two standard "
         f"deviations) was right of the {' and of the '.join(texts)}. No difference: within {MARGIN:g} "
         f"point, or {TIE:g} e-folds foretold."
     )
