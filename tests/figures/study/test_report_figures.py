@@ -17,7 +17,7 @@ from figures.study.study_tables import accuracy_table
 def cell(depth, seed, accuracies, status="completed"):
     """The rows of one cell in a study's table."""
     identity = {"cell": f"{depth}-{seed}", "initializer": "he", "activation": "relu", "variant": ""}
-    identity |= {"depth": depth, "seed": seed, "status": status}
+    identity |= {"dataset": "cifar10", "depth": depth, "seed": seed, "status": status}
     rows = [
         identity | {"epoch": epoch, "test_accuracy": accuracy, "average_weight": 0.1 * epoch}
         for epoch, accuracy in enumerate(accuracies, start=1)
