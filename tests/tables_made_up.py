@@ -105,10 +105,42 @@ def paper_rows():
     return rows(
         "topic statement source published computed agree is_published",
         ("He's rule", "E[max(0, z)²]", "He 2015, Eq. 8", "0.5", 0.5, True, True),
-        ("He's rule", "std of a 3×3 layer with 64 filters", "He 2015, §2.2", "0.059", 0.0589255, True, True),
-        ("He's rule", "gradient std, conv10 to conv2: 1/…", "He 2015, §2.2", "1.7e4", 16728.76, True, True),
-        ("Other laws", "Xavier's bound: √6/√400", "Glorot & Bengio 2010, Eq. 16", "0.2", 0.1225, False, True),
-        ("Other laws", "calculate_gain('prelu') raises", "torch.nn.init", "yes", "ValueError", True, False),
+        (
+            "He's rule",
+            "std of a 3×3 layer with 64 filters",
+            "He 2015, §2.2",
+            "0.059",
+            0.0589255,
+            True,
+            True,
+        ),
+        (
+            "He's rule",
+            "gradient std, conv10 to conv2: 1/…",
+            "He 2015, §2.2",
+            "1.7e4",
+            16728.76,
+            True,
+            True,
+        ),
+        (
+            "Other laws",
+            "Xavier's bound: √6/√400",
+            "Glorot & Bengio 2010, Eq. 16",
+            "0.2",
+            0.1225,
+            False,
+            True,
+        ),
+        (
+            "Other laws",
+            "calculate_gain('prelu') raises",
+            "torch.nn.init",
+            "yes",
+            "ValueError",
+            True,
+            False,
+        ),
     )
 
 
