@@ -58,6 +58,7 @@ from theory.predict.rules import (
     Gradient,
     Setting,
     Signal,
+    basis_name,
     rule_of,
 )
 from theory.predict.rules import POOLS as POOL_LAYERS
@@ -219,7 +220,7 @@ def predict_layers(
     layers: list[Layer] = []
     for key, module, signal, backward in reversed(steps):
         if is_weighted(module):
-            bases = (_basis_name(signal.basis), _basis_name(gradient.basis))
+            bases = (basis_name(signal.basis), basis_name(gradient.basis))
             layers.append(Layer(*key, type(module).__name__, signal.power, gradient.power, *bases))
         gradient = backward(gradient)
     return layers[::-1]
@@ -458,10 +459,6 @@ def _combined(factors: Sequence[Factor | None]) -> Factor | None:
 
 def _mean_square(tensor: torch.Tensor) -> float:
     return widened(tensor.detach()).square().mean().item()
-
-
-def _basis_name(basis: frozenset[str]) -> str:
-    return " + ".join(name for name in BASES if name in basis) or EXACT
 
 
 def measure(

@@ -57,6 +57,12 @@ BASES = (
     INFINITE_WIDTH, INFINITE_BATCH, HELD_WEIGHTS, SHARED_WEIGHTS, MEASURED_FACTOR, NO_CLOSED_FORM
 )  # fmt: skip
 
+
+def basis_name(basis: frozenset[str]) -> str:
+    """``basis`` in words, in the order of ``BASES``."""
+    return " + ".join(name for name in BASES if name in basis) or EXACT
+
+
 POOLS = (nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d)
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
 DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d)

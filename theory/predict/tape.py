@@ -29,6 +29,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.func import functional_call
 from torch.overrides import TorchFunctionMode, get_testing_overrides
 from torch.utils.weak import WeakIdKeyDictionary
 
@@ -102,8 +103,12 @@ class Operation:
     slopes: tuple[float, ...] = ()
 
     def again(self, values: Mapping[int, torch.Tensor]) -> Any:
-        """The operation on other ``values``, which it does not change."""
-        return _called(self.function, _filled(self.template, values))
+        """The operation on other ``values``, which it does not change if it writes into its first."""
+        writes = self.name == "setitem" or str(getattr(self.function, "__name__", "")).endswith("_")
+        filled = _filled(self.template, values)
+        if writes or self.arguments.get("inplace"):
+            return _called(self.function, filled)
+        return self.function(*filled[0], **filled[1])
 
 
 @dataclass(frozen=True)
@@ -127,6 +132,7 @@ def record(
     *,
     gradients: bool = False,
     slopes: Callable[[str], bool] | None = None,
+    weights: Mapping[str, torch.Tensor] | None = None,
     seed: int = 0,
 ) -> Tape:
     """The tape of one run of ``model``, which is left as it was; its modes count.
@@ -134,6 +140,7 @@ def record(
     inputs     one tensor, a sequence of arguments, or a mapping of them by name
     gradients  also run backward from random signs at every real output
     slopes     of which operations, by name, the slopes are measured
+    weights    parameters by name, to run with in the place of the model's own
     seed       of the cotangent, and of what the model draws (dropout)
 
     Raises ``RequestError`` for a model that is compiled or does not run on ``inputs``.
@@ -143,12 +150,15 @@ def record(
     given = [tensor for tensor in tensors_in((positional, keywords))]
     device = next((tensor.device for tensor in given), torch.device("cpu"))
     with left_as_it_was(model, device, seed), Whereabouts(model) as where:
-        recorder = _Recorder(model, where, slopes or (lambda name: False), gradients)
+        recorder = _Recorder(model, where, slopes or (lambda name: False), gradients, weights or {})
         with torch.set_grad_enabled(gradients):
             positional, keywords = recorder.entered((positional, keywords))
             try:
                 with recorder:
-                    output = model(*positional, **keywords)
+                    if weights is None:
+                        output = model(*positional, **keywords)
+                    else:
+                        output = functional_call(model, dict(weights), positional, keywords)
                 outputs = recorder.left(output)
                 if gradients:
                     recorder.run_backward(output, seed)
@@ -215,6 +225,7 @@ class _Recorder(TorchFunctionMode):
         where: Whereabouts,
         slopes: Callable[[str], bool],
         gradients: bool,
+        weights: Mapping[str, torch.Tensor],
     ) -> None:
         super().__init__()
         self.where, self.slopes, self.gradients = where, slopes, gradients
@@ -225,8 +236,10 @@ class _Recorder(TorchFunctionMode):
         self.computed = WeakIdKeyDictionary()  # the parameters behind tensors that are none
         self.roots: list[torch.Tensor] = []  # where the graph of the gradients begins
         self.owners: dict[int | None, list[tuple[str, int]]] = defaultdict(list)  # by storage
-        named = [*model.named_parameters(remove_duplicate=False)]
-        for name, tensor in [*named, *model.named_buffers(remove_duplicate=False)]:
+        named: list[tuple[str, torch.Tensor]] = [*model.named_parameters(remove_duplicate=False)]
+        named += model.named_buffers(remove_duplicate=False)
+        for name, held in named:
+            tensor = weights.get(name, held)
             if _storage(tensor) is not None:
                 self.owners[_storage(tensor)].append((name, tensor.data_ptr()))
 
@@ -478,7 +491,9 @@ def _called(function: Callable[..., Any], template: Any) -> Any:
 
 def _storage(tensor: torch.Tensor) -> int | None:
     """The address of the memory of ``tensor``, None where it has none."""
-    if nn.parameter.is_lazy(tensor) or tensor.is_meta or not tensor.numel():
+    if nn.parameter.is_lazy(tensor) or tensor.is_meta or tensor.layout != torch.strided:
+        return None
+    if not tensor.numel():
         return None
     return tensor.untyped_storage().data_ptr()
 
@@ -513,7 +528,8 @@ def _bound(function: Any, template: Any) -> dict[str, Any]:
     except (TypeError, ValueError):
         return {str(place): value for place, value in enumerate(positional)} | keywords
     bound.apply_defaults()
-    return {**bound.arguments}
+    by_name: dict[str, Any] = dict(bound.arguments)
+    return by_name
 
 
 @cache

@@ -1,0 +1,704 @@
+"""What each operation of a tape does to second moments: the registry that ``network`` looks into.
+
+A rule takes a ``Call`` and returns the ``Moment`` of every output, or None where it does not hold; what
+has no rule, and what a rule declines, becomes a *measured factor*: the ratio of second moments, and of
+gradients, that the operation had on this run.  To add a rule, write a function under ``@rule``.
+
+    weight layer   E[y²] = Var[w]·Σ E[x²] + E[b²] over what an output sees (He et al. 2015, Eq. 7),
+                   Var[w] the mean of w² that the tensor holds: exact over draws of the weights
+    sum            q_u + q_v: exact where one of them is odd in a weight that the other never met; else
+                   the correlation of this run, measured
+    product        q_u·q_v for factors of which one has met a weight that the other has not: gated
+                   units, squeeze and excitation; infinite width
+    rectifier      (1 + a²)/2 of what is symmetric: exact (Eq. 15)
+    activation     quadrature over a Gaussian: infinite width
+    layer norm     γ²·σ²/(σ² + ε) + β², and back γ²/σ²·(1 − 2/n); RMS norm γ² and γ²/q·(1 − 1/n)
+    batch norm     γ² + β² forward, with the profile over places kept; back the measured slope.  Group
+                   and instance norm the same
+    dropout        1/(1 − p) both ways in train mode: exact
+    rearranging    the operation itself, on second moments: exact
+
+Attention, pools, softmax and recurrent cells: measured factors, of degree 1 in what they are linear in.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from theory.devices import widened
+from theory.law import quadrature
+from theory.predict.moments import (
+    Moment,
+    has_no_mean,
+    independent,
+    joined,
+    narrowed,
+    of_constant,
+    resized,
+    with_slope,
+)
+from theory.predict.nonlinearities import Integrated, Nonlinearity
+from theory.predict.rules import INFINITE_BATCH, INFINITE_WIDTH, MEASURED_FACTOR, SHARED_WEIGHTS
+from theory.predict.tape import Operation, Slot, Value, mapped
+
+Outputs = Sequence[Moment] | None
+
+
+@dataclass(frozen=True)
+class Call:
+    """One operation, what is known of its inputs, and what the run measured.
+
+    moments  by value; a value that holds no real numbers has none
+    bits     the weights by name, a bit each
+    values   of the tape
+    """
+
+    operation: Operation
+    moments: dict[int, Moment]
+    bits: dict[str, int]
+    values: Sequence[Value]
+
+    def argument(self, *names: str) -> Any:
+        """The first argument of these names that there is, or None."""
+        arguments = self.operation.arguments
+        return next((arguments[name] for name in names if name in arguments), None)
+
+    def moment(self, *names: str) -> Moment | None:
+        """Of the argument, if it is a value."""
+        found = self.argument(*names)
+        return self.moments.get(found.value) if isinstance(found, Slot) else None
+
+    def known(self, argument: Any) -> Moment:
+        """Of a value, a parameter, a constant or a number among the arguments."""
+        if isinstance(argument, Slot):
+            return self.moments[argument.value]
+        tensor = torch.as_tensor(argument, dtype=None)
+        return of_constant(tensor.double(), self.bit if isinstance(argument, torch.Tensor) else 0)
+
+    @property
+    def bit(self) -> int:
+        """Of the weights that the operation reads."""
+        found = 0
+        for name in self.operation.parameters:
+            found |= self.bits[name]
+        return found
+
+    def out(self, index: int = 0) -> Value:
+        """The value that the operation makes."""
+        return self.values[self.operation.outputs[index]]
+
+
+Rule = Callable[[Call], Outputs]
+RULES: dict[str, Rule] = {}
+ALWAYS: set[str] = set()  # rules that never decline: no slope needs to be measured
+
+
+def rule(names: str, *, always: bool = False) -> Callable[[Rule], Rule]:
+    """Register the decorated function for the operations ``names``, separated by blanks."""
+
+    def register(function: Rule) -> Rule:
+        RULES.update(dict.fromkeys(names.split(), function))
+        if always:
+            ALWAYS.update(names.split())
+        return function
+
+    return register
+
+
+def needs_slopes(name: str) -> bool:
+    """Whether the slopes of the operation ``name`` may be asked for."""
+    return name not in ALWAYS
+
+
+def moments_after(call: Call) -> Sequence[Moment]:
+    """The moments of the outputs of ``call``, by its rule or by what was measured."""
+    rule_for = RULES.get(call.operation.name)
+    found = rule_for(call) if rule_for else None
+    return measured(call) if found is None else found
+
+
+# --- measured factors ---------------------------------------------------------------------------------
+
+# Amplitude of the output for that of each input, in order; the last number goes for all that follow.
+DEGREES: dict[str, tuple[float, ...]] = {
+    **dict.fromkeys("mul matmul bmm einsum mm baddbmm outer dot bilinear".split(), (1.0,)),
+    **dict.fromkeys(
+        "softmax log_softmax sigmoid hardsigmoid normalize batch_norm layer_norm group_norm rms_norm "
+        "instance_norm lstm gru rnn_tanh rnn_relu sign exp cos sin argmax tanh erf cosine_similarity "
+        "embedding one_hot".split(),
+        (0.0,),
+    ),
+    "scaled_dot_product_attention": (0.0, 0.0, 1.0, 0.0),
+    "div": (1.0, -1.0), "rdiv": (-1.0,), "reciprocal": (-1.0,), "rsqrt": (-0.5,), "sqrt": (0.5,),
+    "square": (2.0,),
+}  # fmt: skip
+
+
+def _degrees(call: Call) -> list[float]:
+    operation = call.operation
+    given = DEGREES.get(operation.name, (1.0, 0.0))
+    exponent = call.argument("exponent")
+    if operation.name == "pow" and isinstance(exponent, (int, float)):
+        given = (float(exponent),)
+    if len(operation.inputs) == 1 and operation.name in ("mul", "matmul", "einsum"):
+        given = (2.0,) if _twice(call) else (1.0,)
+    if len(operation.inputs) == 1 and operation.name == "scaled_dot_product_attention":
+        given = (1.0,)
+    return [given[min(index, len(given) - 1)] for index in range(len(operation.inputs))]
+
+
+def _twice(call: Call) -> bool:
+    return sum(isinstance(argument, Slot) for argument in call.operation.arguments.values()) > 1
+
+
+def measured(call: Call) -> Sequence[Moment]:
+    """Of what has no rule: second moments and slopes of this run, moved along with the inputs'."""
+    operation = call.operation
+    inputs = [number for number in operation.inputs if number in call.moments]
+    degrees = dict(zip(operation.inputs, _degrees(call), strict=True))
+    slopes = dict(zip(operation.inputs, operation.slopes, strict=False))
+    ratios = {number: _ratio(call.moments[number].mean, call.values[number]) for number in inputs}
+    growth = math.prod(ratios[number] ** degrees[number] for number in inputs)
+    seen, basis = call.bit, frozenset({MEASURED_FACTOR})
+    for number in inputs:
+        seen |= call.moments[number].seen
+        basis |= call.moments[number].basis if degrees[number] else frozenset()
+    made = []
+    for number in operation.outputs:
+        after = call.values[number]
+        level = after.second_moment * growth
+        shape = after.shape
+        power = torch.full((1,) * len(shape), level, dtype=torch.float64)
+        if inputs and degrees[inputs[0]] == 1 and math.isfinite(level):
+            profile = _profile(call, inputs[0], shape).detach()
+            mean = float(profile.mean())
+            power = profile * (level / mean) if mean > 0 else power
+        for each in inputs:
+            slope = slopes.get(each, math.nan) * growth / (ratios[each] or 1.0)
+            if math.isfinite(slope) and slope:
+                power = power + with_slope(0.0, slope, _profile(call, each, shape))
+        made.append(Moment(power, 0, seen, basis=basis, back=frozenset({MEASURED_FACTOR})))
+    return made
+
+
+def _ratio(predicted: float, value: Value) -> float:
+    ratio = predicted / value.second_moment if value.second_moment else 1.0
+    return ratio if math.isfinite(ratio) and ratio > 0 else 1.0
+
+
+def _profile(call: Call, number: int, shape: tuple[int, ...]) -> torch.Tensor:
+    return resized(call.moments[number].power, call.values[number].shape, shape)
+
+
+# --- weight layers ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Weights:
+    """The weights of a layer as (outputs, inputs of one output, taps …), and how they are wired."""
+
+    parameter: str
+    tensor: torch.Tensor
+    bias: Any = None
+    groups: int = 1
+    transposed: bool = False
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return tuple(self.tensor.shape)
+
+    @property
+    def fans(self) -> tuple[int, int]:
+        """(fan_in, fan_out) of one output and one input, groups counted; a lookup has a fan_in of 1."""
+        taps = math.prod(self.shape[2:])
+        if self.transposed:  # (inputs, outputs / groups, taps)
+            return taps * self.shape[0] // self.groups, taps * self.shape[1]
+        return taps * self.shape[1], taps * self.shape[0] // self.groups
+
+
+def weights_of(operation: Operation) -> list[Weights]:
+    """The weight tensors that ``operation`` multiplies its inputs with; none for any other kind."""
+    name, parameters, arguments = operation.name, operation.parameters, operation.arguments
+    if name not in WEIGHTED or not parameters:
+        return []
+    if name in RECURRENT:
+        held = [tensor for tensor in arguments.get("params", ()) if isinstance(tensor, torch.Tensor)]
+        named = zip(parameters, held, strict=False)
+        return [Weights(parameter, tensor) for parameter, tensor in named if tensor.dim() == 2]
+    key = next(key for key in ("weight", "mat2", "other", "tensor2") if key in arguments)
+    weight = arguments[key]
+    if not isinstance(weight, torch.Tensor) or weight.dim() < 2:
+        return []
+    bias = arguments.get("input") if name == "addmm" else arguments.get("bias")
+    weight = weight if key == "weight" else weight.mT
+    parameter = next((each for each in parameters if not each.endswith("bias")), parameters[0])
+    groups = int(arguments.get("groups") or 1)
+    return [Weights(parameter, weight, bias, groups, name.startswith("conv_transpose"))]
+
+
+RECURRENT = frozenset("lstm gru rnn_tanh rnn_relu".split())
+WEIGHTED = (
+    frozenset(
+        "linear conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d "
+        "addmm matmul mm embedding".split()
+    )
+    | RECURRENT
+)
+
+
+def _rows(weights: Weights) -> torch.Tensor:
+    """Mean of w²: of the whole tensor, or (outputs,) where outputs differ by more than chance."""
+    squares = widened(weights.tensor.detach()).square()
+    if weights.transposed:
+        return squares.mean()
+    rows, whole = squares.flatten(1).mean(1), squares.mean()
+    if not whole > 0:
+        return whole
+    kurtosis = squares.square().mean() / whole**2
+    chance = ((kurtosis - 1).clamp_min(0) / squares[0].numel()).sqrt()
+    differ = len(rows) > 1 and rows.std() / whole > 2 * chance + 1e-6
+    return rows if differ else whole
+
+
+def _weighted(call: Call, weights: Weights, x: Moment, seen: torch.Tensor, axis: int) -> Outputs:
+    """Of W x + b, ``seen`` being Σ E[x²] over what an output sees, outputs along ``axis``."""
+    if not has_no_mean(weights.tensor):
+        return None
+    bias = weights.bias
+    unbiased = not isinstance(bias, torch.Tensor) or not bias.any()
+    if not unbiased and (isinstance(bias, Slot) or not has_no_mean(bias)):
+        return None
+    rows = _rows(weights)
+    if rows.dim():
+        rows = rows.reshape([-1 if d == axis % seen.dim() else 1 for d in range(seen.dim())])
+    power = rows * seen
+    if not unbiased:
+        power = power + widened(bias.detach()).square().mean()
+    bit = call.bits[weights.parameter]
+    basis = x.basis | ({SHARED_WEIGHTS} if bit & x.seen else set())
+    odd = bit & ~x.seen | (x.odd & ~bit if unbiased else 0)
+    return [Moment(power, odd, x.seen | call.bit, True, True, basis)]
+
+
+@rule("linear addmm matmul mm")
+def linear(call: Call) -> Outputs:
+    """y = W x + b over the last dimension."""
+    x, found = call.moment("mat1", "input", "self", "tensor1"), weights_of(call.operation)
+    if x is None or not found or found[0].tensor.dim() != 2:
+        return None
+    inputs = found[0].shape[1]
+    return _weighted(call, found[0], x, inputs * x.power.mean(-1, keepdim=True), -1)
+
+
+@rule("conv1d conv2d conv3d")
+def convolution(call: Call) -> Outputs:
+    """y = W * x + b; borders, stride, dilation and groups count."""
+    x, found = call.moment("input"), weights_of(call.operation)
+    if x is None or not found:
+        return None
+    (weights,) = found
+    ways = {key: call.argument(key) for key in ("stride", "padding", "dilation")}
+    kernel = weights.shape[2:]
+    batched = x.power.dim() == len(kernel) + 2
+    power = _full(call, x, len(kernel)) if batched else _full(call, x, len(kernel))[None]
+    seen = _grouped(power, weights.groups, weights.shape[1])
+    window = torch.ones(1, 1, *kernel, dtype=torch.float64)
+    flat = seen.reshape(-1, 1, *seen.shape[2:])
+    functions: Any = {1: nn.functional.conv1d, 2: nn.functional.conv2d, 3: nn.functional.conv3d}
+    through = functions[len(kernel)](flat, window, **ways)
+    return _weighted(
+        call, weights, x, _ungrouped(through, seen, weights.shape[0], batched), -1 - len(kernel)
+    )
+
+
+@rule("conv_transpose1d conv_transpose2d conv_transpose3d")
+def transposed_convolution(call: Call) -> Outputs:
+    """The transpose: every input pixel writes into a window of outputs."""
+    x, found = call.moment("input"), weights_of(call.operation)
+    if x is None or not found:
+        return None
+    (weights,) = found
+    ways = {key: call.argument(key) for key in ("stride", "padding", "output_padding", "dilation")}
+    kernel = weights.shape[2:]
+    batched = x.power.dim() == len(kernel) + 2
+    power = _full(call, x, len(kernel)) if batched else _full(call, x, len(kernel))[None]
+    seen = _grouped(power, weights.groups, weights.shape[0] // weights.groups)
+    window = torch.ones(1, 1, *kernel, dtype=torch.float64)
+    flat = seen.reshape(-1, 1, *seen.shape[2:])
+    functions: Any = {
+        1: nn.functional.conv_transpose1d, 2: nn.functional.conv_transpose2d,
+        3: nn.functional.conv_transpose3d,
+    }  # fmt: skip
+    through = functions[len(kernel)](flat, window, **ways)
+    outputs = weights.shape[1] * weights.groups
+    return _weighted(call, weights, x, _ungrouped(through, seen, outputs, batched), -1 - len(kernel))
+
+
+def _full(call: Call, x: Moment, dimensions: int) -> torch.Tensor:
+    """The power with its last ``dimensions`` spread out: windows run over them."""
+    assert isinstance(call.argument("input"), Slot)
+    shape = call.values[call.argument("input").value].shape
+    return x.power.expand(*x.power.shape[:-dimensions], *shape[-dimensions:])
+
+
+def _grouped(power: torch.Tensor, groups: int, inputs: int) -> torch.Tensor:
+    """(B, C or 1, …) → (B, groups or 1, …): the sum over the ``inputs`` of each group."""
+    if power.shape[1] == 1:
+        return power * inputs
+    return power.reshape(len(power), groups, inputs, *power.shape[2:]).sum(2)
+
+
+def _ungrouped(through: torch.Tensor, seen: torch.Tensor, outputs: int, batched: bool) -> torch.Tensor:
+    """Back from one row for each image and group; a group's outputs see the same."""
+    through = through.reshape(*seen.shape[:2], *through.shape[2:])
+    if through.shape[1] > 1:
+        through = through.repeat_interleave(outputs // through.shape[1], 1)
+    return through if batched else through[0]
+
+
+@rule("embedding", always=True)
+def embedding(call: Call) -> Outputs:
+    """A row of the table: its mean square."""
+    weight = call.argument("weight")
+    bit = call.bit
+    odd = bit if has_no_mean(weight) else 0
+    power = torch.full((1,) * len(call.out().shape), float(widened(weight.detach()).square().mean()))
+    return [Moment(power.double(), odd, bit, bool(odd), bool(odd))]
+
+
+# --- sums and products --------------------------------------------------------------------------------
+
+
+@rule("add sub rsub", always=True)
+def add(call: Call) -> Outputs:
+    """q_u + α²·q_v, and the cross term where it does not vanish."""
+    u, v = (call.known(call.argument(*names)) for names in (("input", "self", "0"), ("other", "1")))
+    alpha = call.argument("alpha")
+    v = v.scaled(float(alpha) ** 2 if isinstance(alpha, (int, float)) else 1.0)
+    if not u.power.any() or not v.power.any():
+        kept, other = (u, v) if u.power.any() else (v, u)
+        return [replace(kept, power=kept.power + other.power)]
+    both = joined([u, v], u.power + v.power)
+    if independent(u, v):
+        return [both]
+    measured_parts = [
+        _measured_moment(call, argument)
+        for argument in (call.argument("input", "self", "0"), call.argument("other", "1"))
+    ]
+    cross = call.out().second_moment - measured_parts[0] - measured_parts[1]
+    scale = math.sqrt(measured_parts[0] * measured_parts[1]) or 1.0
+    growth = math.sqrt(u.mean * v.mean) / scale
+    after = both.power + cross * growth
+    factor = float(after.detach().mean()) / (float(both.power.detach().mean()) or 1.0)
+    power = with_slope(both.power * factor, 1.0, both.power)
+    return [Moment(power, both.odd, both.seen, basis=both.basis | {MEASURED_FACTOR})]
+
+
+def _measured_moment(call: Call, argument: Any) -> float:
+    """The second moment of an argument on this run."""
+    if isinstance(argument, Slot):
+        return call.values[argument.value].second_moment
+    return call.known(argument).mean
+
+
+@rule("mul div rdiv")
+def multiply(call: Call) -> Outputs:
+    """By a number or a tensor that is no value: its square.  By a value: q_u·q_v if they are apart."""
+    name = call.operation.name
+    first, second = call.argument("input", "self", "0"), call.argument("other", "1")
+    if isinstance(first, Slot) and isinstance(second, Slot):
+        u, v = call.moments[first.value], call.moments[second.value]
+        if name != "mul" or not (u.seen & ~v.seen or v.seen & ~u.seen):
+            return None
+        both = joined([u, v], u.power * v.power)
+        odd = u.odd & ~v.seen | v.odd & ~u.seen
+        wide = frozenset({INFINITE_WIDTH})
+        return [Moment(both.power, odd, both.seen, bool(odd), basis=both.basis | wide, back=wide)]
+    value, constant = (first, second) if isinstance(first, Slot) else (second, first)
+    if value is second and name != "mul":
+        return None
+    squares = call.known(constant).power
+    return [call.known(value).scaled(1 / squares if name == "div" else squares)]
+
+
+@rule("neg", always=True)
+def negative(call: Call) -> Outputs:
+    """−x."""
+    return [call.known(call.argument("input", "self", "0"))]
+
+
+# --- activations --------------------------------------------------------------------------------------
+
+ODD_FUNCTIONS = frozenset(
+    "tanh sin softsign tanhshrink softshrink hardshrink erf atan sinh asinh".split()
+)
+KINKS: dict[str, tuple[float, ...]] = {
+    "hardswish": (-3.0, 3.0), "hardsigmoid": (-3.0, 3.0), "relu6": (6.0,), "hardtanh": (-1.0, 1.0, 6.0),
+}  # fmt: skip
+GRID = 129  # variances at which a quadrature is done where a value has more
+
+
+@rule("relu leaky_relu prelu")
+def rectifier(call: Call) -> Outputs:
+    """Closed form; exact for what is symmetric."""
+    y = call.moment("input", "self", "0")
+    if y is None or not (y.symmetric or y.gaussian):
+        return None
+    slope: Any = 0.0
+    if call.operation.name == "leaky_relu":
+        slope = call.argument("negative_slope")
+    if call.operation.name == "prelu":
+        weight = call.argument("weight")
+        if isinstance(weight, Slot) or weight.numel() != 1:
+            return None
+        slope = float(weight)
+    factor = (1 + float(slope) ** 2) / 2
+    wide = frozenset() if y.symmetric else frozenset({INFINITE_WIDTH})
+    return [Moment(y.power * factor, 0, y.seen, basis=y.basis | wide, back=wide)]
+
+
+@rule(
+    "tanh sigmoid gelu silu mish elu celu selu softplus softsign logsigmoid tanhshrink hardtanh "
+    "hardswish hardsigmoid hardshrink softshrink threshold relu6 sin cos erf atan abs square exp "
+    "clamp log1p sinh asinh softmin"
+)
+def activation(call: Call) -> Outputs:
+    """φ(y), unit by unit, of a Gaussian y: quadrature."""
+    y = call.moment("input", "self", "0", "x")
+    if y is None or not y.gaussian or len(call.operation.inputs) != 1:
+        return None
+    phi = _function_of(call)
+    power, slope = _tabulated(phi.second_moment, y.power), _tabulated(phi.slope_second_moment, y.power)
+    odd = y.odd if call.operation.name in ODD_FUNCTIONS else 0
+    wide = frozenset({INFINITE_WIDTH})
+    power = with_slope(power, slope, y.power)
+    return [Moment(power, odd, y.seen, bool(odd), basis=y.basis | wide, back=wide)]
+
+
+def _function_of(call: Call) -> Nonlinearity:
+    number = call.operation.inputs[0]
+
+    def function(y: Any) -> Any:
+        with torch.no_grad():
+            made: torch.Tensor = call.operation.again(
+                {number: torch.from_numpy(np.ascontiguousarray(y))}
+            )
+        return made.numpy()
+
+    def derivative(y: Any) -> Any:
+        x = torch.from_numpy(np.ascontiguousarray(y)).requires_grad_()
+        with torch.enable_grad():
+            made: torch.Tensor = call.operation.again({number: x})
+            (slope,) = torch.autograd.grad(made.sum(), x)
+        return slope.numpy()
+
+    kinks = KINKS.get(call.operation.name, ())
+    return Integrated(quadrature.Nonlinearity(call.operation.name, function, derivative, kinks))
+
+
+def _tabulated(function: Callable[[Any, Any], Any], power: torch.Tensor) -> torch.Tensor:
+    """``function`` of (0, variance) at every variance; of many, by a table in their logarithm."""
+    variances = power.detach().cpu().numpy()
+    distinct = np.unique(variances)
+    if len(distinct) > GRID:
+        positive = distinct[distinct > 0]
+        distinct = np.geomspace(positive[0], positive[-1], GRID)
+    values = function(np.zeros_like(distinct), distinct)
+    found = np.interp(
+        np.log(np.maximum(variances, 1e-300)), np.log(np.maximum(distinct, 1e-300)), values
+    )
+    return torch.from_numpy(np.asarray(found)).reshape(power.shape)
+
+
+@rule("dropout feature_dropout dropout1d dropout2d dropout3d alpha_dropout", always=True)
+def dropout(call: Call) -> Outputs:
+    """x·mask/(1 − p): 1/(1 − p) in train mode."""
+    x = call.known(call.argument("input", "self", "0"))
+    on = call.argument("training", "train")
+    p = float(call.argument("p") or 0.0)
+    if not on or not p:
+        return [x]
+    return [replace(x.scaled(1 / (1 - p) if p < 1 else 0.0), gaussian=False)]
+
+
+# --- normalization ------------------------------------------------------------------------------------
+
+
+def _squares(tensor: Any, default: float, like: torch.Tensor, axis: int) -> torch.Tensor:
+    """The squares of γ or β along ``axis``; one number if all are the same."""
+    if not isinstance(tensor, torch.Tensor):
+        return torch.tensor(default, dtype=torch.float64)
+    squares = widened(tensor.detach()).square()
+    if bool((squares == squares.flatten()[0]).all()):
+        return squares.flatten()[0]
+    if axis == -1:
+        return squares
+    return squares.reshape([-1 if d == axis else 1 for d in range(like.dim())])
+
+
+def _normalized(
+    call: Call, x: Moment, profile: torch.Tensor, slope: Any, axis: int, *basis: str
+) -> Outputs:
+    """γ·profile + β with ``slope`` back, the measured one if it is None."""
+    gamma = _squares(call.argument("weight"), 1.0, x.power, axis)
+    beta = _squares(call.argument("bias"), 0.0, x.power, axis)
+    power = gamma * profile + beta
+    rests = INFINITE_WIDTH if slope is not None else MEASURED_FACTOR
+    if slope is None:
+        ratio = _ratio(x.mean, call.values[call.operation.inputs[0]])
+        slope = (call.operation.slopes or (math.nan,))[0] / ratio
+    else:
+        slope = gamma * slope
+    unshifted = not beta.any()
+    made = Moment(
+        with_slope(power, slope, x.power),
+        x.odd if unshifted else 0,
+        x.seen | call.bit,
+        x.symmetric and unshifted,
+        x.gaussian and unshifted,
+        frozenset(basis),
+        frozenset({rests}),
+    )
+    return [made]
+
+
+@rule("batch_norm")
+def batch_norm(call: Call) -> Outputs:
+    """In train mode every channel is normalized over batch and places; else a fixed affine map."""
+    x = call.moment("input")
+    if x is None:
+        return None
+    mean, variance = call.argument("running_mean"), call.argument("running_var")
+    if call.argument("training") or mean is None:
+        over = [dimension for dimension in range(x.power.dim()) if dimension != 1]
+        level = x.power.mean(over, keepdim=True).detach()
+        eps = float(call.argument("eps") or 0.0)
+        profile = (
+            x.power.detach() / (level + eps) if bool((level > 0).all()) else torch.zeros_like(level)
+        )
+        return _normalized(call, x, profile, None, 1, INFINITE_BATCH)
+    if mean.any():
+        return None
+    scale = _squares((variance + float(call.argument("eps"))).rsqrt(), 1.0, x.power, 1)
+    return _normalized(call, x, x.power.detach() * scale, scale, 1, *x.basis)
+
+
+@rule("layer_norm")
+def layer_norm(call: Call) -> Outputs:
+    """Every token is normalized over its features."""
+    x, shape = call.moment("input"), call.argument("normalized_shape")
+    if x is None:
+        return None
+    over, n = tuple(range(-len(shape), 0)), math.prod(shape)
+    level = x.power.mean(over, keepdim=True).detach()
+    eps = float(call.argument("eps") or 0.0)
+    slope = (1 - 2 / n) / (level + eps) if x.symmetric else None
+    return _normalized(call, x, level / (level + eps), slope, -1)
+
+
+@rule("rms_norm")
+def rms_norm(call: Call) -> Outputs:
+    """Every token is divided by the root of its mean square."""
+    x, shape = call.moment("input"), call.argument("normalized_shape")
+    if x is None:
+        return None
+    over, n = tuple(range(-len(shape), 0)), math.prod(shape)
+    level = x.power.mean(over, keepdim=True).detach()
+    eps = call.argument("eps")
+    level = level + (torch.finfo(call.out().dtype).eps if eps is None else float(eps))
+    return _normalized(call, x, x.power.detach() / level, (1 - 1 / n) / level, -1)
+
+
+@rule("group_norm instance_norm")
+def group_norm(call: Call) -> Outputs:
+    """Every group of channels of every input is normalized over its channels and places."""
+    x = call.moment("input")
+    if x is None:
+        return None
+    over = list(range(1, x.power.dim()))
+    level = x.power.mean(over, keepdim=True).detach()
+    eps = float(call.argument("eps") or 0.0)
+    return _normalized(call, x, x.power.detach() / (level + eps), None, 1)
+
+
+# --- what only moves numbers --------------------------------------------------------------------------
+
+KEEPS = (
+    "to float double half bfloat16 type_as contiguous clone requires_grad cpu cuda identity alias "
+    "checkpoint data detach"
+)
+MOVES = (
+    "( reshape view view_as reshape_as flatten ravel permute transpose T mT t unsqueeze squeeze "
+    "chunk split split_with_sizes tensor_split unbind narrow select getitem cat stack hstack "
+    "vstack dstack expand expand_as repeat repeat_interleave tile roll flip unflatten movedim "
+    "pixel_shuffle pixel_unshuffle channel_shuffle native_channel_shuffle gather index_select "
+    "take_along_dim swapaxes tril triu unfold where masked_select broadcast_to rot90 diagonal "
+    "atleast_2d atleast_3d setitem"
+)
+
+
+@rule(KEEPS, always=True)
+def keep(call: Call) -> Outputs:
+    """The same numbers."""
+    return [call.moments[call.operation.inputs[0]]]
+
+
+@rule(MOVES)
+def move(call: Call) -> Outputs:
+    """The operation itself, on second moments."""
+    operation = call.operation
+    parts = [call.moments[number] for number in operation.inputs if number in call.moments]
+    spread = {
+        number: call.moments[number].power.expand(call.values[number].shape)
+        for number in operation.inputs
+        if number in call.moments
+    }
+    template = mapped(
+        operation.template,
+        lambda t: widened(t).square() if t.is_floating_point() else t,
+    )
+    function = torch.reshape if operation.name == "view" else operation.function
+    try:
+        result = replace(operation, template=template, function=_reshaping(function)).again(spread)
+    except (RuntimeError, TypeError, ValueError, IndexError):
+        return None
+    made = [result] if isinstance(result, torch.Tensor) else list(result)
+    if len(made) != len(operation.outputs) or any(
+        tuple(power.shape) != call.out(index).shape for index, power in enumerate(made)
+    ):
+        return None
+    held = _held(template)
+    parts += [of_constant(tensor.sqrt(), call.bit) for tensor in held]
+    return [joined(parts, narrowed(power)) for power in made]
+
+
+def _held(template: Any) -> list[torch.Tensor]:
+    found: list[torch.Tensor] = []
+    mapped(template, lambda t: found.append(t) if t.is_floating_point() else None)
+    return found
+
+
+def _reshaping(function: Callable[..., Any]) -> Callable[..., Any]:
+    """``reshape`` takes a shape in one piece, ``view`` in several too."""
+    if function is not torch.reshape:
+        return function
+    return lambda x, *shape: torch.reshape(x, shape[0] if not isinstance(shape[0], int) else shape)
+
+
+@rule("pad")
+def pad(call: Call) -> Outputs:
+    """With zeros, or with numbers from inside."""
+    return None if call.argument("value") else move(call)
+
+
+@rule("masked_fill")
+def masked_fill(call: Call) -> Outputs:
+    """With zeros."""
+    return move(call) if call.argument("value") == 0 else None
