@@ -66,12 +66,17 @@ class Value:
 
     second_moment           mean of x² over the whole tensor
     gradient_second_moment  mean of (∂E/∂x)², NaN if not asked for or if no gradient arrives
+    spread                  variance over the inputs (the first dimension), mean over all others: what
+                            tells inputs apart; of a single input its variance over everything
+    silent                  share of the units that are 0 for every input
     """
 
     shape: tuple[int, ...]
     dtype: torch.dtype
     second_moment: float
     gradient_second_moment: float = float("nan")
+    spread: float = float("nan")
+    silent: float = float("nan")
 
 
 @dataclass(frozen=True)
@@ -146,7 +151,7 @@ def record(
     Raises ``RequestError`` for a model that is compiled or does not run on ``inputs``.
     """
     check_is_eager(model)
-    positional, keywords = _as_arguments(inputs)
+    positional, keywords = as_arguments(inputs)
     given = [tensor for tensor in tensors_in((positional, keywords))]
     device = next((tensor.device for tensor in given), torch.device("cpu"))
     with left_as_it_was(model, device, seed), Whereabouts(model) as where:
@@ -311,7 +316,8 @@ class _Recorder(TorchFunctionMode):
     def _value(self, tensor: torch.Tensor) -> int:
         number = len(self.values)
         self.numbers[tensor] = number
-        self.values.append(Value(tuple(tensor.shape), tensor.dtype, second_moment(tensor)))
+        moments = (second_moment(tensor), float("nan"), spread(tensor), silent(tensor))
+        self.values.append(Value(tuple(tensor.shape), tensor.dtype, *moments))
         if self.gradients and tensor.requires_grad:
 
             def read(gradient: torch.Tensor) -> None:
@@ -419,6 +425,27 @@ def second_moment(tensor: torch.Tensor) -> float:
     return float(widened(tensor.detach()).square().mean())
 
 
+def spread(tensor: torch.Tensor) -> float:
+    """Variance of ``tensor`` over its first dimension, mean over the others; of one input over all.
+
+    NaN where it holds no real numbers, or a single one.
+    """
+    if not tensor.is_floating_point() or tensor.numel() < 2 or tensor.layout != torch.strided:
+        return float("nan")
+    if tensor.is_meta:
+        return float("nan")
+    values = tensor.detach().float()
+    return float(values.var(0 if len(values) > 1 else None).mean(dtype=torch.float64))
+
+
+def silent(tensor: torch.Tensor) -> float:
+    """Share of the units of ``tensor`` that are 0 for every input, its first dimension."""
+    real = tensor.is_floating_point() and tensor.layout == torch.strided and not tensor.is_meta
+    if not real or tensor.dim() < 2 or not tensor.numel():
+        return float("nan")
+    return float((tensor.detach() == 0).all(0).float().mean())
+
+
 def random_signs(like: torch.Tensor, *key: int) -> torch.Tensor:
     """Independent random signs in the shape of ``like``."""
     signs = torch.rand(like.shape, generator=generator(0, "cotangent", *key)) < 0.5
@@ -502,7 +529,7 @@ def _first(base: torch.Tensor, view: torch.Tensor) -> torch.Tensor:
     return base
 
 
-def _as_arguments(inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+def as_arguments(inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
     if isinstance(inputs, torch.Tensor):
         return (inputs,), {}
     if isinstance(inputs, Mapping):
