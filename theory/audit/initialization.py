@@ -1,7 +1,7 @@
 """Draw a network as theory asks, in place: the fan and gain of each weight, a scale for each branch.
 
     weight            variance g²/fan_in, g the gain of the activation before it (He et al. 2015,
-                      Eq. 10, for any activation: g²·E[φ(z)²] = 1), of the first layer and behind a norm 1;
+                      Eq. 10, for any activation: g²·E[φ(z)²] = 1), 1 without one;
                       packed parts apart, groups counted, a transposed convolution by c_in·k²/stride²
     end of a branch   times 1/√L for the L residual sums of its stack, unless a norm ends the branch
     recurrent cell    input weights 1/fan_in, recurrent ones orthogonal, gate by gate; the forget bias
