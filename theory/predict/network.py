@@ -9,7 +9,7 @@ random signs at every real output.
 from __future__ import annotations
 
 import math
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -135,14 +135,20 @@ def calls_of(tape: Tape, inputs: Any) -> list[tuple[Call, list[Moment]]]:
     for number, tensor in zip(tape.inputs, tensors_in(inputs), strict=True):
         if tensor.is_floating_point():
             moments[number] = Moment(widened(tensor.detach()).square().requires_grad_())
+    uses: dict[int, list[str]] = defaultdict(list)
+    for operation in tape.operations:
+        for number in operation.inputs:
+            uses[number].append(operation.name)
     calls = []
     for operation in tape.operations:
+        if not any(tape.values[number].dtype.is_floating_point for number in operation.outputs):
+            continue
         known = {
             number: replace(moments[number], back=frozenset())
             for number in operation.inputs
             if number in moments
         }
-        call = Call(operation, known, bits, tape.values)
+        call = Call(operation, known, bits, tape.values, uses)
         made = [_rooted(moment) for moment in moments_after(call)]
         for number, moment in zip(operation.outputs, made, strict=True):
             if tape.values[number].dtype.is_floating_point:

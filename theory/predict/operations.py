@@ -24,7 +24,7 @@ Attention, pools, softmax and recurrent cells: measured factors, of degree 1 in 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -58,12 +58,32 @@ class Call:
     moments  by value; a value that holds no real numbers has none
     bits     the weights by name, a bit each
     values   of the tape
+    uses     by value, the names of the operations that take it
     """
 
     operation: Operation
     moments: dict[int, Moment]
     bits: dict[str, int]
     values: Sequence[Value]
+    uses: Mapping[int, Sequence[str]]
+
+    @property
+    def following(self) -> Sequence[str]:
+        """The names of the operations that take the first output."""
+        return self.uses.get(self.operation.outputs[0], ())
+
+    def slope(self, index: int = 0) -> float:
+        """Σ g² at the input of that index over Σ g² at the outputs, on this run.
+
+        That of its own gradients, or, where another operation sends one to the same input, that of
+        random signs.
+        """
+        number = self.operation.inputs[index]
+        before, after = self.values[number], [self.values[n] for n in self.operation.outputs]
+        sent = sum(v.gradient_second_moment * math.prod(v.shape) for v in after)
+        if len(self.uses[number]) == 1 and sent > 0 and math.isfinite(before.gradient_second_moment):
+            return before.gradient_second_moment * math.prod(before.shape) / sent
+        return self.operation.slopes[index] if self.operation.slopes else math.nan
 
     def argument(self, *names: str) -> Any:
         """The first argument of these names that there is, or None."""
@@ -163,7 +183,7 @@ def measured(call: Call) -> Sequence[Moment]:
     operation = call.operation
     inputs = [number for number in operation.inputs if number in call.moments]
     degrees = dict(zip(operation.inputs, _degrees(call), strict=True))
-    slopes = dict(zip(operation.inputs, operation.slopes, strict=False))
+    slopes = {number: call.slope(index) for index, number in enumerate(operation.inputs)}
     ratios = {number: _ratio(call.moments[number].mean, call.values[number]) for number in inputs}
     growth = math.prod(ratios[number] ** degrees[number] for number in inputs)
     seen, basis = call.bit, frozenset({MEASURED_FACTOR})
@@ -281,10 +301,18 @@ def _weighted(call: Call, weights: Weights, x: Moment, seen: torch.Tensor, axis:
     power = rows * seen
     if not unbiased:
         power = power + widened(bias.detach()).square().mean()
+    back = frozenset[str]()
+    if any(name in PER_CHANNEL for name in call.following):
+        # a channel's gradient goes as 1/σ² ∝ 1/|w|²: E[w²/|w|²] = (1 − 2/n)·E[w²]·E[1/|w|²], w normal
+        power = with_slope(power, max(1 - 2 / weights.fans[0], 0.0), power)
+        back = frozenset({INFINITE_WIDTH})
     bit = call.bits[weights.parameter]
     basis = x.basis | ({SHARED_WEIGHTS} if bit & x.seen else set())
     odd = bit & ~x.seen | (x.odd & ~bit if unbiased else 0)
-    return [Moment(power, odd, x.seen | call.bit, True, True, basis)]
+    return [Moment(power, odd, x.seen | call.bit, True, True, basis, back)]
+
+
+PER_CHANNEL = ("batch_norm", "instance_norm", "group_norm")
 
 
 @rule("linear addmm matmul mm")
@@ -442,6 +470,7 @@ ODD_FUNCTIONS = frozenset(
 KINKS: dict[str, tuple[float, ...]] = {
     "hardswish": (-3.0, 3.0), "hardsigmoid": (-3.0, 3.0), "relu6": (6.0,), "hardtanh": (-1.0, 1.0, 6.0),
 }  # fmt: skip
+SELECTS = ("max_pool", "adaptive_max_pool", "fractional_max_pool", "amax", "max")
 GRID = 129  # variances at which a quadrature is done where a value has more
 
 
@@ -461,7 +490,7 @@ def rectifier(call: Call) -> Outputs:
         slope = float(weight)
     factor = (1 + float(slope) ** 2) / 2
     wide = frozenset() if y.symmetric else frozenset({INFINITE_WIDTH})
-    return [Moment(y.power * factor, 0, y.seen, basis=y.basis | wide, back=wide)]
+    return [_activated(call, y, y.power * factor, factor, wide)]
 
 
 @rule(
@@ -477,9 +506,18 @@ def activation(call: Call) -> Outputs:
     phi = _function_of(call)
     power, slope = _tabulated(phi.second_moment, y.power), _tabulated(phi.slope_second_moment, y.power)
     odd = y.odd if call.operation.name in ODD_FUNCTIONS else 0
-    wide = frozenset({INFINITE_WIDTH})
+    return [_activated(call, y, power, slope, frozenset({INFINITE_WIDTH}), odd)]
+
+
+def _activated(
+    call: Call, y: Moment, power: torch.Tensor, slope: Any, basis: frozenset[str], odd: int = 0
+) -> Moment:
+    """After φ.  Where a pool selects, its gradient favors large values: there the slope is measured."""
+    back = basis
+    if any(name.startswith(SELECTS) for name in call.following):
+        slope, back = call.slope(), frozenset({MEASURED_FACTOR})
     power = with_slope(power, slope, y.power)
-    return [Moment(power, odd, y.seen, bool(odd), basis=y.basis | wide, back=wide)]
+    return Moment(power, odd, y.seen, bool(odd), basis=y.basis | basis, back=back)
 
 
 def _function_of(call: Call) -> Nonlinearity:
@@ -552,8 +590,7 @@ def _normalized(
     power = gamma * profile + beta
     rests = INFINITE_WIDTH if slope is not None else MEASURED_FACTOR
     if slope is None:
-        ratio = _ratio(x.mean, call.values[call.operation.inputs[0]])
-        slope = (call.operation.slopes or (math.nan,))[0] / ratio
+        slope = call.slope() / _ratio(x.mean, call.values[call.operation.inputs[0]])
     else:
         slope = gamma * slope
     unshifted = not beta.any()
@@ -647,7 +684,8 @@ MOVES = (
 @rule(KEEPS, always=True)
 def keep(call: Call) -> Outputs:
     """The same numbers."""
-    return [call.moments[call.operation.inputs[0]]]
+    x = call.moments.get(call.operation.inputs[0])
+    return None if x is None else [x]
 
 
 @rule(MOVES)
@@ -655,6 +693,8 @@ def move(call: Call) -> Outputs:
     """The operation itself, on second moments."""
     operation = call.operation
     parts = [call.moments[number] for number in operation.inputs if number in call.moments]
+    if not parts:
+        return None
     spread = {
         number: call.moments[number].power.expand(call.values[number].shape)
         for number in operation.inputs
