@@ -58,7 +58,7 @@ class Call:
     moments  by value; a value that holds no real numbers has none
     bits     the weights by name, a bit each
     values   of the tape
-    uses     by value, the names of the operations that take it
+    uses     by value, the names of the operations that take it, those that only move numbers apart
     """
 
     operation: Operation
@@ -69,20 +69,11 @@ class Call:
 
     @property
     def following(self) -> Sequence[str]:
-        """The names of the operations that take the first output."""
+        """The names of the operations that the first output comes to."""
         return self.uses.get(self.operation.outputs[0], ())
 
     def slope(self, index: int = 0) -> float:
-        """Σ g² at the input of that index over Σ g² at the outputs, on this run.
-
-        That of its own gradients, or, where another operation sends one to the same input, that of
-        random signs.
-        """
-        number = self.operation.inputs[index]
-        before, after = self.values[number], [self.values[n] for n in self.operation.outputs]
-        sent = sum(v.gradient_second_moment * math.prod(v.shape) for v in after)
-        if len(self.uses[number]) == 1 and sent > 0 and math.isfinite(before.gradient_second_moment):
-            return before.gradient_second_moment * math.prod(before.shape) / sent
+        """Σ g² sent to the input of that index over Σ g² received, on this run."""
         return self.operation.slopes[index] if self.operation.slopes else math.nan
 
     def argument(self, *names: str) -> Any:
@@ -135,6 +126,11 @@ def rule(names: str, *, always: bool = False) -> Callable[[Rule], Rule]:
 def needs_slopes(name: str) -> bool:
     """Whether the slopes of the operation ``name`` may be asked for."""
     return name not in ALWAYS
+
+
+def only_moves(name: str) -> bool:
+    """Whether the operation ``name`` makes no new numbers."""
+    return RULES.get(name) in (keep, move)
 
 
 def moments_after(call: Call) -> Sequence[Moment]:
@@ -298,21 +294,35 @@ def _weighted(call: Call, weights: Weights, x: Moment, seen: torch.Tensor, axis:
     rows = _rows(weights)
     if rows.dim():
         rows = rows.reshape([-1 if d == axis % seen.dim() else 1 for d in range(seen.dim())])
-    power = rows * seen
+    power, back = _under_a_norm(call, weights, x, rows * seen)
     if not unbiased:
         power = power + widened(bias.detach()).square().mean()
-    back = frozenset[str]()
-    if any(name in PER_CHANNEL for name in call.following):
-        # a channel's gradient goes as 1/σ² ∝ 1/|w|²: E[w²/|w|²] = (1 − 2/n)·E[w²]·E[1/|w|²], w normal
-        power = with_slope(power, max(1 - 2 / weights.fans[0], 0.0), power)
-        back = frozenset({INFINITE_WIDTH})
     bit = call.bits[weights.parameter]
     basis = x.basis | ({SHARED_WEIGHTS} if bit & x.seen else set())
     odd = bit & ~x.seen | (x.odd & ~bit if unbiased else 0)
     return [Moment(power, odd, x.seen | call.bit, True, True, basis, back)]
 
 
+def _under_a_norm(
+    call: Call, weights: Weights, x: Moment, power: torch.Tensor
+) -> tuple[torch.Tensor, frozenset[str]]:
+    """``power``, its slope corrected where each channel is normalized next, and what that rests on.
+
+    The gradient of a channel goes as 1/σ² ∝ 1/|w|², and w² goes with it: for n normal weights
+    E[w²/|w|²] = (1 − 2/n)·E[w²]·E[1/|w|²].  Of few weights, such as a depthwise convolution's, the
+    slope of this run is taken.
+    """
+    if not any(name in PER_CHANNEL for name in call.following):
+        return power, frozenset()
+    fan_in, slope = weights.fans[0], call.slope()
+    if fan_in > FEW_WEIGHTS or not math.isfinite(slope) or not x.mean or not power.any():
+        return with_slope(power, max(1 - 2 / fan_in, 0.0), power), frozenset({INFINITE_WIDTH})
+    nominal = float(power.detach().mean()) / x.mean
+    return with_slope(power, slope / nominal, power), frozenset({MEASURED_FACTOR})
+
+
 PER_CHANNEL = ("batch_norm", "instance_norm", "group_norm")
+FEW_WEIGHTS = 32
 
 
 @rule("linear addmm matmul mm")
@@ -582,7 +592,13 @@ def _squares(tensor: Any, default: float, like: torch.Tensor, axis: int) -> torc
 
 
 def _normalized(
-    call: Call, x: Moment, profile: torch.Tensor, slope: Any, axis: int, *basis: str
+    call: Call,
+    x: Moment,
+    level: torch.Tensor,
+    profile: torch.Tensor,
+    slope: Any,
+    axis: int,
+    *basis: str,
 ) -> Outputs:
     """γ·profile + β with ``slope`` back, the measured one if it is None."""
     gamma = _squares(call.argument("weight"), 1.0, x.power, axis)
@@ -590,7 +606,10 @@ def _normalized(
     power = gamma * profile + beta
     rests = INFINITE_WIDTH if slope is not None else MEASURED_FACTOR
     if slope is None:
+        # a channel's slope goes as the inverse of its power; their mean is that of this run
+        inverse = 1 / level.clamp_min(torch.finfo(torch.float64).tiny)
         slope = call.slope() / _ratio(x.mean, call.values[call.operation.inputs[0]])
+        slope = slope * inverse / inverse.mean()
     else:
         slope = gamma * slope
     unshifted = not beta.any()
@@ -620,11 +639,11 @@ def batch_norm(call: Call) -> Outputs:
         profile = (
             x.power.detach() / (level + eps) if bool((level > 0).all()) else torch.zeros_like(level)
         )
-        return _normalized(call, x, profile, None, 1, INFINITE_BATCH)
+        return _normalized(call, x, level, profile, None, 1, INFINITE_BATCH)
     if mean.any():
         return None
     scale = _squares((variance + float(call.argument("eps"))).rsqrt(), 1.0, x.power, 1)
-    return _normalized(call, x, x.power.detach() * scale, scale, 1, *x.basis)
+    return _normalized(call, x, scale, x.power.detach() * scale, scale, 1, *x.basis)
 
 
 @rule("layer_norm")
@@ -637,7 +656,7 @@ def layer_norm(call: Call) -> Outputs:
     level = x.power.mean(over, keepdim=True).detach()
     eps = float(call.argument("eps") or 0.0)
     slope = (1 - 2 / n) / (level + eps) if x.symmetric else None
-    return _normalized(call, x, level / (level + eps), slope, -1)
+    return _normalized(call, x, level, level / (level + eps), slope, -1)
 
 
 @rule("rms_norm")
@@ -650,7 +669,7 @@ def rms_norm(call: Call) -> Outputs:
     level = x.power.mean(over, keepdim=True).detach()
     eps = call.argument("eps")
     level = level + (torch.finfo(call.out().dtype).eps if eps is None else float(eps))
-    return _normalized(call, x, x.power.detach() / level, (1 - 1 / n) / level, -1)
+    return _normalized(call, x, level, x.power.detach() / level, (1 - 1 / n) / level, -1)
 
 
 @rule("group_norm instance_norm")
@@ -662,7 +681,7 @@ def group_norm(call: Call) -> Outputs:
     over = list(range(1, x.power.dim()))
     level = x.power.mean(over, keepdim=True).detach()
     eps = float(call.argument("eps") or 0.0)
-    return _normalized(call, x, x.power.detach() / (level + eps), None, 1)
+    return _normalized(call, x, level, x.power.detach() / (level + eps), None, 1)
 
 
 # --- what only moves numbers --------------------------------------------------------------------------
