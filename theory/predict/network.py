@@ -9,7 +9,7 @@ random signs at every real output.
 from __future__ import annotations
 
 import math
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -29,6 +29,7 @@ from theory.predict.operations import (
     Weights,
     moments_after,
     needs_slopes,
+    only_moves,
     weights_of,
 )
 from theory.predict.rules import INFINITE_WIDTH, basis_name
@@ -135,20 +136,33 @@ def calls_of(tape: Tape, inputs: Any) -> list[tuple[Call, list[Moment]]]:
     for number, tensor in zip(tape.inputs, tensors_in(inputs), strict=True):
         if tensor.is_floating_point():
             moments[number] = Moment(widened(tensor.detach()).square().requires_grad_())
+    uses = _uses(tape)
     calls = []
     for operation in tape.operations:
+        if not any(tape.values[number].dtype.is_floating_point for number in operation.outputs):
+            continue
         known = {
             number: replace(moments[number], back=frozenset())
             for number in operation.inputs
             if number in moments
         }
-        call = Call(operation, known, bits, tape.values)
+        call = Call(operation, known, bits, tape.values, uses)
         made = [_rooted(moment) for moment in moments_after(call)]
         for number, moment in zip(operation.outputs, made, strict=True):
             if tape.values[number].dtype.is_floating_point:
                 moments[number] = moment
         calls.append((call, made))
     return calls
+
+
+def _uses(tape: Tape) -> dict[int, list[str]]:
+    """By value: the names of the operations it comes to, seen through those that only move numbers."""
+    uses: dict[int, list[str]] = defaultdict(list)
+    for operation in reversed(tape.operations):
+        beyond = [name for number in operation.outputs for name in uses[number]]
+        for number in operation.inputs:
+            uses[number] += beyond if only_moves(operation.name) else [operation.name]
+    return uses
 
 
 def _bits(tape: Tape) -> dict[str, int]:

@@ -24,7 +24,7 @@ Attention, pools, softmax and recurrent cells: measured factors, of degree 1 in 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -58,12 +58,23 @@ class Call:
     moments  by value; a value that holds no real numbers has none
     bits     the weights by name, a bit each
     values   of the tape
+    uses     by value, the names of the operations that take it, those that only move numbers apart
     """
 
     operation: Operation
     moments: dict[int, Moment]
     bits: dict[str, int]
     values: Sequence[Value]
+    uses: Mapping[int, Sequence[str]]
+
+    @property
+    def following(self) -> Sequence[str]:
+        """The names of the operations that the first output comes to."""
+        return self.uses.get(self.operation.outputs[0], ())
+
+    def slope(self, index: int = 0) -> float:
+        """Σ g² sent to the input of that index over Σ g² received, on this run."""
+        return self.operation.slopes[index] if self.operation.slopes else math.nan
 
     def argument(self, *names: str) -> Any:
         """The first argument of these names that there is, or None."""
@@ -117,6 +128,11 @@ def needs_slopes(name: str) -> bool:
     return name not in ALWAYS
 
 
+def only_moves(name: str) -> bool:
+    """Whether the operation ``name`` makes no new numbers."""
+    return RULES.get(name) in (keep, move)
+
+
 def moments_after(call: Call) -> Sequence[Moment]:
     """The moments of the outputs of ``call``, by its rule or by what was measured."""
     rule_for = RULES.get(call.operation.name)
@@ -163,7 +179,7 @@ def measured(call: Call) -> Sequence[Moment]:
     operation = call.operation
     inputs = [number for number in operation.inputs if number in call.moments]
     degrees = dict(zip(operation.inputs, _degrees(call), strict=True))
-    slopes = dict(zip(operation.inputs, operation.slopes, strict=False))
+    slopes = {number: call.slope(index) for index, number in enumerate(operation.inputs)}
     ratios = {number: _ratio(call.moments[number].mean, call.values[number]) for number in inputs}
     growth = math.prod(ratios[number] ** degrees[number] for number in inputs)
     seen, basis = call.bit, frozenset({MEASURED_FACTOR})
@@ -278,13 +294,35 @@ def _weighted(call: Call, weights: Weights, x: Moment, seen: torch.Tensor, axis:
     rows = _rows(weights)
     if rows.dim():
         rows = rows.reshape([-1 if d == axis % seen.dim() else 1 for d in range(seen.dim())])
-    power = rows * seen
+    power, back = _under_a_norm(call, weights, x, rows * seen)
     if not unbiased:
         power = power + widened(bias.detach()).square().mean()
     bit = call.bits[weights.parameter]
     basis = x.basis | ({SHARED_WEIGHTS} if bit & x.seen else set())
     odd = bit & ~x.seen | (x.odd & ~bit if unbiased else 0)
-    return [Moment(power, odd, x.seen | call.bit, True, True, basis)]
+    return [Moment(power, odd, x.seen | call.bit, True, True, basis, back)]
+
+
+def _under_a_norm(
+    call: Call, weights: Weights, x: Moment, power: torch.Tensor
+) -> tuple[torch.Tensor, frozenset[str]]:
+    """``power``, its slope corrected where each channel is normalized next, and what that rests on.
+
+    The gradient of a channel goes as 1/σ² ∝ 1/|w|², and w² goes with it: for n normal weights
+    E[w²/|w|²] = (1 − 2/n)·E[w²]·E[1/|w|²].  Of few weights, such as a depthwise convolution's, the
+    slope of this run is taken.
+    """
+    if not any(name in PER_CHANNEL for name in call.following):
+        return power, frozenset()
+    fan_in, slope = weights.fans[0], call.slope()
+    if fan_in > FEW_WEIGHTS or not math.isfinite(slope) or not x.mean or not power.any():
+        return with_slope(power, max(1 - 2 / fan_in, 0.0), power), frozenset({INFINITE_WIDTH})
+    nominal = float(power.detach().mean()) / x.mean
+    return with_slope(power, slope / nominal, power), frozenset({MEASURED_FACTOR})
+
+
+PER_CHANNEL = ("batch_norm", "instance_norm", "group_norm")
+FEW_WEIGHTS = 32
 
 
 @rule("linear addmm matmul mm")
@@ -442,6 +480,7 @@ ODD_FUNCTIONS = frozenset(
 KINKS: dict[str, tuple[float, ...]] = {
     "hardswish": (-3.0, 3.0), "hardsigmoid": (-3.0, 3.0), "relu6": (6.0,), "hardtanh": (-1.0, 1.0, 6.0),
 }  # fmt: skip
+SELECTS = ("max_pool", "adaptive_max_pool", "fractional_max_pool", "amax", "max")
 GRID = 129  # variances at which a quadrature is done where a value has more
 
 
@@ -461,7 +500,7 @@ def rectifier(call: Call) -> Outputs:
         slope = float(weight)
     factor = (1 + float(slope) ** 2) / 2
     wide = frozenset() if y.symmetric else frozenset({INFINITE_WIDTH})
-    return [Moment(y.power * factor, 0, y.seen, basis=y.basis | wide, back=wide)]
+    return [_activated(call, y, y.power * factor, factor, wide)]
 
 
 @rule(
@@ -477,9 +516,18 @@ def activation(call: Call) -> Outputs:
     phi = _function_of(call)
     power, slope = _tabulated(phi.second_moment, y.power), _tabulated(phi.slope_second_moment, y.power)
     odd = y.odd if call.operation.name in ODD_FUNCTIONS else 0
-    wide = frozenset({INFINITE_WIDTH})
+    return [_activated(call, y, power, slope, frozenset({INFINITE_WIDTH}), odd)]
+
+
+def _activated(
+    call: Call, y: Moment, power: torch.Tensor, slope: Any, basis: frozenset[str], odd: int = 0
+) -> Moment:
+    """After φ.  Where a pool selects, its gradient favors large values: there the slope is measured."""
+    back = basis
+    if any(name.startswith(SELECTS) for name in call.following):
+        slope, back = call.slope(), frozenset({MEASURED_FACTOR})
     power = with_slope(power, slope, y.power)
-    return [Moment(power, odd, y.seen, bool(odd), basis=y.basis | wide, back=wide)]
+    return Moment(power, odd, y.seen, bool(odd), basis=y.basis | basis, back=back)
 
 
 def _function_of(call: Call) -> Nonlinearity:
@@ -544,7 +592,13 @@ def _squares(tensor: Any, default: float, like: torch.Tensor, axis: int) -> torc
 
 
 def _normalized(
-    call: Call, x: Moment, profile: torch.Tensor, slope: Any, axis: int, *basis: str
+    call: Call,
+    x: Moment,
+    level: torch.Tensor,
+    profile: torch.Tensor,
+    slope: Any,
+    axis: int,
+    *basis: str,
 ) -> Outputs:
     """γ·profile + β with ``slope`` back, the measured one if it is None."""
     gamma = _squares(call.argument("weight"), 1.0, x.power, axis)
@@ -552,8 +606,10 @@ def _normalized(
     power = gamma * profile + beta
     rests = INFINITE_WIDTH if slope is not None else MEASURED_FACTOR
     if slope is None:
-        ratio = _ratio(x.mean, call.values[call.operation.inputs[0]])
-        slope = (call.operation.slopes or (math.nan,))[0] / ratio
+        # a channel's slope goes as the inverse of its power; their mean is that of this run
+        inverse = 1 / level.clamp_min(torch.finfo(torch.float64).tiny)
+        slope = call.slope() / _ratio(x.mean, call.values[call.operation.inputs[0]])
+        slope = slope * inverse / inverse.mean()
     else:
         slope = gamma * slope
     unshifted = not beta.any()
@@ -583,11 +639,11 @@ def batch_norm(call: Call) -> Outputs:
         profile = (
             x.power.detach() / (level + eps) if bool((level > 0).all()) else torch.zeros_like(level)
         )
-        return _normalized(call, x, profile, None, 1, INFINITE_BATCH)
+        return _normalized(call, x, level, profile, None, 1, INFINITE_BATCH)
     if mean.any():
         return None
     scale = _squares((variance + float(call.argument("eps"))).rsqrt(), 1.0, x.power, 1)
-    return _normalized(call, x, x.power.detach() * scale, scale, 1, *x.basis)
+    return _normalized(call, x, scale, x.power.detach() * scale, scale, 1, *x.basis)
 
 
 @rule("layer_norm")
@@ -600,7 +656,7 @@ def layer_norm(call: Call) -> Outputs:
     level = x.power.mean(over, keepdim=True).detach()
     eps = float(call.argument("eps") or 0.0)
     slope = (1 - 2 / n) / (level + eps) if x.symmetric else None
-    return _normalized(call, x, level / (level + eps), slope, -1)
+    return _normalized(call, x, level, level / (level + eps), slope, -1)
 
 
 @rule("rms_norm")
@@ -613,7 +669,7 @@ def rms_norm(call: Call) -> Outputs:
     level = x.power.mean(over, keepdim=True).detach()
     eps = call.argument("eps")
     level = level + (torch.finfo(call.out().dtype).eps if eps is None else float(eps))
-    return _normalized(call, x, x.power.detach() / level, (1 - 1 / n) / level, -1)
+    return _normalized(call, x, level, x.power.detach() / level, (1 - 1 / n) / level, -1)
 
 
 @rule("group_norm instance_norm")
@@ -625,7 +681,7 @@ def group_norm(call: Call) -> Outputs:
     over = list(range(1, x.power.dim()))
     level = x.power.mean(over, keepdim=True).detach()
     eps = float(call.argument("eps") or 0.0)
-    return _normalized(call, x, x.power.detach() / (level + eps), None, 1)
+    return _normalized(call, x, level, x.power.detach() / (level + eps), None, 1)
 
 
 # --- what only moves numbers --------------------------------------------------------------------------
@@ -647,7 +703,8 @@ MOVES = (
 @rule(KEEPS, always=True)
 def keep(call: Call) -> Outputs:
     """The same numbers."""
-    return [call.moments[call.operation.inputs[0]]]
+    x = call.moments.get(call.operation.inputs[0])
+    return None if x is None else [x]
 
 
 @rule(MOVES)
@@ -655,6 +712,8 @@ def move(call: Call) -> Outputs:
     """The operation itself, on second moments."""
     operation = call.operation
     parts = [call.moments[number] for number in operation.inputs if number in call.moments]
+    if not parts:
+        return None
     spread = {
         number: call.moments[number].power.expand(call.values[number].shape)
         for number in operation.inputs

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import math
 import types
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -92,7 +93,8 @@ class Operation:
     parameters  qualified names of the parameters and buffers that it reads
     arguments   its arguments by name, a ``Slot`` for every value and the tensors that are none
     function    what was called, and ``template`` with what: (positional, by keyword)
-    slopes      for each input, if asked: Σ (∂y/∂x·s)² / Σ s² for random signs s at the outputs y
+    slopes      for each input, if asked: Σ of the squared gradient that the operation sends there,
+                over Σ of that which its outputs receive; NaN where they receive none
     """
 
     index: int
@@ -109,9 +111,8 @@ class Operation:
 
     def again(self, values: Mapping[int, torch.Tensor]) -> Any:
         """The operation on other ``values``, which it does not change if it writes into its first."""
-        writes = self.name == "setitem" or str(getattr(self.function, "__name__", "")).endswith("_")
         filled = _filled(self.template, values)
-        if writes or self.arguments.get("inplace"):
+        if writes(self.function, self.arguments):
             return _called(self.function, filled)
         return self.function(*filled[0], **filled[1])
 
@@ -144,7 +145,7 @@ def record(
 
     inputs     one tensor, a sequence of arguments, or a mapping of them by name
     gradients  also run backward from random signs at every real output
-    slopes     of which operations, by name, the slopes are measured
+    slopes     of which operations, by name, the slopes are measured (with ``gradients``)
     weights    parameters by name, to run with in the place of the model's own
     seed       of the cotangent, and of what the model draws (dropout)
 
@@ -173,7 +174,7 @@ def record(
                 reason = str(error).strip().partition("\n")[0] or type(error).__name__
                 raise RequestError(f"the model does not run on these inputs: {reason}") from error
     return Tape(
-        tuple(recorder.operations),
+        tuple(map(recorder.with_slopes, recorder.operations)),
         tuple(recorder.values),
         recorder.inputs,
         outputs,
@@ -239,6 +240,7 @@ class _Recorder(TorchFunctionMode):
         self.inputs: tuple[int, ...] = ()
         self.numbers = WeakIdKeyDictionary()  # of tensors that are values
         self.computed = WeakIdKeyDictionary()  # the parameters behind tensors that are none
+        self.sent: dict[tuple[int, int], float] = defaultdict(float)  # Σ g² by operation and value
         self.roots: list[torch.Tensor] = []  # where the graph of the gradients begins
         self.owners: dict[int | None, list[tuple[str, int]]] = defaultdict(list)  # by storage
         named: list[tuple[str, torch.Tensor]] = [*model.named_parameters(remove_duplicate=False)]
@@ -294,7 +296,10 @@ class _Recorder(TorchFunctionMode):
         template = self._template((args, kwargs))
         inputs = tuple(dict.fromkeys(known))
         parameters = self._parameters(taken)
-        slopes = self._slopes(func, template, taken, inputs) if self.slopes(name) else ()
+        bound = _bound(func, template)
+        if self.gradients and self.slopes(name) and not writes(func, bound):
+            args, kwargs = self._alias((args, kwargs), len(self.operations))
+            taken = tensors_in((args, kwargs))
         version = taken[0]._version
         result = func(*args, **kwargs)
         made = tensors_in(taken[0] if name == "setitem" else result)
@@ -302,7 +307,7 @@ class _Recorder(TorchFunctionMode):
             return result
         operation = Operation(
             len(self.operations), name, *self.where.now, inputs, tuple(map(self._value, made)),
-            parameters, _bound(func, template), func, template, slopes,
+            parameters, bound, func, template,
         )  # fmt: skip
         self.operations.append(operation)
         if self.gradients and not any(
@@ -373,34 +378,39 @@ class _Recorder(TorchFunctionMode):
         inside = f"{self.where.now[0]}."
         return [name for name in names if f".{name}".startswith(f".{inside}")][:1] or names[:1]
 
-    def _slopes(
-        self, func: Any, template: Any, taken: Sequence[torch.Tensor], inputs: Sequence[int]
-    ) -> tuple[float, ...]:
-        """For each input: what the operation makes of a gradient of random signs, by running it."""
-        real = {
-            self.numbers[tensor]: tensor.detach().clone().requires_grad_()
-            for tensor in taken
-            if tensor in self.numbers and tensor.is_floating_point()
-        }
-        try:
-            with torch.enable_grad(), torch.random.fork_rng([]):
-                made = [
-                    tensor
-                    for tensor in tensors_in(_called(func, _filled(template, real)))
-                    if tensor.requires_grad
-                ]
-                signs = [random_signs(tensor, number) for number, tensor in enumerate(made)]
-                gradients = torch.autograd.grad(made, list(real.values()), signs, allow_unused=True)
-        except RuntimeError:  # it has no derivative
-            return ()
-        total = sum(sign.numel() for sign in signs)
-        found = dict(zip(real, gradients, strict=True))
-        return tuple(
-            float("nan") if number not in found
-            else 0.0 if found[number] is None
-            else second_moment(found[number]) * found[number].numel() / total
-            for number in inputs
-        )  # fmt: skip
+    def _alias(self, arguments: Any, operation: int) -> Any:
+        """``arguments`` with a view for every value, so that what is sent to it here is seen apart."""
+
+        def alias(tensor: torch.Tensor) -> torch.Tensor:
+            if tensor not in self.numbers or not tensor.requires_grad:
+                return tensor
+            mine, key = tensor.view_as(tensor), (operation, self.numbers[tensor])
+            self.numbers[mine] = key[1]
+
+            def read(gradient: torch.Tensor) -> None:
+                self.sent[key] += second_moment(gradient) * gradient.numel()
+
+            at_gradient(mine, read)
+            return mine
+
+        return mapped(arguments, alias)
+
+    def with_slopes(self, operation: Operation) -> Operation:
+        """``operation`` with the slopes that the backward pass has shown."""
+        if not self.slopes(operation.name):
+            return operation
+        received = sum(self._sum_of_squares(number) for number in operation.outputs)
+        sent = [
+            self.sent.get((operation.index, number), self._sum_of_squares(number))
+            for number in operation.inputs
+        ]
+        slopes = tuple(each / received if received > 0 else math.nan for each in sent)
+        return dataclasses.replace(operation, slopes=slopes)
+
+    def _sum_of_squares(self, number: int) -> float:
+        value = self.values[number]
+        known = value.gradient_second_moment
+        return known * math.prod(value.shape) if math.isfinite(known) else 0.0
 
 
 def name_of(function: Any) -> str:
@@ -414,6 +424,14 @@ def name_of(function: Any) -> str:
         name = str(getattr(function.__self__, "__name__", name))
     name = name.strip("_")
     return ALIASES.get(name, name)
+
+
+def writes(function: Any, arguments: Mapping[str, Any]) -> bool:
+    """Whether the call changes its first argument."""
+    name = str(getattr(function, "__name__", ""))
+    if name.startswith("__"):
+        return name == "__setitem__" or (name.startswith("__i") and name != "__invert__")
+    return name.endswith("_") or bool(arguments.get("inplace"))
 
 
 def second_moment(tensor: torch.Tensor) -> float:
@@ -553,10 +571,9 @@ def _bound(function: Any, template: Any) -> dict[str, Any]:
         signature = _signatures().get(function) or inspect.signature(function)
         bound = signature.bind(*positional, **keywords)
     except (TypeError, ValueError):
-        return {str(place): value for place, value in enumerate(positional)} | keywords
+        return {**{str(place): value for place, value in enumerate(positional)}, **keywords}
     bound.apply_defaults()
-    by_name: dict[str, Any] = dict(bound.arguments)
-    return by_name
+    return dict(bound.arguments)
 
 
 @cache

@@ -119,12 +119,21 @@ def test_gradients_are_those_of_random_signs():
     assert middle == pytest.approx(expected, rel=5 * (2 / (2 * 200)) ** 0.5)
 
 
-def test_slopes_are_the_mean_square_of_the_derivative():
-    model = nn.Sequential(nn.ReLU(), nn.AvgPool1d(4))
+class Twice(nn.Module):
+    """One value for two operations; the gradients of both are seen apart."""
+
+    def forward(self, x):
+        x = x * 3
+        return torch.cat([x.relu(), nn.functional.avg_pool1d(x, 4)], -1)
+
+
+def test_slopes_are_the_gradient_sent_over_the_gradient_received():
     x = torch.randn(3, 2, 8)
-    tape = record(model, x, slopes=lambda name: True)
-    assert tape.operations[0].slopes == pytest.approx(((x > 0).double().mean().item(),))
-    assert tape.operations[1].slopes == pytest.approx((1 / 4,))
+    tape = record(Twice(), x, gradients=True, slopes=lambda name: True)
+    triple, relu, pool, _ = tape.operations
+    assert relu.slopes == pytest.approx(((x > 0).double().mean().item(),))
+    assert pool.slopes == pytest.approx((1 / 4,))
+    assert triple.slopes == pytest.approx((9,))
 
 
 def test_arguments_by_name():
