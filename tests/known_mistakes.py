@@ -1,7 +1,7 @@
 """Initialization mistakes that shipped, each as it shipped and as it was fixed, and what only looks so.
 
-From torch and torchvision themselves where they have it; else the structure in small, rebuilt.  ``where``
-is the repository and number of the issue.  ``FOUND`` are those that the rules were written for,
+From torch and torchvision themselves where they have it; else the structure in small, rebuilt.
+``where`` is the repository and number of the issue.  ``FOUND`` are those that the rules were written for,
 ``UNSEEN`` those that were looked up later and tried before anything was tuned to them.
 """
 
@@ -84,7 +84,9 @@ class Block(nn.Module):
 class GPT(nn.Module):
     """GPT-2: embeddings of std ``embedding``, tied with the head."""
 
-    def __init__(self, layers=12, width=128, words=500, *, scaled: bool, embedding: float = 0.02) -> None:
+    def __init__(
+        self, layers=12, width=128, words=500, *, scaled: bool, embedding: float = 0.02
+    ) -> None:
         super().__init__()
         std_out = 0.02 / math.sqrt(2 * layers) if scaled else 0.02
         self.wte, self.wpe = nn.Embedding(words, width), nn.Embedding(64, width)
@@ -116,7 +118,9 @@ class LlamaBlock(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         y = self.norm_1(x)
-        parts = (layer(y).unflatten(-1, (6, -1)).transpose(1, 2) for layer in (self.wq, self.wk, self.wv))
+        parts = (
+            layer(y).unflatten(-1, (6, -1)).transpose(1, 2) for layer in (self.wq, self.wk, self.wv)
+        )
         attended = nn.functional.scaled_dot_product_attention(*parts, is_causal=True)
         x = x + self.wo(attended.transpose(1, 2).reshape(x.shape))
         y = self.norm_2(x)
@@ -160,12 +164,16 @@ class Recurrent(nn.Module):
         return self.head(self.lstm(x)[0][:, -1])
 
 
-def mlp(depth: int, width: int = 128, activation: Callable[[], nn.Module] = nn.ReLU, out: int = 10) -> nn.Sequential:
+def mlp(
+    depth: int, width: int = 128, activation: Callable[[], nn.Module] = nn.ReLU, out: int = 10
+) -> nn.Sequential:
     hidden = [part for _ in range(depth) for part in (nn.Linear(width, width), activation())]
     return nn.Sequential(*hidden, nn.Linear(width, out))
 
 
-def drawn(model: nn.Module, law: Callable[[torch.Tensor], Any], kinds: Any = (nn.Linear, nn.Conv2d)) -> nn.Module:
+def drawn(
+    model: nn.Module, law: Callable[[torch.Tensor], Any], kinds: Any = (nn.Linear, nn.Conv2d)
+) -> nn.Module:
     """``model`` with every weight of these kinds drawn by ``law`` and no bias."""
     for module in model.modules():
         if isinstance(module, kinds):
@@ -188,7 +196,9 @@ def remembering(model: nn.Module) -> nn.Module:
     return model
 
 
-def part_by_part(model: nn.Module, law: Callable[[torch.Tensor], Any], parts: int, *names: str) -> nn.Module:
+def part_by_part(
+    model: nn.Module, law: Callable[[torch.Tensor], Any], parts: int, *names: str
+) -> nn.Module:
     for name, parameter in model.named_parameters():
         if name.endswith(names):
             for part in parameter.data.chunk(parts):
@@ -316,11 +326,15 @@ FOUND = (
     Case(
         "clab/dynet #348",
         "packed gates by Xavier as one matrix",
-        lambda: part_by_part(remembering(Recurrent()), nn.init.xavier_uniform_, 1, "weight_ih_l0", "weight_hh_l0"),
+        lambda: part_by_part(
+            remembering(Recurrent()), nn.init.xavier_uniform_, 1, "weight_ih_l0", "weight_hh_l0"
+        ),
         sequences(28, 32),
         ("packed-fan",),
         ("lstm",),
-        lambda: part_by_part(remembering(Recurrent()), nn.init.xavier_uniform_, 4, "weight_ih_l0", "weight_hh_l0"),
+        lambda: part_by_part(
+            remembering(Recurrent()), nn.init.xavier_uniform_, 4, "weight_ih_l0", "weight_hh_l0"
+        ),
     ),
     Case(
         "pytorch/pytorch #3121",

@@ -12,4 +12,9 @@ from .recognition import Recognized as Recognized, recognize as recognize
 from .findings import Finding as Finding, Loss as Loss
 from .examination import Audit as Audit, assert_healthy as assert_healthy, audit as audit
 from .initialization import Initialized as Initialized, initialize as initialize
-from .loading import example_inputs as example_inputs, load as load, shape_of as shape_of
+from .loading import (
+    example_inputs as example_inputs,
+    load as load,
+    placed as placed,
+    shape_of as shape_of,
+)

@@ -57,6 +57,12 @@ COLUMNS = {
     "findings": "codes of the findings about it",
     "verdict": "ok, or the worst severity among them",
 }
+STREAM_COLUMNS = {
+    "stack": "which residual stack, from 0",
+    "position": "how many rows of the layers stand before it",
+    "forward_measured": "second moment of the stream: what enters the stack, then each sum",
+    "backward_measured": "second moment of the gradient at it",
+}
 PREDICTED = [
     "forward_predicted", "forward_band_low", "forward_band_high", "backward_predicted", "basis",
 ]  # fmt: skip
@@ -67,12 +73,14 @@ class Audit:
     """What an audit found.
 
     layers    a row for each weight and call, with the columns of ``COLUMNS``
+    stream    a row for each residual sum, with the columns of ``STREAM_COLUMNS``
     loss      None where the outputs are no logits
     findings  errors first
     verdict   ``broken`` (an error), ``check`` (a warning) or ``healthy``
     """
 
     layers: pd.DataFrame
+    stream: pd.DataFrame = field(repr=False)
     loss: Loss | None
     findings: tuple[Finding, ...]
     verdict: str
@@ -157,7 +165,7 @@ def audit(
     found += _not_predicted(table)
     severities = [one.severity for one in found]
     verdict = BROKEN if ERROR in severities else CHECK if WARNING in severities else HEALTHY
-    return Audit(_judged(table, found), loss, tuple(found), verdict, laws)
+    return Audit(_judged(table, found), _stream(network), loss, tuple(found), verdict, laws)
 
 
 def assert_healthy(
@@ -252,6 +260,20 @@ def _predicted(net: Network, inputs: Any, draws: int, seed: int) -> pd.DataFrame
         every = [forward_of_draw(net.model, inputs, net.tape, seed, draw) for draw in range(draws)]
         table["forward_band_low"], table["forward_band_high"] = band(every)
     return table
+
+
+def _stream(net: Network) -> pd.DataFrame:
+    rows = []
+    for number, stack in enumerate(net.stacks):
+        places = [stack[0].skip, *(join.result for join in stack)]
+        starts = [stack[0].operation, *(join.operation for join in stack)]
+        first = min((net.weights[i].operation for i in stack[0].weights), default=starts[0])
+        for value, operation in zip(places, [first, *starts[1:]], strict=True):
+            made = net.tape.values[value]
+            before = sum(weight.operation < operation for weight in net.weights)
+            moments = (made.second_moment, made.gradient_second_moment)
+            rows.append((number, before, *moments))
+    return pd.DataFrame(rows, columns=list(STREAM_COLUMNS))
 
 
 def _judged(table: pd.DataFrame, found: list[Finding]) -> pd.DataFrame:

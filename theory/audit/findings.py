@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -24,12 +24,14 @@ from theory.audit.fixes import Fix
 from theory.audit.network import ACTIVATIONS, PRODUCTS, Join, Network, Weight
 from theory.audit.recognition import Recognized
 from theory.audit.stuck import COPIES, NEVER, Fate
+from theory.initializers import LAWS
 
 ERROR, WARNING, NOTE = "error", "warning", "note"
 SEVERITIES = (NOTE, WARNING, ERROR)
 WARN, BREAK = 1e4, 1e8  # factors of second moments: of amplitudes 100 and 10,000
 OFF = 1.4  # a factor per layer that is away from 1
 LOCAL = 3.0  # a wrong factor that matters by itself, where no norm hides it
+STEEP = 1e6  # a gradient alone: norms take out the scale of the signal
 TRADED = 1e3  # what one way may gain or lose to the other
 DEAD = 0.9  # share of silent units; a ReLU silences half of its units even where all inputs are alike
 DEEP = 4  # residual sums in a row from which their number counts
@@ -147,11 +149,22 @@ def lost_or_blown_up(seen: Seen) -> Iterator[Finding]:
     causes: dict[str, Finding] = {}
     if _matters(signal, gradient):
         causes |= {cause.code: cause for cause in _causes(seen, signal)}
-        yield _signal(seen, signal, causes)
-    if _matters(gradient, signal) or _matters(gradient, gradient):
+        effect = _signal(seen, signal, causes)
+        if not (_explained(signal, causes) or "eps" in effect.evidence or effect.severity == ERROR):
+            effect = replace(effect, severity=NOTE)
+            causes = {code: replace(cause, severity=NOTE) for code, cause in causes.items()}
+            gradient = math.nan
+        yield effect
+    if _matters(gradient, signal) or (gradient > 0 and not 1 / STEEP < gradient < STEEP):
         causes = causes or {cause.code: cause for cause in _causes(seen, gradient)}
         yield _gradient(seen, gradient, causes)
     yield from causes.values()
+
+
+def _explained(factor: float, causes: dict[str, Finding]) -> bool:
+    """Whether deviating laws make at least half of the decades; else it is borders, pools, chance."""
+    logs = sum(math.log(cause.evidence["factor"]) for cause in causes.values())
+    return logs / math.log(factor) >= 0.5
 
 
 def _matters(factor: float, other_way: float) -> bool:
@@ -231,6 +244,8 @@ def _causes(seen: Seen, factor: float) -> Iterator[Finding]:
         if (each * OFF > 1 if factor < 1 else each < OFF) or abs(whole) < math.log(LOCAL):
             continue
         law = seen.laws[weights[-1].parameter]
+        if law.fan == "fan_out" and LAWS[law.name or ""].gain == "he":
+            continue  # He et al. 2015, Eq. 14: it keeps the gradient, and c_in/c_out telescopes
         evidence = {
             "law": label,
             "layers": len(weights),

@@ -171,6 +171,15 @@ def _on_path(folder: Path) -> Iterator[None]:
             sys.path.remove(entry)
 
 
+def placed(model: nn.Module, device: torch.device, dtype: str | None = None) -> nn.Module:
+    """``model`` on ``device``, cast to the floating-point type called ``dtype`` if one is given."""
+    kind = None if dtype is None else getattr(torch, dtype, None)
+    if dtype is not None and not (isinstance(kind, torch.dtype) and kind.is_floating_point):
+        raise RequestError(f"unknown dtype {dtype!r}: write float32, float64, bfloat16 or float16")
+    with guarded("moving the network"):
+        return model.to(device=device, dtype=kind)
+
+
 # ------------------------------------------------------------------------------------- inputs
 
 

@@ -75,7 +75,7 @@ def _suspects(net: Network) -> Iterator[tuple[str, bool]]:
             continue
         if not bool(weight.tensor.any()):
             yield name, True
-        elif len(weight.units) > 1 and bool((weight.units == weight.units[:1]).all()):
+        elif len(weight.units) > 1 and _are_alike(weight.units):
             yield name, False
     scales = {
         name
@@ -88,6 +88,10 @@ def _suspects(net: Network) -> Iterator[tuple[str, bool]]:
         parameter = net.parameters.get(name)
         if parameter is not None and parameter.requires_grad and not bool(parameter.any()):
             yield name, True
+
+
+def _are_alike(units: torch.Tensor) -> bool:
+    return torch.equal(units[0], units[-1]) and bool((units == units[:1]).all())
 
 
 def _step(moved: dict[str, torch.Tensor], gradients: Any, largest: dict[str, float]) -> None:

@@ -46,7 +46,7 @@ from theory.predict.moments import (
 )
 from theory.predict.nonlinearities import Integrated, Nonlinearity
 from theory.predict.rules import INFINITE_BATCH, INFINITE_WIDTH, MEASURED_FACTOR, SHARED_WEIGHTS
-from theory.predict.tape import Operation, Slot, Value, mapped
+from theory.predict.tape import Operation, Slot, Value, mapped, tensors_in
 
 Outputs = Sequence[Moment] | None
 
@@ -245,7 +245,9 @@ def weights_of(operation: Operation) -> list[Weights]:
     if name not in WEIGHTED or not parameters:
         return []
     if name in RECURRENT:
-        held = [tensor for tensor in arguments.get("params", ()) if isinstance(tensor, torch.Tensor)]
+        # by size: torch names the arguments of a cell in two ways; states have three dimensions
+        given = [tensor for tensor in tensors_in(operation.template) if tensor.is_floating_point()]
+        held = [tensor for tensor in given if tensor.dim() < 3]
         named = zip(parameters, held, strict=False)
         return [Weights(parameter, tensor) for parameter, tensor in named if tensor.dim() == 2]
     key = next(key for key in ("weight", "mat2", "other", "tensor2") if key in arguments)
