@@ -1,8 +1,8 @@
 """Initialization mistakes that shipped, each as it shipped and as it was fixed, and what only looks so.
 
 From torch and torchvision themselves where they have it; else the structure in small, rebuilt.
-``where`` is the repository and number of the issue.  ``FOUND`` are those that the rules were written for,
-``UNSEEN`` those that were looked up later and tried before anything was tuned to them.
+``where`` is the repository and number of the issue.  ``FOUND`` are those that the rules were written
+for, ``UNSEEN`` those that were looked up later and tried before anything was tuned to them.
 """
 
 from __future__ import annotations

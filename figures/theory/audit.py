@@ -9,6 +9,8 @@ single networks lie.  Layers with a warning or an error stand on a colored groun
 from __future__ import annotations
 
 import math
+from collections.abc import Hashable
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -88,8 +90,13 @@ def _judged(row: Row) -> Text:
 
 def findings_table(result: Audit) -> Sheet:
     """A row for each finding, errors first, and the verdict."""
-    rows = [finding.as_dict() for finding in result.findings]
-    nothing = {"severity": "ok", "code": "none", "message": "No rule found anything.", "fix": None}
+    rows: list[dict[Hashable, Any]] = [{**finding.as_dict()} for finding in result.findings]
+    nothing: dict[Hashable, Any] = {
+        "severity": "ok",
+        "code": "none",
+        "message": "No rule found anything.",
+        "fix": None,
+    }
     data = pd.DataFrame(
         [row | {"modules": " ".join(row["modules"])} for row in rows],
         columns=["severity", "code", "modules", "message", "evidence", "fix"],

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import importlib.util
+import io
 import json
 import socket
 import sys
@@ -57,12 +58,12 @@ def load(target: str, arguments: str | None = None) -> nn.Module:
         return factory
     if not callable(factory):
         raise RequestError(
-            f"{target} is a {type(factory).__name__}, not a callable that makes a network"
+            f"{target} is of type {type(factory).__name__}, not a callable that makes a network"
         )
     with guarded(f"calling {target}"):
         model = factory(**keywords)
     if not isinstance(model, nn.Module):
-        raise RequestError(f"{target} made a {type(model).__name__}, not an nn.Module")
+        raise RequestError(f"{target} made an object of type {type(model).__name__}, not an nn.Module")
     return model
 
 
@@ -90,7 +91,7 @@ def factories(module: ModuleType) -> list[str]:
 
 @contextlib.contextmanager
 def guarded(what: str) -> Iterator[None]:
-    """Run someone else's code: what it prints goes to stderr, what it raises becomes one line.
+    """Run someone else's code: what it prints is dropped, what it raises becomes one line.
 
     A name that it wants to look up on the network is refused: nothing is downloaded.
     """
@@ -104,7 +105,11 @@ def guarded(what: str) -> Iterator[None]:
 
     socket.getaddrinfo = refuse
     try:
-        with contextlib.redirect_stdout(sys.stderr):
+        with (
+            io.StringIO() as said,
+            contextlib.redirect_stdout(said),
+            contextlib.redirect_stderr(said),
+        ):
             yield
     except (Exception, SystemExit) as error:
         known = error
