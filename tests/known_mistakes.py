@@ -7,7 +7,7 @@ for, ``UNSEEN`` those that were looked up later and tried before anything was tu
 
 from __future__ import annotations
 
-import copy
+import itertools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -45,6 +45,18 @@ def sequences(steps: int, width: int, count: int = 4) -> Callable[[], torch.Tens
 
 def tokens(words: int, steps: int = 32, count: int = 4) -> Callable[[], torch.Tensor]:
     return lambda: torch.randint(words, (count, steps))
+
+
+def missed(case: Case, result: Any) -> list[str]:
+    """The codes of ``case`` that ``result`` does not name with a module that belongs to it."""
+
+    def is_named(code: str) -> bool:
+        return any(
+            one.code == code and any(name.startswith(case.modules) for name in one.modules)
+            for one in result.findings
+        )
+
+    return [code for code in case.codes if not is_named(code)]
 
 
 # ------------------------------------------------------------------------------ structures
@@ -401,4 +413,254 @@ LOOKS_WRONG = (
         images(),
     ),
 )
-_ = copy
+
+
+# Looked up in public trackers after the rules were written.
+
+
+class TwoZeros(nn.Module):
+    """A gate of two layers in a row that both begin at zero, beside a skip."""
+
+    def __init__(self, first_is_zero: bool = True) -> None:
+        super().__init__()
+        self.stem, self.gate_1 = nn.Linear(64, 64), nn.Linear(64, 64, bias=False)
+        self.gate_2, self.head = nn.Linear(64, 64, bias=False), nn.Linear(64, 10)
+        nn.init.zeros_(self.gate_2.weight)
+        if first_is_zero:
+            nn.init.zeros_(self.gate_1.weight)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.stem(x)
+        return self.head(x + torch.tanh(self.gate_2(torch.relu(self.gate_1(x)))) * x)
+
+
+class Adapted(nn.Module):
+    """A frozen layer with a low-rank one beside it, B zero; ``copies`` of one adapter or drawn anew."""
+
+    def __init__(self, copies: bool, width: int = 64, layers: int = 3) -> None:
+        super().__init__()
+        self.base = nn.ModuleList(nn.Linear(width, width) for _ in range(layers))
+        self.lora_a = nn.ModuleList(nn.Linear(width, 8, bias=False) for _ in range(layers))
+        self.lora_b = nn.ModuleList(nn.Linear(8, width, bias=False) for _ in range(layers))
+        for index in range(layers):
+            nn.init.zeros_(self.lora_b[index].weight)
+            if copies:
+                self.lora_a[index].load_state_dict(self.lora_a[0].state_dict())
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        for base, a, b in zip(self.base, self.lora_a, self.lora_b, strict=True):
+            x = torch.relu(base(x) + b(a(x)))
+        return x
+
+
+def dncnn(depth: int = 12, eps: float = 1e-5) -> nn.Module:
+    """Convolutions with batch norm; its second argument is ε, and not the size."""
+    middle = [
+        part
+        for _ in range(depth)
+        for part in (nn.Conv2d(64, 64, 3, padding=1, bias=False), nn.BatchNorm2d(64, eps), nn.ReLU())
+    ]
+    return nn.Sequential(
+        nn.Conv2d(3, 64, 3, padding=1), nn.ReLU(), *middle, nn.Conv2d(64, 3, 3, padding=1)
+    )
+
+
+def decoder(transposed_mode: str) -> nn.Module:
+    """Transposed convolutions that narrow, by He's law with what torch calls fan_in or fan_out."""
+    widths = (512, 256, 128, 64, 32, 16)
+    layers: list[nn.Module] = []
+    for before, after in itertools.pairwise(widths):
+        layer = nn.ConvTranspose2d(before, after, 3, padding=1)
+        nn.init.kaiming_normal_(layer.weight, mode=transposed_mode)
+        nn.init.zeros_(layer.bias)
+        layers += [layer, nn.ReLU()]
+    return nn.Sequential(*layers, nn.Conv2d(16, 3, 1))
+
+
+def grouped(wholly: bool) -> nn.Module:
+    """Grouped convolutions without norms, U(±1/√fan_in) with the groups left out of fan_in or not."""
+    model = nn.Sequential(
+        nn.Conv2d(3, 64, 3, padding=1),
+        *(part for _ in range(3) for part in (nn.Conv2d(64, 64, 3, padding=1, groups=16), nn.ReLU())),
+        nn.Flatten(),
+        nn.Linear(64 * 64, 10),
+    )
+    for module in model:
+        if isinstance(module, nn.Conv2d) and module.groups > 1 and wholly:
+            bound = 1 / math.sqrt(64 * 9)
+            nn.init.uniform_(module.weight, -bound, bound)
+    return model
+
+
+class Across(nn.Module):
+    """x @ W with W as (in, out); He's law from torch takes its first dimension for fan_out."""
+
+    def __init__(self, mode: str, widths: tuple[int, ...] = (1024, 512, 256, 128, 64, 32, 16)) -> None:
+        super().__init__()
+        shapes = itertools.pairwise(widths)
+        self.layers = nn.ParameterList(torch.empty(shape) for shape in shapes)
+        for layer in self.layers:
+            nn.init.kaiming_normal_(layer, mode=mode)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        for layer in self.layers:
+            x = torch.relu(x @ layer)
+        return x
+
+
+def spiked(model: nn.Module) -> nn.Module:
+    with torch.no_grad():
+        model[2].weight[3, 5] = 1e3
+    return model
+
+
+def negative_biases(model: nn.Module, bias: float) -> nn.Module:
+    for module in model.modules():
+        if isinstance(module, nn.Linear) and module.out_features > 10:
+            nn.init.constant_(module.bias, bias)
+    return model
+
+
+UNSEEN = (
+    Case(
+        "yz93/LAVT-RIS #25",
+        "two layers in a row that begin at zero",
+        TwoZeros,
+        vectors(64),
+        ("zero-weights",),
+        ("gate",),
+        lambda: drawn(TwoZeros(False), he),
+    ),
+    Case(
+        "meta-pytorch/torchtune #2270",
+        "LoRA adapters cloned: all A alike (B is zero on purpose)",
+        lambda: Adapted(True),
+        vectors(64),
+        ("identical-weights",),
+        ("lora_a",),
+        lambda: Adapted(False),
+    ),
+    Case(
+        "harvardnlp/annotated-transformer #9, fkodom/yet-another-retnet #27",
+        "a decoder of deep-copied layers",
+        lambda: nn.TransformerDecoder(nn.TransformerDecoderLayer(64, 4, 128, batch_first=True), 2),
+        lambda: (torch.randn(4, 8, 64), torch.randn(4, 8, 64)),
+        ("identical-weights",),
+        ("layers.",),
+        lambda: redrawn(
+            nn.TransformerDecoder(nn.TransformerDecoderLayer(64, 4, 128, batch_first=True), 2)
+        ),
+    ),
+    Case(
+        "Culaccino-matpy/DnCNN #1",
+        "BatchNorm2d's second argument taken for the size: ε = 64",
+        lambda: dncnn(eps=64.0),
+        images(4, 16),
+        ("vanishing-signal",),
+        ("",),
+        dncnn,
+    ),
+    Case(
+        "Lasagne/Lasagne #858, pytorch/pytorch #30079",
+        "transposed convolutions drawn with fan_out for fan_in",
+        lambda: decoder("fan_in"),
+        lambda: torch.randn(4, 512, 8, 8),
+        ("wrong-fan",),
+        ("",),
+        lambda: decoder("fan_out"),
+    ),
+    Case(
+        "ml-explore/mlx #4536",
+        "grouped convolutions: fan_in without the groups",
+        lambda: grouped(True),
+        images(8, 8),
+        ("grouped-fan",),
+        ("1", "3"),
+        lambda: grouped(False),
+    ),
+    Case(
+        "pytorch/pytorch #129834",
+        "x @ W with W as (in, out), He's law with torch's fan_in",
+        lambda: Across("fan_in"),
+        vectors(1024),
+        ("wrong-fan",),
+        ("layers",),
+        lambda: Across("fan_out"),
+    ),
+    Case(
+        "sidkk86/weight_initialization, d2l: deep sigmoid networks",
+        "Xavier before sigmoids",
+        lambda: drawn(mlp(10, activation=nn.Sigmoid), nn.init.xavier_normal_),
+        vectors(128),
+        ("vanishing-signal", "vanishing-gradient"),
+        ("",),
+        lambda: drawn(mlp(10, activation=nn.Tanh), nn.init.xavier_normal_),
+    ),
+    Case(
+        "N(0, 1) in a plain network",
+        "weights of unit variance",
+        lambda: drawn(mlp(5), nn.init.normal_),
+        vectors(128),
+        ("exploding-signal", "wrong-gain"),
+        ("",),
+        lambda: drawn(mlp(5), he),
+    ),
+    Case(
+        "Xavier in a deep ReLU network (He et al. 2015, Fig. 3)",
+        "gain 1 where √2 is asked for",
+        lambda: drawn(mlp(30), nn.init.xavier_normal_),
+        vectors(128),
+        ("vanishing-signal", "wrong-gain"),
+        ("",),
+        lambda: drawn(mlp(30), he),
+    ),
+    Case(
+        "a plain residual stack without norms (Zhang et al. 2019)",
+        "branches of unit gain: the stream doubles with each",
+        lambda: Plain(16, 1.0),
+        vectors(64),
+        ("residual-growth", "branch-scale"),
+        ("branches",),
+        lambda: Plain(16, 16**-0.5),
+    ),
+    Case(
+        "dead units",
+        "biases of −3",
+        lambda: negative_biases(drawn(mlp(3), he), -3.0),
+        vectors(128),
+        ("dead-units",),
+        ("",),
+        lambda: drawn(mlp(3), he),
+    ),
+    Case(
+        "outliers",
+        "one weight of a thousand",
+        lambda: spiked(drawn(mlp(2), he)),
+        vectors(128),
+        ("outliers",),
+        ("2",),
+        lambda: drawn(mlp(2), he),
+    ),
+)
+
+
+class Plain(nn.Module):
+    """x + scale·W₂ relu(W₁ x), He's law."""
+
+    def __init__(self, count: int, scale: float, width: int = 64) -> None:
+        super().__init__()
+        self.stem = nn.Linear(width, width)
+        self.branches = nn.ModuleList(
+            nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, width))
+            for _ in range(count)
+        )
+        self.head = nn.Linear(width, 10)
+        drawn(self, he)
+        for branch in self.branches:
+            branch[2].weight.data.mul_(scale)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.stem(x)
+        for branch in self.branches:
+            x = x + branch(x)
+        return self.head(x)

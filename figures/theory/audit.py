@@ -1,16 +1,14 @@
 """An audit as people read it: the layers, the findings, and the picture of signal and gradient.
 
 The picture has a panel for each way.  A filled marker is a layer on the main path, an open one a layer
-inside a residual branch, and the thick line the residual stream between them: branches hang under or
-above their stream, and do not tear its curve.  Short bars are predictions, the band where 95 % of
-single networks lie.  Layers with a warning or an error stand on a colored ground.
+inside a residual branch, a cross what of it tells inputs apart, and the thick line the residual stream
+between them: branches hang under or above their stream, and do not tear its curve.  Short bars are
+predictions, the band where 95 % of single networks lie.  Layers with a warning or an error stand on a colored ground.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -90,15 +88,15 @@ def _judged(row: Row) -> Text:
 
 def findings_table(result: Audit) -> Sheet:
     """A row for each finding, errors first, and the verdict."""
-    rows: list[dict[Hashable, Any]] = [{**finding.as_dict()} for finding in result.findings]
-    nothing: dict[Hashable, Any] = {
+    rows: list[Row] = [dict(finding.as_dict().items()) for finding in result.findings]
+    nothing: Row = {
         "severity": "ok",
         "code": "none",
         "message": "No rule found anything.",
         "fix": None,
     }
     data = pd.DataFrame(
-        [row | {"modules": " ".join(row["modules"])} for row in rows],
+        [{**row, "modules": " ".join(row["modules"])} for row in rows],
         columns=["severity", "code", "modules", "message", "evidence", "fix"],
     )
     loss = result.loss
@@ -177,6 +175,8 @@ def _panel(axes: Axes, table: pd.DataFrame, stream: pd.DataFrame, way: str) -> N
             part["position"] + 0.5, _logs(part[f"{way}_measured"]), color=color, alpha=0.5, linewidth=3
         )
     axes.hlines(predicted, place - 0.45, place + 0.45, color="black", linewidth=1.2)
+    if way == "forward":
+        axes.plot(place, _logs(table["spread"]), "x", color=style.SKY, markersize=4)
     for inside, filled in ((False, color), (True, "white")):
         chosen = branch == inside
         axes.plot(
@@ -201,20 +201,11 @@ def _ground(axes: Axes, table: pd.DataFrame) -> None:
 
 
 def _codes(axes: Axes, table: pd.DataFrame) -> None:
-    """Each code once, over the first layer that it is about."""
-    said: dict[str, int] = {}
-    for place, row in enumerate(table.to_dict("records"), 1):
-        for code in row["findings"] if row["verdict"] in GROUNDS else ():
-            if code != "not-predicted":
-                said.setdefault(code, place)
-    by_place: dict[int, list[str]] = {}
-    for code, place in said.items():
-        by_place.setdefault(place, []).append(code)
-    for place, codes in by_place.items():
-        axes.annotate(
-            "\n".join(codes), (place, 1.0), xycoords=("data", "axes fraction"), va="top",
-            ha="left" if place < len(table) / 2 else "right", fontsize=7, color=style.VERMILION,
-        )  # fmt: skip
+    """The codes of what is drawn on colored ground, as a title."""
+    grave = table[table["verdict"].isin(list(GROUNDS))]
+    codes = dict.fromkeys(code for codes in grave["findings"] for code in codes)
+    said = ", ".join(code for code in codes if code != "not-predicted")
+    axes.set_title(said, loc="left", color=style.VERMILION)
 
 
 def _legend(result: Audit) -> list[Line2D | Patch]:
@@ -222,6 +213,7 @@ def _legend(result: Audit) -> list[Line2D | Patch]:
     entries: list[Line2D | Patch] = [
         style.legend_key("measured, main path", **grey),
         style.legend_key("predicted", color="black"),
+        style.legend_key("what tells inputs apart", color=style.SKY, linestyle="none", marker="x"),
     ]
     if result.layers["branch"].any():
         entries.append(style.legend_key("measured, in a branch", markerfacecolor="white", **grey))

@@ -51,6 +51,7 @@ COLUMNS = {
     "backward_predicted": "second moment of the gradient at the output, predicted",
     "backward_measured": "second moment of the gradient at the output, for random signs at the outputs",
     "basis": "what the prediction rests on",
+    "spread": "variance of the output over the inputs, mean over units: what tells inputs apart",
     "signal": "variance over the inputs, over that at the last reference",
     "hidden": "whether a norm behind it takes the scale out",
     "branch": "whether it stands in a residual branch",
@@ -243,6 +244,7 @@ def _layers(net: Network, laws: dict[str, Recognized], predicted: pd.DataFrame) 
                 "confidence": law.confidence,
                 "forward_measured": value.second_moment,
                 "backward_measured": value.gradient_second_moment,
+                "spread": value.spread,
                 "signal": net.signal(weight.result),
                 "hidden": net.hidden[index],
                 "branch": index in in_branch,
@@ -386,6 +388,9 @@ def _with_fixes(
         message = finding.message
         if trial is not None:
             numbers = (cure.watch(before), cure.watch(trial))
+            if not cure.helps(*numbers):
+                result.append(dataclasses.replace(finding, cure=None))
+                continue
             evidence |= {"of": cure.of, "before": numbers[0], "after": numbers[1]}
             message += f" With the fix, {cure.of} is {numbers[1]:.2g} instead of {numbers[0]:.2g}."
         result.append(dataclasses.replace(finding, evidence=evidence, message=message))

@@ -23,7 +23,7 @@ from theory.audit import fixes
 from theory.audit.fixes import Fix
 from theory.audit.network import ACTIVATIONS, PRODUCTS, Join, Network, Weight
 from theory.audit.recognition import Recognized
-from theory.audit.stuck import COPIES, NEVER, Fate
+from theory.audit.stuck import COPIES, MOVES, NEVER, Fate
 from theory.initializers import LAWS
 
 ERROR, WARNING, NOTE = "error", "warning", "note"
@@ -31,6 +31,7 @@ SEVERITIES = (NOTE, WARNING, ERROR)
 WARN, BREAK = 1e4, 1e8  # factors of second moments: of amplitudes 100 and 10,000
 OFF = 1.4  # a factor per layer that is away from 1
 LOCAL = 3.0  # a wrong factor that matters by itself, where no norm hides it
+ELSEWHERE = ("vanishing-signal", "residual-growth")  # causes that are effects with a rule of their own
 STEEP = 1e6  # a gradient alone: norms take out the scale of the signal
 TRADED = 1e3  # what one way may gain or lose to the other
 DEAD = 0.9  # share of silent units; a ReLU silences half of its units even where all inputs are alike
@@ -135,36 +136,44 @@ def lost_or_blown_up(seen: Seen) -> Iterator[Finding]:
     if bad is not None:
         yield bad
         return
-    if any(seen.laws[weight.parameter].name == "zero" for weight in net.weights) and seen.fates:
-        return  # what is zero is said by another rule
-    ends = [net.weights[index] for index in net.heads if net.weights[index].source is not None]
-    signals = [net.signal(weight.source) for weight in ends if weight.source is not None]
-    signals = [one for one in signals if one == one]
-    first = [net.weights[index] for index in net.stems]
-    below = [net.gradient(one.result if one.source is None else one.source) for one in first]
-    above = [net.gradient(one.source) for one in ends if one.source is not None]
-    below, above = ([one for one in side if one == one and one > 0] for side in (below, above))
-    signal = max(signals, default=math.nan)
-    gradient = max(below) / max(above) if below and above else math.nan
-    causes: dict[str, Finding] = {}
+    if any(fate.state != MOVES for fate in seen.fates.values()):
+        return  # zeros_and_constants says what comes first
+    signal, gradient = end_to_end(net)
+    causes: list[Finding] = []
     if _matters(signal, gradient):
-        causes |= {cause.code: cause for cause in _causes(seen, signal)}
+        causes = _causes(seen, signal)
         effect = _signal(seen, signal, causes)
-        if not (_explained(signal, causes) or "eps" in effect.evidence or effect.severity == ERROR):
+        if not (_explained(signal, causes) or effect.severity == ERROR):
             effect = replace(effect, severity=NOTE)
-            causes = {code: replace(cause, severity=NOTE) for code, cause in causes.items()}
+            causes = [replace(cause, severity=NOTE) for cause in causes]
             gradient = math.nan
         yield effect
     if _matters(gradient, signal) or (gradient > 0 and not 1 / STEEP < gradient < STEEP):
-        causes = causes or {cause.code: cause for cause in _causes(seen, gradient)}
+        causes = causes or _causes(seen, gradient)
         yield _gradient(seen, gradient, causes)
-    yield from causes.values()
+    yield from (cause for cause in causes if cause.code not in ELSEWHERE)
 
 
-def _explained(factor: float, causes: dict[str, Finding]) -> bool:
+def end_to_end(net: Network) -> tuple[float, float]:
+    """Signal in front of the last weights, and gradient at the first over that at the last.
+
+    Of several ends the best counts; NaN where there is none.
+    """
+    ends = [net.weights[index] for index in net.heads]
+    sources = [weight.source for weight in ends if weight.source is not None]
+    first = [net.weights[index] for index in net.stems]
+    below = [net.gradient(one.result if one.source is None else one.source) for one in first]
+    above = [net.gradient(source) for source in sources]
+    below, above = ([one for one in side if one > 0] for side in (below, above))
+    signals = [one for one in map(net.signal, sources) if one == one]
+    gradient = max(below) / max(above) if below and above else math.nan
+    return max(signals, default=math.nan), gradient
+
+
+def _explained(factor: float, causes: Sequence[Finding]) -> bool:
     """Whether deviating laws make at least half of the decades; else it is borders, pools, chance."""
-    logs = sum(math.log(cause.evidence["factor"]) for cause in causes.values())
-    return logs / math.log(factor) >= 0.5
+    logs = sum(math.log(cause.evidence["factor"]) for cause in causes if "factor" in cause.evidence)
+    return logs / math.log(factor) >= 0.5 or any(cause.code in ELSEWHERE for cause in causes)
 
 
 def _matters(factor: float, other_way: float) -> bool:
@@ -188,7 +197,7 @@ def _not_finite(net: Network) -> Finding | None:
     return None
 
 
-def _signal(seen: Seen, factor: float, causes: dict[str, Finding]) -> Finding:
+def _signal(seen: Seen, factor: float, causes: Sequence[Finding]) -> Finding:
     net, vanishes = seen.network, factor < 1
     code = "vanishing-signal" if vanishes else "exploding-signal"
     beyond = [
@@ -204,20 +213,20 @@ def _signal(seen: Seen, factor: float, causes: dict[str, Finding]) -> Finding:
         f"The signal {word}: in front of {last.module or last.parameter} it {kept} {say(factor)} of "
         "the variance over the inputs that it started with."
     )
-    biting = [one for one in net.tape.operations if net.is_norm(one) and net.bites(one)]
-    evidence: dict[str, Any] = {"factor": factor, "layers_beyond": len(beyond)}
-    if biting:
-        evidence["eps"] = biting[0].arguments["eps"]
-        where = tuple(dict.fromkeys((*(one.module for one in biting), *where)))
-        message += f" The ε of {biting[0].module} is larger than the variance that it is to normalize."
+    evidence = {"factor": factor, "layers_beyond": len(beyond)}
+    for cause in causes:
+        if "eps" in cause.evidence:
+            evidence["eps"] = cause.evidence["eps"]
+            where = tuple(dict.fromkeys((*cause.modules, *where)))
+            message += f" {cause.message}"
     return Finding(code, severity(factor), where, message, evidence, cure=_cure(causes))
 
 
-def _cure(causes: dict[str, Finding]) -> Fix | None:
-    return next((cause.cure for cause in causes.values() if cause.cure), None)
+def _cure(causes: Sequence[Finding]) -> Fix | None:
+    return next((cause.cure for cause in causes if cause.cure), None)
 
 
-def _gradient(seen: Seen, factor: float, causes: dict[str, Finding]) -> Finding:
+def _gradient(seen: Seen, factor: float, causes: Sequence[Finding]) -> Finding:
     net, vanishes = seen.network, factor < 1
     code = "vanishing-gradient" if vanishes else "exploding-gradient"
     first = net.weights[net.stems[0]]
@@ -229,7 +238,23 @@ def _gradient(seen: Seen, factor: float, causes: dict[str, Finding]) -> Finding:
     return Finding(code, severity(factor), where, message, evidence, cure=_cure(causes))
 
 
-def _causes(seen: Seen, factor: float) -> Iterator[Finding]:
+def _causes(seen: Seen, factor: float) -> list[Finding]:
+    """What changes the signal the way the whole network does, in the order of what it changes."""
+    net = seen.network
+    biting = [one for one in net.tape.operations if net.is_norm(one) and net.bites(one)]
+    if biting and factor < 1:
+        eps, where = biting[0].arguments["eps"], tuple(dict.fromkeys(one.module for one in biting))
+        message = f"The ε of {where[0]}, {eps:g}, is larger than the variance that it is to normalize."
+        cure = fixes.smaller_eps(net, [net.weights[net.heads[-1]]], where[0])
+        return [Finding("vanishing-signal", WARNING, where, message, {"eps": eps}, cure=cure)]
+    grown = [one for one in residual_stacks(seen) if one.code == "residual-growth"]
+    if grown and factor > 1:
+        return grown
+    laws = _deviating_laws(seen, factor)
+    return sorted(laws, key=lambda cause: -abs(math.log(cause.evidence["factor"])))
+
+
+def _deviating_laws(seen: Seen, factor: float) -> Iterator[Finding]:
     """The laws of the layers that change the signal the way the whole network does."""
     net = seen.network
     groups: dict[str, list[tuple[Weight, float]]] = defaultdict(list)
@@ -498,12 +523,15 @@ def wrong_fans(seen: Seen) -> Iterator[Finding]:
         if (weight.module or weight.parameter) in said:
             continue
         off = _off(weight, law)
-        if code == "wrong-fan" and (net.hidden[index] or 1 / LOCAL < off < LOCAL):
+        if code == "wrong-fan" and net.hidden[index]:
             continue
         if not 1 / OFF < off < OFF:
             groups[code].append((index, weight, off))
     for code, found in groups.items():
         weights = [weight for _, weight, _ in found]
+        whole = math.exp(sum(math.log(off) for *_, off in found))
+        if code == "wrong-fan" and 1 / GROWN < whole < GROWN:
+            continue
         bare = [off for index, weight, off in found
                 if not net.hidden[index] and not 1 / LOCAL < off < LOCAL]  # fmt: skip
         worst = max((off for *_, off in found), key=lambda off: abs(math.log(off)))
@@ -578,19 +606,19 @@ def zeros_and_constants(seen: Seen) -> Iterator[Finding]:
         if fate.state in (NEVER, COPIES):
             groups[code, fate.state].append(name)
         elif fate.is_zero:
-            groups[code, "moves"].append(name)
+            groups[code, MOVES].append(name)
     for (code, state), names in groups.items():
         where = tuple(dict.fromkeys(name.rpartition(".")[0] or name for name in names))
         what = "zero" if code == "zero-weights" else "the same in every unit"
         becomes = {
             NEVER: "no gradient ever reaches them, so they stay so",
             COPIES: "all units get the same gradient, so a layer of them remains one unit",
-            "moves": "they have a gradient and leave zero with the first step, as in a branch or head "
+            MOVES: "they have a gradient and leave zero with the first step, as in a branch or head "
             "that is meant to begin at nothing",
         }[state]
         steps = {name: seen.fates[name].gradient for name in names}
         matrices = [net.weights[net.laws[name]] for name in names if name in net.laws]
-        broken = state != "moves"
+        broken = state != MOVES
         more = f" and {len(where) - 1} more" if len(where) > 1 else ""
         yield Finding(
             code,

@@ -31,11 +31,21 @@ LARGEST = 2_000_000_000  # bytes of a network that is copied to try a line
 
 @dataclass(frozen=True)
 class Fix:
-    """A line, and the number that tells whether it helps: ``of`` says which number that is."""
+    """A line, and the number that tells whether it helps: ``of`` says which number that is.
+
+    ``aim`` is what the number should be; a line after which it is no nearer is none.
+    """
 
     line: str
     of: str
     watch: Callable[[Trial], float]
+    aim: float = 1.0
+
+    def helps(self, before: float, after: float) -> bool:
+        """Whether ``after`` is nearer to the aim, by factors where there are any."""
+        if self.aim > 0 and before > 0 and after > 0:
+            return abs(math.log(after / self.aim)) < abs(math.log(before / self.aim))
+        return abs(after - self.aim) < abs(before - self.aim)
 
 
 @dataclass(frozen=True)
@@ -145,18 +155,18 @@ def shrink(net: Network, weights: Sequence[Weight], factor: float, *, watch: Joi
     """The weights times ``factor``; watched at the end of a residual stack, or by the loss."""
     line = over(net, [weight.parameter for weight in weights], f"p.data.mul_({factor:.4g})")
     if watch is None:
-        return Fix(line, "loss", lambda trial: trial.loss())
+        return Fix(line, "loss", lambda trial: trial.loss(), 0.0)
 
     def stream(trial: Trial) -> float:
         return trial.network.tape.values[watch.result].second_moment
 
-    return Fix(line, "second moment of the stream behind the last branch", stream)
+    return Fix(line, "second moment of the stream behind the last branch", stream, 0.0)
 
 
 def rescale(name: str, std: float) -> Fix:
     """One normal law for the tensor ``name``."""
     line = f'nn.init.normal_(model.get_parameter("{name}"), std={std:.4g})'
-    return Fix(line, "loss", lambda trial: trial.loss())
+    return Fix(line, "loss", lambda trial: trial.loss(), 0.0)
 
 
 def zero_biases(net: Network, weights: Sequence[Weight]) -> Fix | None:
@@ -166,6 +176,13 @@ def zero_biases(net: Network, weights: Sequence[Weight]) -> Fix | None:
     if not names:
         return None
     return Fix(over(net, names, "nn.init.zeros_(p)"), *at(net, deepest(net, weights)))
+
+
+def smaller_eps(net: Network, weights: Sequence[Weight], module: str) -> Fix:
+    """The ε of norms of this class as torch has it."""
+    kind = type(net.model.get_submodule(module)).__name__
+    line = f'for m in model.modules(): isinstance(m, nn.{kind}) and setattr(m, "eps", 1e-5)'
+    return Fix(line, *at(net, deepest(net, weights)))
 
 
 def clamp(weight: Weight, limit: float) -> Fix:
@@ -179,6 +196,7 @@ def clamp(weight: Weight, limit: float) -> Fix:
         f'model.get_parameter("{name}").data.clamp_(-{limit:.4g}, {limit:.4g})',
         "largest weight",
         largest,
+        0.0,
     )
 
 
@@ -254,7 +272,7 @@ def redraw_same(net: Network, weights: Sequence[Weight], laws: dict[str, Recogni
             )
         )
 
-    return Fix(line, "tensors that repeat another", repeated)
+    return Fix(line, "tensors that repeat another", repeated, 0.0)
 
 
 def _joined(net: Network, by_call: dict[str, list[str]]) -> str:
