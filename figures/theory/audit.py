@@ -3,7 +3,8 @@
 The picture has a panel for each way.  A filled marker is a layer on the main path, an open one a layer
 inside a residual branch, a cross what of it tells inputs apart, and the thick line the residual stream
 between them: branches hang under or above their stream, and do not tear its curve.  Short bars are
-predictions, the band where 95 % of single networks lie.  Layers with a warning or an error stand on a colored ground.
+predictions, the band where 95 % of single networks lie.  Layers with a warning or an error stand on a
+colored ground.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Mistakes that shipped are found, their fixed versions are free of them, and what only looks so is quiet."""
+"""Mistakes that shipped are found, fixed versions are free of them, what only looks so is quiet."""
 
 import pytest
 import torch
