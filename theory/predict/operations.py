@@ -606,10 +606,10 @@ def _normalized(
     power = gamma * profile + beta
     rests = INFINITE_WIDTH if slope is not None else MEASURED_FACTOR
     if slope is None:
-        # a channel's slope goes as the inverse of its power; their mean is that of this run
-        inverse = 1 / level.clamp_min(torch.finfo(torch.float64).tiny)
         slope = call.slope() / _ratio(x.mean, call.values[call.operation.inputs[0]])
-        slope = slope * inverse / inverse.mean()
+        if axis == 1:  # a channel's slope goes as the inverse of its power; their mean is this run's
+            inverse = 1 / level.clamp_min(torch.finfo(torch.float64).tiny)
+            slope = slope * inverse / inverse.mean()
     else:
         slope = gamma * slope
     unshifted = not beta.any()
@@ -733,15 +733,11 @@ def move(call: Call) -> Outputs:
         tuple(power.shape) != call.out(index).shape for index, power in enumerate(made)
     ):
         return None
-    held = _held(template)
-    parts += [of_constant(tensor.sqrt(), call.bit) for tensor in held]
+    mapped(
+        operation.template,
+        lambda t: parts.append(of_constant(t, call.bit)) if t.is_floating_point() else t,
+    )
     return [joined(parts, narrowed(power)) for power in made]
-
-
-def _held(template: Any) -> list[torch.Tensor]:
-    found: list[torch.Tensor] = []
-    mapped(template, lambda t: found.append(t) if t.is_floating_point() else None)
-    return found
 
 
 def _reshaping(function: Callable[..., Any]) -> Callable[..., Any]:
