@@ -34,6 +34,7 @@ class Moment:
     seen       weights that the value depends on
     symmetric  x and −x have one law over draws, unit by unit
     gaussian   x is Gaussian with mean 0 in the limit of infinite width
+    center     E[μ²] of the channels (dimension 1), like ``power``; None if the run's share of it holds
     basis      what ``power`` rests on, empty for exact
     back       what the slopes of the operation that made it rest on
     """
@@ -43,6 +44,7 @@ class Moment:
     seen: int = 0
     symmetric: bool = False
     gaussian: bool = False
+    center: torch.Tensor | None = None
     basis: frozenset[str] = frozenset()
     back: frozenset[str] = frozenset()
 
@@ -53,7 +55,7 @@ class Moment:
 
     def scaled(self, factor: torch.Tensor | float) -> Moment:
         """Of the value times a number, or a tensor that is no value, of square ``factor``."""
-        return replace(self, power=self.power * factor)
+        return replace(self, power=self.power * factor, center=None)
 
 
 def of_constant(tensor: torch.Tensor, bit: int = 0) -> Moment:
@@ -90,7 +92,7 @@ def joined(moments: Iterable[Moment], power: torch.Tensor) -> Moment:
         seen,
         all(part.symmetric for part in parts),
         all(part.gaussian for part in parts),
-        frozenset().union(*(part.basis for part in parts)),
+        basis=frozenset().union(*(part.basis for part in parts)),
     )
 
 

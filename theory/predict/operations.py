@@ -76,6 +76,14 @@ class Call:
         """Σ g² sent to the input of that index over Σ g² received, on this run."""
         return self.operation.slopes[index] if self.operation.slopes else math.nan
 
+    def center(self, number: int) -> torch.Tensor:
+        """E[μ²] of the channels of an input, by the share that it had on this run."""
+        moment, value = self.moments[number], self.values[number]
+        if moment.center is not None:
+            return moment.center
+        share = value.channel_mean / value.second_moment if value.second_moment else 0.0
+        return moment.power.detach() * (share if math.isfinite(share) else 0.0)
+
     def argument(self, *names: str) -> Any:
         """The first argument of these names that there is, or None."""
         arguments = self.operation.arguments
@@ -300,7 +308,7 @@ def _weighted(call: Call, weights: Weights, x: Moment, seen: torch.Tensor, axis:
     bit = call.bits[weights.parameter]
     basis = x.basis | ({SHARED_WEIGHTS} if bit & x.seen else set())
     odd = bit & ~x.seen | (x.odd & ~bit if unbiased else 0)
-    return [Moment(power, odd, x.seen | call.bit, True, True, basis, back)]
+    return [Moment(power, odd, x.seen | call.bit, True, True, basis=basis, back=back)]
 
 
 def _under_a_norm(
@@ -480,7 +488,7 @@ ODD_FUNCTIONS = frozenset(
 KINKS: dict[str, tuple[float, ...]] = {
     "hardswish": (-3.0, 3.0), "hardsigmoid": (-3.0, 3.0), "relu6": (6.0,), "hardtanh": (-1.0, 1.0, 6.0),
 }  # fmt: skip
-SELECTS = ("max_pool", "adaptive_max_pool", "fractional_max_pool", "amax", "max")
+BLIND = frozenset("mean avg_pool1d avg_pool2d adaptive_avg_pool1d adaptive_avg_pool2d dropout".split())
 GRID = 129  # variances at which a quadrature is done where a value has more
 
 
@@ -522,9 +530,13 @@ def activation(call: Call) -> Outputs:
 def _activated(
     call: Call, y: Moment, power: torch.Tensor, slope: Any, basis: frozenset[str], odd: int = 0
 ) -> Moment:
-    """After φ.  Where a pool selects, its gradient favors large values: there the slope is measured."""
+    """After φ; its slope is measured where the gradient may know the sign of y.
+
+    It does not where weight layers or means follow; it does after a pool, which selects large values,
+    and along a residual branch, on which they come to meet the next rectifier.
+    """
     back = basis
-    if any(name.startswith(SELECTS) for name in call.following):
+    if not set(call.following) <= WEIGHTED | BLIND and math.isfinite(call.slope()):
         slope, back = call.slope(), frozenset({MEASURED_FACTOR})
     power = with_slope(power, slope, y.power)
     return Moment(power, odd, y.seen, bool(odd), basis=y.basis | basis, back=back)
@@ -619,8 +631,8 @@ def _normalized(
         x.seen | call.bit,
         x.symmetric and unshifted,
         x.gaussian and unshifted,
-        frozenset(basis),
-        frozenset({rests}),
+        basis=frozenset(basis),
+        back=frozenset({rests}),
     )
     return [made]
 
@@ -724,20 +736,26 @@ def move(call: Call) -> Outputs:
         lambda t: widened(t).square() if t.is_floating_point() else t,
     )
     function = torch.reshape if operation.name == "view" else operation.function
+    moving = replace(operation, template=template, function=_reshaping(function))
+    centers = {n: call.center(n).expand(call.values[n].shape) for n in spread}
     try:
-        result = replace(operation, template=template, function=_reshaping(function)).again(spread)
+        made, middle = (_as_list(moving.again(numbers)) for numbers in (spread, centers))
     except (RuntimeError, TypeError, ValueError, IndexError):
         return None
-    made = [result] if isinstance(result, torch.Tensor) else list(result)
-    if len(made) != len(operation.outputs) or any(
-        tuple(power.shape) != call.out(index).shape for index, power in enumerate(made)
-    ):
+    if [tuple(power.shape) for power in made] != [call.values[n].shape for n in operation.outputs]:
         return None
     mapped(
         operation.template,
         lambda t: parts.append(of_constant(t, call.bit)) if t.is_floating_point() else t,
     )
-    return [joined(parts, narrowed(power)) for power in made]
+    return [
+        replace(joined(parts, narrowed(power)), center=narrowed(center))
+        for power, center in zip(made, middle, strict=True)
+    ]
+
+
+def _as_list(made: Any) -> list[torch.Tensor]:
+    return [made] if isinstance(made, torch.Tensor) else list(made)
 
 
 def _reshaping(function: Callable[..., Any]) -> Callable[..., Any]:

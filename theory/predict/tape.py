@@ -66,12 +66,14 @@ class Value:
     """A tensor that depends on the inputs; its moments are NaN where it holds no real numbers.
 
     second_moment           mean of x² over the whole tensor
+    channel_mean            mean over channels (dimension 1) of μ², μ the mean of one channel
     gradient_second_moment  mean of (∂E/∂x)², NaN if not asked for or if no gradient arrives
     """
 
     shape: tuple[int, ...]
     dtype: torch.dtype
     second_moment: float
+    channel_mean: float = float("nan")
     gradient_second_moment: float = float("nan")
 
 
@@ -316,7 +318,8 @@ class _Recorder(TorchFunctionMode):
     def _value(self, tensor: torch.Tensor) -> int:
         number = len(self.values)
         self.numbers[tensor] = number
-        self.values.append(Value(tuple(tensor.shape), tensor.dtype, second_moment(tensor)))
+        moments = second_moment(tensor), channel_mean(tensor)
+        self.values.append(Value(tuple(tensor.shape), tensor.dtype, *moments))
         if self.gradients and tensor.requires_grad:
 
             def read(gradient: torch.Tensor) -> None:
@@ -435,6 +438,14 @@ def second_moment(tensor: torch.Tensor) -> float:
     if tensor.is_meta:
         return float("nan")
     return float(widened(tensor.detach()).square().mean())
+
+
+def channel_mean(tensor: torch.Tensor) -> float:
+    """Mean over dimension 1 of the squared mean over all others; NaN where there is no such thing."""
+    if tensor.dim() < 2 or math.isnan(second_moment(tensor[:1, :1])):
+        return float("nan")
+    means = tensor.detach().mean([d for d in range(tensor.dim()) if d != 1])
+    return second_moment(means)
 
 
 def random_signs(like: torch.Tensor, *key: int) -> torch.Tensor:
