@@ -646,11 +646,10 @@ def batch_norm(call: Call) -> Outputs:
     mean, variance = call.argument("running_mean"), call.argument("running_var")
     if call.argument("training") or mean is None:
         over = [dimension for dimension in range(x.power.dim()) if dimension != 1]
-        level = x.power.mean(over, keepdim=True).detach()
-        eps = float(call.argument("eps") or 0.0)
-        profile = (
-            x.power.detach() / (level + eps) if bool((level > 0).all()) else torch.zeros_like(level)
-        )
+        power, eps = x.power.detach().mean(over, keepdim=True), float(call.argument("eps") or 0.0)
+        variance = power - call.center(call.operation.inputs[0]).mean(over, keepdim=True)
+        level = variance.clamp_min(0.0) + eps
+        profile = x.power.detach() / power * (variance / level) if power.all() else power
         return _normalized(call, x, level, profile, None, 1, INFINITE_BATCH)
     if mean.any():
         return None
