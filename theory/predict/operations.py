@@ -58,18 +58,18 @@ class Call:
     moments  by value; a value that holds no real numbers has none
     bits     the weights by name, a bit each
     values   of the tape
-    uses     by value, the names of the operations that take it, those that only move numbers apart
+    uses     by value, the operations that take it, seen through those that only move numbers
     """
 
     operation: Operation
     moments: dict[int, Moment]
     bits: dict[str, int]
     values: Sequence[Value]
-    uses: Mapping[int, Sequence[str]]
+    uses: Mapping[int, Sequence[Operation]]
 
     @property
-    def following(self) -> Sequence[str]:
-        """The names of the operations that the first output comes to."""
+    def following(self) -> Sequence[Operation]:
+        """The operations that the first output comes to."""
         return self.uses.get(self.operation.outputs[0], ())
 
     def slope(self, index: int = 0) -> float:
@@ -320,12 +320,15 @@ def _under_a_norm(
     E[w²/|w|²] = (1 − 2/n)·E[w²]·E[1/|w|²].  Of few weights, such as a depthwise convolution's, the
     slope of this run is taken.
     """
-    if not any(name in PER_CHANNEL for name in call.following):
+    if not any(operation.name in PER_CHANNEL for operation in call.following):
         return power, frozenset()
     fan_in, slope = weights.fans[0], call.slope()
     if fan_in > FEW_WEIGHTS or not math.isfinite(slope) or not x.mean or not power.any():
         return with_slope(power, max(1 - 2 / fan_in, 0.0), power), frozenset({INFINITE_WIDTH})
-    nominal = float(power.detach().mean()) / x.mean
+    (through,) = torch.autograd.grad(power.sum(), x.power, retain_graph=True)
+    nominal = float(through.sum()) / power.numel()
+    # what follows divides by the predicted size, but a channel's own scale cancels there
+    nominal *= call.out().second_moment / float(power.detach().mean())
     return with_slope(power, slope / nominal, power), frozenset({MEASURED_FACTOR})
 
 
@@ -463,7 +466,7 @@ def multiply(call: Call) -> Outputs:
         u, v = call.moments[first.value], call.moments[second.value]
         if name != "mul" or not (u.seen & ~v.seen or v.seen & ~u.seen):
             return None
-        both = joined([u, v], u.power * v.power)
+        both = joined([u, v], _product(call, first, second))
         odd = u.odd & ~v.seen | v.odd & ~u.seen
         wide = frozenset({INFINITE_WIDTH})
         return [Moment(both.power, odd, both.seen, bool(odd), basis=both.basis | wide, back=wide)]
@@ -472,6 +475,18 @@ def multiply(call: Call) -> Outputs:
         return None
     squares = call.known(constant).power
     return [call.known(value).scaled(1 / squares if name == "div" else squares)]
+
+
+def _product(call: Call, first: Slot, second: Slot) -> torch.Tensor:
+    """q_u·q_v; of a gate that is spread out, parts of the gradient add up: there the run's slope."""
+    u, v = (call.moments[slot.value].power for slot in (first, second))
+    power = u * v
+    for slot, one, other in ((first, u, v), (second, v, u)):
+        spread = call.values[slot.value].shape != call.out().shape
+        slope = call.slope(call.operation.inputs.index(slot.value))
+        if spread and math.isfinite(slope):
+            return one.detach() * other + with_slope(0.0, slope, one)
+    return power
 
 
 @rule("neg", always=True)
@@ -536,10 +551,16 @@ def _activated(
     and along a residual branch, on which they come to meet the next rectifier.
     """
     back = basis
-    if not set(call.following) <= WEIGHTED | BLIND and math.isfinite(call.slope()):
+    if not all(map(_is_blind, call.following)) and math.isfinite(call.slope()):
         slope, back = call.slope(), frozenset({MEASURED_FACTOR})
     power = with_slope(power, slope, y.power)
     return Moment(power, odd, y.seen, bool(odd), basis=y.basis | basis, back=back)
+
+
+def _is_blind(operation: Operation) -> bool:
+    """Whether what comes back from ``operation`` does not depend on the signs of what it was given."""
+    mixed = [weights.fans[0] > FEW_WEIGHTS for weights in weights_of(operation)]
+    return operation.name in BLIND or (bool(mixed) and all(mixed))
 
 
 def _function_of(call: Call) -> Nonlinearity:
