@@ -308,7 +308,10 @@ def _weighted(call: Call, weights: Weights, x: Moment, seen: torch.Tensor, axis:
     bit = call.bits[weights.parameter]
     basis = x.basis | ({SHARED_WEIGHTS} if bit & x.seen else set())
     odd = bit & ~x.seen | (x.odd & ~bit if unbiased else 0)
-    return [Moment(power, odd, x.seen | call.bit, True, True, basis=basis, back=back)]
+    shape = [1] * seen.dim()
+    shape[axis] = -1
+    units = torch.arange(call.out().shape[axis], dtype=torch.float64).reshape(shape)
+    return [Moment(power, odd, x.seen | call.bit, True, True, basis=basis, back=back, units=units)]
 
 
 def _under_a_norm(
@@ -551,16 +554,20 @@ def _activated(
     and along a residual branch, on which they come to meet the next rectifier.
     """
     back = basis
-    if not all(map(_is_blind, call.following)) and math.isfinite(call.slope()):
+    if not all(_is_blind(call, after) for after in call.following) and math.isfinite(call.slope()):
         slope, back = call.slope(), frozenset({MEASURED_FACTOR})
     power = with_slope(power, slope, y.power)
     return Moment(power, odd, y.seen, bool(odd), basis=y.basis | basis, back=back)
 
 
-def _is_blind(operation: Operation) -> bool:
-    """Whether what comes back from ``operation`` does not depend on the signs of what it was given."""
-    mixed = [weights.fans[0] > FEW_WEIGHTS for weights in weights_of(operation)]
-    return operation.name in BLIND or (bool(mixed) and all(mixed))
+def _is_blind(call: Call, after: Operation) -> bool:
+    """Whether what comes back from the operation ``after`` knows no signs of what it was given."""
+    mixed = [
+        weights.fans[0] > FEW_WEIGHTS
+        or all(beyond.name not in PER_CHANNEL for beyond in call.uses.get(after.outputs[0], ()))
+        for weights in weights_of(after)
+    ]
+    return after.name in BLIND or (bool(mixed) and all(mixed))
 
 
 def _function_of(call: Call) -> Nonlinearity:
@@ -758,8 +765,15 @@ def move(call: Call) -> Outputs:
     function = torch.reshape if operation.name == "view" else operation.function
     moving = replace(operation, template=template, function=_reshaping(function))
     centers = {n: call.center(n).expand(call.values[n].shape) for n in spread}
+    held = [call.moments[number].units for number in spread]
+    units = {
+        n: unit.expand(call.values[n].shape)
+        for n, unit in zip(spread, held, strict=True)
+        if unit is not None
+    }
     try:
         made, middle = (_as_list(moving.again(numbers)) for numbers in (spread, centers))
+        kinds = _as_list(moving.again(units)) if len(spread) == len(units) == 1 else [None] * len(made)
     except (RuntimeError, TypeError, ValueError, IndexError):
         return None
     if [tuple(power.shape) for power in made] != [call.values[n].shape for n in operation.outputs]:
@@ -769,12 +783,25 @@ def move(call: Call) -> Outputs:
         lambda t: parts.append(of_constant(t, call.bit)) if t.is_floating_point() else t,
     )
     return [
-        replace(joined(parts, narrowed(power)), center=narrowed(center))
-        for power, center in zip(made, middle, strict=True)
+        _part(call, replace(joined(parts, narrowed(power)), center=narrowed(center)), unit)
+        for power, center, unit in zip(made, middle, kinds, strict=True)
     ]
 
 
-def _as_list(made: Any) -> list[torch.Tensor]:
+def _part(call: Call, moment: Moment, units: torch.Tensor | None) -> Moment:
+    """``moment``, odd in its own part of packed weights if it holds some of the units alone."""
+    if units is None or not units.numel():
+        return moment
+    whole = call.moments[call.operation.inputs[0]].units
+    ends = float(units.min()), float(units.max())
+    if whole is None or ends == (float(whole.min()), float(whole.max())):
+        return replace(moment, units=narrowed(units))
+    bit = call.bits.setdefault(f"{moment.seen} {ends}", 1 << len(call.bits))
+    odd = moment.odd | (bit if moment.odd else 0)
+    return replace(moment, units=narrowed(units), odd=odd, seen=moment.seen | bit)
+
+
+def _as_list(made: Any) -> list[Any]:
     return [made] if isinstance(made, torch.Tensor) else list(made)
 
 

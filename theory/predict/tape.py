@@ -396,7 +396,8 @@ class _Recorder(TorchFunctionMode):
         """``operation`` with the slopes that the backward pass has shown."""
         if not self.slopes(operation.name):
             return operation
-        received = sum(self._sum_of_squares(number) for number in operation.outputs)
+        known = [self._sum_of_squares(number) for number in operation.outputs]
+        received = sum(each for each in known if math.isfinite(each))
         sent = [
             self.sent.get((operation.index, number), self._sum_of_squares(number))
             for number in operation.inputs
@@ -407,7 +408,7 @@ class _Recorder(TorchFunctionMode):
     def _sum_of_squares(self, number: int) -> float:
         value = self.values[number]
         known = value.gradient_second_moment
-        return known * math.prod(value.shape) if math.isfinite(known) else 0.0
+        return known * math.prod(value.shape)
 
 
 def name_of(function: Any) -> str:
