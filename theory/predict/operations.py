@@ -253,8 +253,8 @@ def weights_of(operation: Operation) -> list[Weights]:
     if name not in WEIGHTED or not parameters:
         return []
     if name in RECURRENT:
-        held = [tensor for tensor in arguments.get("params", ()) if isinstance(tensor, torch.Tensor)]
-        named = zip(parameters, held, strict=False)
+        lists = [each for each in operation.template[0] if isinstance(each, (list, tuple))]
+        named = zip(parameters, lists[-1], strict=False)  # before it the first states, in a list too
         return [Weights(parameter, tensor) for parameter, tensor in named if tensor.dim() == 2]
     key = next(key for key in ("weight", "mat2", "other", "tensor2") if key in arguments)
     weight = arguments[key]
