@@ -4,6 +4,10 @@ from . import (
     layers as layers,
     rules as rules,
     prediction as prediction,
+    tape as tape,
+    moments as moments,
+    operations as operations,
+    network as network,
 )
 from .points import (
     Points as Points,
@@ -30,4 +34,23 @@ from .prediction import (
     compare as compare,
     measure as measure,
     predict as predict,
+)
+from .tape import (
+    Operation as Operation,
+    Slot as Slot,
+    Tape as Tape,
+    Value as Value,
+    record as record,
+)
+from .moments import (
+    Moment as Moment,
+)
+from .operations import (
+    Call as Call,
+    Weights as Weights,
+    weights_of as weights_of,
+)
+from .network import (
+    FOLLOWED_COLUMNS as FOLLOWED_COLUMNS,
+    follow as follow,
 )

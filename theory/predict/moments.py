@@ -34,6 +34,8 @@ class Moment:
     seen       weights that the value depends on
     symmetric  x and −x have one law over draws, unit by unit
     gaussian   x is Gaussian with mean 0 in the limit of infinite width
+    center     E[μ²] of the channels (dimension 1), like ``power``; None if the run's share of it holds
+    units      which output of its weight layer each number is, if it is one
     basis      what ``power`` rests on, empty for exact
     back       what the slopes of the operation that made it rest on
     """
@@ -43,6 +45,8 @@ class Moment:
     seen: int = 0
     symmetric: bool = False
     gaussian: bool = False
+    center: torch.Tensor | None = None
+    units: torch.Tensor | None = None
     basis: frozenset[str] = frozenset()
     back: frozenset[str] = frozenset()
 
@@ -53,7 +57,7 @@ class Moment:
 
     def scaled(self, factor: torch.Tensor | float) -> Moment:
         """Of the value times a number, or a tensor that is no value, of square ``factor``."""
-        return replace(self, power=self.power * factor)
+        return replace(self, power=self.power * factor, center=None, units=None)
 
 
 def of_constant(tensor: torch.Tensor, bit: int = 0) -> Moment:
@@ -66,10 +70,12 @@ def of_constant(tensor: torch.Tensor, bit: int = 0) -> Moment:
 def has_no_mean(tensor: torch.Tensor) -> bool:
     """Whether the mean of ``tensor`` is as near to 0 as that of as many draws of a law of mean 0."""
     values = widened(tensor.detach())
-    if not values.numel():
+    if not values.numel() or not values.any():
         return True
+    if values.numel() > 1 and bool((values == values.flatten()[0]).all()):
+        return False
     error = math.sqrt(float(values.square().mean()) / values.numel())
-    return abs(float(values.mean())) <= 5 * error and (values.numel() > 25 or not values.any())
+    return abs(float(values.mean())) <= 5 * error
 
 
 def independent(first: Moment, second: Moment) -> bool:
@@ -90,7 +96,7 @@ def joined(moments: Iterable[Moment], power: torch.Tensor) -> Moment:
         seen,
         all(part.symmetric for part in parts),
         all(part.gaussian for part in parts),
-        frozenset().union(*(part.basis for part in parts)),
+        basis=frozenset().union(*(part.basis for part in parts)),
     )
 
 

@@ -155,13 +155,15 @@ def calls_of(tape: Tape, inputs: Any) -> list[tuple[Call, list[Moment]]]:
     return calls
 
 
-def _uses(tape: Tape) -> dict[int, list[str]]:
-    """By value: the names of the operations it comes to, seen through those that only move numbers."""
-    uses: dict[int, list[str]] = defaultdict(list)
+def _uses(tape: Tape) -> dict[int, list[Operation]]:
+    """By value: the operations it comes to, seen through those that only move numbers."""
+    uses: dict[int, list[Operation]] = defaultdict(list)
     for operation in reversed(tape.operations):
-        beyond = [name for number in operation.outputs for name in uses[number]]
+        if not any(uses[number] or number in tape.outputs for number in operation.outputs):
+            continue  # nothing is made of it
+        beyond = [after for number in operation.outputs for after in uses[number]]
         for number in operation.inputs:
-            uses[number] += beyond if only_moves(operation.name) else [operation.name]
+            uses[number] += beyond if only_moves(operation.name) else [operation]
     return uses
 
 

@@ -46,7 +46,7 @@ from theory.predict.moments import (
 )
 from theory.predict.nonlinearities import Integrated, Nonlinearity
 from theory.predict.rules import INFINITE_BATCH, INFINITE_WIDTH, MEASURED_FACTOR, SHARED_WEIGHTS
-from theory.predict.tape import Operation, Slot, Value, mapped, tensors_in
+from theory.predict.tape import Operation, Slot, Value, mapped
 
 Outputs = Sequence[Moment] | None
 
@@ -58,23 +58,31 @@ class Call:
     moments  by value; a value that holds no real numbers has none
     bits     the weights by name, a bit each
     values   of the tape
-    uses     by value, the names of the operations that take it, those that only move numbers apart
+    uses     by value, the operations that take it, seen through those that only move numbers
     """
 
     operation: Operation
     moments: dict[int, Moment]
     bits: dict[str, int]
     values: Sequence[Value]
-    uses: Mapping[int, Sequence[str]]
+    uses: Mapping[int, Sequence[Operation]]
 
     @property
-    def following(self) -> Sequence[str]:
-        """The names of the operations that the first output comes to."""
+    def following(self) -> Sequence[Operation]:
+        """The operations that the first output comes to."""
         return self.uses.get(self.operation.outputs[0], ())
 
     def slope(self, index: int = 0) -> float:
         """Σ g² sent to the input of that index over Σ g² received, on this run."""
         return self.operation.slopes[index] if self.operation.slopes else math.nan
+
+    def center(self, number: int) -> torch.Tensor:
+        """E[μ²] of the channels of an input, by the share that it had on this run."""
+        moment, value = self.moments[number], self.values[number]
+        if moment.center is not None:
+            return moment.center
+        share = value.channel_mean / value.second_moment if value.second_moment else 0.0
+        return moment.power.detach() * (share if math.isfinite(share) else 0.0)
 
     def argument(self, *names: str) -> Any:
         """The first argument of these names that there is, or None."""
@@ -245,10 +253,8 @@ def weights_of(operation: Operation) -> list[Weights]:
     if name not in WEIGHTED or not parameters:
         return []
     if name in RECURRENT:
-        # by size: torch names the arguments of a cell in two ways; states have three dimensions
-        given = [tensor for tensor in tensors_in(operation.template) if tensor.is_floating_point()]
-        held = [tensor for tensor in given if tensor.dim() < 3]
-        named = zip(parameters, held, strict=False)
+        lists = [each for each in operation.template[0] if isinstance(each, (list, tuple))]
+        named = zip(parameters, lists[-1], strict=False)  # before it the first states, in a list too
         return [Weights(parameter, tensor) for parameter, tensor in named if tensor.dim() == 2]
     key = next(key for key in ("weight", "mat2", "other", "tensor2") if key in arguments)
     weight = arguments[key]
@@ -302,7 +308,10 @@ def _weighted(call: Call, weights: Weights, x: Moment, seen: torch.Tensor, axis:
     bit = call.bits[weights.parameter]
     basis = x.basis | ({SHARED_WEIGHTS} if bit & x.seen else set())
     odd = bit & ~x.seen | (x.odd & ~bit if unbiased else 0)
-    return [Moment(power, odd, x.seen | call.bit, True, True, basis, back)]
+    shape = [1] * seen.dim()
+    shape[axis] = -1
+    units = torch.arange(call.out().shape[axis], dtype=torch.float64).reshape(shape)
+    return [Moment(power, odd, x.seen | call.bit, True, True, basis=basis, back=back, units=units)]
 
 
 def _under_a_norm(
@@ -314,12 +323,15 @@ def _under_a_norm(
     E[w²/|w|²] = (1 − 2/n)·E[w²]·E[1/|w|²].  Of few weights, such as a depthwise convolution's, the
     slope of this run is taken.
     """
-    if not any(name in PER_CHANNEL for name in call.following):
+    if not any(operation.name in PER_CHANNEL for operation in call.following):
         return power, frozenset()
     fan_in, slope = weights.fans[0], call.slope()
     if fan_in > FEW_WEIGHTS or not math.isfinite(slope) or not x.mean or not power.any():
         return with_slope(power, max(1 - 2 / fan_in, 0.0), power), frozenset({INFINITE_WIDTH})
-    nominal = float(power.detach().mean()) / x.mean
+    (through,) = torch.autograd.grad(power.sum(), x.power, retain_graph=True)
+    nominal = float(through.sum()) / power.numel()
+    # what follows divides by the predicted size, but a channel's own scale cancels there
+    nominal *= call.out().second_moment / float(power.detach().mean())
     return with_slope(power, slope / nominal, power), frozenset({MEASURED_FACTOR})
 
 
@@ -457,7 +469,7 @@ def multiply(call: Call) -> Outputs:
         u, v = call.moments[first.value], call.moments[second.value]
         if name != "mul" or not (u.seen & ~v.seen or v.seen & ~u.seen):
             return None
-        both = joined([u, v], u.power * v.power)
+        both = joined([u, v], _product(call, first, second))
         odd = u.odd & ~v.seen | v.odd & ~u.seen
         wide = frozenset({INFINITE_WIDTH})
         return [Moment(both.power, odd, both.seen, bool(odd), basis=both.basis | wide, back=wide)]
@@ -466,6 +478,18 @@ def multiply(call: Call) -> Outputs:
         return None
     squares = call.known(constant).power
     return [call.known(value).scaled(1 / squares if name == "div" else squares)]
+
+
+def _product(call: Call, first: Slot, second: Slot) -> torch.Tensor:
+    """q_u·q_v; of a gate that is spread out, parts of the gradient add up: there the run's slope."""
+    u, v = (call.moments[slot.value].power for slot in (first, second))
+    power = u * v
+    for slot, one, other in ((first, u, v), (second, v, u)):
+        spread = call.values[slot.value].shape != call.out().shape
+        slope = call.slope(call.operation.inputs.index(slot.value))
+        if spread and math.isfinite(slope):
+            return one.detach() * other + with_slope(0.0, slope, one)
+    return power
 
 
 @rule("neg", always=True)
@@ -482,7 +506,7 @@ ODD_FUNCTIONS = frozenset(
 KINKS: dict[str, tuple[float, ...]] = {
     "hardswish": (-3.0, 3.0), "hardsigmoid": (-3.0, 3.0), "relu6": (6.0,), "hardtanh": (-1.0, 1.0, 6.0),
 }  # fmt: skip
-SELECTS = ("max_pool", "adaptive_max_pool", "fractional_max_pool", "amax", "max")
+BLIND = frozenset("mean avg_pool1d avg_pool2d adaptive_avg_pool1d adaptive_avg_pool2d dropout".split())
 GRID = 129  # variances at which a quadrature is done where a value has more
 
 
@@ -524,12 +548,26 @@ def activation(call: Call) -> Outputs:
 def _activated(
     call: Call, y: Moment, power: torch.Tensor, slope: Any, basis: frozenset[str], odd: int = 0
 ) -> Moment:
-    """After φ.  Where a pool selects, its gradient favors large values: there the slope is measured."""
+    """After φ; its slope is measured where the gradient may know the sign of y.
+
+    It does not where weight layers or means follow; it does after a pool, which selects large values,
+    and along a residual branch, on which they come to meet the next rectifier.
+    """
     back = basis
-    if any(name.startswith(SELECTS) for name in call.following):
+    if not all(_is_blind(call, after) for after in call.following) and math.isfinite(call.slope()):
         slope, back = call.slope(), frozenset({MEASURED_FACTOR})
     power = with_slope(power, slope, y.power)
     return Moment(power, odd, y.seen, bool(odd), basis=y.basis | basis, back=back)
+
+
+def _is_blind(call: Call, after: Operation) -> bool:
+    """Whether what comes back from the operation ``after`` knows no signs of what it was given."""
+    mixed = [
+        weights.fans[0] > FEW_WEIGHTS
+        or all(beyond.name not in PER_CHANNEL for beyond in call.uses.get(after.outputs[0], ()))
+        for weights in weights_of(after)
+    ]
+    return after.name in BLIND or (bool(mixed) and all(mixed))
 
 
 def _function_of(call: Call) -> Nonlinearity:
@@ -608,10 +646,10 @@ def _normalized(
     power = gamma * profile + beta
     rests = INFINITE_WIDTH if slope is not None else MEASURED_FACTOR
     if slope is None:
-        # a channel's slope goes as the inverse of its power; their mean is that of this run
-        inverse = 1 / level.clamp_min(torch.finfo(torch.float64).tiny)
         slope = call.slope() / _ratio(x.mean, call.values[call.operation.inputs[0]])
-        slope = slope * inverse / inverse.mean()
+        if axis == 1:  # a channel's slope goes as the inverse of its power; their mean is this run's
+            inverse = 1 / level.clamp_min(torch.finfo(torch.float64).tiny)
+            slope = slope * inverse / inverse.mean()
     else:
         slope = gamma * slope
     unshifted = not beta.any()
@@ -621,8 +659,8 @@ def _normalized(
         x.seen | call.bit,
         x.symmetric and unshifted,
         x.gaussian and unshifted,
-        frozenset(basis),
-        frozenset({rests}),
+        basis=frozenset(basis),
+        back=frozenset({rests}),
     )
     return [made]
 
@@ -636,11 +674,10 @@ def batch_norm(call: Call) -> Outputs:
     mean, variance = call.argument("running_mean"), call.argument("running_var")
     if call.argument("training") or mean is None:
         over = [dimension for dimension in range(x.power.dim()) if dimension != 1]
-        level = x.power.mean(over, keepdim=True).detach()
-        eps = float(call.argument("eps") or 0.0)
-        profile = (
-            x.power.detach() / (level + eps) if bool((level > 0).all()) else torch.zeros_like(level)
-        )
+        power, eps = x.power.detach().mean(over, keepdim=True), float(call.argument("eps") or 0.0)
+        variance = power - call.center(call.operation.inputs[0]).mean(over, keepdim=True)
+        level = variance.clamp_min(0.0) + eps
+        profile = x.power.detach() / power * (variance / level) if power.all() else power
         return _normalized(call, x, level, profile, None, 1, INFINITE_BATCH)
     if mean.any():
         return None
@@ -726,24 +763,46 @@ def move(call: Call) -> Outputs:
         lambda t: widened(t).square() if t.is_floating_point() else t,
     )
     function = torch.reshape if operation.name == "view" else operation.function
+    moving = replace(operation, template=template, function=_reshaping(function))
+    centers = {n: call.center(n).expand(call.values[n].shape) for n in spread}
+    held = [call.moments[number].units for number in spread]
+    units = {
+        n: unit.expand(call.values[n].shape)
+        for n, unit in zip(spread, held, strict=True)
+        if unit is not None
+    }
     try:
-        result = replace(operation, template=template, function=_reshaping(function)).again(spread)
+        made, middle = (_as_list(moving.again(numbers)) for numbers in (spread, centers))
+        kinds = _as_list(moving.again(units)) if len(spread) == len(units) == 1 else [None] * len(made)
     except (RuntimeError, TypeError, ValueError, IndexError):
         return None
-    made = [result] if isinstance(result, torch.Tensor) else list(result)
-    if len(made) != len(operation.outputs) or any(
-        tuple(power.shape) != call.out(index).shape for index, power in enumerate(made)
-    ):
+    if [tuple(power.shape) for power in made] != [call.values[n].shape for n in operation.outputs]:
         return None
-    held = _held(template)
-    parts += [of_constant(tensor.sqrt(), call.bit) for tensor in held]
-    return [joined(parts, narrowed(power)) for power in made]
+    mapped(
+        operation.template,
+        lambda t: parts.append(of_constant(t, call.bit)) if t.is_floating_point() else t,
+    )
+    return [
+        _part(call, replace(joined(parts, narrowed(power)), center=narrowed(center)), unit)
+        for power, center, unit in zip(made, middle, kinds, strict=True)
+    ]
 
 
-def _held(template: Any) -> list[torch.Tensor]:
-    found: list[torch.Tensor] = []
-    mapped(template, lambda t: found.append(t) if t.is_floating_point() else None)
-    return found
+def _part(call: Call, moment: Moment, units: torch.Tensor | None) -> Moment:
+    """``moment``, odd in its own part of packed weights if it holds some of the units alone."""
+    if units is None or not units.numel():
+        return moment
+    whole = call.moments[call.operation.inputs[0]].units
+    ends = float(units.min()), float(units.max())
+    if whole is None or ends == (float(whole.min()), float(whole.max())):
+        return replace(moment, units=narrowed(units))
+    bit = call.bits.setdefault(f"{moment.seen} {ends}", 1 << len(call.bits))
+    odd = moment.odd | (bit if moment.odd else 0)
+    return replace(moment, units=narrowed(units), odd=odd, seen=moment.seen | bit)
+
+
+def _as_list(made: Any) -> list[Any]:
+    return [made] if isinstance(made, torch.Tensor) else list(made)
 
 
 def _reshaping(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -66,6 +66,7 @@ class Value:
     """A tensor that depends on the inputs; its moments are NaN where it holds no real numbers.
 
     second_moment           mean of x² over the whole tensor
+    channel_mean            mean over channels (dimension 1) of μ², μ the mean of one channel
     gradient_second_moment  mean of (∂E/∂x)², NaN if not asked for or if no gradient arrives
     spread                  variance over the inputs (the first dimension), mean over all others: what
                             tells inputs apart; of a single input its variance over everything
@@ -75,6 +76,7 @@ class Value:
     shape: tuple[int, ...]
     dtype: torch.dtype
     second_moment: float
+    channel_mean: float = float("nan")
     gradient_second_moment: float = float("nan")
     spread: float = float("nan")
     silent: float = float("nan")
@@ -321,8 +323,9 @@ class _Recorder(TorchFunctionMode):
     def _value(self, tensor: torch.Tensor) -> int:
         number = len(self.values)
         self.numbers[tensor] = number
-        moments = (second_moment(tensor), float("nan"), spread(tensor), silent(tensor))
-        self.values.append(Value(tuple(tensor.shape), tensor.dtype, *moments))
+        moments = (second_moment(tensor), channel_mean(tensor))
+        apart = {"spread": spread(tensor), "silent": silent(tensor)}
+        self.values.append(Value(tuple(tensor.shape), tensor.dtype, *moments, **apart))
         if self.gradients and tensor.requires_grad:
 
             def read(gradient: torch.Tensor) -> None:
@@ -399,7 +402,8 @@ class _Recorder(TorchFunctionMode):
         """``operation`` with the slopes that the backward pass has shown."""
         if not self.slopes(operation.name):
             return operation
-        received = sum(self._sum_of_squares(number) for number in operation.outputs)
+        known = [self._sum_of_squares(number) for number in operation.outputs]
+        received = sum(each for each in known if math.isfinite(each))
         sent = [
             self.sent.get((operation.index, number), self._sum_of_squares(number))
             for number in operation.inputs
@@ -410,7 +414,7 @@ class _Recorder(TorchFunctionMode):
     def _sum_of_squares(self, number: int) -> float:
         value = self.values[number]
         known = value.gradient_second_moment
-        return known * math.prod(value.shape) if math.isfinite(known) else 0.0
+        return known * math.prod(value.shape)
 
 
 def name_of(function: Any) -> str:
@@ -462,6 +466,14 @@ def silent(tensor: torch.Tensor) -> float:
     if not real or tensor.dim() < 2 or not tensor.numel():
         return float("nan")
     return float((tensor.detach() == 0).all(0).float().mean())
+
+
+def channel_mean(tensor: torch.Tensor) -> float:
+    """Mean over dimension 1 of the squared mean over all others; NaN where there is no such thing."""
+    if tensor.dim() < 2 or math.isnan(second_moment(tensor[:1, :1])):
+        return float("nan")
+    means = tensor.detach().mean([d for d in range(tensor.dim()) if d != 1])
+    return second_moment(means)
 
 
 def random_signs(like: torch.Tensor, *key: int) -> torch.Tensor:
