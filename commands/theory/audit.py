@@ -61,7 +61,7 @@ def network(arguments: argparse.Namespace) -> tuple[Any, tuple[Any, ...]]:
     if len(shapes) > 1:
         raise RequestError("give --input or --tokens, not both")
     device = theory.resolve_device(arguments.device)
-    model = theory.audit.load(arguments.target, arguments.arguments)
+    model = theory.audit.load(arguments.target, arguments.arguments, seed=arguments.seed)
     model = theory.audit.placed(model, device, arguments.dtype)
     inputs = theory.audit.example_inputs(
         model,

@@ -32,7 +32,6 @@ WARN, BREAK = 1e4, 1e8  # factors of second moments: of amplitudes 100 and 10,00
 OFF = 1.4  # a factor per layer that is away from 1
 LOCAL = 3.0  # a wrong factor that matters by itself, where no norm hides it
 ELSEWHERE = ("vanishing-signal", "residual-growth")  # causes that are effects with a rule of their own
-STEEP = 1e6  # a gradient alone: norms take out the scale of the signal
 TRADED = 1e3  # what one way may gain or lose to the other
 DEAD = 0.9  # share of silent units; a ReLU silences half of its units even where all inputs are alike
 DEEP = 4  # residual sums in a row from which their number counts
@@ -148,7 +147,7 @@ def lost_or_blown_up(seen: Seen) -> Iterator[Finding]:
             causes = [replace(cause, severity=NOTE) for cause in causes]
             gradient = math.nan
         yield effect
-    if _matters(gradient, signal) or (gradient > 0 and not 1 / STEEP < gradient < STEEP):
+    if _matters(gradient, signal) or (gradient > 0 and not 1 / BREAK < gradient < BREAK):
         causes = causes or _causes(seen, gradient)
         yield _gradient(seen, gradient, causes)
     yield from (cause for cause in causes if cause.code not in ELSEWHERE)
@@ -235,7 +234,9 @@ def _gradient(seen: Seen, factor: float, causes: Sequence[Finding]) -> Finding:
         f"{first.module or first.parameter} it is {say(factor)} of what it is at the last layer."
     )
     where, evidence = modules_of([first]), {"factor": factor}
-    return Finding(code, severity(factor), where, message, evidence, cure=_cure(causes))
+    # alone, where norms hold the signal, it costs before it breaks
+    grave = severity(factor) if causes or not 1 / BREAK**2 < factor < BREAK**2 else WARNING
+    return Finding(code, grave, where, message, evidence, cure=_cure(causes))
 
 
 def _causes(seen: Seen, factor: float) -> list[Finding]:

@@ -36,16 +36,17 @@ GPU_WORDS = (
 )
 
 
-def load(target: str, arguments: str | None = None) -> nn.Module:
+def load(target: str, arguments: str | None = None, *, seed: int = 0) -> nn.Module:
     """The network that ``target`` makes, called with the JSON object ``arguments`` as keywords.
 
-    A target that is a network already is taken as it is.  Raises ``RequestError``.
+    A target that is a network already is taken as it is.  The same ``seed`` makes the same network, and
+    the global random state is left as it was.  Raises ``RequestError``.
     """
     place, colon, name = target.rpartition(":")
     if not (place and colon and name):
         raise RequestError(f"{target!r} names no factory: {TARGET}")
     keywords = keywords_of(arguments)
-    with guarded(f"importing {place}"):
+    with guarded(f"importing {place}"), _seeded(seed):
         module = _file(Path(place)) if place.endswith(".py") else _module(place)
     factory: Any = module
     for part in name.split("."):
@@ -60,11 +61,18 @@ def load(target: str, arguments: str | None = None) -> nn.Module:
         raise RequestError(
             f"{target} is of type {type(factory).__name__}, not a callable that makes a network"
         )
-    with guarded(f"calling {target}"):
+    with guarded(f"calling {target}"), _seeded(seed):
         model = factory(**keywords)
     if not isinstance(model, nn.Module):
         raise RequestError(f"{target} made an object of type {type(model).__name__}, not an nn.Module")
     return model
+
+
+@contextlib.contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    with torch.random.fork_rng([]):
+        torch.random.set_rng_state(generator(seed, "someone's network").get_state())
+        yield
 
 
 def keywords_of(arguments: str | None) -> dict[str, Any]:

@@ -69,6 +69,13 @@ def test_a_place_that_is_not_there(target, says):
         load(target)
 
 
+def test_a_seed_makes_the_same_network(path):
+    state = torch.get_rng_state()
+    one, same, other = (load(f"{path}:net", seed=seed)[0].weight for seed in (0, 0, 1))
+    assert torch.equal(one, same) and not torch.equal(one, other)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
 def test_the_network_is_reachable_again_afterwards():
     import socket
 
