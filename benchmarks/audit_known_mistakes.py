@@ -49,7 +49,7 @@ def main() -> None:
             print(*row.values(), sep="  ", file=sys.stderr, flush=True)  # it takes many minutes
         console.print(table("torchvision.models, weights=None", rows))
         return
-    for name in ("FOUND", "UNSEEN", "LOOKS_WRONG"):
+    for name in ("FOUND", "UNSEEN", "LOOKS_WRONG", "CHOICES"):
         rows = [judged(case) for case in getattr(known_mistakes, name)]
         console.print(table(name, rows))
 

@@ -664,3 +664,110 @@ class Plain(nn.Module):
         for branch in self.branches:
             x = x + branch(x)
         return self.head(x)
+
+
+# Choices from the literature that a rule of thumb would call wrong.
+
+
+class Residual(nn.Module):
+    """x + gate·branch(x): ReZero has gates of 0, Fixup none, and zeros at the end of each branch."""
+
+    def __init__(self, gated: bool, count: int = 16, width: int = 64) -> None:
+        super().__init__()
+        self.stem, self.head = nn.Linear(width, width), nn.Linear(width, 10)
+        self.branches = nn.ModuleList(
+            nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, width))
+            for _ in range(count)
+        )
+        self.gates = nn.ParameterList(torch.zeros(1) for _ in range(count)) if gated else [1.0] * count
+        drawn(self.branches, he)
+        for branch in self.branches if not gated else ():
+            branch[0].weight.data.mul_(count**-0.5)
+            nn.init.zeros_(branch[2].weight)
+        if not gated:
+            nn.init.zeros_(self.head.weight)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.stem(x)
+        for gate, branch in zip(self.gates, self.branches, strict=True):
+            x = x + gate * branch(x)
+        return self.head(x)
+
+
+class Modulated(nn.Module):
+    """Zeros behind zeros as in DiT: gates from a zero layer, and a zero head in front of them."""
+
+    def __init__(self, layers: int = 4, width: int = 64) -> None:
+        super().__init__()
+        self.stem, self.condition = nn.Linear(16, width), nn.Linear(8, width)
+        self.modulation = nn.ModuleList(nn.Linear(width, 3 * width) for _ in range(layers))
+        self.branches = nn.ModuleList(
+            nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
+            for _ in range(layers)
+        )
+        self.norm, self.head = nn.LayerNorm(width, elementwise_affine=False), nn.Linear(width, 16)
+        redrawn(self)
+        drawn(nn.ModuleList([*self.modulation, self.head]), nn.init.zeros_)
+
+    def forward(self, x: torch.Tensor, condition: torch.Tensor) -> torch.Tensor:
+        x, condition = self.stem(x), nn.functional.silu(self.condition(condition))
+        for modulation, branch in zip(self.modulation, self.branches, strict=True):
+            shift, scale, gate = modulation(condition).chunk(3, -1)
+            x = x + gate * branch(self.norm(x) * (1 + scale) + shift)
+        return self.head(self.norm(x))
+
+
+class Teacher(nn.Module):
+    """A network and its frozen copy, both run, as in BYOL."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.online = mlp(2)
+        self.target = mlp(2).requires_grad_(False)
+        self.target.load_state_dict(self.online.state_dict())
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return self.online(x), self.target(x)
+
+
+def generator_of_images() -> nn.Module:
+    """DCGAN's: transposed convolutions of N(0, 0.02), batch norm behind each but the last."""
+    widths = (100, 128, 64, 32)
+    layers = [
+        part
+        for before, after in itertools.pairwise(widths)
+        for part in (nn.ConvTranspose2d(before, after, 4, 2, 1), nn.BatchNorm2d(after), nn.ReLU())
+    ]
+    model = nn.Sequential(*layers, nn.ConvTranspose2d(32, 3, 4, 2, 1), nn.Tanh())
+    return drawn(model, lambda w: nn.init.normal_(w, std=0.02), nn.ConvTranspose2d)
+
+
+def lecun(weight: torch.Tensor) -> torch.Tensor:
+    return nn.init.kaiming_normal_(weight, nonlinearity="linear")
+
+
+CHOICES = (
+    Case("ReZero (Bachlechner 2020)", "gates of zero", lambda: Residual(True), vectors(64)),
+    Case("Fixup (Zhang 2019)", "zero ends of branches and head", lambda: Residual(False), vectors(64)),
+    Case(
+        "DiT (Peebles 2022)",
+        "zeros behind zeros",
+        Modulated,
+        lambda: (torch.randn(8, 16), torch.randn(8, 8)),
+    ),
+    Case("BYOL (Grill 2020)", "a frozen copy", Teacher, vectors(128)),
+    Case("DCGAN (Radford 2015)", "N(0, 0.02)", generator_of_images, images(8, 4, 100)),
+    Case(
+        "SELU (Klambauer 2017)",
+        "LeCun's law",
+        lambda: drawn(mlp(30, activation=nn.SELU), lecun),
+        vectors(128),
+    ),
+    Case(
+        "Glorot 2010",
+        "Xavier before tanh, 20 layers",
+        lambda: drawn(mlp(20, activation=nn.Tanh), nn.init.xavier_normal_),
+        vectors(128),
+    ),
+    Case("a shallow network", "PyTorch's default, 3 layers", lambda: mlp(3), vectors(128)),
+)

@@ -516,7 +516,7 @@ def wrong_fans(seen: Seen) -> Iterator[Finding]:
         module for finding in lost_or_blown_up(seen) for module in finding.modules
         if finding.code.endswith(("-fan", "-gain"))
     }  # fmt: skip
-    groups: dict[str, list[tuple[int, Weight, float]]] = defaultdict(list)
+    groups: dict[tuple[str, str], list[tuple[int, Weight, float]]] = defaultdict(list)
     for index, weight, law in seen.drawn():
         code = _cause(law)
         if law.name is None or not code.endswith("-fan") or weight.kind == "Embedding":
@@ -527,8 +527,9 @@ def wrong_fans(seen: Seen) -> Iterator[Finding]:
         if code == "wrong-fan" and net.hidden[index]:
             continue
         if not 1 / OFF < off < OFF:
-            groups[code].append((index, weight, off))
-    for code, found in groups.items():
+            label = law.label if code == "wrong-fan" else ""  # the others are one mistake each
+            groups[code, label].append((index, weight, off))
+    for (code, _), found in groups.items():
         weights = [weight for _, weight, _ in found]
         whole = math.exp(sum(math.log(off) for *_, off in found))
         if code == "wrong-fan" and 1 / GROWN < whole < GROWN:
@@ -561,7 +562,8 @@ def copies(seen: Seen) -> Iterator[Finding]:
     """Different layers with the same numbers."""
     groups: dict[tuple[Any, ...], list[Weight]] = defaultdict(list)
     for _, weight, law in seen.drawn():
-        if law.name in ("zero", "constant", "identity") or weight.tensor.numel() < 4:
+        fixed = not seen.network.parameters[weight.parameter].requires_grad  # as a teacher's copy is
+        if fixed or law.name in ("zero", "constant", "identity") or weight.tensor.numel() < 4:
             continue
         flat = weight.tensor.reshape(-1)
         key = (tuple(weight.tensor.shape), *flat[:8].tolist(), float(flat[-1]))

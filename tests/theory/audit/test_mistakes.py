@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from known_mistakes import FOUND, LOOKS_WRONG, UNSEEN, missed
+from known_mistakes import CHOICES, FOUND, LOOKS_WRONG, UNSEEN, missed
 
 from theory.audit import audit
 
@@ -32,7 +32,9 @@ def test_its_fixed_version_is_free_of_it(case):
     assert not {finding.code for finding in result.findings} & set(case.codes)
 
 
-@pytest.mark.parametrize("case", [case for case in LOOKS_WRONG if "VGG" not in case.where], ids=name_of)
+@pytest.mark.parametrize(
+    "case", [case for case in (*LOOKS_WRONG, *CHOICES) if "VGG" not in case.where], ids=name_of
+)
 def test_what_only_looks_wrong_is_quiet(case):
     torch.manual_seed(0)
     result = audit(case.broken(), case.inputs(), try_fixes=False)
