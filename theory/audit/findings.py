@@ -383,6 +383,9 @@ def residual_stacks(seen: Seen) -> Iterator[Finding]:
             continue
         normed = sum(join.normed for join in stack) > len(stack) / 2
         scaled = normed and _knows_depth(seen, stack)
+        by_depth = growth / max(join.growth for join in stack)  # what no single branch has done
+        if normed and by_depth < GROWN / 2:
+            continue
         if (scaled and growth < WARN / 10) or (not normed and growth < GROWN_PLAIN):
             continue
         yield from _stack(seen, stack, growth, normed=normed, scaled=scaled)
@@ -451,10 +454,11 @@ def dead_units(seen: Seen) -> Iterator[Finding]:
             dead.append((net.weights[before[-1]], share))
     if dead:
         share = max(share for _, share in dead)
+        around = end_to_end(net)[0] > 1 / WARN  # as past a gate that is shut
         weights = [weight for weight, _ in dead]
         yield Finding(
             "dead-units",
-            ERROR if share == 1 else WARNING,
+            NOTE if around else ERROR if share == 1 else WARNING,
             modules_of(weights),
             f"{share:.0%} of the units behind {weights[0].module} are 0 for every input, and get no "
             "gradient; half would be usual.",
