@@ -44,7 +44,7 @@ from torchvision import transforms
 from torchvision.datasets import CIFAR10
 
 from empirical.data.catalog import DATASETS, load_dataset
-from empirical.data.cifar10 import find_cifar10
+from empirical.data.files import CIFAR10 as FILES
 from empirical.engines.memory import keep_freed_memory
 from empirical.protocol import TrainSpec
 from empirical.training.loop import CellTraining, epoch_plan
@@ -177,7 +177,7 @@ def notebook(request: Request) -> list[Iterator[Any]]:
     steps = [transforms.RandomHorizontalFlip(), transforms.RandomCrop(32, padding=4)]
     steps += [transforms.ToTensor(), transforms.Normalize(row.mean, row.std)]
     CIFAR10.base_folder = ""  # the folder of the batches itself is the root
-    data = CIFAR10(str(find_cifar10(request.data_dir)), train=True, transform=transforms.Compose(steps))
+    data = CIFAR10(str(FILES.find(request.data_dir)), train=True, transform=transforms.Compose(steps))
     loader = torch.utils.data.DataLoader(data, batch_size=BATCH, shuffle=True, num_workers=2)
 
     layers: list[nn.Module] = []

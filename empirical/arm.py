@@ -16,6 +16,16 @@ from theory.initializers import parse_initializer
 
 Change = tuple[str, Any]  # a field of the protocol, and its value where that is not the report's
 
+NAMES: Mapping[str, str] = {  # as they are written in texts and pictures
+    "relu": "ReLU",
+    "prelu": "PReLU",
+    "he": "He",
+    "xavier": "Xavier",
+    "normal": "N(0, 1)",
+    "lecun": "LeCun",
+    "pytorch": "PyTorch's",
+}
+
 _WORDS: Mapping[str, Callable[[Any], str]] = {
     "norm": lambda norm: "no batch norm" if norm == "none" else f"{norm} norm",
     "fan": str,

@@ -68,6 +68,10 @@ PRESETS: dict[str, Preset] = {
                 {"initializer": "normal"},
                 {"initializer": "normal", "head_initializer": "he"},
                 {"initializer": "normal", "head_initializer": "he", "learning_rate_reference": "he"},
+                *(
+                    {"initializer": "normal", "learning_rate_reference": "he", "depth": depth}
+                    for depth in (2, 12)  # where head and steps are told apart
+                ),
             ),
         },
     ),

@@ -1,4 +1,5 @@
 from . import theory as theory, study as study, report as report, explorer as explorer
+from . import answers as answers
 from .style import save_figure as save_figure
 from .tables import Sheet as Sheet
 from .theory.variance import (
@@ -8,6 +9,7 @@ from .theory.variance import (
     variance_table as variance_table,
     weight_gradient_figure as weight_gradient_figure,
 )
+from .theory.histograms import histogram_figure as histogram_figure
 from .theory.convolution import border_figure as border_figure, border_note as border_note
 from .theory.batch_norm import (
     norm_growth_figure as norm_growth_figure,
@@ -51,11 +53,8 @@ from .study.gallery import (
     index_table as index_table,
     published_table as published_table,
 )
-from .study.claims import (
-    claims_table as claims_table,
-    conditions_table as conditions_table,
-    measures_table as measures_table,
-)
+from .study.claims import claims_table as claims_table, measures_table as measures_table
+from .answers import answers_table as answers_table, conditions_table as conditions_table
 from .study.protocol_agreement import agreement_table as agreement_table
 from .report.report import Report as Report
 from .explorer.build import page as page

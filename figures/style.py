@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import io
 import math
-import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -32,7 +31,7 @@ from figures.files import write_bytes
 
 BLUE, VERMILION, GREEN = "#0072B2", "#D55E00", "#009E73"
 ORANGE, SKY, PURPLE, BLACK = "#E69F00", "#56B4E9", "#CC79A7", "#000000"
-COLUMN_WIDTH, PAGE_WIDTH = 3.4, 7.0  # inches: one and two columns of a LaTeX article
+PAGE_WIDTH = 7.0  # inches: two columns of a LaTeX article
 
 RC: dict[str, Any] = {
     "font.size": 9,
@@ -230,11 +229,20 @@ def legend_below(figure: Figure, handles: Sequence[Artist]) -> None:
     figure.legend(handles=handles, loc="outside lower center", ncols=columns)
 
 
-def add_note(figure: Figure, text: str) -> None:
-    """Small grey words under a picture whose layout is constrained; nothing for an empty text."""
-    if text:
-        lines = textwrap.fill(text, width=round(figure.get_figwidth() * 20), break_on_hyphens=False)
-        figure.supxlabel(lines, x=0.01, ha="left", fontsize=7, color="#555555")
+def same_axes(panels: Iterable[Axes]) -> None:
+    """Give panels of several figures one y axis, which holds what each of them shows."""
+    panels = [axes for axes in panels if axes.has_data()]
+    limits = [axes.get_ylim() for axes in panels]
+    for axes in panels:
+        axes.set_ylim(min(low for low, _ in limits), max(high for _, high in limits))
+
+
+def inset(axes: Axes, box: tuple[float, float, float, float], title: str) -> Axes:
+    """A small panel inside ``axes``, at ``box`` = (left, bottom, width, height) of its own size."""
+    panel = axes.inset_axes(box)
+    panel.set_title(title, fontsize=7, pad=2)
+    panel.tick_params(labelsize=6, pad=1)
+    return panel
 
 
 @contextmanager

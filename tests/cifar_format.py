@@ -9,8 +9,8 @@ from typing import Any
 
 import torch
 
-from empirical.data.cifar10 import FOLDER
 from empirical.data.datasets import Dataset
+from empirical.data.files import CIFAR10 as SOURCE
 
 
 def tiny_dataset(train: int = 96, test: int = 40, seed: int = 0) -> Dataset:
@@ -29,7 +29,7 @@ def write_cifar10(root: Path, dataset: Dataset) -> type[Any]:
     """Write ``dataset`` under ``root`` in pickled batches; torchvision's class with their sums."""
     from torchvision.datasets import CIFAR10
 
-    folder = root / FOLDER
+    folder = root / SOURCE.folder
     folder.mkdir(parents=True)
 
     def write(name: str, content: dict[str, Any]) -> list[str]:

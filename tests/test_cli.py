@@ -45,6 +45,8 @@ def one_error_line(captured):
         (["variance", "--seed", "-1"], "seed must be"),
         (["variance", "--init", "xavier", "--fan", "fan_in"], "fan of its own"),
         (["variance", "--device", "tpu"], "invalid choice: 'tpu'"),
+        (["variance", "--histograms", "--norm", "batch"], "--histograms is there for plain dense"),
+        (["variance", "--histograms", "--engine", "law"], "--histograms is there for plain dense"),
         (["variance", "--nonsense"], "unrecognized arguments: --nonsense"),
         (["variance", "--dept", "3"], "unrecognized arguments: --dept 3; did you mean --depth?"),
         (["variance", "--dept", "3"], "cli.py variance --help"),

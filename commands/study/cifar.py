@@ -126,7 +126,10 @@ def _add_protocol(parser: argparse.ArgumentParser) -> None:
 def _add_data_and_engine(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dataset", choices=tuple(DATASETS), help="default cifar10")
     parser.add_argument(
-        "--data-dir", type=Path, metavar="DIR", help="default $CIFAR10_DIR, else a download"
+        "--data-dir",
+        type=Path,
+        metavar="DIR",
+        help="default $CIFAR10_DIR (of others alike), else a download",
     )
     parser.add_argument("--precision", choices=PRECISIONS, help="default fp32")
     parser.add_argument(
@@ -175,15 +178,16 @@ def run(arguments: argparse.Namespace, session: Session) -> Answer:
     with session.study_progress() as on_event:
         table = empirical.run_at(place, spec, on_event)
     comparison = empirical.compare_with_report(table)
-    statistics = figures.statistics_tables(table)
+    statistics, results = figures.statistics_tables(table), empirical.results(spec)
+    drawn = {result["cell"]: result["initial"].get("average_weight") for result in results}
     sheets = [sheet for sheet in statistics if isinstance(sheet, figures.Sheet)]
     return Answer(
         spec=spec.config(),
         device=spec.device if place.is_here else "auto",
-        document={"cells": empirical.results(spec)} | {one.name: one.records() for one in sheets},
+        document={"cells": results} | {one.name: one.records() for one in sheets},
         show=[figures.accuracy_table(comparison, spec), *statistics],
         tables={"study.csv": table},
-        figures={**figures.course_report_figures(table)},
+        figures={**figures.course_report_figures(table, drawn=drawn)},
         paths=[session.out / "cells"],
     )
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from rich.text import Text
+
 import empirical
 import figures
 import theory
@@ -12,12 +14,22 @@ from commands import options
 from commands.answer import Answer, Session
 
 PURPOSE = "Judge the course report's claims by the records; should He be the default?"
-EXAMPLES = ("claims", "claims --records runs/cifar", "claims --records figures/data runs/cifar --json")
+EXAMPLES = (
+    "claims",
+    "claims --verbose",
+    "claims --records runs/cifar",
+    "claims --records figures/data runs/cifar --json",
+)
 DATA = options.PUBLISHED
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     options.add_records(parser)
+    parser.add_argument(
+        "--verbose",
+        action="store_true",
+        help="each claim's parts, measure and theory, and every answer",
+    )
 
 
 def run(arguments: argparse.Namespace, session: Session) -> Answer:
@@ -34,31 +46,47 @@ def run(arguments: argparse.Namespace, session: Session) -> Answer:
     protocols = figures.study.protocol_agreement
     conditions, condition_parts = empirical.judge_conditions(evidence)
     missing = empirical.missing_commands(evidence)
-    judgment, shown = empirical.judgment, figures.study.claims
+    theory_sizes = empirical.judgment.foretold_sizes(evidence)
+    judgment, shown, answers = empirical.judgment, figures.study.claims, figures.answers
+    told = answers.told(conditions, condition_parts)
     spec: dict[str, Any] = {
         "records": [str(folder) for folder in folders],
         "cells": len(records.cells),
-        "level": judgment.truth.LEVEL,
+        "level": judgment.statistics.LEVEL,
+        "margin": judgment.statistics.MARGIN,
         "nearer": judgment.claims.NEARER,
         "bounds": judgment.claims.BOUNDS,
         "quantities": {one.symbol: one.words for one in judgment.QUANTITIES.values()},
     }
-    named = {"claims": claims, "protocol_agreement": agreement, "conditions": conditions}
+    named = {"claims": claims, "protocol_agreement": agreement, "conditions": told}
     document: dict[str, Any] = {name: table.to_dict("records") for name, table in named.items()}
     document["most_likely"] = protocols.most_likely(agreement, pairs)
     document["parts"] = [*claim_parts.to_dict("records"), *condition_parts.to_dict("records")]
+    document["theory"] = {
+        "directions": judgment.claim_theory.score(claims, conditions),
+        "sizes": theory_sizes.to_dict("records"),
+    }
+    details = [
+        shown.measures_table(claims),
+        protocols.agreement_table(agreement, pairs),
+        answers.conditions_table(told),
+        answers.factors_table(condition_parts),
+    ]
+    theory_score = Text(answers.theory_score(claims, conditions, theory_sizes))
     return Answer(
         spec=spec,
         device=arguments.device,
         document=document,
         show=[
+            answers.answers_table(told),
             shown.claims_table(claims),
-            shown.measures_table(claims),
-            protocols.agreement_table(agreement, pairs),
-            shown.conditions_table(conditions),
+            theory_score,
+            *(details if arguments.verbose else ()),
             *([needed] if (needed := shown.how_to_complete(missing, conditions)) else []),
         ],
         tables={
+            "conditions.csv": told,
+            "protocol-agreement.csv": agreement,
             "protocol-cells.csv": empirical.protocol_cells(evidence),
             "protocol-pairs.csv": pairs,
             "claim-parts.csv": claim_parts,

@@ -32,6 +32,7 @@ EXAMPLES = (
     "variance --depth 1000 --init normal --draws 20 --json",
     "variance --stack conv --image-size 32 --channels 32",
     "variance --norm batch --init he",
+    "variance --depth 5 --activation tanh --histograms",
 )
 
 
@@ -56,6 +57,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=ENGINES,
         default="modules",
         help="modules: nn.Modules with hooks (default); law: the exact law, without weights",
+    )
+    parser.add_argument(
+        "--histograms",
+        action="store_true",
+        help="also draw activations and gradients by layer (Glorot & Bengio 2010, Fig. 6 and 7)",
     )
     options.add_signal(parser)
     _add_other_stacks(parser)
@@ -90,6 +96,8 @@ def run(arguments: argparse.Namespace, session: Session) -> Answer:
         measured = theory.draw.measure(spec, on_progress)
     curves = theory.growth(spec, measured.table)
     more = _besides(spec, measured)
+    if arguments.histograms and isinstance(spec, VarianceSpec):
+        _add_histograms(more, spec)
     pictures = _pictures(spec, measured.table)
     return Answer(
         spec=spec.as_dict(),
@@ -117,6 +125,10 @@ def _spec(a: argparse.Namespace) -> Spec:
     if (conv or norm) and a.engine != "modules":
         other = "--stack conv" if conv else "--norm batch"
         raise RequestError(f"--engine {a.engine} knows plain dense stacks only: drop it or {other}")
+    if a.histograms and (conv or norm or a.engine != "modules"):
+        raise RequestError(
+            "--histograms is there for plain dense stacks of modules only: drop it or the other option"
+        )
     given = options.spec_fields(a, *SAME_NAMES) | options.given(a, *COMMON_NAMES)
     if conv:
         options.refuse(a, "is of dense stacks; --stack conv has --channels", "width", "widths")
@@ -165,6 +177,14 @@ def _besides(spec: Spec, measured: Measured) -> Answer:
         more.show.append(figures.norm_growth_table(growth))
         more.figures["gradient-growth"] = partial(figures.norm_growth_figure, measured.table, growth)
     return more
+
+
+def _add_histograms(more: Answer, spec: VarianceSpec) -> None:
+    table = theory.draw.histograms(spec)
+    more.tables["histograms.csv"] = table
+    for activation in dict.fromkeys(table["activation"]):
+        stem = f"histograms-{activation.replace(':', '')}"
+        more.figures[stem] = partial(figures.histogram_figure, table, activation)
 
 
 def curve_documents(table: pd.DataFrame, curves: pd.DataFrame) -> list[dict[str, Any]]:

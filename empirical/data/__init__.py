@@ -1,7 +1,7 @@
 """What is learned from: a row per data set, and images as tensors on the device.
 
 catalog    ``DATASETS``: a row per data set: shape, classes, statistics, where it is and its loader
-cifar10    the official files: where they are, reading, checksums, download
+files      the official files: where they are, reading, checksums, download
 datasets   ``Dataset`` on a device; flips, crops and normalization in whole batches
 """
 

@@ -1,6 +1,6 @@
 from . import (
     catalog as catalog,
-    cifar10 as cifar10,
+    files as files,
     datasets as datasets,
 )
 from .catalog import (
@@ -9,11 +9,9 @@ from .catalog import (
     image_set as image_set,
     load_dataset as load_dataset,
 )
-from .cifar10 import (
-    find_cifar10 as find_cifar10,
+from .files import (
+    Source as Source,
     cache_folder as cache_folder,
-    read_cifar10 as read_cifar10,
-    fetch_cifar10 as fetch_cifar10,
 )
 from .datasets import (
     Dataset as Dataset,

@@ -1,4 +1,4 @@
-"""What theory says about each of the report's claims, with its numbers computed.
+"""What theory foretells of each claim and condition before a weight is drawn, and whether it was right.
 
 **The average weight of a network as drawn** is known beforehand.  It is the mean over parameter tensors
 of each tensor's mean; weights and biases have symmetric laws, so only what starts elsewhere counts: the
@@ -6,23 +6,40 @@ scale 1 of every batch norm and the slope 0.25 of every PReLU,
 
     E[w_0] = (norms·1 + slopes·0.25)/tensors,      Var[w_0] = Σ_k (Var of tensor k)/(size of k)/tensors²
 
-whatever the initializer.  With L layers there are L − 1 norms and, under ReLU, 4L tensors.
+whatever the initializer.  With L layers there are L − 1 norms and, under ReLU, 4L tensors.  A level M
+is foretold to be ordered as E[w_0] is.  How far the curve moves is foretold by averaging alone: one
+tensor that moves counts 1/tensors, so R, V, S, D, F and Z are ordered as 1/tensors.
 
-**The scale of a weight before a batch norm** is not seen by the function (``law.batch_norm``): under
-Adam, N(0, 1) in the place of He is a learning rate divided by the ratio of their standard deviations.
+**Accuracies** are foretold by one rule for all (``off``), by how far, in e-folds, a network is from an
+even start.  The fewer, the better it ends:
 
-**The last linear layer** keeps its scale: after a batch norm and a rectifier the second moment of its
-inputs is A₂ (a pool between them raises it), so that its logits have fan_in·Var[w]·A₂ + Var[b], and
-with them the first loss is known (``theory.law.cross_entropy``).
+    ln(first loss/ln classes)   the last linear layer keeps its scale: after a batch norm and a
+                                rectifier its logits have the second moment fan_in·Var[w]·A₂ + Var[b],
+                                and with them the first loss is known (``law.cross_entropy``)
+    |ln(relative step/He's)|    the scale of a weight before a batch norm is not seen by the function
+                                (``law.batch_norm``): under Adam, N(0, 1) in the place of He is a
+                                learning rate divided by the ratio of their standard deviations
+    ½·(L − 1)·ln(growth)        of the gradient's second moment per layer with batch norm (Yang 2019)
+    ½·|ln q_L|                  of the second moment at the last layer, without batch norm
+
+Differences below ``TIE`` e-folds are foretold to be none.  Of a bound such as 75 % it says nothing.
+Each number is known before training; that they are summed, and where a tie ends, was settled when the
+first records were there, so that the rule describes them and foretells the later ones alone.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import cache
+from typing import Any
+
+import numpy as np
+import pandas as pd
 
 from empirical.judgment.evidence import Cells, Evidence
+from empirical.judgment.statistics import EQUIVALENT, MARGIN
+from empirical.judgment.truth import AGREES, CONFIRMED, REFUTED, Judgment, Part
 from empirical.protocol import CLASSES, COURSE_REPORT, TrainSpec
 from theory.activations import parse_activation
 from theory.initializers import Initializer
@@ -34,15 +51,15 @@ DEPTHS = COURSE_REPORT.depths
 SHALLOWEST, DEEPEST = DEPTHS[0], DEPTHS[-1]
 
 
-def theory_says(name: str, evidence: Evidence, fan: str) -> str:
-    """What theory says about the claim called ``name`` with He by ``fan``, in one or two sentences."""
-    return SENTENCES[name](evidence, fan)
-
-
-def he(activation: str, depth: int, fan: str) -> Cells:
-    """He's cells, with ``fan`` in every layer."""
-    changes = () if fan == COURSE_REPORT.fan else (("fan", fan),)
-    return Cells("he", activation, depth, changes)
+TIE = 0.5  # e-folds
+WITHIN = 0.1  # a size is foretold if it is off by at most this part of it
+TRUE, FALSE, NONE = "true", "false", "no difference"
+THEORY_COLUMNS = {
+    "theory": "what theory foretells: true, false, or no difference; empty if it is silent",
+    "theory_part": "the part on which that rests: the one that is foretold to be least",
+    "theory_value": "of that part: e-folds, or average weight",
+    "theory_right": "right or wrong by the verdict; of an open sentence so far, by the runs there are",
+}
 
 
 # ---------------------------------------------------------------------------- the network as drawn
@@ -116,201 +133,138 @@ def rate_ratio() -> float:
     )
 
 
-# ------------------------------------------------------------------------------------ sentences
+def drawn_signal(cells: Cells, evidence: Evidence) -> float:
+    """The second moment predicted for the last layer of ``cells`` as drawn; NaN if not recorded."""
+    layers = evidence.layers
+    if not {"epoch", "layer", "second_moment_predicted"} <= set(layers):
+        return math.nan
+    rows = layers[layers["cell"].isin(evidence.ids(cells)) & (layers["epoch"] == 0)]
+    last = rows[rows["layer"] == "head"]
+    return float(pd.to_numeric(last["second_moment_predicted"]).mean()) if len(last) else math.nan
 
 
-def _as_drawn(cells: Cells, evidence: Evidence) -> str:
-    """The average weight before training: expected, and measured if recorded."""
-    mean, _ = drawn_average_weight(cells.spec)
-    measured = evidence.initial("initial_average_weight", cells)
-    return f"{mean:.4f}" + (f" (measured {measured:.4f})" if math.isfinite(measured) else "")
+# ------------------------------------------------------------------------------ what is foretold
 
 
-def _drop(evidence: Evidence, cells: Cells) -> str:
-    """C1 and C6: where a two-layer net's average weight starts, and which tensors move it."""
-    tensors = list(parameter_tensors(cells.spec))
-    norms = sum(kind == "norm" for kind, *_ in tensors) // 2
-    text = (
-        f"Laws of mean zero add nothing to the average: as drawn it is the {_times(norms, 'scale')} "
-        f"of batch norm over {len(tensors)} tensors, {_as_drawn(cells, evidence)}, under every "
-        "initializer. "
+def off(cells: Cells, evidence: Evidence) -> float:
+    """E-folds from an even start (see the module); NaN where a prediction is not recorded."""
+    spec = cells.spec
+    loss = evidence.initial("initial_loss_predicted", cells)
+    loss = loss if math.isfinite(loss) else first_loss(spec)
+    found = max(math.log(loss / math.log(CLASSES)), 0.0) if loss > 0 else math.nan
+    if spec.norm != "batch":
+        signal = drawn_signal(cells, evidence)
+        return found + 0.5 * abs(math.log(signal)) if signal > 0 else math.nan
+    growth = gradient_growth(parse_activation(spec.activation))
+    return found + abs(math.log(_relative_step(spec))) + 0.5 * (spec.depth - 1) * math.log(growth)
+
+
+def _relative_step(spec: TrainSpec) -> float:
+    """The effective learning rate of a convolution between batch norms, over that of He as printed."""
+    width = 9 * spec.filters
+    law = spec.learning_rate_reference or spec.initializer
+    laws = (TrainSpec(initializer=law, fan=spec.fan).weight_law, TrainSpec().weight_law)
+    own, he = (
+        effective_learning_rate(1.0, one.std(width, width, spec.gain_slope), spec.optimizer)
+        for one in laws
     )
-    shares = average_weight_change(evidence, cells)
-    if shares is None:
-        return text + "How it moves in training is not decided by theory."
-    total = sum(shares.values())
-    words = ", ".join(f"{value:+.4f} from {kind}" for kind, value in shares.items())
-    return text + f"From there it moves by {total:+.4f} in training: {words}."
+    return own / he
 
 
-def _times(count: int, word: str) -> str:
-    return f"one {word}" if count == 1 else f"{count} {word}s"
-
-
-def average_weight_change(evidence: Evidence, cells: Cells) -> dict[str, float] | None:
-    """By what each kind of layer changes the average weight from drawn to trained, mean over seeds.
-
-    None without the layers' records.
-    """
-    layers, done = evidence.layers, evidence.completed(cells)
-    rows = evidence.rows(cells)
-    ids = rows.loc[rows["seed"].isin(done), "cell"].unique()
-    if not {"weight_mean", "bias_mean", "epoch", "kind"} <= set(layers) or not len(ids):
-        return None
-    layers = layers[layers["cell"].isin(ids)]
-    tensors = len(list(parameter_tensors(cells.spec)))
-    names = {"BatchNorm2d": "batch norm", "PReLU": "slopes", "Conv2d": "convolutions"}
-    kinds = layers["kind"].map(names).fillna("the last layer")
-    layers = layers.assign(
-        kind=kinds, total=layers[["weight_mean", "bias_mean"]].sum(axis=1), cell=layers["cell"]
+def expected(part: Part, evidence: Evidence) -> float:
+    """What ``part`` should be if theory is right, in its own unit or in e-folds; NaN: it is silent."""
+    quantities = {term.quantity for term in part.terms}
+    if part.threshold or (len(quantities) > 1 and quantities & {"accuracy", "level"}):
+        return math.nan
+    total = math.fsum(
+        term.factor * _foretold(term.quantity, term.cells, evidence) for term in part.terms
     )
-    sums = layers.pivot_table(index=["cell", "kind"], columns="epoch", values="total", aggfunc="sum")
-    last = int(layers["epoch"].max()) if len(layers) else 0
-    if 0 not in sums or not last:
-        return None
-    change = (sums[last] - sums[0]) / tensors
-    change = change.groupby(level=1).mean()
-    return {str(kind): float(value) for kind, value in change.items() if value}
+    least = TIE if part.points else 1e-9
+    if abs(total) < least:
+        return 0.0 if part.points else math.nan
+    return total
 
 
-def _levels(activation: str) -> str:
-    """The average weights as drawn, at the report's depths."""
-    means = [drawn_average_weight(TrainSpec(activation=activation, depth=d))[0] for d in DEPTHS]
-    words = ", ".join(f"{mean:.4f}" for mean in means)
-    return f"{words} at {', '.join(map(str, DEPTHS))} layers"
+def _foretold(quantity: str, cells: Cells, evidence: Evidence) -> float:
+    if quantity == "accuracy":
+        return -off(cells, evidence)
+    if quantity == "level":
+        return drawn_average_weight(cells.spec)[0]
+    return 1 / len(list(parameter_tensors(cells.spec)))
 
 
-def _c2(evidence: Evidence, fan: str) -> str:
-    few, many = (len(list(parameter_tensors(TrainSpec(depth=d)))) for d in (SHALLOWEST, DEEPEST))
-    return (
-        f"The average runs over {few} tensors at {SHALLOWEST} layers and over {many} at {DEEPEST}, so "
-        f"one tensor that moves counts 1/{few} and 1/{many} of its change: smaller changes of deeper "
-        "nets are part of the measure, whatever the initializer."
-    )
+def foretold(judgment: Judgment, evidence: Evidence) -> dict[str, Any]:
+    """``THEORY_COLUMNS`` of a judged sentence."""
+    parts = {one.part.name: expected(one.part, evidence) for one in judgment.outcomes}
+    spoken = {name: value for name, value in parts.items() if not math.isnan(value)}
+    if not spoken:
+        return dict.fromkeys(THEORY_COLUMNS, "") | {"theory_value": math.nan}
+    least = min(spoken, key=lambda name: spoken[name])
+    value = spoken[least]
+    says = TRUE if value > 0 else FALSE if value < 0 else NONE
+    return dict(zip(THEORY_COLUMNS, (says, least, value, _right(says, judgment)), strict=True))
 
 
-def _c3(evidence: Evidence, fan: str) -> str:
-    inputs = [head_fan_in(TrainSpec(depth=depth)) for depth in (SHALLOWEST, DEEPEST)]
-    losses = _first_losses(evidence, "relu", lambda depth: he("relu", depth, fan))
-    return (
-        "Batch norm makes the signal independent of the law of the convolutions, so nothing here rests "
-        f"on He's variance. What depth changes is the last layer: fan_in {inputs[0]} at {SHALLOWEST} "
-        f"layers, {inputs[1]} at {DEEPEST}, with a first loss of {losses}."
-    )
+def _right(says: str, judgment: Judgment) -> str:
+    """Whether the verdict is what theory ``says``; "" without a run."""
+    verdicts = {CONFIRMED: TRUE, REFUTED: FALSE, EQUIVALENT: NONE}
+    if judgment.verdict in verdicts:
+        return "right" if verdicts[judgment.verdict] == says else "wrong"
+    if judgment.decisive is None:
+        return ""
+    seen = TRUE if judgment.direction == AGREES else FALSE
+    if says == NONE and judgment.decisive.part.points and abs(judgment.decisive.mean) <= MARGIN:
+        seen = NONE
+    return "right so far" if seen == says else "wrong so far"
 
 
-def _first_losses(evidence: Evidence, activation: str, cells_at: Callable[[int], Cells]) -> str:
-    """The first loss by depth: predicted by the record or, without one, by formula; measured."""
-    found = []
-    for depth in (SHALLOWEST, DEEPEST):
-        cells = cells_at(depth)
-        predicted = evidence.initial("initial_loss_predicted", cells)
-        predicted = predicted if math.isfinite(predicted) else first_loss(cells.spec)
-        measured = evidence.initial("initial_loss", cells)
-        if not math.isfinite(predicted):
-            continue
-        seen = f" (measured {measured:.2f})" if math.isfinite(measured) else ""
-        found.append(f"{predicted:.2f}{seen} at {depth} layers")
-    return f"{', '.join(found)}; {math.log(CLASSES):.2f} is guessing"
+def score(*tables: pd.DataFrame) -> dict[str, int]:
+    """How often theory was right of the sentences in these tables: ``theory_right`` counted."""
+    found = pd.concat([table["theory_right"] for table in tables])
+    return {
+        one: int((found == one).sum()) for one in ("right", "wrong", "right so far", "wrong so far")
+    }
 
 
-def _c4(evidence: Evidence, fan: str) -> str:
-    return (
-        f"Counting tensors gives {_levels('prelu')} as drawn, under every initializer: that it is a "
-        "little higher with depth says how many scales of 1 and slopes there are, and nothing of He."
-    )
-
-
-def _c5(evidence: Evidence, fan: str) -> str:
-    relu, prelu = (gradient_growth(parse_activation(name)) for name in ("relu", "prelu"))
-    layers = DEEPEST - 1
-    return (
-        "Under batch norm the gradient's second moment grows backward by "
-        f"{relu:.4f} per layer with ReLU and {prelu:.4f} with PReLU as it starts, ×{relu**layers:.1f} "
-        f"and ×{prelu**layers:.1f} over {layers} layers: this favors PReLU, and the more the deeper "
-        "the net, though Adam divides most of it out."
-    )
-
-
-def _c7(evidence: Evidence, fan: str) -> str:
-    return (
-        f"As drawn the average weight is {_levels('relu')}. An Adam step moves a weight by about the "
-        f"learning rate whatever its size, which is {rate_ratio():.1f} times less of N(0, 1)'s weights "
-        f"than of He's; {_c2(evidence, fan)[0].lower()}{_c2(evidence, fan)[1:]}"
-    )
-
-
-def _c8(evidence: Evidence, fan: str) -> str:
-    losses = _first_losses(evidence, "relu", lambda depth: Cells("normal", "relu", depth))
-    return (
-        "Before a batch norm N(0, 1) is He with a learning rate "
-        f"{rate_ratio():.1f} times smaller, at every depth alike: theory gives no reason for a gap "
-        f"that grows with depth. Only the last layer keeps its scale: first loss {losses}."
-    )
-
-
-def _c9(evidence: Evidence, fan: str) -> str:
-    scatter = max(
-        drawn_average_weight(TrainSpec(initializer="normal", activation="prelu", depth=depth))[1]
-        for depth in DEPTHS
-    )
-    return (
-        f"As drawn the levels rise with depth: {_levels('prelu')}, and chance moves them by at most "
-        f"{scatter:.4f} (one standard deviation). A fall with depth would have to come from training."
-    )
-
-
-def _c10(evidence: Evidence, fan: str) -> str:
-    inputs = [head_fan_in(TrainSpec(depth=depth)) for depth in (SHALLOWEST, DEEPEST)]
-    losses = _first_losses(evidence, "prelu", lambda depth: Cells("normal", "prelu", depth))
-    return (
-        "Under N(0, 1) the logits' second moment is in proportion to the last layer's fan_in, "
-        f"{inputs[0]} at {SHALLOWEST} layers and {inputs[1]} at {DEEPEST}: first loss {losses}. Deeper "
-        "nets start from smaller errors, which is not a gain of depth itself."
-    )
-
-
-def _c11(evidence: Evidence, fan: str) -> str:
-    return (
-        "Theory sets no such bound: with batch norm N(0, 1) is a learning rate "
-        f"{rate_ratio():.1f} times smaller in every convolution, and more epochs may make up for it."
-    )
-
-
-def _c12(evidence: Evidence, fan: str) -> str:
-    few, many = (len(list(parameter_tensors(TrainSpec(depth=d)))) for d in (SHALLOWEST, DEEPEST))
-    ratio = math.sqrt(few / many)
-    return (
-        f"A mean over {many} tensors that move independently and alike moves {ratio:.2f} times as much "
-        f"as one over {few}: steadier curves of deeper nets follow from averaging alone."
-    )
-
-
-def _c14(evidence: Evidence, fan: str) -> str:
-    slope = parse_activation("prelu").negative_slope
-    assert slope is not None
-    assumed = TrainSpec().gain_slope
-    factor = (1 + slope**2) / (1 + assumed**2)
-    return (
-        f"He's gain as printed assumes a slope of {assumed:g}, so under PReLU each layer without batch "
-        f"norm would grow by {factor:.4f} (Eq. 15); batch norm takes that out. What remains is that "
-        f"PReLU's gradients grow less (C5) and N(0, 1)'s steps are {rate_ratio():.1f} times smaller."
-    )
-
-
-SENTENCES: dict[str, Callable[[Evidence, str], str]] = {
-    "C1": lambda evidence, fan: _drop(evidence, he("relu", SHALLOWEST, fan)),
-    "C2": _c2,
-    "C3": _c3,
-    "C4": _c4,
-    "C5": _c5,
-    "C6": lambda evidence, fan: _drop(evidence, Cells("normal", "relu", SHALLOWEST)),
-    "C7": _c7,
-    "C8": _c8,
-    "C9": _c9,
-    "C10": _c10,
-    "C11": _c11,
-    "C12": _c12,
-    "C13": _c8,
-    "C14": _c14,
+SIZE_COLUMNS = {
+    "what": "first loss, or average weight as drawn",
+    "cells": "recorded cells of which it is foretold",
+    "right": f"of these, how many are within {WITHIN:g} of it (an average weight: within two standard "
+    "deviations)",
+    "worst": "the largest measured/foretold, or foretold/measured",
 }
+
+
+def foretold_sizes(evidence: Evidence) -> pd.DataFrame:
+    """How often theory's numbers of the network as drawn were those measured: ``SIZE_COLUMNS``."""
+    names = ("initial_loss", "initial_loss_predicted", "initial_average_weight")
+    measured = evidence.cells.set_index("cell").reindex(columns=list(names))
+    measured = measured.apply(pd.to_numeric, errors="coerce").astype(np.float64)
+    losses, weights = [], []
+    for row in evidence.study.drop_duplicates("cell").to_dict("records"):
+        if row["cell"] not in measured.index:
+            continue
+        loss, foretold_loss, weight = (float(one) for one in measured.loc[row["cell"]].to_numpy())
+        if math.isfinite(loss) and math.isfinite(foretold_loss) and min(loss, foretold_loss) > 0:
+            losses.append(loss / foretold_loss)
+        if math.isfinite(weight):
+            mean, std = drawn_average_weight(_spec(row))
+            weights.append((abs(weight - mean) <= 2 * std, weight / mean if mean else math.nan))
+    near = sum(abs(ratio - 1) <= WITHIN for ratio in losses)
+    table = [("first loss", len(losses), near, _worst(losses))]
+    table.append(
+        ("average weight as drawn", len(weights), sum(ok for ok, _ in weights),
+         _worst([ratio for _, ratio in weights]))
+    )  # fmt: skip
+    return pd.DataFrame(table, columns=list(SIZE_COLUMNS))
+
+
+def _spec(row: Any) -> TrainSpec:
+    named = {name: row[name] for name in TrainSpec().config() if name in row and name != "engine"}
+    known: dict[str, Any] = {n: None if value != value else value for n, value in named.items()}
+    return TrainSpec(**known)
+
+
+def _worst(ratios: list[float]) -> float:
+    known = [max(one, 1 / one) for one in ratios if one > 0]
+    return float(np.max(known)) if known else math.nan

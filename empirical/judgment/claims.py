@@ -22,18 +22,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
 import pandas as pd
 
-from empirical.judgment.claim_theory import theory_says
-from empirical.judgment.evidence import Cells, Evidence, commands
+from empirical.arm import NAMES
+from empirical.judgment.claim_theory import THEORY_COLUMNS, expected, foretold
+from empirical.judgment.evidence import Cells, Evidence
+from empirical.judgment.statistics import INSUFFICIENT
 from empirical.judgment.truth import (
     AGREES,
     DISAGREES,
-    INSUFFICIENT,
     NO_RECORDS,
     Judgment,
     Part,
@@ -43,9 +44,10 @@ from empirical.judgment.truth import (
     judge,
     mean_of,
     published,
-    seeds_needed,
 )
+from empirical.presets import MANY_SEEDS
 from empirical.protocol import COURSE_REPORT, published_accuracy
+from empirical.records.account import commands_of
 
 DEPTHS = COURSE_REPORT.depths
 SHALLOWEST, DEEPER = DEPTHS[0], DEPTHS[1:]
@@ -62,23 +64,26 @@ POINTS, WEIGHT = "points", "average weight"
 CLAIM_COLUMNS = {
     "id": "C1 … C14",
     "fan": "the fan mode of He: fan_out as printed, or fan_in",
+    "short": "the claim in a few words",
     "claim": "in own words",
     "operationalised": "what must be positive, in the quantities of ``evidence.QUANTITIES``",
     "unit": "of the value: points of accuracy, or of average weight",
     "value": "mean over seeds of the decisive part: the one that is least positive",
     "part": "which part that is",
-    "low": "lower end of its 95 % BCa interval; NaN below six seeds",
+    "low": "lower end of its 95 % t interval; NaN below three seeds",
     "high": "its upper end",
-    "single_values": "below six seeds: the decisive part's value for each seed",
+    "single_values": "below three seeds: the decisive part's value for each seed",
     "seeds": "the fewest completed seeds of any part; 0 unless all parts were measured",
     "diverged": "diverged records among its cells, which are in no number",
-    "p_value": "of the conjunction (``judgment``), NaN below six seeds",
+    "p_value": "of the sentence (``truth``), NaN below three seeds",
     "p_holm": "the same after Holm's correction over the claims of this fan mode",
-    "verdict": "confirmed, refuted, or open and why",
+    "p_exact": "of the sentence by the exact sign-flip test, uncorrected; NaN below six seeds",
+    "needed": "seeds that would decide it, if its parts are as they look",
+    "verdict": "of ``truth``: confirmed, refuted, or why not",
     "direction": "whether the runs there are agree with the claim or disagree, whatever the verdict",
     "report_value": "the decisive part by the report's own printed accuracies; NaN for other claims",
     "report_direction": "whether the report's own numbers agree with the claim",
-    "theory": "what theory says about it",
+    **THEORY_COLUMNS,
     "parts": "every part with its mean",
     "records": "ids of the cells it rests on",
     "missing": "cells without a record",
@@ -90,12 +95,16 @@ PART_COLUMNS = {
     "part": "its name",
     "formula": "what must be positive, written out",
     "mean": "mean over seeds; in the claim's unit",
-    "low": "lower end of its 95 % BCa interval; NaN below six seeds",
+    "low": "lower end of its 95 % t interval; NaN below three seeds",
     "high": "its upper end",
-    "seeds": "seeds that completed in all of the part's cells",
+    "seeds": "seeds that completed in all of the cells of the part; of a claim, of all its parts",
+    "paired": "whether they are the same seeds in all of them (else Welch's test)",
     "diverged": "diverged records among them",
-    "p_value": "two-sided exact sign-flip test, uncorrected; NaN below six seeds",
+    "p_value": "two-sided t test, uncorrected; NaN below three seeds",
+    "p_exact": "two-sided sign-flip test, uncorrected; NaN below six seeds",
+    "p_equivalent": "of being within a point of 0 (two one-sided tests), uncorrected",
     "values": "the value of each seed, as seed:value",
+    "theory": "what theory foretells: e-folds of accuracy, or average weight; NaN if it is silent",
     "report_value": "by the report's own printed accuracies",
 }
 
@@ -105,6 +114,7 @@ class Claim:
     """One of the report's claims."""
 
     name: str
+    short: str
     text: str
     operationalised: str
     unit: str
@@ -118,7 +128,7 @@ class Claim:
 
 def claims() -> list[Claim]:
     """The report's claims, under the protocol as printed."""
-    return [*_claims_about_he(), *_claims_about_normal(), *_claims_about_both()]
+    return [*_claims_about_he(), *_claims_about_normal(), *_claims_about_both(), *_claims_about_all()]
 
 
 def _claims_about_he() -> Iterator[Claim]:
@@ -126,6 +136,7 @@ def _claims_about_he() -> Iterator[Claim]:
     sharp = Cells("he", "relu", shallow)
     yield Claim(
         "C1",
+        f"He ReLU {shallow}: sharp early drop",
         f"He + ReLU, {shallow} layers: the average weight drops sharply in the first epochs",
         "falls faster, per epoch, in the first epochs than it moves later: D − S > 0",
         WEIGHT,
@@ -133,6 +144,7 @@ def _claims_about_he() -> Iterator[Claim]:
     )
     yield Claim(
         "C2",
+        "He ReLU: deeper change less",
         f"He + ReLU: the average weight changes less with {_and(DEEPER)} layers",
         f"R({shallow}) − R(L) > 0 for L = {deeper}",
         WEIGHT,
@@ -143,6 +155,7 @@ def _claims_about_he() -> Iterator[Claim]:
     )
     yield Claim(
         "C3",
+        f"He ReLU rises, > {BOUNDS['C3']:g} % at {DEEPEST}",
         f"He + ReLU: accuracy rises with depth and exceeds {BOUNDS['C3']:g} % at {DEEPEST} layers",
         f"A(L) rises at each step of L = {_listed(DEPTHS)}, and A({DEEPEST}) − {BOUNDS['C3']:g} > 0",
         POINTS,
@@ -150,6 +163,7 @@ def _claims_about_he() -> Iterator[Claim]:
     )
     yield Claim(
         "C4",
+        "He PReLU: nearly constant",
         "He + PReLU: average weights stay nearly constant at all depths, a little higher with depth",
         f"changes nearer to none than to the change that C1 calls sharp, {NEARER:g}·R(ReLU, {shallow}) "
         f"− R(PReLU, L) > 0 for L = {_listed(DEPTHS)}, and the level M(PReLU, L) rises at each step",
@@ -161,6 +175,7 @@ def _claims_about_he() -> Iterator[Claim]:
     )
     yield Claim(
         "C5",
+        "He: PReLU beats ReLU",
         f"He: PReLU beats ReLU, most of all with {_and(DEEP)} layers",
         f"gap g(L) = A(PReLU, L) − A(ReLU, L) > 0 for L = {_listed(DEPTHS)}, and mean g({deep}) − mean "
         f"g({_listed(SHALLOW)}) > 0",
@@ -174,6 +189,7 @@ def _claims_about_normal() -> Iterator[Claim]:
     sharp = Cells("normal", "relu", shallow)
     yield Claim(
         "C6",
+        f"N(0, 1) ReLU {shallow}: drop, flat",
         f"N(0, 1) + ReLU, {shallow} layers: the average weight drops sharply early, then is flat",
         "falls more in the first epochs than it ranges over all later ones: F − Z > 0",
         WEIGHT,
@@ -181,6 +197,7 @@ def _claims_about_normal() -> Iterator[Claim]:
     )
     yield Claim(
         "C7",
+        "N(0, 1) ReLU: little shift",
         "N(0, 1) + ReLU: the average weight of deeper nets does not shift much",
         f"shifts nearer to none than to the {shallow}-layer net's change, {NEARER:g}·R({shallow}) − "
         f"V(L) > 0 for L = {deeper}",
@@ -189,6 +206,7 @@ def _claims_about_normal() -> Iterator[Claim]:
     )
     yield Claim(
         "C9",
+        "N(0, 1) PReLU: weights fall",
         "N(0, 1) + PReLU: average weights fall with the number of layers",
         f"the level M(L) falls at each step of L = {_listed(DEPTHS)}",
         WEIGHT,
@@ -204,6 +222,7 @@ def _claims_about_normal() -> Iterator[Claim]:
     )
     yield Claim(
         "C10",
+        "N(0, 1) PReLU rises",
         "N(0, 1) + PReLU: accuracy rises clearly with depth",
         f"A(L) rises at each step of L = {_listed(DEPTHS)}",
         POINTS,
@@ -212,6 +231,7 @@ def _claims_about_normal() -> Iterator[Claim]:
     own = published_accuracy("normal", "prelu", DEEPEST)
     yield Claim(
         "C11",
+        f"N(0, 1) PReLU {DEEPEST}: ≤ {BOUNDS['C11']:g} %",
         f"N(0, 1) + PReLU: {DEEPEST} layers do not pass {BOUNDS['C11']:g} % (printed: {own:g})",
         f"{BOUNDS['C11']:g} − A({DEEPEST}) > 0",
         POINTS,
@@ -232,6 +252,7 @@ def _claims_about_both() -> Iterator[Claim]:
     growth = f"mean g({deep}) − mean g({shallow}) > 0"
     yield Claim(
         "C8",
+        "N(0, 1) ReLU far below He",
         f"N(0, 1) + ReLU: accuracy far below He's, most of all with {_and(DEEP)} layers",
         f"gap g(L) = A(He, L) − A(N(0, 1), L) nearer to the printed one than to none, g(L) − "
         f"{NEARER:g}·printed g(L) > 0 for L = {_listed(DEPTHS)}, and {growth}",
@@ -240,13 +261,14 @@ def _claims_about_both() -> Iterator[Claim]:
     )
     yield Claim(
         "C12",
+        "deeper nets are steadier",
         "Deeper nets have steadier average weights after the first epochs",
         f"for each initializer and activation: S({SHALLOWEST}) − mean of S(L) over L = "
         f"{_listed(DEEPER)} > 0",
         WEIGHT,
         tuple(
             difference(
-                f"{initializer} · {activation}",
+                f"{NAMES[initializer]} · {NAMES[activation]}",
                 [Cells(initializer, activation, SHALLOWEST)],
                 [Cells(initializer, activation, depth) for depth in DEEPER],
                 "late_step",
@@ -255,16 +277,24 @@ def _claims_about_both() -> Iterator[Claim]:
             for activation in ACTIVATIONS
         ),
     )
+
+
+def _claims_about_all() -> Iterator[Claim]:
+    growth = f"mean g({_listed(DEEP)}) − mean g({_listed(SHALLOW)}) > 0"
     he, normal = ([(name, activation) for activation in ACTIVATIONS] for name in ("he", "normal"))
     gaps = [
         part
         for activation in ACTIVATIONS
         for part in _gaps(
-            [("he", activation)], [("normal", activation)], f"He − N(0, 1), {activation}", growth=False
+            [("he", activation)],
+            [("normal", activation)],
+            f"He − N(0, 1), {NAMES[activation]}",
+            growth=False,
         )
     ]
     yield Claim(
         "C13",
+        "He beats N(0, 1) everywhere",
         "He beats N(0, 1) in every cell, particularly in deeper nets",
         f"gap g = A(He) − A(N(0, 1)) > 0 in each of the {len(gaps)} cells, and over both activations "
         f"{growth}",
@@ -273,11 +303,12 @@ def _claims_about_both() -> Iterator[Claim]:
     )
     yield Claim(
         "C14",
+        "He with PReLU is best",
         "He with PReLU is the best combination",
         "mean of A over the depths: He + PReLU minus each of the other three > 0",
         POINTS,
         tuple(
-            difference(f"over {initializer} · {activation}", _column("he", "prelu"),
+            difference(f"over {NAMES[initializer]} · {NAMES[activation]}", _column("he", "prelu"),
                        _column(initializer, activation))
             for initializer in INITIALIZERS
             for activation in ACTIVATIONS
@@ -359,11 +390,13 @@ def judge_claims(evidence: Evidence) -> tuple[pd.DataFrame, pd.DataFrame]:
             for claim in known
             if printed or (claim.about_he and _any_recorded(claim, fan, evidence))
         }
-        judged = judge(sentences, evidence)
+        judged = judge(sentences, evidence, one_set=True)
         for claim in known:
             if claim.name in judged:
-                rows.append(_claim_row(claim, fan, judged[claim.name], len(judged), evidence))
-                parts += part_rows(claim.name, judged[claim.name], fan)
+                rows.append(_claim_row(claim, fan, judged[claim.name], evidence))
+                parts += [
+                    part_row(claim.name, one, evidence, fan) for one in judged[claim.name].outcomes
+                ]
     order = {claim.name: number for number, claim in enumerate(known)}
     table = pd.DataFrame(rows, columns=list(CLAIM_COLUMNS))
     table = table.sort_values("id", key=lambda names: names.map(order), kind="stable")
@@ -392,47 +425,47 @@ def missing_commands(evidence: Evidence) -> list[str]:
     return lines
 
 
-def _claim_row(
-    claim: Claim, fan: str, judgment: Judgment, family: int, evidence: Evidence
-) -> dict[str, Any]:
+def _claim_row(claim: Claim, fan: str, judgment: Judgment, evidence: Evidence) -> dict[str, Any]:
     own = [value for part in claim.parts if (value := published(part)) is not None]
     return (
         {
             "id": claim.name,
             "fan": fan,
+            "short": claim.short,
             "claim": claim.text,
             "operationalised": claim.operationalised,
             "unit": claim.unit,
         }
-        | judgment_fields(judgment, family, evidence)
+        | judgment_fields(judgment, evidence)
         | {
             "report_value": min(own, default=math.nan),
             "report_direction": (AGREES if min(own) > 0 else DISAGREES) if own else "",
-            "theory": theory_says(claim.name, evidence, fan),
         }
+        | foretold(judgment, evidence)
     )
 
 
-def judgment_fields(judgment: Judgment, family: int, evidence: Evidence) -> dict[str, Any]:
-    """What the claims' and the conditions' tables have in common, in a ``family`` of so many."""
+def judgment_fields(judgment: Judgment, evidence: Evidence) -> dict[str, Any]:
+    """What the claims' and the conditions' tables have in common."""
     decisive = judgment.decisive
-    few = decisive is not None and math.isnan(decisive.p_value)
+    few = decisive is not None and math.isnan(decisive.estimate.p_value)
+    wanted: list[str] = []
     if judgment.verdict == NO_RECORDS:
-        wanted = commands(judgment.missing)
+        wanted = training(judgment.missing)
     elif judgment.verdict == INSUFFICIENT:
-        wanted = [f"{line} --seeds {seeds_needed(family)}" for line in commands(judgment.cells)]
-    else:
-        wanted = []
+        wanted = training(judgment.cells, seeds=min(judgment.needed, MANY_SEEDS))
     return {
         "value": math.nan if decisive is None else decisive.mean,
         "part": "" if decisive is None else decisive.part.name,
-        "low": math.nan if decisive is None else decisive.low,
-        "high": math.nan if decisive is None else decisive.high,
+        "low": math.nan if decisive is None else decisive.estimate.low,
+        "high": math.nan if decisive is None else decisive.estimate.high,
         "single_values": _single_values(decisive) if decisive is not None and few else "",
         "seeds": judgment.seeds,
         "diverged": sum(map(evidence.diverged, judgment.cells)),
         "p_value": judgment.p_value,
         "p_holm": judgment.p_holm,
+        "p_exact": judgment.p_exact,
+        "needed": judgment.needed,
         "verdict": judgment.verdict,
         "direction": judgment.direction,
         "parts": "; ".join(_part_words(outcome) for outcome in judgment.outcomes),
@@ -442,25 +475,27 @@ def judgment_fields(judgment: Judgment, family: int, evidence: Evidence) -> dict
     }
 
 
-def part_rows(name: str, judgment: Judgment, fan: str = "") -> list[dict[str, Any]]:
-    """The parts of a judged sentence, ``PART_COLUMNS``."""
-    return [
-        {
-            "id": name,
-            "fan": fan,
-            "part": outcome.part.name,
-            "formula": outcome.part.formula,
-            "mean": outcome.mean,
-            "low": outcome.low,
-            "high": outcome.high,
-            "seeds": outcome.seeds,
-            "diverged": outcome.diverged,
-            "p_value": outcome.p_value,
-            "values": " ".join(f"{seed}:{value:.6g}" for seed, value in outcome.values.items()),
-            "report_value": published(outcome.part),
-        }
-        for outcome in judgment.outcomes
-    ]
+def training(cells: Iterable[Cells], seeds: int = 1) -> list[str]:
+    """The commands that train ``cells``, each with so many seeds."""
+    plain = [Cells.of(one.spec.config()) for one in cells]
+    specs = (replace(one.spec, seed=seed) for one in plain for seed in range(seeds))
+    return commands_of(specs)
+
+
+def part_row(name: str, outcome: PartOutcome, evidence: Evidence, fan: str = "") -> dict[str, Any]:
+    """A part of a judged sentence, ``PART_COLUMNS``."""
+    estimates = ("mean", "low", "high", "seeds", "paired", "p_value", "p_exact", "p_equivalent")
+    return {
+        "id": name,
+        "fan": fan,
+        "part": outcome.part.name,
+        "formula": outcome.part.formula,
+        **{one: getattr(outcome.estimate, one) for one in estimates},
+        "diverged": outcome.diverged,
+        "values": " ".join(f"{seed}:{value:.6g}" for seed, value in outcome.values.items()),
+        "theory": expected(outcome.part, evidence),
+        "report_value": published(outcome.part),
+    }
 
 
 def in_unit(value: float, points: bool = True) -> str:
@@ -472,16 +507,12 @@ def in_unit(value: float, points: bool = True) -> str:
     return f"{value:+.2f}" if points else f"{value:+#.3g}"
 
 
-def _is_points(part: Part) -> bool:
-    return all(term.quantity == "accuracy" for term in part.terms)
-
-
 def _single_values(outcome: PartOutcome) -> str:
-    return ", ".join(in_unit(float(value), _is_points(outcome.part)) for value in outcome.values)
+    return ", ".join(in_unit(float(value), outcome.part.points) for value in outcome.values)
 
 
 def _part_words(outcome: PartOutcome) -> str:
     if outcome.seeds:
-        return f"{outcome.part.name}: {in_unit(outcome.mean, _is_points(outcome.part))}"
+        return f"{outcome.part.name}: {in_unit(outcome.mean, outcome.part.points)}"
     why = "no record" if outcome.missing else "diverged" if outcome.lost else "no common seed"
     return f"{outcome.part.name}: {why}"

@@ -1,53 +1,54 @@
 """Should He be the default, and under which conditions?  Each condition answered from the records.
 
-A condition is a sentence in the sense of ``judgment``: parts that must all be positive, judged in one
+A condition is a sentence in the sense of ``truth``: parts that must all be positive, judged in one
 family.  A part is a mean over the *settings* (activation × depth) that both of its arms have recorded,
-seed by seed; an arm that diverged in a setting leaves it out there, and the answer says so.
+seed by seed; an arm that diverged in a setting leaves it out there, and is counted.
 
     printed        with batch norm, by fan_out as printed: He above N(0, 1), Xavier and every other law
                    recorded beside it
-    fan-in         the same by fan_in, as in textbooks
-    last-layer     the last linear layer alone by fan_in: better, and the less so the deeper the net
     no-norm        without batch norm, where nothing hides the scale of the weights
     very-deep      plain nets of 22 and 30 layers (He et al. 2015, Fig. 2 and 3): at the deepest
+    fan            He by fan_in above He by fan_out as printed
     prelu          PReLU above ReLU, with He
-    effective-lr   N(0, 1) with He's last layer and He's relative steps is nearer to He than to N(0, 1):
-                   ½·(He − N) − |He − M| > 0, which are two parts (two one-sided tests)
+    fan-in         ``printed`` with He by fan_in, as in textbooks
+    last-layer     the last linear layer alone by fan_in: better, and the less so the deeper the net
+    effective-lr   N(0, 1) with He's relative steps alone is nearer to He than to N(0, 1), and with He's
+                   last layer alone it is not: (S − N) − ½·(He − N) > 0 and ½·(He − N) − (H − N) > 0
+
+The first five answer the question (``ANSWERS``).  Beside what is judged, ``contrasts`` says how far any
+two of a condition's arms are apart, and ``facts`` what else the records have.  No words are made here.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from empirical.judgment.arms import (
-    Arm,
-    arm_of,
-    compared,
-    divergence,
-    ends,
-    in_small,
-    lost_everywhere,
-    preset_changes,
-    recorded_size,
-    sentence,
-    shared_settings,
+from empirical.arm import NAMES, Arm
+from empirical.judgment.claim_theory import THEORY_COLUMNS, drawn_signal, foretold, rate_ratio
+from empirical.judgment.claims import (
+    NEARER,
+    PART_COLUMNS,
+    judgment_fields,
+    part_row,
+    training,
 )
-from empirical.judgment.claim_theory import rate_ratio
-from empirical.judgment.claims import NEARER, PART_COLUMNS, judgment_fields, part_rows
-from empirical.judgment.evidence import Cells, Evidence, cells_of, commands
+from empirical.judgment.evidence import Cells, Evidence
+from empirical.judgment.selection import SIZE
+from empirical.judgment.statistics import INSUFFICIENT
 from empirical.judgment.truth import (
     AGREES,
     CONFIRMED,
-    DISAGREES,
-    INSUFFICIENT,
+    NO,
     NO_RECORDS,
+    OPEN,
     REFUTED,
+    YES,
     Judgment,
     Part,
     Term,
@@ -55,236 +56,307 @@ from empirical.judgment.truth import (
     evaluate,
     judge,
     mean_of,
-    seeds_needed,
 )
-from empirical.presets import PRESETS
-from empirical.protocol import CLASSES, COURSE_REPORT, TEST_IMAGES, StudySpec
+from empirical.presets import MANY_SEEDS, PRESETS
+from empirical.protocol import CLASSES, COURSE_REPORT, TEST_IMAGES, Protocol, StudySpec, TrainSpec
 from theory.lessons.paper import xavier_over_he
 
 ACTIVATIONS, DEPTHS = COURSE_REPORT.activations, COURSE_REPORT.depths
-NAMES = {"he": "He", "normal": "N(0, 1)", "xavier": "Xavier", "pytorch": "torch's default"}
 RIVALS = ("normal", "xavier")  # what He must beat to be the default; and whatever else is recorded
-YES, NO, OPEN = "yes", "no", "open"
-_SO_FAR = {AGREES: "open, so far the runs say yes", DISAGREES: "open, so far the runs say no"}
+ANSWERS = ("printed", "no-norm", "very-deep", "fan", "prelu")
+FACTOR_DEPTHS = (2, 12)  # at which head and steps are told apart
+
 CONDITION_COLUMNS = {
     "id": "of the condition",
-    "question": "in words",
-    "verdict": "yes or no (as confirmed and refuted of a claim), or open and why",
-    "answer": "a sentence made of the evidence",
-    "operationalised": "what must be positive",
-    **{
-        name: "as in the claims' table"
-        for name in (
-            *(
-                "value",
-                "part",
-                "low",
-                "high",
-                "single_values",
-                "seeds",
-                "diverged",
-                "p_value",
-                "p_holm",
-            ),
-            *("direction", "parts", "records", "missing", "commands"),
-        )
-    },
+    "verdict": "yes or no (as confirmed and refuted of a claim), or why neither",
+    **dict.fromkeys(
+        (
+            *("value", "part", "low", "high", "single_values", "seeds", "diverged", "p_value"),
+            *("p_holm", "p_exact", "needed", "direction", "parts", "records", "missing", "commands"),
+        ),
+        "as in the claims' table",
+    ),
+    **THEORY_COLUMNS,
+    "facts": "what else the records say, by name",
 }
+CONTRAST_COLUMNS = {
+    **PART_COLUMNS,
+    "judged": "whether the verdict rests on it",
+    "first": "the arm that the difference is counted from; empty for a part of more than two",
+    "second": "the other arm",
+    "settings": "how many both have",
+    "at": "the one setting, where it is one: activation and depth",
+}
+
+Setting = tuple[str, int]  # activation, depth
+SETTINGS: tuple[Setting, ...] = tuple((one, depth) for one in ACTIVATIONS for depth in DEPTHS)
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """``first`` minus ``second``, by name, over ``settings``."""
+
+    first: str
+    second: str
+    part: Part
+    settings: tuple[Setting, ...]
 
 
 @dataclass(frozen=True)
 class Condition:
-    """A question, what must be positive for yes, and what the records say, in words."""
+    """What must be positive for yes, what else is compared, and what else is known."""
 
     name: str
-    question: str
-    operationalised: str
-    parts: tuple[Part, ...]
-    words: str
     preset: str
+    parts: tuple[Part, ...]
+    contrasts: tuple[Contrast, ...] = ()
+    facts: Mapping[str, Any] = field(default_factory=dict)
     decides_default: bool = False
 
 
 def conditions(evidence: Evidence) -> list[Condition]:
     """The conditions, as far as ``evidence`` has records."""
+    no_norm = _changes("no-norm") | (size := recorded_size("no-norm", evidence))
     return [
-        _default("printed", "With batch norm, by fan_out as printed", "report", {}, evidence),
-        _default("fan-in", "With batch norm, by fan_in", "textbook", {"fan": "fan_in"}, evidence),
-        _last_layer(evidence),
-        _default(
-            "no-norm",
-            "Without batch norm, by fan_in",
-            "no-norm",
-            preset_changes("no-norm"),
-            evidence,
-            recorded_size("no-norm", evidence),
-        ),
+        _default("printed", "report", {}, evidence),
+        _default("no-norm", "no-norm", no_norm, evidence, size),
         _very_deep(evidence),
+        _fan(evidence),
         _prelu(evidence),
+        _default("fan-in", "textbook", {"fan": "fan_in"}, evidence),
+        _last_layer(evidence),
         _effective_rate(evidence),
     ]
 
 
 def judge_conditions(evidence: Evidence) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The table of conditions (``CONDITION_COLUMNS``) and of their parts (``PART_COLUMNS``).
+    """The table of conditions (``CONDITION_COLUMNS``) and of what they compare (``CONTRAST_COLUMNS``).
 
-    The last row, ``default``, draws the answers together.
+    The last row, ``default``, draws the answers together: its ``facts`` are the conditions of each
+    answer, and its verdict is that of all, "it depends", or open in part.
     """
     known = conditions(evidence)
     judged = judge({condition.name: condition.parts for condition in known}, evidence)
-    rows: list[dict[str, Any]] = []
-    parts: list[dict[str, Any]] = []
+    rows, parts = [], []
     for condition in known:
         judgment = judged[condition.name]
-        parts += part_rows(condition.name, judgment)
-        row = judgment_fields(judgment, len(judged), evidence)
-        row["commands"] = _preset_commands(condition.preset, judgment, len(judged))
-        verdict = {CONFIRMED: YES, REFUTED: NO}.get(judgment.verdict, judgment.verdict)
-        own = {
-            "id": condition.name,
-            "question": condition.question,
-            "operationalised": condition.operationalised,
-            "verdict": verdict,
-            "answer": f"{_lead(verdict, judgment)} {condition.words}".strip(),
-        }
-        rows.append(row | own)
+        row = {"id": condition.name} | judgment_fields(judgment, evidence)
+        row |= foretold(judgment, evidence)
+        row["verdict"] = {CONFIRMED: YES, REFUTED: NO}.get(judgment.verdict, judgment.verdict)
+        row["commands"] = _preset_commands(condition.preset, judgment)
+        rows.append(row | {"facts": dict(condition.facts)})
+        parts += list(_contrast_rows(condition, judgment, evidence))
     rows.append(_together(known, rows))
     return (
         pd.DataFrame(rows, columns=list(CONDITION_COLUMNS)),
-        pd.DataFrame(parts, columns=list(PART_COLUMNS)),
+        pd.DataFrame(parts, columns=list(CONTRAST_COLUMNS)),
     )
 
 
-def _lead(verdict: str, judgment: Judgment) -> str:
-    if verdict in (YES, NO):
-        return f"{verdict.capitalize()}."
-    if not judgment.direction:
-        return f"{verdict.capitalize()}."
-    lead = "Open: not all is recorded" if verdict == NO_RECORDS else verdict.capitalize()
-    return f"{lead}; so far the runs say {YES if judgment.direction == AGREES else NO}."
+def _contrast_rows(
+    condition: Condition, judgment: Judgment, evidence: Evidence
+) -> Iterator[dict[str, Any]]:
+    contrasts = {one.part: one for one in condition.contrasts}
+    told = [evaluate(one, evidence) for one in contrasts if one not in condition.parts]
+    for outcome in (*judgment.outcomes, *told):
+        row = part_row(condition.name, outcome, evidence) | {"judged": outcome.part in condition.parts}
+        if (one := contrasts.get(outcome.part)) is not None:
+            row |= {"first": one.first, "second": one.second, "settings": len(one.settings)}
+            row["at"] = list(one.settings[0]) if len(one.settings) == 1 else None
+        yield row
 
 
-def _preset_commands(preset: str, judgment: Judgment, family: int) -> str:
+def _preset_commands(preset: str, judgment: Judgment) -> str:
     """What makes the missing records, or more seeds: the preset, and what it does not have."""
     if judgment.verdict not in (NO_RECORDS, INSUFFICIENT):
         return ""
-    more = f" --seeds {seeds_needed(family)}" if judgment.verdict == INSUFFICIENT else ""
-    wanted = judgment.cells if more else list(judgment.missing)
+    seeds = min(judgment.needed, MANY_SEEDS) if judgment.verdict == INSUFFICIENT else 1
+    wanted = judgment.cells if seeds > 1 else list(judgment.missing)
+    more = f" --seeds {seeds}" if seeds > 1 else ""
     lines = []
     for name in dict.fromkeys((preset, "report")):
-        grid = {cells_of(spec).key for spec in StudySpec(**PRESETS[name].fields).cells()}
+        grid = {Cells.of(spec.config()).key for spec in StudySpec(**PRESETS[name].fields).cells()}
         if any(one.key in grid for one in wanted):
-            lines.append(f"cifar --preset {name}")
+            lines.append(f"cifar --preset {name}{more}")
             wanted = [one for one in wanted if one.key not in grid]
-    return "; ".join(line + more for line in (*lines, *commands(wanted)))
+    return "; ".join((*lines, *training(wanted, seeds)))
 
 
 def _together(known: Sequence[Condition], rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """The report's question: for which of the conditions the answer is yes, no, or open."""
-    found: dict[str, list[str]] = {word: [] for word in (YES, NO, *_SO_FAR.values(), OPEN)}
+    """For which conditions the answer is yes, no, or open, and which way the runs there point."""
+    found: dict[str, list[str]] = {}
     for condition, row in zip(known, rows, strict=True):
         if condition.decides_default:
-            word = (
-                row["verdict"] if row["verdict"] in (YES, NO) else _SO_FAR.get(row["direction"], OPEN)
-            )
-            found[word].append(condition.question.removesuffix(_ASKED))
-    words = [
-        f"{word}: {'; '.join(name[0].lower() + name[1:] for name in names)}"
-        for word, names in found.items()
-        if names
-    ]
-    answers = {word if word in (YES, NO) else OPEN for word, names in found.items() if names}
+            so_far = {AGREES: f"{OPEN} {YES}", "": OPEN}.get(row["direction"], f"{OPEN} {NO}")
+            answer = row["verdict"] if row["verdict"] in (YES, NO) else so_far
+            found.setdefault(answer, []).append(condition.name)
+    answers = {answer.split()[0] for answer in found}
     verdict = "open in part" if OPEN in answers else "it depends"
     if len(answers) == 1:
         (verdict,) = answers
     return dict.fromkeys(CONDITION_COLUMNS, "") | {
         "id": "default",
-        "question": "Should He be the default?",
         "verdict": verdict,
-        "answer": f"{'. '.join(text[0].upper() + text[1:] for text in words)}.",
-        "operationalised": "the answers above, drawn together",
+        "facts": found,
         "seeds": min((int(row["seeds"]) for row in rows), default=0),
-        **dict.fromkeys(("value", "low", "high", "p_value", "p_holm"), math.nan),
+        **dict.fromkeys(("value", "low", "high", "p_value", "p_holm", "p_exact"), math.nan),
+        "needed": max(int(row["needed"]) for row in rows),
+        "theory_value": math.nan,
         "diverged": sum(int(row["diverged"]) for row in rows),
     }
 
 
-# ----------------------------------------------------------------------------- He against others
+# ------------------------------------------------------------------------------ arms and settings
 
-_ASKED = ": should He be the default?"
+
+def at(arm: Arm, setting: Setting) -> Cells:
+    """The cells of an arm at one setting."""
+    return Cells(arm.initializer, *setting, tuple(sorted(arm.changes)))
+
+
+def _arm(initializer: str, changes: Mapping[str, Any]) -> Arm:
+    return Arm(initializer, tuple(sorted(changes.items())))
+
+
+def _changes(preset: str) -> dict[str, Any]:
+    """The fields of the protocol that a preset changes."""
+    named = {item.name for item in fields(Protocol)}
+    return {name: value for name, value in PRESETS[preset].fields.items() if name in named}
+
+
+def recorded_size(preset: str, evidence: Evidence) -> dict[str, Any]:
+    """The fields of ``selection.SIZE`` in which He's records of a preset are not of the preset's size.
+
+    Where there are none of that size, those of the shorter or smaller run with most of them answer the
+    question, in small, and are said to.
+    """
+    cells = evidence.study.drop_duplicates("cell")
+    if not {*SIZE} <= set(cells):
+        return {}
+    kept = [item.name for item in fields(TrainSpec) if item.name not in (*SIZE, "engine", "seed")]
+    specs = [spec.config() for spec in StudySpec(**PRESETS[preset].fields).cells()]
+    own = tuple(specs[0][name] for name in SIZE)
+    wanted = {tuple(one[name] for name in kept) for one in specs if one["initializer"] == "he"}
+    found: dict[tuple[Any, ...], set[tuple[Any, ...]]] = {own: set()}
+    for row in cells.to_dict("records"):
+        known = {name: None if value != value else value for name, value in row.items()}
+        key = tuple(known[name] for name in kept)
+        if key in wanted:
+            found.setdefault(tuple(known[name] for name in SIZE), set()).add(key)
+    best = own if found[own] else max(found, key=lambda size: len(found[size]))
+    whole = {"limit_train", "limit_test"}
+    return {
+        name: int(value) if name in whole and value is not None else value
+        for name, value, usual in zip(SIZE, best, own, strict=True)
+        if value != usual
+    }
+
+
+def _complete(
+    arms: Iterable[Arm], evidence: Evidence, among: Iterable[Setting] = SETTINGS
+) -> tuple[Setting, ...]:
+    """The settings ``among`` which all ``arms`` have completed cells; all of them, if there is none."""
+    every, chosen = tuple(among), list(arms)
+    there = [one for one in every if all(evidence.completed(at(arm, one)) for arm in chosen)]
+    return tuple(there) or every
+
+
+def _contrast(
+    names: tuple[str, str], first: Arm, second: Arm, settings: tuple[Setting, ...], label: str = ""
+) -> Contrast:
+    """``first`` minus ``second``, mean over the settings."""
+    ours, theirs = ([at(arm, one) for one in settings] for arm in (first, second))
+    return Contrast(*names, difference(label or " − ".join(names), ours, theirs), settings)
+
+
+def _runs(arm: Arm, evidence: Evidence) -> tuple[int, int]:
+    """How many of an arm's runs diverged, and how many there are."""
+    cells = [at(arm, one) for one in SETTINGS]
+    diverged = sum(map(evidence.diverged, cells))
+    return diverged, diverged + sum(len(evidence.completed(one)) for one in cells)
+
+
+# ----------------------------------------------------------------------------- He against others
 
 
 def _default(
     name: str,
-    setting: str,
     preset: str,
     changes: Mapping[str, Any],
     evidence: Evidence,
     size: Mapping[str, Any] | None = None,
 ) -> Condition:
     """He against every other law that is recorded under the same protocol, of this ``size``."""
-    changes = dict(changes) | dict(size or {})
-    he = arm_of("he", changes)
-    parts, words = [], in_small(size or {})
+    he = _arm("he", changes)
+    contrasts, diverged = [], {"He": _runs(he, evidence)}
     others = [str(other) for other in evidence.study["initializer"].unique()]
     for other in dict.fromkeys((*RIVALS, *sorted(others))):
-        rival = arm_of(other, changes)
-        if other == "he" or (other not in RIVALS and not shared_settings(he, rival, evidence)):
+        rival, title = _arm(other, changes), NAMES.get(other, other)
+        settings = _complete((he, rival), evidence)
+        unknown = not all(evidence.completed(at(arm, settings[0])) for arm in (he, rival))
+        if other == "he" or (other not in RIVALS and unknown):
             continue
-        title = NAMES.get(other, other)
-        found = divergence(rival, title, evidence) + divergence(he, "He", evidence)
-        words += found
-        if lost_everywhere(rival, evidence) and not lost_everywhere(he, evidence):
-            continue  # it has no accuracy to compare with, and the words say so
-        part = compared(f"He − {title}", he, rival, evidence)
-        parts.append(part)
-        words.append(ends(evaluate(part, evidence), "He", title))
-    return Condition(
-        name,
-        f"{setting}{_ASKED}",
-        "A(He) − A(other) > 0, mean over the settings that both have, for each other law",
-        tuple(parts),
-        sentence(words),
-        preset,
-        decides_default=True,
-    )
+        diverged[title] = lost = _runs(rival, evidence)
+        if lost[0] == lost[1] > 0 and (not diverged["He"][0] or diverged["He"][0] < diverged["He"][1]):
+            continue  # it has no accuracy to compare with, and the facts say so
+        contrasts.append(_contrast(("He", title), he, rival, settings))
+    facts = {"size": dict(size or {}), "diverged": {one: n for one, n in diverged.items() if n[0]}}
+    parts = tuple(one.part for one in contrasts)
+    return Condition(name, preset, parts, tuple(contrasts), facts, decides_default=True)
 
 
 def _very_deep(evidence: Evidence) -> Condition:
     depths = PRESETS["he2015"].fields["depths"]
-    changes = preset_changes("he2015") | (size := recorded_size("he2015", evidence))
-    he, xavier = arm_of("he", changes), arm_of("xavier", changes)
-    words = in_small(size)
-    for depth in depths:
-        levels = [
-            _level(NAMES[name], arm("relu", depth), evidence)
-            for name, arm in (("he", he), ("xavier", xavier))
-        ]
-        if any(levels):
-            words.append(f"at {depth} layers {' and '.join(filter(None, levels))}")
-    deepest = max(depths)
-    words.append(
-        f"in theory Xavier leaves {xavier_over_he(deepest):.2e} of He's signal after {deepest} layers"
-    )
-    return Condition(
-        "very-deep",
-        f"Very deep plain nets{_ASKED}",
-        f"A(He) − A(Xavier) > 0 at {deepest} layers",
-        (difference("He − Xavier", [he("relu", deepest)], [xavier("relu", deepest)]),),
-        sentence(words),
-        "he2015",
-        decides_default=True,
-    )
+    size = recorded_size("he2015", evidence)
+    he, xavier = (_arm(name, _changes("he2015") | size) for name in ("he", "xavier"))
+    deepest = ("relu", max(depths))
+    levels = {
+        depth: {
+            NAMES[arm.initializer]: _level(at(arm, ("relu", depth)), evidence) for arm in (he, xavier)
+        }
+        for depth in depths
+    }
+    signal = {NAMES[arm.initializer]: drawn_signal(at(arm, deepest), evidence) for arm in (he, xavier)}
+    contrast = _contrast(("He", "Xavier"), he, xavier, (deepest,))
+    facts = {"size": size, "levels": levels, "signal": signal, "layers": max(depths)}
+    facts["strength_without_biases"] = xavier_over_he(max(depths))
+    return Condition("very-deep", "he2015", (contrast.part,), (contrast,), facts, decides_default=True)
 
 
-def _level(title: str, cells: Cells, evidence: Evidence) -> str:
+def _level(cells: Cells, evidence: Evidence) -> dict[str, Any] | None:
     """Where an arm ends, and whether that is guessing: within four standard errors of 1 in 10."""
     if not evidence.completed(cells):
-        return f"{title} diverged" if evidence.diverged(cells) else ""
+        return {"accuracy": None, "stalls": False} if evidence.diverged(cells) else None
     accuracy, chance = evidence.mean("accuracy", cells), 1 / CLASSES
     error = 100 * math.sqrt(chance * (1 - chance) / TEST_IMAGES)
-    stalled = " (it stalls: no better than guessing)" if accuracy < 100 * chance + 4 * error else ""
-    return f"{title} ends at {accuracy:.2f} %{stalled}"
+    return {"accuracy": accuracy, "stalls": accuracy < 100 * chance + 4 * error}
+
+
+def _fan(evidence: Evidence) -> Condition:
+    size = recorded_size("textbook", evidence)
+    printed, textbook = _arm("he", size), _arm("he", {"fan": "fan_in"} | size)
+    settings = _complete((printed, textbook), evidence)
+    contrast = _contrast(("fan_in", "fan_out"), textbook, printed, settings)
+    return Condition("fan", "textbook", (contrast.part,), (contrast,), {"size": size})
+
+
+def _prelu(evidence: Evidence) -> Condition:
+    contrasts = []
+    for title, initializer, changes in (
+        ("", "he", {}),
+        ("fan_in", "he", {"fan": "fan_in"}),
+        ("N(0, 1)", "normal", {}),
+    ):
+        arm = _arm(initializer, changes)
+        there = [d for d in DEPTHS if all(evidence.completed(at(arm, (a, d))) for a in ACTIVATIONS)]
+        if there or not title:
+            depths = there or list(DEPTHS)
+            first, second = ([at(arm, (a, d)) for d in depths] for a in ("prelu", "relu"))
+            name = "PReLU − ReLU" + (f", {title}" if title else "")
+            part, settings = difference(name, first, second), tuple(("", d) for d in depths)
+            contrasts.append(Contrast(f"PReLU{f' with {title}' * bool(title)}", "ReLU", part, settings))
+    parts = tuple(one.part for one in contrasts if one.part.cells[0].initializer == "he")
+    return Condition("prelu", "report", parts, tuple(contrasts))
 
 
 # --------------------------------------------------------------------------------- the last layer
@@ -292,169 +364,95 @@ def _level(title: str, cells: Cells, evidence: Evidence) -> str:
 
 def _last_layer(evidence: Evidence) -> Condition:
     size = recorded_size("head", evidence)
-    printed, head = arm_of("he", size), arm_of("he", {"head_fan": "fan_in"} | size)
-    textbook = arm_of("he", {"fan": "fan_in"} | size)
+    printed, head = _arm("he", size), _arm("he", {"head_fan": "fan_in"} | size)
+    textbook = _arm("he", {"fan": "fan_in"} | size)
     low, high = min(DEPTHS), max(DEPTHS)
-    better = compared("head by fan_in − as printed", head, printed, evidence)
-    effects = _depth_effects((printed, head), low, high, evidence)
-    both = Part("depth effect as printed − head by fan_in", effects[0] + _negative(effects[1]))
-    words = in_small(size)
-    words.append(ends(evaluate(better, evidence), "the last layer by fan_in", "that as printed"))
-    as_printed, by_head = (evaluate(Part("", terms), evidence) for terms in (effects[0], effects[1]))
-    if as_printed.seeds and by_head.seeds:
-        words.append(
-            f"from {low} to {high} layers accuracy changes by {as_printed.mean:+.2f} points as printed "
-            f"and by {by_head.mean:+.2f} with that one layer changed"
-            + _share(as_printed.mean, by_head.mean)
+    names = ("the last layer by fan_in", "He as printed")
+    better = _contrast(names, head, printed, _complete((head, printed), evidence))
+    rest = _contrast(
+        ("every layer by fan_in", names[0]), textbook, head, _complete((textbook, head), evidence)
+    )
+    ends = [(one, depth) for one in ACTIVATIONS for depth in (low, high)]
+    there = set(_complete((printed, head), evidence, ends))
+    chosen = [one for one in ACTIVATIONS if {(one, low), (one, high)} <= there] or ACTIVATIONS
+    rises = [
+        difference(
+            "", [at(arm, (one, high)) for one in chosen], [at(arm, (one, low)) for one in chosen]
         )
-    rest = compared("all layers − head", textbook, head, evidence)
-    words.append(ends(evaluate(rest, evidence), "every layer by fan_in", "the last layer alone"))
-    words += [
-        text
+        for arm in (printed, head)
+    ]
+    negative = tuple(Term(-term.factor, term.quantity, term.cells) for term in rises[1].terms)
+    both = Part("depth effect as printed − head by fan_in", rises[0].terms + negative)
+    facts = {"size": size, "low": low, "high": high}
+    facts["rises"] = [evaluate(one, evidence, _seeds(both, evidence)).mean for one in rises]
+    facts["first_loss"] = {
+        title: [evidence.initial(name, at(arm, ("relu", low))) for name in _LOSSES]
         for title, arm in (("as printed", printed), ("by fan_in", head))
-        if (text := _first_loss(title, arm("relu", low), evidence))
-    ]
-    return Condition(
-        "last-layer",
-        "Is part of the depth effect the last linear layer's fan alone?",
-        "A(head by fan_in) − A(as printed) > 0, mean over settings, and the rise of A from "
-        f"{low} to {high} layers as printed minus that with the head by fan_in > 0",
-        (better, both),
-        sentence(words),
-        "head",
-    )
+    }
+    return Condition("last-layer", "head", (better.part, both), (better, rest), facts)
 
 
-def _depth_effects(
-    arms: Sequence[Arm], low: int, high: int, evidence: Evidence
-) -> list[tuple[Term, ...]]:
-    """A(high) − A(low) of each arm, mean over the activations for which all arms have both."""
-    there = [
-        one
-        for one in ACTIVATIONS
-        if all(evidence.completed(arm(one, depth)) for arm in arms for depth in (low, high))
-    ]
-    return [
-        difference("", [arm(one, high) for one in chosen], [arm(one, low) for one in chosen]).terms
-        for chosen in [there or ACTIVATIONS]
-        for arm in arms
-    ]
+_LOSSES = ("initial_loss_predicted", "initial_loss")
 
 
-def _share(rise: float, rest: float) -> str:
-    """How much of a rise is gone with the one change; nothing is said where nothing rises."""
-    return f", which is {100 * (1 - rest / rise):.0f} % less" if rise > max(rest, 0) else ""
+def _seeds(part: Part, evidence: Evidence) -> frozenset[int] | None:
+    return frozenset(evaluate(part, evidence).values.index) or None
 
 
-def _negative(terms: Iterable[Term]) -> tuple[Term, ...]:
-    return tuple(Term(-term.factor, term.quantity, term.cells) for term in terms)
-
-
-def _first_loss(title: str, cells: Cells, evidence: Evidence) -> str:
-    predicted, measured = (
-        evidence.initial(name, cells) for name in ("initial_loss_predicted", "initial_loss")
-    )
-    if not math.isfinite(measured):
-        return ""
-    return (
-        f"{title} the first loss at {cells.depth} layers is {measured:.2f} (predicted {predicted:.2f}, "
-        f"guessing {math.log(CLASSES):.2f})"
-    )
-
-
-# ------------------------------------------------------------------------------ PReLU, and the rate
-
-
-def _prelu(evidence: Evidence) -> Condition:
-    parts, words = [], []
-    for title, initializer, changes in (
-        ("He as printed", "he", {}),
-        ("He by fan_in", "he", {"fan": "fan_in"}),
-        ("N(0, 1)", "normal", {}),
-    ):
-        arm = arm_of(initializer, changes)
-        shared = [
-            (arm("prelu", d), arm("relu", d))
-            for d in DEPTHS
-            if evidence.completed(arm("prelu", d)) and evidence.completed(arm("relu", d))
-        ]
-        if not shared and changes == {} and initializer == "he":
-            shared = [(arm("prelu", d), arm("relu", d)) for d in DEPTHS]
-        if not shared:
-            continue
-        first, second = ([pair[side] for pair in shared] for side in (0, 1))
-        part = difference(f"PReLU − ReLU, {title}", first, second)
-        if initializer == "he":
-            parts.append(part)
-        words.append(f"with {title}, " + ends(evaluate(part, evidence), "PReLU", "ReLU"))
-    return Condition(
-        "prelu",
-        "Should PReLU take ReLU's place, with He?",
-        "A(PReLU) − A(ReLU) > 0, mean over depths, with He by each fan mode recorded",
-        tuple(parts),
-        sentence(words),
-        "report",
-    )
+# ---------------------------------------------------------------------------- head and steps
 
 
 def _effective_rate(evidence: Evidence) -> Condition:
+    """The two things that tell N(0, 1) from He under batch norm, each with and without the other."""
     size = recorded_size("effective-lr", evidence)
-    last, steps = {"head_initializer": "he"} | size, {"learning_rate_reference": "he"}
-    he, normal = arm_of("he", size), arm_of("normal", size)
-    head, matched = arm_of("normal", last), arm_of("normal", last | steps)
-    pairs = [(activation, depth) for activation in ACTIVATIONS for depth in DEPTHS]
-    complete = [
-        one for one in pairs if all(evidence.completed(arm(*one)) for arm in (he, normal, matched))
-    ]
-    chosen = complete or [("relu", depth) for depth in DEPTHS]
+    head, steps = {"head_initializer": "he"}, {"learning_rate_reference": "he"}
+    he, plain = _arm("he", size), _arm("normal", size)
+    arms = {
+        "N(0, 1)": plain,
+        "He's last layer": _arm("normal", size | head),
+        "He's steps": _arm("normal", size | steps),
+        "both": _arm("normal", size | head | steps),
+    }
+    asked = tuple(("relu", depth) for depth in FACTOR_DEPTHS)
 
-    def part(name: str, of_he: float, of_normal: float, of_matched: float) -> Part:
-        arms = ((he, of_he), (normal, of_normal), (matched, of_matched))
-        return Part(name, tuple(
-            term
-            for arm, factor in arms
-            for term in mean_of("accuracy", [arm(*one) for one in chosen], factor)
-        ))  # fmt: skip
+    def beyond_half(name: str, arm: Arm, sign: float) -> Part:
+        """``sign`` times how much of the gap between N(0, 1) and He an arm closes beyond ``NEARER``."""
+        chosen = _complete((he, plain, arm), evidence, asked)
+        of = {arm: sign, plain: -sign * (1 - NEARER), he: -sign * NEARER}
+        terms = (mean_of("accuracy", [at(one, s) for s in chosen], f) for one, f in of.items())
+        return Part(name, tuple(term for found in terms for term in found))
 
-    half = NEARER
     parts = (
-        part("not below", half - 1, -half, 1.0),  # ½·(He − N) − (He − M)
-        part("not above", 1 + half, -half, -1.0),  # ½·(He − N) + (He − M)
+        beyond_half("steps alone close more than half", arms["He's steps"], 1.0),
+        beyond_half("the last layer alone closes less", arms["He's last layer"], -1.0),
     )
-    words = in_small(size) + [
-        ends(evaluate(_same_settings(arm, he, complete, evidence), evidence), title, "He")
-        for title, arm in (
-            ("N(0, 1)", normal),
-            ("N(0, 1) with He's last layer", head),
-            ("N(0, 1) with He's last layer and relative steps", matched),
-        )
+    pairs = [("He's last layer", "N(0, 1)"), ("He's steps", "N(0, 1)"), ("both", "He's last layer")]
+    pairs += [("both", "He's steps"), ("both", "N(0, 1)")]
+    every = arms | {"He": he}
+    contrasts = [
+        _contrast(pair, every[pair[0]], every[pair[1]], (one,), f"{' − '.join(pair)}, {one[1]} layers")
+        for one in asked
+        for pair in (*pairs, ("both", "He"))
     ]
-    gap = _loss_gap([(he(*one), matched(*one)) for one in complete], evidence)
-    if math.isfinite(gap):
-        words.append(
-            f"its training losses and He's differ by at most {100 * gap:.2g} % in any epoch "
-            "(in theory by rounding and Adam's ε alone, which training amplifies)"
-        )
-    words.append(f"N(0, 1)'s learning rate between batch norms is {rate_ratio():.1f} times smaller")
-    return Condition(
-        "effective-lr",
-        "Is N(0, 1)'s only handicap, under batch norm, its effective learning rate?",
-        f"{NEARER:g}·(A(He) − A(N)) ∓ (A(He) − A(M)) > 0, mean over settings; M is N(0, 1) with He's "
-        "last layer and He's relative steps",
-        parts,
-        sentence(words),
-        "effective-lr",
-    )
+    facts = {
+        "size": size,
+        "rate_ratio": rate_ratio(),
+        "loss_gap": _loss_gap([(at(he, one), at(arms["both"], one)) for one in SETTINGS], evidence),
+        "means": {
+            one[1]: _means({n: at(arm, one) for n, arm in every.items()}, evidence) for one in asked
+        },
+    }
+    return Condition("effective-lr", "effective-lr", parts, tuple(contrasts), facts)
 
 
-def _same_settings(
-    first: Arm, second: Arm, chosen: Sequence[tuple[str, int]], evidence: Evidence
-) -> Part:
-    """The mean difference over the ``chosen`` settings that both have; without any, over all."""
-    both = [one for one in chosen if all(evidence.completed(arm(*one)) for arm in (first, second))]
-    if not both:
-        return compared("", first, second, evidence)
-    return difference("", [first(*one) for one in both], [second(*one) for one in both])
+def _means(cells: Mapping[str, Cells], evidence: Evidence) -> dict[str, float]:
+    """The accuracies of those recorded, over the seeds that they share."""
+    found = {name: evidence.values("accuracy", one) for name, one in cells.items()}
+    there = {name: values for name, values in found.items() if len(values)}
+    if not there:
+        return {}
+    together = pd.concat(there, axis=1, join="inner").mean()
+    return {str(name): float(mean) for name, mean in together.items() if not math.isnan(mean)}
 
 
 def _loss_gap(pairs: Sequence[tuple[Cells, Cells]], evidence: Evidence) -> float:

@@ -8,7 +8,7 @@ tables.  A diverged cell has no numbers, and is counted.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
@@ -17,9 +17,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from empirical.arm import Arm
-from empirical.protocol import COURSE_REPORT, TrainSpec
-from theory.initializers import parse_initializer
+from empirical.arm import NAMES, Arm
+from empirical.protocol import TrainSpec
 
 Array = NDArray[np.float64]
 
@@ -97,13 +96,19 @@ class Cells:
     """The cells that differ in nothing but the seed; ``changes`` are fields of the report's protocol.
 
     >>> Cells("he", "relu", 2, (("fan", "fan_in"),)).name
-    'he · relu · 2, fan_in'
+    'He · ReLU · 2, fan_in'
     """
 
     initializer: str
     activation: str
     depth: int
     changes: tuple[tuple[str, Any], ...] = ()
+
+    @classmethod
+    def of(cls, row: Mapping[Any, Any]) -> Cells:
+        """The cells of a study's row: without a change that none of their laws knows."""
+        arm = Arm.of(row)
+        return cls(arm.initializer, row["activation"], row["depth"], tuple(sorted(arm.changes)))
 
     @property
     def spec(self) -> TrainSpec:
@@ -123,7 +128,8 @@ class Cells:
     @property
     def name(self) -> str:
         arm, activation, depth = self.key
-        return ", ".join([f"{arm.initializer} · {activation} · {depth}", *arm.words])
+        names = (NAMES.get(name, name) for name in (arm.initializer, activation))
+        return ", ".join([" · ".join([*names, str(depth)]), *arm.words])
 
     def changed(self, **changes: Any) -> Cells:
         """The same cells under another protocol."""
@@ -134,13 +140,6 @@ class Cells:
 def _key(cells: Cells) -> Key:
     spec = cells.spec
     return Arm.of(spec.config()), spec.activation, spec.depth
-
-
-def cells_of(spec: TrainSpec) -> Cells:
-    """The cells of ``spec`` and its other seeds."""
-    report, own = COURSE_REPORT.shared(), spec.config()
-    changes = {name: own[name] for name in report if name != "engine" and own[name] != report[name]}
-    return Cells(spec.initializer, spec.activation, spec.depth, tuple(sorted(changes.items())))
 
 
 class Evidence:
@@ -198,19 +197,22 @@ class Evidence:
     def values(self, quantity: str, cells: Cells) -> pd.Series[float]:
         """``QUANTITIES[quantity]`` of every completed seed, indexed by the seed."""
         if (quantity, cells) not in self._known:
-            wanted = QUANTITIES[quantity]
-            rows = self.rows(cells)
-            rows = rows[((rows["status"] == "completed") & (rows["epoch"] > 0)).to_numpy()]
-            seeds, starts = np.unique(rows["seed"].to_numpy(), return_index=True)
-            curves = np.split(rows[wanted.column].to_numpy(dtype=np.float64), starts[1:])
-            numbers = [wanted.of(curve) for curve in curves if len(curve)]
-            found = pd.Series(numbers, index=[int(seed) for seed in seeds], dtype=np.float64)
-            self._known[quantity, cells] = found.dropna()
+            self._known[quantity, cells] = _by_seed(self.rows(cells), QUANTITIES[quantity])
         return self._known[quantity, cells]
 
     def mean(self, quantity: str, cells: Cells) -> float:
         """Its mean over the completed seeds; NaN for none."""
         return float(self.values(quantity, cells).mean())
+
+    def spread(self, quantity: str) -> float:
+        """Its standard deviation over seeds, pooled over all arms; NaN where none has two."""
+        if ("spread", quantity) not in self.memo:
+            every = (_by_seed(rows, QUANTITIES[quantity]) for rows in self._groups.values())
+            several = [found for found in every if len(found) > 1]
+            degrees = sum(len(found) - 1 for found in several)
+            squares = sum(float(((found - found.mean()) ** 2).sum()) for found in several)
+            self.memo["spread", quantity] = math.sqrt(squares / degrees) if degrees else math.nan
+        return float(self.memo["spread", quantity])
 
     def initial(self, column: str, cells: Cells) -> float:
         """Mean over ``cells`` of a column of the cells' table, which is of the network as drawn."""
@@ -220,35 +222,11 @@ class Evidence:
         return float(pd.to_numeric(rows[column]).mean()) if len(rows) else math.nan
 
 
-# ------------------------------------------------------------------ what makes the missing records
-
-OPTIONS = {"head_initializer": "--head-init"}
-
-
-def commands(missing: Iterable[Cells]) -> list[str]:
-    """Commands that train ``missing`` cells: one for each protocol and set of depths."""
-    depths: dict[tuple[Any, str, str], list[int]] = {}
-    for cells in missing:
-        key = (_mattering(cells), cells.initializer, cells.activation)
-        depths.setdefault(key, []).append(cells.depth)
-    grids: dict[tuple[Any, tuple[int, ...], str], list[str]] = {}
-    for (changes, initializer, activation), found in depths.items():
-        grids.setdefault((changes, tuple(sorted(set(found))), initializer), []).append(activation)
-    merged: dict[tuple[Any, tuple[int, ...], tuple[str, ...]], list[str]] = {}
-    for (changes, found_depths, initializer), names in grids.items():
-        merged.setdefault((changes, found_depths, tuple(names)), []).append(initializer)
-    lines = []
-    for (changes, found_depths, activations), initializers in merged.items():
-        line = f"cifar --init {' '.join(initializers)} --activation {' '.join(activations)}"
-        line += f" --depths {' '.join(map(str, found_depths))}"
-        for name, value in changes:
-            line += f" {OPTIONS.get(name, '--' + name.replace('_', '-'))} {value}"
-        lines.append(line)
-    return lines
-
-
-def _mattering(cells: Cells) -> tuple[tuple[str, Any], ...]:
-    """The changes without a fan mode that none of the laws has."""
-    laws = (cells.initializer, dict(cells.changes).get("head_initializer") or cells.initializer)
-    free = any(parse_initializer(name).law.free_fan for name in laws)
-    return tuple((name, value) for name, value in cells.changes if name != "fan" or free)
+def _by_seed(rows: pd.DataFrame, wanted: Quantity) -> pd.Series[float]:
+    """The quantity of every completed seed in an arm's rows."""
+    rows = rows[((rows["status"] == "completed") & (rows["epoch"] > 0)).to_numpy()]
+    seeds, starts = np.unique(rows["seed"].to_numpy(), return_index=True)
+    curves = np.split(rows[wanted.column].to_numpy(dtype=np.float64), starts[1:])
+    numbers = [wanted.of(curve) for curve in curves if len(curve)]
+    found = pd.Series(numbers, index=[int(seed) for seed in seeds], dtype=np.float64)
+    return found.dropna()

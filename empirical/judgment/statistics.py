@@ -2,24 +2,29 @@
 
 A study's cells that differ in nothing but the seed are repetitions of one *arm at one setting*.  Cells
 of one seed share their weights' random numbers, their shuffles and their crops, so two arms are
-compared *paired by seed*.  ``cell_statistics`` and ``pair_statistics`` are the two tables of a whole
-study; ``summary`` and ``compare`` answer one question at a time.
+compared *paired by seed*.  ``cell_statistics`` and ``pair_statistics`` are the tables of a whole study,
+``compare`` is that of one question; ``paired`` and ``unpaired`` are the test that all verdicts rest on:
 
-    summary       mean, standard deviation and BCa bootstrap interval (Efron 1987) of one cell's seeds
-    comparison    mean difference, its interval, the exact sign-flip permutation test (Fisher 1935; all
-                  2ⁿ sign patterns), Holm's correction (1979) over the family, effect size d_z
-    divergence    counted apart: a diverged cell has no accuracy, and is never averaged in
+    p_value       two-sided t test of mean 0 (Student 1908) over the seeds that both sides share; where
+                  fewer than ``MINIMUM_SEEDS`` are shared, Welch's (1947) over each side's own
+    low, high     its interval
+    p_exact       beside it, from ``EXACT_SEEDS`` seeds on: the sign-flip test (Fisher 1935), which
+                  needs no normal distribution, and can give no p-value below 2/2ⁿ
+    p_equivalent  two one-sided tests (Schuirmann 1987): the mean lies within ``MARGIN`` of 0
 
-With n pairs the smallest two-sided p-value is 2/2ⁿ.  Below six pairs, and wherever that smallest
-p-value times the size of the family exceeds the level (``seeds_needed``), no outcome could have shown a
-difference: the verdict is then "insufficient seeds", in words, and not "no difference shown".
+Holm's correction (1979) is over a family.  The difference of two arms is free of the skewness that each
+may have; what is not such a difference is tested more safely, with p multiplied by ``UNEVEN``, or by
+``ALONE`` for one arm against a number: ``calibration`` shows that false alarms are then as rare as they
+should be.  A diverged cell has no accuracy: it is counted apart, and never averaged in.
 """
 
 from __future__ import annotations
 
+import bisect
 import itertools
-from collections.abc import Hashable, Iterable, Sequence
-from dataclasses import fields
+import math
+from collections.abc import Hashable, Iterable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -28,51 +33,221 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from empirical.arm import Arm, shared_changes
-from empirical.protocol import Protocol
+from empirical.presets import MANY_SEEDS
 from theory.errors import RequestError, check_real
 
 Array = NDArray[np.float64]
 
-MINIMUM_SEEDS = 6
-EXACT_PAIRS = 36  # beyond, 2ⁿ sign patterns are sampled instead of counted
-RESAMPLES = 9_999
-SETTING = (
-    *(item.name for item in fields(Protocol) if item.name != "engine"),
-    *("activation", "depth"),
-)
+LEVEL = 0.05
+MINIMUM_SEEDS = 3  # from which on a spread is more than a guess: below, no test and no interval
+EXACT_SEEDS = 6  # from which on the exact test can reach ``LEVEL``
+UNEVEN, ALONE = 2, 4  # by what p is multiplied where arms do not even out each other's skewness
+MARGIN = 1.0  # points of accuracy: a smaller difference does not matter
+POWER = 0.8  # with which ``seeds_needed`` is to show the difference
+RESAMPLES = 9_999  # sign patterns of the exact test, where there are more
+INSUFFICIENT = "not enough seeds"
+TOO_CLOSE = "too close to call"
+EQUIVALENT = "no difference that matters"
+
 ARM = ("arm", "activation", "depth")
 # What is compared, and what both sides share.
 FAMILIES = {"arm": ("activation", "depth"), "activation": ("arm", "depth")}
 
 SUMMARY_COLUMNS = {
-    "initializer": "and the columns of SETTING (cell_statistics: of ARM): what the seeds share",
+    "arm": "and activation and depth: what the seeds share",
     "seeds": "cells that completed",
     "diverged": "cells that diverged: not in the statistics beside it",
     "mean": "mean over seeds of the final value",
     "std": "standard deviation over seeds, divisor n − 1; NaN for one seed",
-    "low": "lower end of the BCa bootstrap interval of the mean; NaN below three seeds",
+    "low": "lower end of the t interval of the mean; NaN below ``MINIMUM_SEEDS``",
     "high": "its upper end",
 }
 COMPARISON_COLUMNS = {
     "first": "the arm that the difference is counted from",
     "second": "the other arm; and the columns that both share",
-    "pairs": "seeds that completed in both arms",
+    "seeds": "seeds that completed in both arms; of the smaller arm where Welch's test stands in",
+    "paired": "whether they are the same seeds",
     "diverged_first": "diverged cells of the first arm",
     "diverged_second": "diverged cells of the second arm",
-    "difference": "mean over pairs of first minus second",
-    "low": "lower end of its BCa bootstrap interval; NaN below three pairs",
+    "difference": "mean over the seeds of first minus second",
+    "low": "lower end of its t interval; NaN below ``MINIMUM_SEEDS``",
     "high": "its upper end",
     "effect_size": "d_z = mean difference / standard deviation of the differences; NaN without spread",
-    "p_value": "two-sided exact sign-flip permutation test",
-    "p_holm": "the same after Holm's correction over the table's rows with enough seeds",
-    "verdict": "first higher, second higher, no difference shown, or insufficient seeds",
-}
-PAIR_COLUMNS = {
-    "compared": "arm or activation: the family",
-    **COMPARISON_COLUMNS,
+    "p_value": "two-sided t test",
+    "p_exact": "two-sided sign-flip test, uncorrected; NaN below ``EXACT_SEEDS``",
+    "p_holm": "the t test's after Holm's correction over the family's rows with enough seeds",
     "family": "comparisons in the family with enough seeds, over which Holm corrects",
-    "seeds_needed": "pairs without which no outcome could show a difference in this family",
+    "seeds_needed": "seeds that would show a difference of this size, if it is as it looks",
+    "verdict": "first higher, second higher, no difference that matters, too close to call, or not "
+    "enough seeds",
 }
+PAIR_COLUMNS = {"compared": "arm or activation: the family", **COMPARISON_COLUMNS}
+
+
+# ------------------------------------------------------------------------------------- the test
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean over seeds, how far it is known, and the tests of its being 0; NaN for too few seeds.
+
+    ``p_not_worse`` is that of mean ≤ −margin; ``effect_size`` d_z, mean over standard deviation.
+    """
+
+    mean: float = math.nan
+    seeds: int = 0
+    paired: bool = True
+    low: float = math.nan
+    high: float = math.nan
+    p_value: float = math.nan
+    p_exact: float = math.nan
+    p_not_worse: float = math.nan
+    p_equivalent: float = math.nan
+    effect_size: float = math.nan
+
+
+def paired(
+    values: Array, *, level: float = LEVEL, penalty: int = 1, margin: float = MARGIN
+) -> Estimate:
+    """The mean of ``values`` (n,), one per seed, against 0.
+
+    ``penalty``: 1 for differences of two arms, else ``UNEVEN`` or ``ALONE``.  It multiplies p, and the
+    interval is as much wider.
+    """
+    n, mean = len(values), float(np.mean(values)) if len(values) else math.nan
+    if n < MINIMUM_SEEDS:
+        return Estimate(mean, n)
+    p_exact = sign_flip_p_value(values) if n >= EXACT_SEEDS else math.nan
+    if _constant(values):
+        size = math.copysign(math.inf, mean) if mean else 0.0
+        p_value = float(t_p_value(values, penalty))
+        return Estimate(mean, n, True, mean, mean, p_value, p_exact, effect_size=size)
+    low, high = stats.ttest_1samp(values, 0).confidence_interval(1 - level / penalty)
+    above = float(stats.ttest_1samp(values, -margin, alternative="greater").pvalue)
+    below = float(stats.ttest_1samp(values, margin, alternative="less").pvalue)
+    return Estimate(
+        mean,
+        n,
+        low=float(low),
+        high=float(high),
+        p_value=float(t_p_value(values, penalty)),
+        p_exact=p_exact,
+        p_not_worse=above,
+        p_equivalent=max(above, below),
+        effect_size=mean / float(np.std(values, ddof=1)),
+    )
+
+
+def unpaired(first: Array, second: Array, *, level: float = LEVEL, margin: float = MARGIN) -> Estimate:
+    """The mean of ``first`` (n,) minus that of ``second`` (m,), of other seeds, against 0 (Welch)."""
+    n = min(len(first), len(second))
+    mean = float(np.mean(first) - np.mean(second)) if n else math.nan
+    if n < MINIMUM_SEEDS or (_constant(first) and _constant(second)):
+        return Estimate(mean, n, paired=False)
+    found = stats.ttest_ind(first, second, equal_var=False)
+    low, high = found.confidence_interval(1 - level)
+    higher = stats.ttest_ind(first + margin, second, equal_var=False, alternative="greater")
+    lower = stats.ttest_ind(first - margin, second, equal_var=False, alternative="less")
+    above, below = float(higher.pvalue), float(lower.pvalue)
+    return Estimate(
+        mean,
+        n,
+        paired=False,
+        low=float(low),
+        high=float(high),
+        p_value=float(found.pvalue),
+        p_not_worse=above,
+        p_equivalent=max(above, below),
+    )
+
+
+def t_p_value(values: Array, penalty: int = 1) -> Array:
+    """Two-sided p-value (…) of mean 0 of ``values`` (…, n) by the t test, times the ``penalty``.
+
+    Seeds that do not differ at all say nothing of their spread: p is then the exact test's, 2/2ⁿ, or 1
+    if they are 0.
+
+    >>> round(float(t_p_value(np.array([1.0, 2.0, 3.0]))), 4)
+    0.0742
+    >>> float(t_p_value(np.array([2.0, 2.0, 2.0])))
+    0.25
+    """
+    n, same = values.shape[-1], _constant(values)
+    mean, error = values.mean(axis=-1), values.std(axis=-1, ddof=1) / math.sqrt(n)
+    p: Array = 2 * stats.t.sf(np.abs(mean) / np.where(same, 1.0, error), n - 1)
+    p = np.where(same, np.where(mean == 0, 1.0, 2 / 2.0**n), p)
+    return np.minimum(penalty * p, 1.0)
+
+
+def _constant(values: Array) -> Any:
+    """Whether the last axis holds one value, but for rounding."""
+    return np.ptp(values, axis=-1) <= 1e-12 * np.abs(values).max(axis=-1)
+
+
+def sign_flip_p_value(differences: Array) -> float:
+    """Two-sided p-value of mean ≠ 0 under sign flips, exact up to 13 seeds; NaN for none.
+
+    >>> sign_flip_p_value(np.array([1.0, 2.0, 3.0, 4.0, 5.0, 6.0]))
+    0.03125
+    """
+    if len(differences) < 2:  # one value and its opposite
+        return 1.0 if len(differences) else math.nan
+    found = stats.permutation_test(
+        (np.asarray(differences),),
+        np.mean,
+        permutation_type="samples",
+        n_resamples=RESAMPLES,
+        rng=np.random.default_rng(0),
+        vectorized=True,
+    )
+    return float(found.pvalue)
+
+
+def holm(p_values: Array) -> Array:
+    """Holm's step-down correction (1979): controls the family-wise error for any dependence.
+
+    >>> holm(np.array([0.01, 0.04, 0.03]))
+    array([0.03, 0.06, 0.06])
+    """
+    order = np.argsort(p_values)
+    stepped = p_values[order] * np.arange(len(p_values), 0, -1)
+    corrected = np.empty_like(p_values)
+    corrected[order] = np.minimum(np.maximum.accumulate(stepped), 1.0)
+    return corrected
+
+
+def seeds_needed(effect_size: float, level: float = LEVEL) -> int:
+    """Seeds with which a paired t test at ``level`` shows an effect of this d_z with ``POWER``.
+
+    By the noncentral t distribution; that the wrong side is shown has no part in it.
+
+    At least ``MINIMUM_SEEDS``, which is also the answer where the effect is not known; at most 1,000.
+
+    >>> seeds_needed(3.0), seeds_needed(-3.0, level=0.05 / 14), seeds_needed(0.5)
+    (4, 6, 34)
+    """
+    if math.isnan(effect_size):
+        return MINIMUM_SEEDS
+    if math.isinf(effect_size):  # seeds that do not differ: 2/2ⁿ is to be small enough
+        return max(MINIMUM_SEEDS, math.ceil(1 + math.log2(1 / level)))
+    size = min(abs(effect_size), 20.0)
+
+    def power(seeds: int) -> float:
+        edge = stats.t.isf(level / 2, seeds - 1)
+        return float(stats.nct.sf(edge, seeds - 1, size * math.sqrt(seeds)))
+
+    enough = range(MINIMUM_SEEDS, 1_000)
+    return MINIMUM_SEEDS + bisect.bisect_left(enough, POWER, key=power)
+
+
+def undecided(seeds: int, needed: int, *, equivalent: bool) -> str:
+    """What to call what so many ``seeds`` do not decide."""
+    if seeds < MINIMUM_SEEDS or seeds < needed <= MANY_SEEDS:
+        return INSUFFICIENT
+    return EQUIVALENT if equivalent else TOO_CLOSE
+
+
+# -------------------------------------------------------------------------------------- the tables
 
 
 def final_values(study: pd.DataFrame, quantity: str = "test_accuracy") -> pd.DataFrame:
@@ -106,9 +281,28 @@ def cell_statistics(
 ) -> pd.DataFrame:
     """Mean, spread and interval over seeds of every arm × activation × depth of a study.
 
-    Columns: ``ARM``, then those of ``SUMMARY_COLUMNS``.
+    Columns: ``ARM``, then those of ``SUMMARY_COLUMNS``.  An interval is of the cell, not of a test.
     """
-    return _summarized(final_values(with_own_arms(study), quantity), ARM, quantity, confidence)
+    level = 1 - _check_confidence(confidence)
+    values = final_values(with_own_arms(study), quantity)
+    rows = []
+    for key, cells in values.groupby(list(ARM), sort=False, dropna=False):
+        # the same seed again is no repetition; and no number may depend on the order of the rows
+        cells = cells.drop_duplicates("seed").sort_values("seed")
+        found = cells.loc[cells["status"] == "completed", quantity].to_numpy(dtype=np.float64)
+        estimate = paired(found, level=level)
+        rows.append(
+            dict(zip(ARM, key, strict=True))
+            | {
+                "seeds": len(found),
+                "diverged": int((cells["status"] == "diverged").sum()),
+                "mean": estimate.mean,
+                "std": found.std(ddof=1) if len(found) > 1 else np.nan,
+                "low": estimate.low,
+                "high": estimate.high,
+            }
+        )
+    return pd.DataFrame(rows)
 
 
 def pair_statistics(
@@ -127,7 +321,7 @@ def pair_statistics(
         rows = [
             row
             for first, second in arms
-            for row in _compared(values, compared, first, second, shared, quantity, confidence)
+            for row in _compared(values, compared, first, second, shared, quantity, level)
         ]
         if rows:
             found.append(_judged(pd.DataFrame(rows), level).assign(compared=compared))
@@ -136,39 +330,6 @@ def pair_statistics(
     if not found:
         return pd.DataFrame(columns=order)
     return pd.concat(found).reindex(columns=order)  # one family alone lacks the other's column
-
-
-def summary(
-    study: pd.DataFrame, quantity: str = "test_accuracy", *, confidence: float = 0.95
-) -> pd.DataFrame:
-    """Mean, spread and interval over seeds for each setting; columns: ``SUMMARY_COLUMNS``."""
-    values = final_values(study, quantity)
-    return _summarized(values, ["initializer", *_present(study, SETTING)], quantity, confidence)
-
-
-def _summarized(
-    values: pd.DataFrame, keys: Sequence[str], quantity: str, confidence: float
-) -> pd.DataFrame:
-    _check_confidence(confidence)
-    rows = []
-    for key, cells in values.groupby(list(keys), sort=False, dropna=False):
-        # the same seed again is no repetition; and no interval may depend on the order of the rows
-        cells = cells.drop_duplicates("seed").sort_values("seed")
-        completed = cells[cells["status"] == "completed"]
-        accuracies = completed[quantity].to_numpy(dtype=np.float64)
-        low, high = bca_interval(accuracies, confidence)
-        rows.append(
-            dict(zip(keys, key, strict=True))
-            | {
-                "seeds": len(accuracies),
-                "diverged": int((cells["status"] == "diverged").sum()),
-                "mean": accuracies.mean() if len(accuracies) else np.nan,
-                "std": accuracies.std(ddof=1) if len(accuracies) > 1 else np.nan,
-                "low": low,
-                "high": high,
-            }
-        )
-    return pd.DataFrame(rows)
 
 
 def compare(
@@ -182,17 +343,16 @@ def compare(
 ) -> pd.DataFrame:
     """``first`` against ``second`` in the column ``arm``, paired by seed, at every shared setting.
 
-    ``compare(study, "initializer", "he", "normal")`` has one row per activation and depth, which are
-    the family of Holm's correction.  Columns: ``COMPARISON_COLUMNS``.  Raises ``RequestError`` if the
-    arms share no setting.
+    The rows are the family of Holm's correction.  Settings are what the table has of ``ARM`` beside
+    ``arm``.  Columns: ``COMPARISON_COLUMNS``.  Raises ``RequestError`` if the arms share no setting.
     """
     level = 1 - _check_confidence(confidence)
     values = final_values(study, quantity)
-    shared = [name for name in ("initializer", *_present(study, SETTING)) if name != arm]
-    rows = _compared(values, arm, first, second, shared, quantity, confidence)
+    shared = [name for name in ARM if name != arm and name in study]
+    rows = _compared(values, arm, first, second, shared, quantity, level)
     if not rows:
         raise RequestError(f"{first!r} and {second!r} share no setting in which both were run")
-    return _judged(pd.DataFrame(rows), level).drop(columns=["family", "seeds_needed"])
+    return _judged(pd.DataFrame(rows), level)
 
 
 def _compared(
@@ -202,37 +362,46 @@ def _compared(
     second: object,
     shared: Iterable[str],
     quantity: str,
-    confidence: float,
+    level: float,
 ) -> list[dict[Hashable, Any]]:
     """A row for each setting of the columns ``shared`` at which both arms were run."""
-    names = list(shared)
+    names, margin = list(shared), MARGIN if quantity == "test_accuracy" else 0.0
     rows: list[dict[Hashable, Any]] = []
     for key, cells in values.groupby(names, sort=False, dropna=False):
         arms = [
-            cells[_equals(cells[arm], one)].drop_duplicates("seed").set_index("seed")
+            cells[_equals(cells[arm], one)].drop_duplicates("seed").set_index("seed").sort_index()
             for one in (first, second)
         ]
         if any(one.empty for one in arms):
             continue
-        done = [one.loc[one["status"] == "completed", quantity] for one in arms]
-        pairs = done[0].index.intersection(done[1].index).sort_values()
-        differences = (done[0].loc[pairs] - done[1].loc[pairs]).to_numpy(dtype=np.float64)
-        low, high = bca_interval(differences, confidence)
+        ours, theirs = (one.loc[one["status"] == "completed", quantity].astype(float) for one in arms)
+        found = between(ours, theirs, level=level, margin=margin)
         rows.append(
             {"first": first, "second": second}
             | dict(zip(names, key, strict=True))
             | {
-                "pairs": len(pairs),
                 "diverged_first": int((arms[0]["status"] == "diverged").sum()),
                 "diverged_second": int((arms[1]["status"] == "diverged").sum()),
-                "difference": differences.mean() if len(pairs) else np.nan,
-                "low": low,
-                "high": high,
-                "effect_size": effect_size(differences),
-                "p_value": sign_flip_p_value(differences),
+                "difference": found.mean,
             }
+            | {name: value for name, value in vars(found).items() if name != "mean"}
         )
     return rows
+
+
+def between(
+    first: pd.Series[float],
+    second: pd.Series[float],
+    *,
+    level: float = LEVEL,
+    margin: float = MARGIN,
+) -> Estimate:
+    """``first`` minus ``second``, both indexed by seed: paired if enough seeds are shared, or all."""
+    seeds = first.index.intersection(second.index).sort_values()
+    fewest = min(len(first), len(second))
+    if len(seeds) < MINIMUM_SEEDS <= fewest or (not len(seeds) and fewest):
+        return unpaired(np.asarray(first), np.asarray(second), level=level, margin=margin)
+    return paired(np.asarray(first.loc[seeds] - second.loc[seeds]), level=level, margin=margin)
 
 
 def _equals(column: pd.Series, value: object) -> pd.Series:
@@ -242,110 +411,26 @@ def _equals(column: pd.Series, value: object) -> pd.Series:
 
 def _judged(table: pd.DataFrame, level: float) -> pd.DataFrame:
     """The rows of one family with Holm's p-values and verdicts."""
-    enough = (table["pairs"] >= MINIMUM_SEEDS).to_numpy()
-    family = int(enough.sum())
-    table["p_holm"] = np.nan
+    enough = table["p_value"].notna().to_numpy()
+    table = table.assign(family=int(enough.sum()), p_holm=np.nan)
     table.loc[enough, "p_holm"] = holm(table.loc[enough, "p_value"].to_numpy(dtype=np.float64))
-    table["verdict"] = [
-        _verdict(int(row["pairs"]), row["difference"], row["p_holm"], family, level)
-        for row in table.to_dict("records")
+    within = table["p_equivalent"].fillna(1.0).to_numpy(dtype=np.float64)
+    table["seeds_needed"] = [
+        seeds_needed(size, level / max(len(table), 1)) for size in table["effect_size"]
     ]
-    return table.assign(family=family, seeds_needed=seeds_needed(family or len(table), level))
+    table["verdict"] = [
+        _verdict(row, level, equivalent=equivalent)
+        for row, equivalent in zip(table.to_dict("records"), holm(within) <= level, strict=True)
+    ]
+    return table.drop(columns=["p_not_worse", "p_equivalent"])
 
 
-def bca_interval(values: Array, confidence: float = 0.95) -> tuple[float, float]:
-    """Bias-corrected and accelerated bootstrap interval of the mean (Efron 1987); seeded.
-
-    (NaN, NaN) below three values; the value itself when all are equal.
-    """
-    if len(values) < 3:
-        return np.nan, np.nan
-    if np.ptp(values) == 0:
-        return float(values[0]), float(values[0])
-    found = stats.bootstrap(
-        (values,),
-        np.mean,
-        confidence_level=confidence,
-        n_resamples=RESAMPLES,
-        method="BCa",
-        rng=np.random.default_rng(0),
-    )
-    return float(found.confidence_interval.low), float(found.confidence_interval.high)
-
-
-def sign_flip_p_value(differences: Array) -> float:
-    """Two-sided p-value of mean ≠ 0 under sign flips: exact up to ``EXACT_PAIRS`` pairs; NaN for none.
-
-    >>> sign_flip_p_value(np.array([1.0, 2.0, 3.0, 4.0, 5.0, 6.0]))
-    0.03125
-    """
-    n = len(differences)
-    if n == 0:
-        return np.nan
-    # sums of the same numbers in another order differ in the last bits
-    least = abs(differences.sum()) - 1e-12 * np.abs(differences).sum()
-    if least <= 0:
-        return 1.0
-    if n > EXACT_PAIRS:
-        signs = np.random.default_rng(0).choice([-1.0, 1.0], size=(RESAMPLES, n))
-        totals = np.append(signs @ differences, differences.sum())
-        return float(np.mean(np.abs(totals) >= least))
-    # Of two halves' sums, a + b ≥ t: counted by search, so 2ⁿ patterns cost about 2^(n/2).
-    left, right = (_signed_sums(half) for half in np.split(differences, [n // 2]))
-    below = np.searchsorted(np.sort(right), least - left, side="left")
-    return float(2 * np.sum(len(right) - below) / 2.0**n)
-
-
-def _signed_sums(values: Array) -> Array:
-    """All 2^len(values) sums of ±values."""
-    sums = np.zeros(1)
-    for value in values:
-        sums = np.concatenate([sums - value, sums + value])
-    return sums
-
-
-def effect_size(differences: Array) -> float:
-    """d_z: the mean difference in standard deviations of the differences; NaN without spread."""
-    if len(differences) < 2 or np.ptp(differences) == 0:
-        return np.nan
-    return float(differences.mean() / differences.std(ddof=1))
-
-
-def holm(p_values: Array) -> Array:
-    """Holm's step-down correction (1979): controls the family-wise error for any dependence.
-
-    >>> holm(np.array([0.01, 0.04, 0.03]))
-    array([0.03, 0.06, 0.06])
-    """
-    order = np.argsort(p_values)
-    stepped = p_values[order] * np.arange(len(p_values), 0, -1)
-    corrected = np.empty_like(p_values)
-    corrected[order] = np.minimum(np.maximum.accumulate(stepped), 1.0)
-    return corrected
-
-
-def seeds_needed(family: int, level: float = 0.05) -> int:
-    """Pairs from which on one of ``family`` comparisons can be significant at all: 2·family/2ⁿ ≤ level.
-
-    >>> seeds_needed(1), seeds_needed(8), seeds_needed(24)
-    (6, 9, 10)
-    """
-    least = next(n for n in itertools.count(1) if family * 2.0 ** (1 - n) <= level)
-    return max(least, MINIMUM_SEEDS)
-
-
-def _verdict(pairs: int, difference: float, p_holm: float, family: int, level: float) -> str:
-    if p_holm <= level:
-        return "first higher" if difference > 0 else "second higher"
-    if pairs < seeds_needed(family, level):
-        return "insufficient seeds"
-    return "no difference shown"
+def _verdict(row: dict[Hashable, Any], level: float, *, equivalent: bool) -> str:
+    if row["p_holm"] <= level:
+        return "first higher" if row["difference"] > 0 else "second higher"
+    return undecided(row["seeds"], row["seeds_needed"], equivalent=equivalent)
 
 
 def _check_confidence(confidence: float) -> float:
     check_real("confidence", confidence, 0.5, 0.9999)
     return confidence
-
-
-def _present(study: pd.DataFrame, names: Sequence[str]) -> list[str]:
-    return [name for name in names if name in study]

@@ -7,17 +7,23 @@ combination of one number per cell and seed,
 
 and the sentence is true if every part's mean over seeds is positive; ``evidence.QUANTITIES`` has the Q.
 Cells of one seed share their shuffles and crops, so a part is taken seed by seed, over the seeds that
-completed in all of its cells.  A diverged cell has no numbers: it takes its seed out, and is counted.
+completed in all of its cells, or of all parts' (``one_set``); ``statistics`` has the tests.  A diverged
+cell has no numbers: it takes its seed out, and is counted.
 
-    confirmed   every part is positive, each by the two-sided exact sign-flip test: p = max p_i, which
-                for a conjunction needs no correction (intersection–union test, Berger 1982)
-    refuted     some part is negative: the smallest of the parts' sums, each over √Σt², is compared with
-                its values when the seeds' signs are flipped, all parts of a seed together (max-T;
-                Westfall & Young 1993); two-sided, so doubled
+    confirmed   every part is positive, each by its two-sided t test: p = max p_i, which for a
+                conjunction needs no correction (intersection–union test, Berger 1982)
+    refuted     some part is negative: p = m·min p_i over the negative ones of m parts (Bonferroni),
+                whatever is missing of the others
 
-and p after Holm's correction over the family of sentences is at most the level.  Below six seeds, or
-where the smallest p-value that so many seeds can give is not small enough in the family, the verdict is
-"open: insufficient seeds", however large the difference; what the runs there are say is told apart.
+and p after Holm's correction over the family of sentences is at most the level.  What is neither is
+
+    no difference that matters  no part is below −``MARGIN`` points, and the decisive one is within
+                                ±``MARGIN`` (two one-sided tests), after Holm's correction
+    not enough seeds            fewer than ``MINIMUM_SEEDS``, or fewer than would do (and these are at
+                                most ``MANY_SEEDS``) if the parts are as they look
+    too close to call           the rest
+
+What the runs there are say is told apart (``direction``).
 """
 
 from __future__ import annotations
@@ -29,27 +35,26 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from empirical.judgment.evidence import QUANTITIES, Cells, Evidence
 from empirical.judgment.statistics import (
+    ALONE,
+    LEVEL,
     MINIMUM_SEEDS,
-    RESAMPLES,
-    bca_interval,
+    UNEVEN,
+    Estimate,
     holm,
-    sign_flip_p_value,
+    paired,
+    seeds_needed,
+    undecided,
+    unpaired,
 )
 from empirical.protocol import published_accuracy
 
-Array = NDArray[np.float64]
-
-LEVEL = 0.05
-EXACT_SEEDS = 14  # beyond, sign patterns are sampled instead of enumerated
 CONFIRMED, REFUTED = "confirmed", "refuted"
-INSUFFICIENT = "open: insufficient seeds"
-NOT_SHOWN = "open: not shown"
-NO_RECORDS = "open: records missing"
-DIVERGED = "open: diverged"
+YES, NO, OPEN = "yes", "no", "open"  # the same of a question
+NO_RECORDS = "records missing"
+DIVERGED = "diverged"
 AGREES, DISAGREES = "agrees", "disagrees"
 
 
@@ -78,7 +83,7 @@ class Part:
         """The part written out; ``QUANTITIES`` has the symbols.
 
         >>> Part("x", (Term(1, "accuracy", Cells("he", "relu", 12)),), 75.0).formula
-        'A(he · relu · 12) > 75'
+        'A(He · ReLU · 12) > 75'
         """
         text = ""
         for term in self.terms:
@@ -98,6 +103,24 @@ class Part:
     def cells(self) -> list[Cells]:
         return list(dict.fromkeys(term.cells for term in self.terms))
 
+    @property
+    def penalty(self) -> int:
+        """By what its p-values are multiplied (``statistics``).
+
+        Cells of like skewness even it out if the cubes of their factors add up to 0.
+        """
+        if len(self.cells) == 1:
+            return ALONE
+        cubes = [term.factor**3 for term in self.terms]
+        alike = len({term.quantity for term in self.terms}) == 1
+        even = alike and abs(math.fsum(cubes)) <= 1e-9 * math.fsum(map(abs, cubes))
+        return 1 if even else UNEVEN
+
+    @property
+    def points(self) -> bool:
+        """Whether it is in points of accuracy."""
+        return all(term.quantity == "accuracy" for term in self.terms)
+
 
 def mean_of(quantity: str, cells: Sequence[Cells], factor: float = 1.0) -> tuple[Term, ...]:
     """``factor`` times the mean of a quantity over several cells."""
@@ -113,54 +136,78 @@ def difference(
 
 @dataclass(frozen=True)
 class PartOutcome:
-    """A part on the records: t_s by seed, and what stands in its way.
+    """A part on the records: t_s by seed, what they say together, and what stands in its way.
 
     ``missing`` cells have no record, ``lost`` ones none that completed; ``diverged`` counts the
-    diverged records among the part's cells.
+    diverged records among the part's cells.  ``effect_size`` is d_z; of fewer than ``MINIMUM_SEEDS`` by
+    the spread that the study's other cells have.
     """
 
     part: Part
     values: pd.Series[float]
+    estimate: Estimate
+    effect_size: float
     missing: tuple[Cells, ...] = ()
     lost: tuple[Cells, ...] = ()
     diverged: int = 0
-    low: float = math.nan
-    high: float = math.nan
-    p_value: float = math.nan
 
     @property
     def mean(self) -> float:
-        return float(self.values.mean()) if len(self.values) else math.nan
+        return self.estimate.mean
 
     @property
     def seeds(self) -> int:
-        return len(self.values)
+        return self.estimate.seeds
+
+    @property
+    def level(self) -> float:
+        """What counts as ``LEVEL``, before the test's penalty."""
+        return LEVEL / self.part.penalty
 
 
-def evaluate(part: Part, evidence: Evidence) -> PartOutcome:
-    """``part`` on the records: its value seed by seed, and from six seeds on interval and test."""
-    if part not in evidence.memo:
-        evidence.memo[part] = _evaluated(part, evidence)
-    found: PartOutcome = evidence.memo[part]
+def evaluate(part: Part, evidence: Evidence, among: frozenset[int] | None = None) -> PartOutcome:
+    """``part`` on the records, over the seeds ``among`` which are to be used (None: all)."""
+    if (part, among) not in evidence.memo:
+        evidence.memo[part, among] = _evaluated(part, evidence, among)
+    found: PartOutcome = evidence.memo[part, among]
     return found
 
 
-def _evaluated(part: Part, evidence: Evidence) -> PartOutcome:
+def shared_seeds(part: Part, evidence: Evidence) -> frozenset[int]:
+    """The seeds that completed in all of its cells."""
+    found = [evidence.values(term.quantity, term.cells).index for term in part.terms]
+    return frozenset.intersection(*map(frozenset, found))
+
+
+def _evaluated(part: Part, evidence: Evidence, among: frozenset[int] | None) -> PartOutcome:
     missing = tuple(cells for cells in part.cells if not evidence.recorded(cells))
     lost = tuple(
         cells for cells in part.cells if cells not in missing and not evidence.completed(cells)
     )
     diverged = sum(map(evidence.diverged, part.cells))
-    columns = [evidence.values(term.quantity, term.cells) for term in part.terms]
-    seeds = sorted(set.intersection(*(set(column.index) for column in columns)))
-    numbers = np.full(len(seeds), -part.threshold)
-    for term, column in zip(part.terms, columns, strict=True):
-        numbers += term.factor * column.loc[seeds].to_numpy()
-    found = PartOutcome(part, pd.Series(numbers, index=seeds), missing, lost, diverged)
-    if len(numbers) < MINIMUM_SEEDS:
-        return found
-    low, high = bca_interval(numbers, 1 - LEVEL)
-    return replace(found, low=low, high=high, p_value=sign_flip_p_value(numbers))
+    values = _total(part.terms, evidence, among) - part.threshold
+    estimate = paired(np.asarray(values), penalty=part.penalty)
+    if len(values) < MINIMUM_SEEDS and not among:
+        sides = [[term for term in part.terms if term.factor * sign > 0] for sign in (1, -1)]
+        ours, theirs = (_total(side, evidence) for side in sides)
+        if min(len(ours), len(theirs)) >= MINIMUM_SEEDS or (not len(values) and all(sides)):
+            estimate = unpaired(np.asarray(ours) - part.threshold, -np.asarray(theirs))
+    size = estimate.effect_size
+    if estimate.seeds < MINIMUM_SEEDS:
+        variances = [(term.factor * evidence.spread(term.quantity)) ** 2 for term in part.terms]
+        size = estimate.mean / math.sqrt(sum(variances)) if sum(variances) > 0 else math.nan
+    return PartOutcome(part, values, estimate, size, missing, lost, diverged)
+
+
+def _total(
+    terms: Iterable[Term], evidence: Evidence, among: frozenset[int] | None = None
+) -> pd.Series[float]:
+    """Σ f·Q by seed, over the seeds that all have."""
+    columns = [term.factor * evidence.values(term.quantity, term.cells) for term in terms]
+    if not columns:
+        return pd.Series(dtype=np.float64)
+    together = pd.concat(columns, axis=1, join="inner").sum(axis=1).sort_index()
+    return together if among is None else together[together.index.isin(among)]
 
 
 def published(part: Part) -> float | None:
@@ -182,11 +229,14 @@ class Judgment:
     """A sentence's parts on the records, and the verdict in its family.
 
     The *decisive* part is the one with the smallest mean: the sentence holds if even that is positive.
+    ``p_exact`` is the exact test's, joined as ``p_value`` is; ``needed`` are the seeds that would do.
     """
 
     outcomes: tuple[PartOutcome, ...]
     p_value: float = math.nan
     p_holm: float = math.nan
+    p_exact: float = math.nan
+    needed: int = MINIMUM_SEEDS
     verdict: str = NO_RECORDS
     missing: tuple[Cells, ...] = field(init=False)
 
@@ -225,72 +275,85 @@ class Judgment:
         return list(dict.fromkeys(one for outcome in self.outcomes for one in outcome.part.cells))
 
 
-def judge(sentences: Mapping[str, Iterable[Part]], evidence: Evidence) -> dict[str, Judgment]:
-    """Judge a family of sentences, each by its name with its parts; Holm's correction is over all."""
+def judge(
+    sentences: Mapping[str, Iterable[Part]], evidence: Evidence, *, one_set: bool = False
+) -> dict[str, Judgment]:
+    """Judge a family of sentences, each by its name with its parts; Holm's correction is over all.
+
+    ``one_set``: all parts of a sentence are over the same seeds, if any are shared, so that a part
+    which sums up others is what they add up to.
+    """
     found = {
-        name: Judgment(tuple(evaluate(part, evidence) for part in parts))
+        name: _joined(list(parts), evidence, len(sentences), one_set=one_set)
         for name, parts in sentences.items()
     }
-    tested = [
-        name for name, judgment in found.items()
-        if judgment.complete and judgment.seeds >= MINIMUM_SEEDS
-    ]  # fmt: skip
-    raw = np.array([conjunction_p_value(found[name].outcomes) for name in tested])
-    for name, p_value, p_holm in zip(tested, raw, holm(raw), strict=True):
-        found[name] = replace(found[name], p_value=float(p_value), p_holm=float(p_holm))
+    tested = [name for name, judgment in found.items() if not math.isnan(judgment.p_value)]
+    corrected = holm(np.array([found[name].p_value for name in tested]))
+    alike = [name for name in tested if found[name].complete]
+    within = holm(np.array([_equivalence(found[name].outcomes) for name in alike]))
+    equivalent = {name for name, p_value in zip(alike, within, strict=True) if p_value <= LEVEL}
+    for name, p_holm in zip(tested, corrected, strict=True):
+        found[name] = replace(found[name], p_holm=float(p_holm))
     return {
-        name: replace(judgment, verdict=_verdict(judgment, len(tested)))
+        name: replace(judgment, verdict=_verdict(judgment, equivalent=name in equivalent))
         for name, judgment in found.items()
     }
 
 
-def conjunction_p_value(outcomes: Sequence[PartOutcome]) -> float:
-    """p of "every part is positive" if all means are, else of "some part is negative"."""
-    if all(outcome.mean > 0 for outcome in outcomes):
-        return max(outcome.p_value for outcome in outcomes)
-    together = pd.concat([outcome.values for outcome in outcomes], axis=1, join="inner")
-    return some_negative_p_value(together.to_numpy(dtype=np.float64))
+def _joined(parts: Sequence[Part], evidence: Evidence, family: int, *, one_set: bool) -> Judgment:
+    among = None
+    if one_set:
+        own = [seeds for part in parts if (seeds := shared_seeds(part, evidence))]
+        among = (frozenset.intersection(*own) if own else None) or None
+    outcomes = tuple(evaluate(part, evidence, among) for part in parts)
+    return Judgment(
+        outcomes,
+        p_value=conjunction_p_value(outcomes),
+        p_exact=conjunction_p_value(outcomes, "p_exact"),
+        needed=_needed(outcomes, family),
+    )
 
 
-def some_negative_p_value(values: Array) -> float:
-    """Twice the one-sided max-T p-value of "some column's mean is below 0" for ``values`` (n, m).
+def conjunction_p_value(outcomes: Sequence[PartOutcome], test: str = "p_value") -> float:
+    """p of "every part is positive" if all means are, else of "some part is negative"; NaN for neither.
 
-    Exact up to 2^``EXACT_SEEDS`` sign patterns of the n rows, sampled beyond; 1 without a row.  With
-    one column it is the two-sided sign-flip test's.
-
-    >>> some_negative_p_value(-np.arange(1.0, 7.0)[:, None])
-    0.03125
+    ``test`` is which of ``Estimate``'s.
     """
-    n = len(values)
-    norms = np.sqrt((values**2).sum(axis=0))
-    if n == 0 or not norms.any():
+    found = [float(getattr(outcome.estimate, test)) for outcome in outcomes]
+    if outcomes and all(outcome.mean > 0 for outcome in outcomes):
+        return math.nan if any(map(math.isnan, found)) else max(found)
+    negative = [p for p, outcome in zip(found, outcomes, strict=True) if outcome.mean <= 0]
+    known = [p for p in negative if not math.isnan(p)]
+    return min(1.0, len(outcomes) * min(known)) if known else math.nan
+
+
+def _equivalence(outcomes: Sequence[PartOutcome]) -> float:
+    """p of "no part is below −``MARGIN`` points, and the least is within ±``MARGIN``"; 1 without."""
+    if not all(outcome.part.points for outcome in outcomes):
         return 1.0
-    scaled = values[:, norms > 0] / norms[norms > 0]
-    if n <= EXACT_SEEDS:
-        signs = 1.0 - 2.0 * (np.arange(2**n)[:, None] >> np.arange(n) & 1)
-    else:
-        signs = np.random.default_rng(0).choice([-1.0, 1.0], size=(RESAMPLES + 1, n))
-        signs[0] = 1.0
-    smallest = (signs @ scaled).min(axis=1)
-    return min(1.0, 2 * float(np.mean(smallest <= smallest[0] + 1e-12)))
+    least = min(outcomes, key=lambda outcome: outcome.mean).estimate.p_equivalent
+    found = np.array([least, *(outcome.estimate.p_not_worse for outcome in outcomes)])
+    return 1.0 if np.isnan(found).any() else float(found.max())
 
 
-def seeds_needed(family: int) -> int:
-    """The fewest seeds with which a family of so many sentences can be decided: family·2/2ⁿ ≤ 0.05.
+def _needed(outcomes: Sequence[PartOutcome], family: int) -> int:
+    """Seeds that would decide, in a ``family`` of so many, if every part is as it looks."""
+    shown = [outcome for outcome in outcomes if outcome.seeds]
+    level = 1 / max(family, 1)
+    if all(outcome.mean > 0 for outcome in shown):
+        needed = (seeds_needed(one.effect_size, one.level * level) for one in shown)
+        return max(needed, default=MINIMUM_SEEDS)
+    level /= len(outcomes)
+    return min(seeds_needed(one.effect_size, one.level * level) for one in shown if one.mean <= 0)
 
-    >>> seeds_needed(1), seeds_needed(14)
-    (6, 10)
-    """
-    return max(MINIMUM_SEEDS, math.ceil(1 + math.log2(max(family, 1) / LEVEL)))
 
-
-def _verdict(judgment: Judgment, family: int) -> str:
+def _verdict(judgment: Judgment, *, equivalent: bool) -> str:
+    if judgment.p_holm <= LEVEL and judgment.direction == DISAGREES:
+        return REFUTED
     if judgment.missing or not judgment.outcomes:
         return NO_RECORDS
     if any(outcome.lost for outcome in judgment.outcomes):
         return DIVERGED
     if judgment.p_holm <= LEVEL:
-        return CONFIRMED if judgment.direction == AGREES else REFUTED
-    if judgment.seeds < seeds_needed(family):
-        return INSUFFICIENT
-    return NOT_SHOWN
+        return CONFIRMED
+    return undecided(judgment.seeds, judgment.needed, equivalent=equivalent)

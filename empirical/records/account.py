@@ -81,12 +81,15 @@ def commands(cells: pd.DataFrame, specs: list[TrainSpec]) -> list[str]:
             command = " ".join(["cifar", "--preset", name, *_seed_options(seeds)])
             found.append(command + ("   # " if parts else "") + ", ".join(parts))
             covered |= set(ids)
-    others: dict[tuple[Any, ...], list[TrainSpec]] = {}
+    return found + commands_of(spec for spec in specs if spec.cell_id not in covered)
+
+
+def commands_of(specs: Iterable[TrainSpec]) -> list[str]:
+    """Commands of ``cifar`` that together make the cells ``specs``, each naming its protocol."""
+    protocols: dict[tuple[Any, ...], list[TrainSpec]] = {}
     for spec in specs:
-        if spec.cell_id not in covered:
-            others.setdefault(tuple(shared_fields(spec).items()), []).append(spec)
-    found += [command for group in others.values() for command in _grids(group)]
-    return found
+        protocols.setdefault(tuple(shared_fields(spec).items()), []).append(spec)
+    return [command for group in protocols.values() for command in _grids(group)]
 
 
 def shared_fields(spec: TrainSpec) -> dict[str, Any]:

@@ -397,7 +397,7 @@ def _quiet() -> Iterator[None]:
 
 
 def _absolute(spec: StudySpec) -> StudySpec:
-    """``spec`` with paths that mean the same elsewhere, and $CIFAR10_DIR of here as its data folder."""
-    named = spec.data_dir or os.environ.get("CIFAR10_DIR")
-    data_dir = None if named is None else Path(named).absolute()
+    """``spec`` with paths that mean the same elsewhere, and the data folder that is named here."""
+    named = spec.data.named(spec.data_dir)
+    data_dir = None if named is None else named.absolute()
     return replace(spec, out=spec.out.absolute(), data_dir=data_dir)

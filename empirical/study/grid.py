@@ -182,7 +182,8 @@ def compare_with_report(study: pd.DataFrame) -> pd.DataFrame:
 
     Columns: initializer, activation, variant, depth, seeds, diverged (how many of them), test_accuracy
     (percent, mean over the seeds that did not diverge, NaN if all did), published (None where the
-    report has no such cell), difference, status (diverged if every seed did, else completed).
+    report has no such cell, and of other images than CIFAR-10), difference, status (diverged if every
+    seed did, else completed).
     """
     study = study.reset_index(drop=True)
     last = study.sort_values("epoch", kind="stable").groupby("cell", sort=False).tail(1)
@@ -191,7 +192,9 @@ def compare_with_report(study: pd.DataFrame) -> pd.DataFrame:
     for (initializer, activation, described, depth), group in last.groupby(
         ["initializer", "activation", "variant", "depth"], sort=False
     ):
-        published = published_accuracy(str(initializer), str(activation), int(str(depth)))
+        published = None
+        if group["dataset"].iloc[0] == "cifar10":
+            published = published_accuracy(str(initializer), str(activation), int(str(depth)))
         completed = group[group["status"] != "diverged"]
         accuracy = float(completed["test_accuracy"].mean())
         rows.append(

@@ -456,6 +456,11 @@ Fanin.explorer = (() => {
       changed();
       Fanin.study.show();
     }).observe($("level").closest(".fx"));
+    const wide = new ResizeObserver((seen) => seen.forEach(({ target }) => {
+      const around = target.closest(".fx-scroll");
+      around.toggleAttribute("data-wide", around.scrollWidth > around.clientWidth);
+    }));
+    document.querySelectorAll(".fx-scroll, .fx-scroll table").forEach((one) => wide.observe(one));
   }
 
   return { begin, figures };

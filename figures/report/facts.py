@@ -6,16 +6,28 @@ Nothing here draws or writes; each function returns a tidy table or plain values
 from __future__ import annotations
 
 import math
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from empirical.arm import Arm
 from empirical.judgment.claim_theory import drawn_average_weight, first_loss, head_fan_in, rate_ratio
+from empirical.judgment.evidence import Evidence
+from empirical.judgment.protocol_agreement import AS_PRINTED, protocol_cells
 from empirical.judgment.selection import SIZE, select
-from empirical.judgment.statistics import MINIMUM_SEEDS, compare, final_values, seeds_needed
-from empirical.judgment.truth import seeds_needed as claim_seeds
+from empirical.judgment.statistics import (
+    ALONE,
+    EQUIVALENT,
+    EXACT_SEEDS,
+    INSUFFICIENT,
+    LEVEL,
+    MARGIN,
+    MINIMUM_SEEDS,
+    TOO_CLOSE,
+    UNEVEN,
+    compare,
+)
+from empirical.judgment.truth import AGREES, CONFIRMED, DISAGREES, REFUTED
 from empirical.presets import PRESETS
 from empirical.protocol import (
     CLASSES,
@@ -25,10 +37,10 @@ from empirical.protocol import (
     TRAIN_IMAGES,
     StudySpec,
     TrainSpec,
-    published_accuracy,
 )
 from empirical.records.account import MACHINE
 from empirical.records.published import Published
+from figures.answers import theory_words
 from figures.study.report_figures import name_of
 from theory.activations import parse_activation
 from theory.errors import RequestError
@@ -36,51 +48,7 @@ from theory.law import mean_field
 from theory.law.batch_norm import gradient_growth
 from theory.lessons.paper import LEARNED_SLOPES, xavier_over_he
 
-ACCURACY_COLUMNS = {
-    "arm": "the ``Arm``",
-    "activation": "",
-    "depth": "",
-    "seeds": "that completed",
-    "diverged": "seeds that did not",
-    "mean": "final test accuracy, percent; NaN if every seed diverged",
-    "std": "over seeds, divisor n − 1; NaN for one",
-    "published": "the course report's; NaN where it has none",
-}
-
-
 # ------------------------------------------------------------------------------------ records
-
-
-def accuracies(published: Published) -> pd.DataFrame:
-    """Final accuracies of the grid as printed and by fan_in beside the printed ones."""
-    rows: list[dict[str, Any]] = []
-    seen: set[str] = set()
-    for preset in ("report", "textbook", "head"):
-        chosen = select(published, preset)
-        records = chosen.records if preset == "report" else chosen.own  # other laws, as printed
-        study = records.study[~records.study["cell"].isin(seen)]
-        seen |= set(records.cells["cell"])
-        if study.empty:
-            continue
-        for key, cells in final_values(study).groupby(["activation", "arm", "depth"], sort=False):
-            activation, arm, depth = str(key[0]), cast(Arm, key[1]), int(str(key[2]))
-            done = cells.loc[cells["status"] == "completed", "test_accuracy"]
-            printed = published_accuracy(arm.initializer, activation, depth)
-            rows.append(
-                {
-                    "arm": arm,
-                    "activation": activation,
-                    "depth": depth,
-                    "seeds": len(done),
-                    "diverged": len(cells) - len(done),
-                    "mean": float(done.mean()),
-                    "std": float(done.std(ddof=1)) if len(done) > 1 else math.nan,
-                    "published": math.nan if printed is None else printed,
-                }
-            )
-    table = pd.DataFrame(rows, columns=list(ACCURACY_COLUMNS))
-    order = {"relu": 0, "prelu": 1}
-    return table.sort_values("activation", key=lambda names: names.map(order), kind="stable")
 
 
 def coverage(published: Published) -> pd.DataFrame:
@@ -135,13 +103,13 @@ def machines(cells: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=[*MACHINE, "cells", "epochs", "hours"])
 
 
-def compared(published: Published, column: str, first: str, second: str) -> pd.DataFrame | None:
+def compared(published: Published, column: str, first: Any, second: Any) -> pd.DataFrame | None:
     """``compare`` of two arms on the grid as printed; None where they share no setting."""
     study = select(published, "report").own.study
     if study.empty:
         return None
     try:
-        return compare(study, column, first, second)
+        return compare(study, column, first, second).assign(compared=column)
     except RequestError:
         return None
 
@@ -161,36 +129,49 @@ def gap(table: pd.DataFrame | None) -> dict[str, Any]:
         "largest": float(high["difference"]),
         "smallest_at": _setting(low),
         "largest_at": _setting(high),
-        "needed": seeds_needed(len(rows)),
-        "pairs_least": int(rows["pairs"].min()),
-        "pairs_most": int(rows["pairs"].max()),
+        "seeds_least": int(rows["seeds"].min()),
+        "seeds_most": int(rows["seeds"].max()),
         "first_higher": int((rows["verdict"] == "first higher").sum()),
         "second_higher": int((rows["verdict"] == "second higher").sum()),
-        "too_few": int((rows["verdict"] == "insufficient seeds").sum()),
+        "tested": int(rows["p_holm"].notna().sum()),
     }
 
 
 def _setting(row: pd.Series[Any]) -> str:
     """What a comparison's two arms share: "ReLU and 5 layers"."""
-    shared = next(str(row[name]) for name in ("activation", "initializer") if name in row)
+    shared = next(row[name] for name in ("activation", "arm") if name in row)
     return f"{name_of(shared)} and {row['depth']} layers"
 
 
-def distance(table: pd.DataFrame) -> dict[str, Any]:
-    """How far the accuracies as printed are from the report's, over the cells that both have."""
-    as_printed = table["arm"].map(lambda arm: not arm.changes).astype(bool)
-    rows = table[as_printed & table["published"].notna() & table["mean"].notna()]
+def distance(evidence: Evidence) -> dict[str, Any]:
+    """How far the accuracies as printed are from the course report's, in points and in deviations.
+
+    A deviation is the standard deviation of one more seed about our mean (``protocol_agreement``).
+    """
+    cells = protocol_cells(evidence)
+    rows = cells[(cells["augment"] == AS_PRINTED[0]) & (cells["fan"] == AS_PRINTED[1])]
     if rows.empty:
         return {"there": False}
-    rows = rows.assign(off=rows["mean"] - rows["published"])
-    rows = rows.sort_values("off", key=abs, kind="stable")
+    off = rows["mean"] - rows["printed"]
+    deviations = off / (rows["spread"] * np.sqrt(1 + 1 / rows["seeds"]))
+    place = int(off.abs().to_numpy().argmax())
+    worst = rows.iloc[place].to_dict()
     return {
         "there": True,
         "cells": len(rows),
-        "mean": float(rows["off"].mean()),
-        "absolute": float(rows["off"].abs().mean()),
-        "worst": rows.iloc[-1].to_dict(),
+        "below": int((off < 0).sum()),
+        "mean": float(off.mean()),
+        "absolute": float(off.abs().mean()),
+        "worst": worst | {"off": float(off.iloc[place])},
+        "spread": float(np.sqrt(np.square(rows["spread"]).mean())),
+        "beyond": int((deviations.abs() > BEYOND).sum()),
+        "bound": BEYOND,
+        "mean_deviations": float(deviations.mean()),
+        "largest_deviations": float(deviations.abs().max()),
     }
+
+
+BEYOND = 2  # standard deviations: one number in twenty lies farther out by chance
 
 
 def study(published: Published) -> dict[str, Any]:
@@ -241,6 +222,11 @@ def protocol() -> dict[str, Any]:
                        max(cell.parameters for cell in COURSE_REPORT.cells())),
         "slope": parse_activation("prelu").negative_slope,
         "seeds": MINIMUM_SEEDS,
+        "exact_seeds": EXACT_SEEDS,
+        "level": LEVEL,
+        "uneven": UNEVEN,
+        "alone": ALONE,
+        "margin": MARGIN,
     }  # fmt: skip
 
 
@@ -291,27 +277,26 @@ def _single_network(stack: pd.DataFrame) -> dict[str, Any]:
 
 
 def counts(table: pd.DataFrame, fan: str) -> dict[str, int]:
-    """How many claims, of one fan mode, have each verdict (the open ones together as ``open``), and the
-    seeds ``needed`` to decide all."""
+    """How many claims, of one fan mode, have each verdict, and what the runs say of the open ones."""
     rows = table[table["fan"] == fan]
-    verdicts = rows["verdict"].map(lambda text: text.partition(":")[0])
-    found = {name: int((verdicts == name).sum()) for name in ("confirmed", "refuted", "open")}
-    open_ = rows[verdicts == "open"]
+    decided = rows["verdict"].isin((CONFIRMED, REFUTED, EQUIVALENT))
+    found = {name: int((rows["verdict"] == name).sum()) for name in (CONFIRMED, REFUTED)}
+    directions = rows.loc[~decided, "direction"]
     return found | {
+        "alike": int((rows["verdict"] == EQUIVALENT).sum()),
+        "few": int((rows["verdict"] == INSUFFICIENT).sum()),
+        "close": int((rows["verdict"] == TOO_CLOSE).sum()),
+        "open": int((~decided).sum()),
         "all": len(rows),
-        "needed": claim_seeds(len(rows)),
-        "agree": int((open_["direction"] == "agrees").sum()),
-        "disagree": int((open_["direction"] == "disagrees").sum()),
-        "silent": int((open_["direction"] == "").sum()),
+        "agree": int((directions == AGREES).sum()),
+        "disagree": int((directions == DISAGREES).sum()),
     }
 
 
 def measured(table: pd.DataFrame) -> list[dict[str, Any]]:
-    """Each claim once: id, claim, operationalised, the report's own numbers, theory, its fan modes."""
+    """Each claim once: id, claim, operationalised, the course report's own numbers, its fan modes."""
     found: dict[str, dict[str, Any]] = {}
     for row in table.to_dict("records"):
-        named = {str(name): value for name, value in row.items()}
-        one = found.setdefault(str(row["id"]), named | {"modes": [], "theories": {}})
-        one["modes"].append(row)
-        one["theories"].setdefault(row["theory"], []).append(row["fan"])
+        one = found.setdefault(str(row["id"]), {str(name): value for name, value in row.items()})
+        one.setdefault("modes", []).append(row | {"theory_words": theory_words(row)})
     return list(found.values())

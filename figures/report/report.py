@@ -18,6 +18,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from empirical import protocol
+from empirical.arm import Arm
+from empirical.judgment.claim_theory import foretold_sizes
 from empirical.judgment.claims import FANS, judge_claims
 from empirical.judgment.conditions import judge_conditions
 from empirical.judgment.evidence import CURVE_NOTE, QUANTITIES, Evidence
@@ -27,11 +29,21 @@ from empirical.records import account
 from empirical.records.published import Published, gather, spec_of
 from empirical.study.events import OnEvent
 from figures import style
+from figures.accuracies import accuracy_results
+from figures.answers import (
+    answer_lines,
+    answers_table,
+    conditions_table,
+    factors_table,
+    theory_score,
+    told,
+)
 from figures.report import facts, tables
-from figures.study.claims import claims_table, conditions_table
+from figures.study.claims import claims_table
 from figures.study.gallery import SECTIONS as GALLERY
 from figures.study.gallery import gallery
 from figures.study.protocol_agreement import agreement_table, most_likely
+from figures.study.statistics import pairs_table
 from figures.tables import Sheet
 from figures.theory.derivation import derivation_figure, derivation_table
 from figures.theory.variance import variance_figure
@@ -50,7 +62,7 @@ SECTIONS = {  # the name of its template, which is its anchor -> its title
     "protocol": "What was done",
     "results": "What came of it",
     "paired": "Theory beside practice",
-    "claims": "The report's claims",
+    "claims": "The course report's claims",
     "default": "Should He be the default?",
     "limits": "Limits",
     "reproduce": "How to reproduce this",
@@ -64,9 +76,10 @@ REFERENCES = {
     "glorot": "AISTATS 2010.",
     "hanin": "Communications in Mathematical Physics 376, 2020, arXiv:1812.05994.",
     "yang": "ICLR 2019, arXiv:1902.08129.",
-    "efron": "Journal of the American Statistical Association 82, 1987.",
+    "welch": "Biometrika 34, 1947.",
+    "schuirmann": "Journal of Pharmacokinetics and Biopharmaceutics 15, 1987.",
+    "berger": "Technometrics 24, 1982.",
     "holm": "Scandinavian Journal of Statistics 6, 1979.",
-    "westfall": "Wiley, 1993.",
 }
 DERIVE = (
     "Measured over predicted for every line of the derivation, with bars of two standard errors. Each "
@@ -147,8 +160,14 @@ class Report:
         return judge_claims(self.evidence)[0]
 
     @cached_property
+    def contrasts(self) -> tuple[pd.DataFrame, pd.DataFrame]:
+        """The conditions' tables."""
+        return judge_conditions(self.evidence)
+
+    @cached_property
     def conditions(self) -> pd.DataFrame:
-        return judge_conditions(self.evidence)[0]
+        """With their questions and answers in words."""
+        return told(*self.contrasts)
 
     @cached_property
     def derivation(self) -> pd.DataFrame:
@@ -163,12 +182,8 @@ class Report:
         return facts.coverage(self.records)
 
     @cached_property
-    def accuracies(self) -> pd.DataFrame:
-        return facts.accuracies(self.records)
-
-    @cached_property
     def he_normal(self) -> pd.DataFrame | None:
-        return facts.compared(self.records, "initializer", "he", "normal")
+        return facts.compared(self.records, "arm", Arm("he"), Arm("normal"))
 
     @cached_property
     def prelu_relu(self) -> pd.DataFrame | None:
@@ -192,18 +207,20 @@ class Report:
 
     def sheets(self) -> dict[str, Callable[[], Sheet | None]]:
         """Every table's name, and what makes it; None where the records do not allow it."""
-        he_normal = ("he-normal", "Test accuracy, He minus N(0, 1)", "He", "N(0, 1)")
-        prelu_relu = ("prelu-relu", "Test accuracy, PReLU minus ReLU", "PReLU", "ReLU")
+        he_normal = ("he-normal", "Test accuracy, He minus N(0, 1)")
+        prelu_relu = ("prelu-relu", "Test accuracy, PReLU minus ReLU")
         return {
             "derive": lambda: derivation_table(self.derivation),
             "protocol": lambda: tables.protocol(COURSE_REPORT),
             "coverage": lambda: tables.coverage(self.coverage),
-            "accuracy": lambda: _if_rows(self.accuracies, tables.accuracy),
+            "accuracy": lambda: accuracy_results(self.records),
             "protocol-agreement": lambda: agreement_table(*self.protocols, alone=False),
             "he-normal": lambda: _compared(self.he_normal, *he_normal),
             "prelu-relu": lambda: _compared(self.prelu_relu, *prelu_relu),
             "claims": lambda: claims_table(self.claims),
+            "answers": lambda: answers_table(self.conditions),
             "conditions": lambda: conditions_table(self.conditions),
+            "factors": lambda: factors_table(self.contrasts[1]),
             "machines": lambda: tables.machines(facts.machines(self.records.cells)),
         }
 
@@ -264,7 +281,8 @@ class Report:
             "study": facts.study(self.records),
             "coverage": coverage,
             "missing": [row for row in coverage if row["configurations"] < row["of"]],
-            "distance": facts.distance(self.accuracies),
+            "distance": facts.distance(self.evidence),
+            "theory_score": theory_score(self.claims, self.contrasts[0], foretold_sizes(self.evidence)),
             "he_normal": facts.gap(self.he_normal),
             "prelu_relu": facts.gap(self.prelu_relu),
             "most_likely": most_likely(*self.protocols),
@@ -273,6 +291,7 @@ class Report:
             "quantities": list(QUANTITIES.values()),
             "curve_note": CURVE_NOTE,
             "default": conditions[-1],
+            "answers": answer_lines(self.conditions),
             "conditions": conditions[:-1],
             "course_pairs": list(zip(list(course)[::2], list(course)[1::2], strict=True)),
             "paired": list(GALLERY["Theory beside practice"]),
@@ -289,8 +308,6 @@ class Report:
 
 
 NO_TABLE = {
-    "accuracy": "No accuracies to show: no cell of the report's grid is recorded, by either fan mode. "
-    "`python cli.py cifar --preset report` makes them.",
     "he-normal": "He and N(0, 1) share no setting in the records: there is nothing to compare. "
     "`python cli.py cifar --preset report` makes both.",
     "prelu-relu": "PReLU and ReLU share no setting in the records: there is nothing to compare. "
@@ -298,12 +315,8 @@ NO_TABLE = {
 }
 
 
-def _if_rows(table: pd.DataFrame, make: Callable[[pd.DataFrame], Sheet]) -> Sheet | None:
-    return None if table.empty else make(table)
-
-
-def _compared(table: pd.DataFrame | None, name: str, title: str, *arms: str) -> Sheet | None:
-    return None if table is None else tables.comparison(table, name, title, *arms)
+def _compared(table: pd.DataFrame | None, name: str, title: str) -> Sheet | None:
+    return None if table is None else pairs_table(table, name, title)
 
 
 def _source() -> str:

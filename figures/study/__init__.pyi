@@ -26,7 +26,6 @@ from .study_tables import (
 from .statistics import statistics_tables as statistics_tables
 from .claims import (
     claims_table as claims_table,
-    conditions_table as conditions_table,
     measures_table as measures_table,
 )
 from .report_figures import course_report_figures as course_report_figures

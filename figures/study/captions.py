@@ -6,12 +6,14 @@ Every number is filled in from the records of the figure or from the constants t
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import cast
 
 import pandas as pd
 
 from empirical.arm import Arm
+from empirical.judgment.selection import select
+from empirical.judgment.statistics import EQUIVALENT, INSUFFICIENT, TOO_CLOSE
 from empirical.protocol import CLASSES, published_accuracy
 from empirical.records.published import Published
 from empirical.training.instruments import FIXED_BATCH
@@ -21,6 +23,52 @@ from figures.study.paired_effects import learned_slopes
 from figures.study.paired_signal import first_look
 from figures.study.report_figures import name_of
 from theory.lessons.paper import LEARNED_SLOPES
+
+
+def answer(parts: Mapping[str, Published], published: Published) -> str:
+    """Of ``paired_signal.answer_figure``; ``published`` may tell what holds N(0, 1) back."""
+    text = (
+        "Should He be the default? ReLU networks, one color per initializer. Above: the signal, the "
+        "second moment of the pre-activations of each weight layer (h: the linear layer), as predicted "
+        "from the law of the weights before training. Below: test accuracy while they train, and what "
+        "it is after the last epoch; dotted: guessing."
+    )
+    for name, part in parts.items():
+        text += f" {name.capitalize()} ({protocol(part)}): {_outcomes(part)}."
+    return f"{text}{handicap(published)}"
+
+
+def _outcomes(records: Published) -> str:
+    """Final accuracies, and who diverged: "He 78.05 %, N(0, 1) 55.74 %"."""
+    found = []
+    for initializer, cells in records.cells.groupby("initializer", sort=False):
+        done = cells.loc[cells["status"] == "completed", "final_test_accuracy"]
+        outcome = f"{done.mean():.2f} %" if len(done) else "diverged"
+        found.append(f"{name_of(str(initializer))} {outcome}")
+    return ", ".join(found)
+
+
+def handicap(published: Published) -> str:
+    """What holds N(0, 1) back under batch norm, by the arms that take its causes away one by one.
+
+    At the least depth, over the seeds that all arms have; empty where there are none.
+    """
+    cells = select(published, "effective-lr").own.cells
+    cells = cells[cells["status"] == "completed"]
+    if cells.empty:
+        return ""
+    cells = cells[cells["depth"] == cells["depth"].min()]
+    table = cells.pivot_table(index="seed", columns="arm", values="final_test_accuracy").dropna()
+    arms = style.ordered_arms(cast(list[Arm], list(table.columns)))
+    if table.empty or len(arms) < 3:
+        return ""
+    found = [
+        f"{name_of(arm)}{' as printed' * (not arm.changes)} {table[arm].mean():.2f} %" for arm in arms
+    ]
+    return (
+        f" What holds N(0, 1) back under batch norm, at {int(cells['depth'].iloc[0])} layers "
+        f"({len(table)} seed{'s' * (len(table) > 1)}): {'; '.join(found)}."
+    )
 
 
 def signal(records: Published, activation: str, practice: str) -> str:
@@ -101,23 +149,31 @@ def initial_loss(records: Published) -> str:
     return text
 
 
-def effective_rate(records: Published) -> str:
-    """Of ``paired_accuracy.effective_rate_figure``."""
-    table = cell_table(records)
-    table = table[table["relative_step"].notna()]
-    text = (
-        f"Each point is one trained cell with batch norm ({counted(records)}): color the initializer, "
-        f"marker the depth, full {name_of('relu')}, open {name_of('prelu')}. The relative step is the "
-        "learning rate over the standard deviation that the law gives to a convolution: all that is "
-        "left of the scale of a weight that batch norm follows. Left: how far these weights have gone "
-        f"after {int(table['steps'].max()):,} steps; the dashed line is a random walk of steps of "
-        "that size. Right: final accuracy against the same step, of the cells that completed."
+def training_loss(records: Published) -> str:
+    """Of ``report_figures.loss_figure``."""
+    return (
+        f"Mean training loss of each epoch, a panel per initializer and activation, a line per depth, "
+        f"darker with depth ({counted(records)}){_spread(records)}. All panels have the same axes. "
+        f"Dotted: ln {CLASSES} = {math.log(CLASSES):.3f}, the loss of guessing."
     )
-    pairs = table.loc[table["status"] == "completed", ["relative_step", "final_test_accuracy"]].dropna()
-    if pairs["relative_step"].nunique() > 1 and len(pairs) > 2:
-        rank = pairs.rank().corr().to_numpy()[0, 1]
-        text += f" Rank correlation of step and accuracy: {rank:.2f}."
-    return text
+
+
+def weight_change(records: Published) -> str:
+    """Of ``paired_effects.weight_change_figure``."""
+    text = (
+        "The ratio of update to weight: the Frobenius norm of all that training has added to a weight "
+        "since it was drawn, over that of the weight as drawn, ‖W − W₀‖/‖W₀‖; so not of one step, and "
+        f"not of one epoch. A row per initializer, a column per depth ({counted(records)}; the mean "
+        "over seeds), a line per epoch, darker with time."
+    )
+    layers = records.layers[records.layers["layer"].str.startswith("conv")]
+    last = layers[layers["epoch"] == layers.groupby("cell")["epoch"].transform("max")]
+    last = last.merge(records.cells[["cell", "initializer"]], on="cell")
+    found = [
+        f"{name_of(str(initializer))} {rows['relative_change'].median():.2g}"
+        for initializer, rows in last.groupby("initializer", sort=False)
+    ]
+    return f"{text} Median over the convolutions at the end: {', '.join(found)}."
 
 
 def accuracy_map(records: Published) -> str:
@@ -127,10 +183,10 @@ def accuracy_map(records: Published) -> str:
         "Under each name the relative step η/σ of its convolutions. Left: the loss of the network as "
         "drawn, predicted from the law of its weights. Right: test accuracy after the last epoch, mean "
         "and standard deviation over the seeds that completed. Marks compare with He as printed at the "
-        "same depth, paired by seed, by the exact sign-flip test with Holm's correction over the "
+        "same depth, paired by seed, by the t test with Holm's correction over the "
         f"depths of a row: {MARKS['second higher']} above, {MARKS['first higher']} below, "
-        f"{MARKS['no difference shown']} no difference shown, {MARKS['insufficient seeds']} "
-        f"insufficient seeds, {SINGLE} a single run, of which no difference can be called real."
+        + "".join(f"{MARKS[one]} {one}, " for one in (EQUIVALENT, TOO_CLOSE, INSUFFICIENT))
+        + f"{SINGLE} a single run, of which no difference can be called real."
     )
 
 
@@ -206,6 +262,7 @@ def relative_step(records: Published) -> str:
         "and right: training loss and test accuracy. By theory the last arm is He's network in another "
         "scale: dark green must lie on blue."
     )
+    text += handicap(records)
     study = records.study[records.study["epoch"] > 0]
     losses = study.pivot_table(index=["depth", "seed", "epoch"], columns="arm", values="train_loss")
     he = Arm("he")
@@ -228,9 +285,14 @@ def report_figure(cells: pd.DataFrame, quantity: str, initializer: str, activati
         "tensor's mean,",
         "test_accuracy": "test accuracy",
     }[quantity]
+    more = {
+        "average_weight": "Epoch 0: as drawn.",
+        "test_accuracy": "Stars: what the course report prints, of one run each.",
+    }[quantity]
     return (
         f"{name_of(initializer)} initialization with {name_of(activation)}: {what} against epoch, a "
-        f"line per depth, darker with depth ({_cells_and_seeds(cells)}){_band(cells)}."
+        f"line per depth, darker with depth ({_cells_and_seeds(cells)}){_band(cells)}. {more} All "
+        "figures of its kind have the same axes."
     )
 
 

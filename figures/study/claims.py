@@ -1,7 +1,4 @@
-"""The report's claims and its question, as people read them.
-
-From the tables of ``judgment.claims`` and ``judgment.conditions``.
-"""
+"""The course report's claims as people read them, from the tables of ``judgment.claims``."""
 
 from __future__ import annotations
 
@@ -14,47 +11,66 @@ from rich.text import Text
 
 from empirical.judgment.claims import POINTS, in_unit
 from empirical.judgment.evidence import CURVE_NOTE, QUANTITIES
-from empirical.judgment.statistics import MINIMUM_SEEDS
-from empirical.judgment.truth import AGREES, LEVEL, seeds_needed
+from empirical.judgment.statistics import EQUIVALENT, EXACT_SEEDS, LEVEL, MARGIN, MINIMUM_SEEDS
+from empirical.presets import MANY_SEEDS
 from empirical.protocol import COURSE_REPORT
+from figures.answers import STYLES, interval, theory_words
 from figures.program import command_line
-from figures.tables import Row, Sheet, words
+from figures.tables import Column, Row, Sheet, words
 
-VERDICT_STYLES = {"confirmed": "green", "yes": "green", "refuted": "red", "no": "red"}
-VERDICT_WIDTH = len("runs disagree")
+HOW = (
+    f"Value and {100 * (1 - LEVEL):g} % interval are of the claim's least positive part, "
+    "over the seeds "
+    f"that all its parts share. Confirmed and refuted: p ≤ {LEVEL:g} by t tests from "
+    f"{MINIMUM_SEEDS} seeds "
+    "on, after Holm's correction over the claims of one fan mode. As printed, He is by "
+    f"{COURSE_REPORT.fan}. Theory: ✓ foretold it, ✗ did not, in brackets by the runs of an open claim."
+)
+
+
+MARKS = {"right": "✓", "wrong": "✗", "right so far": "(✓)", "wrong so far": "(✗)", "": "–"}
 
 
 def claims_table(table: pd.DataFrame) -> Sheet:
     """The verdicts of ``judgment.claims.judge_claims``: a row per claim, one more for fan_in."""
-    family = table["id"].nunique()
-    counted = (f"{count} {verdict}" for verdict, count in table["verdict"].value_counts().items())
+    printed = table[table["fan"] == COURSE_REPORT.fan]
+    counted = (f"{count} {verdict}" for verdict, count in printed["verdict"].value_counts().items())
     return Sheet(
         name="claims",
-        title=f"The report's claims: {', '.join(counted)}",
+        title=f"The course report's claims, as printed: {', '.join(counted)}",
         data=table,
         rows=_with_repeats(table),
         columns=(
             words("", lambda row: "" if row["again"] else row["id"], folds=False),
-            words("claim", _claim),
-            words("value", _value, folds=False),
-            words("verdict", _verdict, width=VERDICT_WIDTH),
+            words("claim", lambda row: f"the same by {row['fan']}" if row["again"] else row["short"]),
+            Column("value", _value),
+            Column(f"{100 * (1 - LEVEL):g} %", interval),
+            Column("seeds", "seeds"),
+            words("verdict", _verdict),
+            words("theory", "theory_right", form=MARKS.get, folds=False),
         ),
-        notes=(
-            "A claim holds if each of its parts is positive; value and interval "
-            f"({100 * (1 - LEVEL):g} %, over seeds) are of the least positive one, below "
-            f"{MINIMUM_SEEDS} seeds each run's own. Confirmed and refuted: p ≤ {LEVEL:g} by exact "
-            "sign-flip tests after Holm's correction over the claims of one fan mode, from "
-            f"{MINIMUM_SEEDS} seeds on; to decide all {family}, {seeds_needed(family)} seeds. As "
-            f"printed, He is by {COURSE_REPORT.fan}.",
-        ),
+        notes=(HOW, *_check(table)),
+        tight=True,
     )
+
+
+def _check(table: pd.DataFrame) -> list[str]:
+    """What the exact test says beside the t test, where it can."""
+    both = table[table["p_exact"].notna() & table["p_value"].notna()]
+    if both.empty:
+        return []
+    same = int(((both["p_exact"] <= LEVEL) == (both["p_value"] <= LEVEL)).sum())
+    return [
+        f"The exact sign-flip test, which can speak from {EXACT_SEEDS} seeds on, decides {same} of "
+        f"{len(both)} alike (before the correction)."
+    ]
 
 
 def measures_table(table: pd.DataFrame) -> Sheet:
     """How each claim is measured, what its parts are, and what theory says; rows as in the claims'."""
     return Sheet(
         name="claim-measures",
-        title="How each claim is measured, and what theory says",
+        title="How each claim is measured, and what theory foretold",
         data=table,
         data_file="claims",
         rows=_with_repeats(table),
@@ -63,25 +79,6 @@ def measures_table(table: pd.DataFrame) -> Sheet:
             words("measure, parts, theory", _measure),
         ),
         notes=(quantities_note(),),
-        spaced=True,
-    )
-
-
-def conditions_table(table: pd.DataFrame) -> Sheet:
-    """The table of ``empirical.judgment.conditions.judge_conditions``."""
-    return Sheet(
-        name="conditions",
-        title="Should He be the default, and under which conditions?",
-        data=table,
-        columns=(
-            words("condition", _question),
-            words("answer", "answer"),
-            words("verdict", _verdict, width=VERDICT_WIDTH),
-        ),
-        notes=(
-            "Points are of final test accuracy, mean over the settings (activation × depth) that both "
-            "arms have.",
-        ),
         spaced=True,
     )
 
@@ -106,57 +103,37 @@ def quantities_note() -> str:
 
 
 def _with_repeats(table: pd.DataFrame) -> list[dict[Hashable, Any]]:
-    """The rows, each knowing whether its claim has been said, and whether what theory says has."""
-    again, said = table["id"].duplicated(), table.duplicated(["id", "theory"])
-    return table.assign(again=again, said=said).to_dict("records")
-
-
-def _claim(row: Row) -> Text:
-    """The claim, and the part that decides on it."""
-    text = Text(f"the same, He by {row['fan']}" if row["again"] else str(row["claim"]))
-    return text.append(f"\nleast: {row['part']}", style="dim") if row["part"] else text
+    """The rows, each knowing whether its claim has been said."""
+    return table.assign(again=table["id"].duplicated()).to_dict("records")
 
 
 def _measure(row: Row) -> Text:
-    """A claim's measure, its parts and what theory says; what repeats is not said again."""
-    lines = [] if row["again"] else [f"measured by: {row['operationalised']}"]
+    """A claim, its measure, its parts and what theory says; what repeats is not said again."""
+    lines = [] if row["again"] else [str(row["claim"]), f"measured by: {row['operationalised']}"]
     if row["direction"]:
-        lines.append(f"parts: {row['parts']}")
+        over = f" (over {row['seeds']} seed{'s' * (row['seeds'] != 1)})" if row["seeds"] else ""
+        lines.append(f"parts{over}: {row['parts']}")
         if row["missing"]:
             lines.append(f"missing: {row['missing']}")
     if row["report_direction"] and not row["again"]:
         own = in_unit(row["report_value"])
-        lines.append(f"the report's own numbers: {row['report_direction']} ({own} points)")
+        lines.append(f"the course report's own numbers: {row['report_direction']} ({own} points)")
     if row["diverged"]:
         lines.append(f"diverged records, in no number: {row['diverged']}")
-    text = Text("\n".join(lines))
-    return text if row["said"] else text.append(f"\ntheory: {row['theory']}", style="dim")
-
-
-def _question(row: Row) -> Text:
-    return Text(str(row["question"]), style="" if row["parts"] else "bold")
+    return Text("\n".join(lines)).append(f"\ntheory: {theory_words(row)}", style="dim")
 
 
 def _value(row: Row) -> str:
-    """The decisive part: mean and interval, or each run's own value."""
-    if math.isnan(row["value"]):
-        return "–"
-    points = row["unit"] == POINTS
-    unit = " points" if points else ""
-    count = row["seeds"]
-    seeds = f"{count} seed{'' if count == 1 else 's'}" if count else "in part"
-    if math.isnan(row["low"]):
-        values = [f"{value}{unit}" for value in row["single_values"].split(", ")]
-        return "\n".join([*values, seeds])
-    low, high = (in_unit(row[name], points) for name in ("low", "high"))
-    return f"{in_unit(row['value'], points)}{unit}\n{low} to {high}\n{seeds}"
+    """The decisive part's mean, with its unit's digits."""
+    return "–" if math.isnan(row["value"]) else in_unit(row["value"], row["unit"] == POINTS)
 
 
 def _verdict(row: Row) -> Text:
-    """The verdict, and where it is open what the runs there are say."""
+    """The verdict; of too few seeds, how many would do."""
     verdict = str(row["verdict"])
-    text = Text(verdict, style=VERDICT_STYLES.get(verdict, "yellow"))
-    if row["direction"] and verdict not in VERDICT_STYLES:
-        say = "agree" if row["direction"] == AGREES else "disagree"
-        text.append(f"\nruns {say}")
-    return text
+    if verdict == EQUIVALENT:
+        return Text(f"alike (±{MARGIN:g} point)", style="yellow")
+    if "seeds" in verdict:
+        needed = f"{row['needed']}" if row["needed"] <= MANY_SEEDS else f"{MANY_SEEDS}+"
+        return Text(f"needs {needed} seeds", style="yellow")
+    return Text(verdict, style=STYLES.get(verdict, "yellow"))

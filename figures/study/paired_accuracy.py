@@ -25,11 +25,17 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator
 from numpy.typing import NDArray
 
 from empirical.arm import Arm
-from empirical.judgment.statistics import MINIMUM_SEEDS, compare
-from empirical.protocol import CLASSES, TRAIN_IMAGES, TrainSpec
+from empirical.judgment.statistics import (
+    EQUIVALENT,
+    INSUFFICIENT,
+    MINIMUM_SEEDS,
+    TOO_CLOSE,
+    compare,
+)
+from empirical.protocol import CLASSES, TrainSpec
 from empirical.records.published import Published, spec_of
 from figures import style
-from figures.study.report_figures import name_of
+from figures.study.report_figures import guessing_key, name_of
 from theory.errors import RequestError
 from theory.law.learning_rate import effective_learning_rate, equivalent_learning_rate
 
@@ -39,15 +45,10 @@ GREY = "#555555"
 SINGLE = "¹"
 LOSSES = ("initial_loss_predicted", "initial_loss")
 MAPS = {  # quantity of a cell: its name, its colors
-    "initial_loss_predicted": ("predicted initial loss (nats)", "cividis_r"),
-    "final_test_accuracy": ("final test accuracy (percent)", "cividis"),
+    "initial_loss_predicted": ("predicted initial loss (nats): better →", "cividis_r"),
+    "final_test_accuracy": ("final test accuracy (percent): better →", "cividis"),
 }
-MARKS = {
-    "first higher": "▼",
-    "second higher": "▲",
-    "no difference shown": "=",
-    "insufficient seeds": "°",
-}
+MARKS = {"first higher": "▼", "second higher": "▲", EQUIVALENT: "=", TOO_CLOSE: "~", INSUFFICIENT: "°"}
 
 
 def cell_table(records: Published) -> pd.DataFrame:
@@ -55,17 +56,14 @@ def cell_table(records: Published) -> pd.DataFrame:
 
     Columns: cell, arm, initializer, activation, depth, seed, norm, status; initial_loss and
     initial_loss_predicted (nats per image); relative_step, predicted, of a convolution that a batch
-    norm follows (NaN where there is none, and under another optimizer than Adam); steps of the whole
-    training; relative_change ‖W − W₀‖/‖W₀‖ of those convolutions at the end (geometric mean);
-    final_test_accuracy (percent).
+    norm follows (NaN where there is none, and under another optimizer than Adam); final_test_accuracy
+    (percent).
     """
     cells = records.cells.copy()
     specs = [spec_of(row) for row in cells.to_dict("records")]
     cells["relative_step"] = [relative_step(spec) for spec in specs]
-    cells["steps"] = [training_steps(spec) for spec in specs]
-    cells = cells.merge(_changes(records.layers), on="cell", how="left")
     names = ["cell", "arm", "initializer", "activation", "depth", "seed", "norm", "status"]
-    values = ["initial_loss", "initial_loss_predicted", "relative_step", "steps", "relative_change"]
+    values = ["initial_loss", "initial_loss_predicted", "relative_step"]
     return cells[[*names, *values, "final_test_accuracy"]]
 
 
@@ -77,24 +75,10 @@ def relative_step(spec: TrainSpec) -> float:
     return effective_learning_rate(rate, spec.weight_law.std_of(spec.filter_shape(1), spec.gain_slope))
 
 
-def training_steps(spec: TrainSpec) -> int:
-    """Optimizer steps of the whole training."""
-    return spec.epochs * math.ceil((spec.limit_train or TRAIN_IMAGES) / spec.batch_size)
-
-
-def _changes(layers: pd.DataFrame) -> pd.DataFrame:
-    """cell, relative_change at its last look: geometric mean over convolutions after the first."""
-    later = layers[layers["layer"].str.startswith("conv") & (layers["layer"] != "conv01")]
-    last = later[later["epoch"] == later.groupby("cell")["epoch"].transform("max")]
-    logs = last["relative_change"].clip(lower=1e-300).map(math.log)
-    means = logs.groupby(last["cell"]).mean().map(math.exp)
-    return means.rename("relative_change").reset_index()
-
-
 # ------------------------------------------------------------------------------- scatter
 
 
-def initial_loss_figure(table: pd.DataFrame, same_size: pd.DataFrame, note: str = "") -> Figure:
+def initial_loss_figure(table: pd.DataFrame, same_size: pd.DataFrame) -> Figure:
     """Predicted initial loss against measured over all cells of ``table``, and against the outcome.
 
     ``same_size`` are the cells whose final accuracies can be compared; both as from ``cell_table``.
@@ -122,8 +106,12 @@ def initial_loss_figure(table: pd.DataFrame, same_size: pd.DataFrame, note: str 
             style.power_of_ten_axis(axes, "x")
             axes.axvline(math.log10(math.log(CLASSES)), color="black", linewidth=0.8, linestyle=":")
         style.power_of_ten_axis(left)
-        figure.legend(handles=_point_legend(table), loc="outside upper center", ncols=6)
-        style.add_note(figure, note)
+        keys = [
+            *_point_legend(table),
+            style.legend_key("equal", color="black", linewidth=0.8),
+            guessing_key("guessing"),
+        ]
+        figure.legend(handles=keys, loc="outside upper center", ncols=6)
     return figure
 
 
@@ -150,44 +138,15 @@ def _panel(known: pd.DataFrame) -> tuple[float, float]:
 
 def _whole_range(axes: Axes, table: pd.DataFrame, logs: pd.DataFrame) -> None:
     """A small panel in the upper left corner, where no point is, with all cells."""
-    inset = axes.inset_axes((0.13, 0.6, 0.36, 0.36))
+    inset = style.inset(axes, (0.13, 0.6, 0.36, 0.36), "all cells")
     _points(inset, table, logs.iloc[:, 0], logs.iloc[:, 1], size=2.5)
     low, high = logs.min().min() - 0.5, logs.max().max() + 0.5
     inset.plot([low, high], [low, high], color="black", linewidth=0.6, zorder=1)
     inset.set(xlim=(low, high), ylim=(low, high))
-    inset.set_title("all cells", fontsize=7, pad=2)
-    inset.tick_params(labelsize=6, pad=1)
     for which in ("x", "y"):
         style.power_of_ten_axis(inset, which)
     for axis in (inset.xaxis, inset.yaxis):
         axis.set_major_locator(MaxNLocator(nbins=4, steps=[1, 2, 5, 10], integer=True))
-
-
-def effective_rate_figure(table: pd.DataFrame, note: str = "") -> Figure:
-    """The predicted relative step against how far the weights went, and against final accuracy."""
-    table = table[table["relative_step"].notna()]
-    with style.styled():
-        figure, (left, right) = _two_panels()
-        steps = np.log10(table["relative_step"])
-        with np.errstate(divide="ignore"):
-            change = np.log10(table["relative_change"]).replace(-math.inf, math.nan)
-        _points(left, table, steps, change)
-        pad = 0.08 * max(steps.max() - steps.min(), 0.5)
-        x = np.array([steps.min() - pad, steps.max() + pad])
-        _random_walk(left, x, table["steps"].max())
-        left.set_title("theory: how far the weights go")
-        left.set_ylabel("relative change of the weights\nafter training, $\\|W-W_0\\|/\\|W_0\\|$")
-        done = table["status"] == "completed"
-        _points(right, table[done], steps[done], table.loc[done, "final_test_accuracy"])
-        _accuracy_axis(right)
-        for axes in (left, right):
-            axes.set_xlim(*x)
-            axes.set_xlabel("predicted relative step $\\eta/\\sigma$")
-            style.power_of_ten_axis(axes, "x")
-        style.power_of_ten_axis(left)
-        figure.legend(handles=_point_legend(table), loc="outside upper center", ncols=6)
-        style.add_note(figure, note)
-    return figure
 
 
 def _two_panels() -> tuple[Figure, tuple[Axes, Axes]]:
@@ -230,23 +189,6 @@ def _point_legend(table: pd.DataFrame) -> list[Line2D | Patch]:
     ]
 
 
-def _random_walk(axes: Axes, x: Array, steps: int) -> None:
-    """How far ``steps`` independent steps of relative size 10^x lead: √steps times as far as one."""
-    y = x + math.log10(steps) / 2
-    axes.plot(x, y, color="black", linewidth=0.8, linestyle="--", zorder=1)
-    axes.text(
-        x.mean(),
-        y.mean(),
-        "a random walk of such steps",
-        rotation=45,  # of the data: both axes are logarithms
-        rotation_mode="anchor",
-        transform_rotates_text=True,
-        fontsize=7,
-        ha="center",
-        va="bottom",
-    )
-
-
 def _accuracy_axis(axes: Axes) -> None:
     axes.set_title("practice: final accuracy")
     axes.set_ylabel("final test accuracy (percent)")
@@ -256,8 +198,10 @@ def _accuracy_axis(axes: Axes) -> None:
 # ------------------------------------------------------------------------------- heat map
 
 
-def accuracy_map(records: Published, note: str = "") -> Figure:
+def accuracy_map(records: Published) -> Figure:
     """Arm × depth: the predicted initial loss on the left, final accuracy on the right.
+
+    Both scales run from bad to good, dark to bright, so that of the loss runs downward.
 
     ``records`` holds cells of one size with batch norm, with the column ``arm``.  Marks say how an arm
     compares with He as printed at that depth, paired by seed (``judgment.statistics.compare``).
@@ -301,7 +245,9 @@ def accuracy_map(records: Published, note: str = "") -> Figure:
             if isinstance(norm, LogNorm):
                 bars.ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
                 bars.ax.minorticks_off()
-        style.add_note(figure, " ".join(part for part in (_mark_key(records.study), note) if part))
+                bars.ax.invert_xaxis()  # low is good
+        if key := _mark_key(records.study):
+            figure.supxlabel(key, x=0.01, ha="left", fontsize=7, color=GREY)
     return figure
 
 
@@ -322,7 +268,7 @@ def comparison_marks(study: pd.DataFrame, activation: str) -> dict[tuple[Arm, in
         except RequestError:  # no depth at which both were run
             continue
         for row in compared.to_dict("records"):
-            mark = SINGLE if row["pairs"] == 1 else MARKS[row["verdict"]]
+            mark = SINGLE if row["seeds"] == 1 else MARKS[row["verdict"]]
             found[arm, int(row["depth"])] = mark
     return found
 
@@ -376,9 +322,9 @@ def _mark_key(study: pd.DataFrame) -> str:
     words = []
     if (seeds == 1).any():
         words.append(f"{SINGLE} single run")
-    if ((seeds > 1) & (seeds < MINIMUM_SEEDS)).any():
-        words.append(f"{MARKS['insufficient seeds']} insufficient seeds")
+    if (seeds > 1).any():
+        words.append(f"{MARKS[INSUFFICIENT]} {INSUFFICIENT}")
     if (seeds >= MINIMUM_SEEDS).any():
-        words += [f"{MARKS['first higher']} below He", f"{MARKS['second higher']} above He",
-                  f"{MARKS['no difference shown']} no difference shown"]  # fmt: skip
+        words += [f"{MARKS['first higher']} below He", f"{MARKS['second higher']} above He"]
+        words += [f"{MARKS[one]} {one}" for one in (EQUIVALENT, TOO_CLOSE)]
     return f"Against He at that depth: {', '.join(words)}." if words else ""

@@ -16,7 +16,9 @@ from __future__ import annotations
 import math
 from typing import cast
 
+import numpy as np
 import pandas as pd
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.lines import Line2D
@@ -25,7 +27,15 @@ from empirical.arm import Arm
 from empirical.protocol import CLASSES, TrainSpec, published_accuracy
 from empirical.records.published import Published, spec_of
 from figures import style
-from figures.study.report_figures import draw_curve, layer_axis, name_of, over_seeds, whole_epochs
+from figures.study.report_figures import (
+    draw_curve,
+    guessing_key,
+    layer_axis,
+    name_of,
+    over_seeds,
+    spread_keys,
+    whole_epochs,
+)
 from theory.activations import parse_activation
 from theory.law.learning_rate import effective_learning_rate, equivalent_learning_rate
 from theory.lessons.paper import LEARNED_SLOPES
@@ -36,7 +46,7 @@ HEAD = "head"
 # ------------------------------------------------------------------------------- the last layer
 
 
-def last_layer_figure(records: Published, activation: str, note: str = "") -> Figure:
+def last_layer_figure(records: Published, activation: str) -> Figure:
     """Predicted and measured initial loss by depth, final accuracy beside the report's, and the curves.
 
     ``records`` holds the arms of the preset head, with the column ``arm``.
@@ -49,27 +59,30 @@ def last_layer_figure(records: Published, activation: str, note: str = "") -> Fi
         figure = Figure(figsize=(style.PAGE_WIDTH, 5.2), layout="constrained")
         upper, lower = figure.subfigures(2, 1, height_ratios=(1.15, 1), squeeze=False)[:, 0]
         left, right = upper.subplots(1, 2, squeeze=False)[0]
-        _losses_by_depth(left, cells, looks)
-        _accuracies_by_depth(right, cells, looks)
+        _losses_by_depth(left, cells, depths, looks)
+        _accuracies_by_depth(right, cells, depths, looks)
         for axes in (left, right):
             axes.set_xlabel("layers")
             axes.set_xticks(depths)
         _curves_by_depth(lower, study, depths, looks)
-        entries = _arm_keys(looks, as_printed=True)
-        entries.append(
-            style.legend_key("course report (one run)", color="black", marker="*", linestyle=":")
-        )
+        entries: list[Artist] = [*_arm_keys(looks, as_printed=True)]
+        entries += [
+            style.legend_key("course report (one run)", color="black", marker="*", linestyle=":"),
+            guessing_key(f"ln {CLASSES}: guessing"),
+            *spread_keys(study),
+        ]
         figure.legend(handles=entries, loc="outside upper center", ncols=4)
-        style.add_note(figure, note)
     return figure
 
 
-def _losses_by_depth(axes: Axes, cells: pd.DataFrame, looks: dict[Arm, style.Look]) -> None:
+def _losses_by_depth(
+    axes: Axes, cells: pd.DataFrame, depths: list[int], looks: dict[Arm, style.Look]
+) -> None:
     for arm, rows in cells.groupby("arm", sort=False):
         look = looks[cast(Arm, arm)]
-        by_depth = rows.groupby("depth")
-        predicted = by_depth["initial_loss_predicted"].mean().dropna().map(math.log10)
-        measured = by_depth["initial_loss"].mean().dropna().map(math.log10)
+        # a line has a gap where a depth was not run
+        by_depth = rows.groupby("depth")[["initial_loss_predicted", "initial_loss"]].mean()
+        predicted, measured = (column.map(math.log10).reindex(depths) for _, column in by_depth.items())
         axes.plot(predicted.index, predicted, color=look.color, linestyle=look.dash)
         axes.plot(
             measured.index,
@@ -87,13 +100,17 @@ def _losses_by_depth(axes: Axes, cells: pd.DataFrame, looks: dict[Arm, style.Loo
     style.power_of_ten_axis(axes)
 
 
-def _accuracies_by_depth(axes: Axes, cells: pd.DataFrame, looks: dict[Arm, style.Look]) -> None:
+def _accuracies_by_depth(
+    axes: Axes, cells: pd.DataFrame, depths: list[int], looks: dict[Arm, style.Look]
+) -> None:
     completed = cells[cells["status"] == "completed"]
     for arm, rows in completed.groupby("arm", sort=False):
         look = looks[cast(Arm, arm)]
-        over_seeds(axes, rows, "depth", "final_test_accuracy", look, err_style="bars", markersize=5)
-    printed = _printed(cells)
-    axes.plot(list(printed), list(printed.values()), "*", color="black", linestyle=":", markersize=6)
+        seen = rows.groupby("depth")["final_test_accuracy"].agg(["mean", "min", "max"]).reindex(depths)
+        axes.vlines(depths, seen["min"], seen["max"], color=look.color)
+        axes.plot(depths, seen["mean"], color=look.color, linestyle=look.dash, marker=look.marker)
+    printed = pd.Series(_printed(cells)).reindex(depths)
+    axes.plot(depths, printed, "*", color="black", linestyle=":", markersize=6)
     axes.set_title("practice: final test accuracy\n(percent)")
 
 
@@ -168,7 +185,7 @@ def _homogeneous(spec: TrainSpec) -> bool:
     return parse_activation(spec.activation).is_rectifier
 
 
-def relative_step_figure(records: Published, note: str = "") -> Figure:
+def relative_step_figure(records: Published) -> Figure:
     """A row per depth, an arm per color and dash: relative step by layer, training loss, accuracy.
 
     ``records`` holds the arms of the preset effective-lr, with the column ``arm``.
@@ -196,13 +213,13 @@ def relative_step_figure(records: Published, note: str = "") -> Figure:
         grid[-1, 0].set_xlabel("weight layer $l$ (h: linear)")
         for axes in grid[-1, 1:]:
             axes.set_xlabel("epoch")
-        figure.legend(handles=_arm_keys(looks), loc="outside upper center", ncols=2)
-        style.add_note(figure, note)
+        keys: list[Artist] = [*_arm_keys(looks), *spread_keys(study)]
+        figure.legend(handles=keys, loc="outside upper center", ncols=3)
     return figure
 
 
 def _steps_by_layer(axes: Axes, steps: pd.DataFrame, looks: dict[Arm, style.Look]) -> None:
-    for arm, look in looks.items():
+    for place, (arm, look) in enumerate(looks.items()):
         by_layer = steps[steps["arm"] == arm].groupby("number")
         predicted, measured = (
             by_layer[name].mean().map(math.log10) for name in ("predicted", "measured")
@@ -215,13 +232,14 @@ def _steps_by_layer(axes: Axes, steps: pd.DataFrame, looks: dict[Arm, style.Look
             linestyle=look.dash,
             linewidth=3.0 if below else 1.4,
         )
+        beside = 0.012 * steps["number"].max() * (place - (len(looks) - 1) / 2)  # arms that coincide
         axes.plot(
-            measured.index,
+            measured.index + beside,
             measured,
             look.marker,
             color=look.color,
             markerfacecolor="white",
-            markersize=7.5 if below else 4,
+            markersize=4,
         )
     if not steps.empty:
         layer_axis(axes, int(steps["number"].max()))
@@ -257,6 +275,56 @@ def _arm_keys(looks: dict[Arm, style.Look], *, as_printed: bool = False) -> list
     ]
 
 
+# ------------------------------------------------------------------------------- the weights
+
+
+def weight_change_figure(records: Published) -> Figure:
+    """‖W − W₀‖/‖W₀‖ by weight layer: a row per initializer, a column per depth, a line per epoch.
+
+    W₀ is the weight as drawn.  Epochs are some of those recorded, the first and the last among them.
+    """
+    layers = records.layers[records.layers["relative_change"].notna()].copy()
+    layers["number"] = layers.groupby(["cell", "epoch"], sort=False).cumcount() + 1
+    layers = layers[layers["epoch"] > 0].merge(records.cells, on="cell")
+    with np.errstate(divide="ignore"):
+        layers["change"] = np.log10(layers["relative_change"]).replace(-math.inf, math.nan)
+    initializers, depths = list(dict.fromkeys(layers["initializer"])), sorted(set(layers["depth"]))
+    epochs = sorted(set(layers["epoch"]) & set(style.thin(int(layers["epoch"].max()), 4)))
+    epochs = epochs or sorted(set(layers["epoch"]))[-1:]
+    with style.styled():
+        size = (style.PAGE_WIDTH, 1.0 + 1.9 * len(initializers))
+        figure = Figure(figsize=size, layout="constrained")
+        grid = figure.subplots(len(initializers), len(depths), sharex="col", sharey=True, squeeze=False)
+        for row, initializer in zip(grid, initializers, strict=True):
+            looks = _epoch_looks(epochs, style.initializer_looks([initializer])[initializer].color)
+            for axes, depth in zip(row, depths, strict=True):
+                of_cell = layers[(layers["initializer"] == initializer) & (layers["depth"] == depth)]
+                for epoch, look in looks.items():
+                    change = of_cell[of_cell["epoch"] == epoch].groupby("number")["change"].mean()
+                    axes.plot(change.index, change, color=look.color, linestyle=look.dash,
+                              marker=look.marker, markersize=3.5)  # fmt: skip
+                layer_axis(axes, depth + 1)
+            row[0].set_ylabel(f"{name_of(initializer)}\n$\\|W-W_0\\|/\\|W_0\\|$")
+        style.power_of_ten_axis(grid[0, 0])
+        for axes, depth in zip(grid[0], depths, strict=True):
+            axes.set_title(f"{depth} layers")
+        for axes in grid[-1]:
+            axes.set_xlabel("weight layer (h: linear)")
+        keys = [
+            style.legend_key(f"after epoch {epoch}", color=look.color, linestyle=look.dash,
+                             marker=look.marker)
+            for epoch, look in _epoch_looks(epochs, GREY).items()
+        ]  # fmt: skip
+        style.legend_below(figure, keys)
+    return figure
+
+
+def _epoch_looks(epochs: list[int], color: str) -> dict[int, style.Look]:
+    """Light to dark with the epochs, by the looks of as many depths."""
+    known = style.depth_shades((2, 5, 10, 12), color).values()
+    return dict(zip(epochs, [*known][-len(epochs) :], strict=False))
+
+
 # ------------------------------------------------------------------------------- the slopes
 
 
@@ -274,7 +342,7 @@ def learned_slopes(records: Published) -> pd.DataFrame:
     return table[["cell", "initializer", "depth", "seed", "number", "negative_slope"]]
 
 
-def slopes_figure(records: Published, note: str = "") -> Figure:
+def slopes_figure(records: Published) -> Figure:
     """The paper's learned slopes by layer, and beside it those of each initializer, a line per depth.
 
     ``records`` holds cells of one protocol.
@@ -301,7 +369,6 @@ def slopes_figure(records: Published, note: str = "") -> Figure:
             axes.set_xlabel("layer")
             whole_epochs(axes)
         grid[0].set_ylabel("learned negative slope $a$")
-        style.add_note(figure, note)
     return figure
 
 

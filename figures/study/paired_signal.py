@@ -4,22 +4,34 @@ Left the theory: for each weight layer the second moment of its pre-activations,
 of one image's loss there, as ``theory.predict`` has it from the law of the weights alone (line), and
 as the probe read it on the drawn network and real images (marker).  Right the practice: the same
 networks while they train.  One row per depth; all rows share the scale of a column.
+
+``answer_figure`` puts the question to three conditions in one picture: theory above, practice below.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import FixedLocator
 
 from empirical.protocol import CLASSES
 from empirical.records.published import Published
 from figures import style
-from figures.study.report_figures import draw_curve, layer_axis, name_of, whole_epochs
+from figures.study.report_figures import (
+    draw_curve,
+    guessing_key,
+    layer_axis,
+    name_of,
+    spread_keys,
+    whole_epochs,
+)
 
 MOMENTS = {
     "second_moment": "theory: signal\n$\\mathrm{mean}(y_l^2)$",
@@ -50,9 +62,7 @@ def first_look(records: Published) -> pd.DataFrame:
     return table[[*known, "number", "layer", *names]]
 
 
-def signal_figure(
-    records: Published, activation: str, practice: str = "test_accuracy", note: str = ""
-) -> Figure:
+def signal_figure(records: Published, activation: str, practice: str = "test_accuracy") -> Figure:
     """A row per depth, an initializer per color: signal, gradient, and ``practice`` against epoch.
 
     ``records`` holds one protocol; ``practice`` is a key of ``PRACTICE``.
@@ -81,8 +91,8 @@ def signal_figure(
         grid[-1, 2].set_xlabel("epoch")
         if practice == "train_loss":
             _at_chance(list(grid[:, 2]))
-        figure.legend(handles=_legend(looks), loc="outside upper center", ncols=min(len(looks) + 2, 6))
-        style.add_note(figure, note)
+        keys: list[Artist] = [*_legend(looks), *spread_keys(study)]
+        figure.legend(handles=keys, loc="outside upper center", ncols=min(len(keys), 6))
     return figure
 
 
@@ -159,3 +169,73 @@ def _legend(looks: dict[str, style.Look]) -> list[Line2D]:
                          markerfacecolor="white")
     )  # fmt: skip
     return entries
+
+
+# ------------------------------------------------------------------------------- the answer
+
+WINDOW = (-4.0, 5.0)  # decades of signal that the picture shows; a curve that leaves it is labeled
+
+
+def answer_figure(parts: Mapping[str, Published]) -> Figure:
+    """A column per condition: above the predicted signal by layer, below the test accuracy.
+
+    ``parts`` has the cells of each condition, all of one depth, under what stands above its column.
+    """
+    study = pd.concat([part.study for part in parts.values()])
+    looks = style.initializer_looks(dict.fromkeys(study["initializer"]))
+    with style.styled():
+        figure = Figure(figsize=(style.PAGE_WIDTH, 4.3), layout="constrained")
+        grid = figure.subplots(2, len(parts), sharey="row", squeeze=False)
+        for (above, below), (name, part) in zip(grid.T, parts.items(), strict=True):
+            above.set_title(name, fontweight="bold", fontsize=10)
+            _predicted(above, first_look(part), looks)
+            for law, cells in part.study.groupby("initializer", sort=False):
+                draw_curve(below, cells, "test_accuracy", looks[str(law)], str(law), size=3.5)
+            _finals(below, part, looks)
+            above.set_xlabel("weight layer (h: linear)")
+            below.set_xlabel("epoch of training")
+        above, below = grid[0, 0], grid[1, 0]
+        above.set_ylim(*WINDOW)
+        style.power_of_ten_axis(above)
+        above.set_ylabel("theory, before training:\nsignal, predicted")
+        below.set_ylabel("practice:\ntest accuracy (percent)")
+        below.set_ylim(0, None)
+        for axes in grid[1]:
+            axes.axhline(100 / CLASSES, color="black", linewidth=0.8, linestyle=":")
+        keys: list[Artist] = [
+            style.legend_key(name_of(law), color=look.color, linestyle=look.dash, marker=look.marker)
+            for law, look in looks.items()
+        ]
+        keys += [guessing_key("guessing"), *spread_keys(study)]
+        figure.legend(handles=keys, loc="outside upper center", ncols=len(keys))
+    return figure
+
+
+def _predicted(axes: Axes, looked: pd.DataFrame, looks: dict[str, style.Look]) -> None:
+    """The predicted signal; where a curve leaves ``WINDOW``, how far it goes."""
+    for law, cells in looked.groupby("initializer", sort=False):
+        predicted = cells.groupby("number")["second_moment_predicted"].mean()
+        look = looks[str(law)]
+        axes.plot(predicted.index, predicted, color=look.color, linestyle=look.dash, linewidth=2,
+                  marker=look.marker, markersize=4,
+                  markevery=max(1, len(predicted) // 10))  # fmt: skip
+        if predicted.max() > WINDOW[1]:
+            axes.annotate(
+                f"↑ to $10^{{{round(predicted.max())}}}$",
+                (int(predicted[predicted > WINDOW[1]].index[0]), WINDOW[1]),
+                xytext=(2, -3), textcoords="offset points", va="top", color=look.color,
+            )  # fmt: skip
+    layer_axis(axes, int(looked["number"].max()))
+
+
+def _finals(axes: Axes, part: Published, looks: dict[str, style.Look]) -> None:
+    """The accuracy after the last epoch beside the end of each curve, none over another."""
+    done = part.cells[part.cells["status"] == "completed"]
+    means = done.groupby("initializer")["final_test_accuracy"].mean().sort_values()
+    end, height = int(part.study["epoch"].max()), -math.inf
+    for law, mean in means.items():
+        height = max(float(mean), height + 7)  # percent that a line of letters takes
+        axes.annotate(f"{mean:.1f}", (end, height), xytext=(5, 0), textcoords="offset points",
+                      va="center", color=looks[str(law)].color, annotation_clip=False)  # fmt: skip
+    axes.set_xlim(1 - 0.04 * end, end * 1.22)
+    axes.xaxis.set_major_locator(FixedLocator([1, *range(2, end + 1, 2)] if end < 12 else [1, end]))

@@ -163,7 +163,7 @@ def candidate_cells(published: Published) -> Published:
     return published.of(one for row in rows for one in evidence.ids(_cells(row)))
 
 
-def agreement_figure(records: Published, note: str = "") -> Figure:
+def agreement_figure(records: Published) -> Figure:
     """Printed accuracies (stars) over the seeds and predictive intervals of every recorded protocol."""
     evidence = Evidence(records.study)
     table = protocol_cells(evidence)
@@ -184,8 +184,11 @@ def agreement_figure(records: Published, note: str = "") -> Figure:
             Line2D([], [], color=color, marker="o", markersize=4, label=name(one))
             for one, color in colors.items()
         ]
+        keys += [
+            style.legend_key("a seed", color="#555555", marker="o", linestyle="none", markersize=2.5),
+            style.legend_key(INTERVAL, color="#555555", linewidth=2, alpha=0.6),
+        ]
         figure.legend(handles=keys, loc="outside upper center", ncols=3)
-        style.add_note(figure, note)
     return figure
 
 

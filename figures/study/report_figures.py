@@ -2,63 +2,83 @@
 
 The average weight is the report's: the mean over all parameter tensors of each tensor's mean.  One
 figure of each kind per experiment (initializer × activation), a line per depth, in shades of the
-initializer's color.  With several seeds, the line is the mean of those that did not diverge, in a band
-from the least to the greatest of them.
+initializer's color; the printed accuracies are stars.  With several seeds, the line is the mean of
+those that did not diverge, in a band from the least to the greatest of them.
+
+Beside them, of the same sixteen networks, the curves of the training loss.
 """
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, cast
 
 import pandas as pd
 import seaborn
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator
 
-from empirical.arm import Arm
+from empirical.arm import NAMES, Arm
 from empirical.judgment.statistics import with_own_arms
+from empirical.protocol import CLASSES, COURSE_REPORT, published_accuracy
 from figures import style
 
 QUANTITIES = {
     "average_weight": "average weight",
     "test_accuracy": "test accuracy (percent)",
 }
+COURSE_REPORT_LAWS = ("he", "normal")
 LAWS = ("head_initializer", "learning_rate_reference")  # changes whose value is an initializer
-NAMES = {
-    "relu": "ReLU",
-    "prelu": "PReLU",
-    "he": "He",
-    "xavier": "Xavier",
-    "normal": "N(0, 1)",
-    "lecun": "LeCun",
-    "pytorch": "PyTorch's",
-}
 
 
 def course_report_figures(
-    study: pd.DataFrame, quantities: Sequence[str] = tuple(QUANTITIES), note: str = ""
+    study: pd.DataFrame,
+    quantities: Sequence[str] = tuple(QUANTITIES),
+    drawn: Mapping[str, float | None] = MappingProxyType({}),
 ) -> dict[str, Figure]:
     """File stem -> figure, two for each experiment in a table of ``empirical.study.grid.run_study``.
 
-    ``quantities`` chooses among ``QUANTITIES``; ``note`` is said under each figure.
+    ``quantities`` chooses among ``QUANTITIES``; all figures of a quantity have the same axes.
+    ``drawn`` has the average weight of each cell as it was drawn, which is that of epoch 0.
 
     Experiments whose protocol differs are not mixed: each has its figures, and their names say in what
     it differs.  Cells that diverged are drawn up to their last measured epoch; the legend says when.
     """
-    figures = {}
-    for key, cells in with_own_arms(study).groupby(["arm", "activation"], sort=False):
+    figures: dict[str, Figure] = {}
+    for key, cells in with_own_arms(_from_epoch_0(study, drawn)).groupby(
+        ["arm", "activation"], sort=False
+    ):
         arm, activation = cast(Arm, key[0]), str(key[1])
         for quantity in quantities:
             names = (name.replace(":", "") for name in (arm.initializer, activation))
-            stem = re.sub(r"[^a-z0-9.]+", "-", "-".join([quantity, *names, *arm.words]).lower())
+            stem = _stem("-".join([quantity, *names, *arm.words]))
             title = f"{name_of(arm.initializer)} initialization, {name_of(activation)}"
             if arm.changes:
                 title += f"\n{arm.variant}"
-            figures[stem] = _against_epoch(cells, quantity, title, note)
+            figures[stem] = _against_epoch(cells, quantity, title)
+    for quantity in quantities:
+        style.same_axes(
+            one.axes[0] for stem, one in figures.items() if stem.startswith(_stem(quantity))
+        )
     return figures
+
+
+def _from_epoch_0(study: pd.DataFrame, drawn: Mapping[str, float | None]) -> pd.DataFrame:
+    """``study`` with a row per cell more, its average weight as drawn."""
+    if not drawn:
+        return study
+    first = study.drop_duplicates("cell").assign(epoch=0, **dict.fromkeys(QUANTITIES, math.nan))
+    first["average_weight"] = first["cell"].map(drawn).astype(float)
+    return pd.concat([first[first["average_weight"].notna()], study], ignore_index=True)
+
+
+def _stem(words: str) -> str:
+    return re.sub(r"[^a-z0-9.]+", "-", words.lower())
 
 
 def name_of(what: str | Arm) -> str:
@@ -88,6 +108,7 @@ def draw_curve(
     """``quantity`` against epoch over a configuration's seeds: their mean, and a band that spans them.
 
     Of those that did not diverge (of all, where all did); one that did is a thin line to its cross.
+    ``spread_keys`` says so in a legend.
     """
     measured = cells[cells[quantity].notna()]
     diverged = measured[measured["status"] == "diverged"]
@@ -97,6 +118,24 @@ def draw_curve(
     for _, seed in diverged.groupby("seed"):
         axes.plot(seed["epoch"], seed[quantity], color=look.color, linewidth=0.5, alpha=0.5)
         axes.plot(seed["epoch"].iloc[-1], seed[quantity].iloc[-1], "x", color="black", markersize=6)
+
+
+def spread_keys(cells: pd.DataFrame) -> list[Artist]:
+    """What a legend says of bands and thin lines, if ``cells``, rows of curves, have any."""
+    lost = cells["status"] == "diverged"
+    config = [name for name in ("variant", "initializer", "activation", "depth") if name in cells]
+    seeds = cells[~lost].groupby(config)["seed"].nunique()
+    keys: list[Artist] = [style.band_key("least to\ngreatest seed")] * bool((seeds > 1).any())
+    if lost.any():
+        keys.append(
+            style.legend_key("a seed until\nit diverged", color="#555555", linewidth=0.5, marker="x")
+        )
+    return keys
+
+
+def guessing_key(label: str) -> Artist:
+    """The entry of the dotted line at what a network reaches that has learned nothing."""
+    return style.legend_key(label, color="black", linewidth=0.8, linestyle=":")
 
 
 def over_seeds(axes: Axes, table: pd.DataFrame, x: str, y: str, look: style.Look, **drawn: Any) -> None:
@@ -128,7 +167,7 @@ def divergence(cells: pd.DataFrame) -> str:
     return f" ({who}diverged\nin {when})"
 
 
-def _against_epoch(cells: pd.DataFrame, quantity: str, title: str, note: str) -> Figure:
+def _against_epoch(cells: pd.DataFrame, quantity: str, title: str) -> Figure:
     initializer = str(cells["initializer"].iloc[0])
     color = style.initializer_looks([initializer])[initializer].color
     with style.styled():
@@ -147,8 +186,78 @@ def _against_epoch(cells: pd.DataFrame, quantity: str, title: str, note: str) ->
             axes.annotate(
                 "every cell diverged in epoch 1", (0.5, 0.5), xycoords="axes fraction", ha="center"
             )
-        figure.legend(loc="outside right center", title="layers", borderaxespad=0.8)
-        style.add_note(figure, note)
+        handles: list[Artist] = [*axes.get_legend_handles_labels()[0], *spread_keys(cells)]
+        if quantity == "test_accuracy" and _stars(axes, cells, looks):
+            handles.append(printed_key())
+        figure.legend(handles=handles, loc="outside right center", title="layers", borderaxespad=0.8)
+    return figure
+
+
+def _stars(axes: Axes, cells: pd.DataFrame, looks: Mapping[int, style.Look]) -> bool:
+    """The printed accuracies of an arm as printed, behind the last epoch; whether there are any."""
+    arm, end = cast(Arm, cells["arm"].iloc[0]), float(cells["epoch"].max())
+    printed = {
+        depth: value
+        for depth in looks
+        if (value := published_accuracy(arm.initializer, str(cells["activation"].iloc[0]), depth))
+        and not arm.changes
+    }
+    for place, (depth, value) in enumerate(printed.items(), start=1):
+        axes.plot(end * (1 + 0.04 * place), value, "*", color=looks[depth].color, markersize=9,
+                  markeredgecolor="black", markeredgewidth=0.6)  # fmt: skip
+    return bool(printed)
+
+
+def printed_key() -> Artist:
+    """The entry of the stars."""
+    return style.legend_key("printed in\nthe course report", color="#BBBBBB", marker="*",
+                            markersize=9, markeredgecolor="black", markeredgewidth=0.6,
+                            linestyle="none")  # fmt: skip
+
+
+# ------------------------------------------------------------------------------- the loss
+
+
+def loss_figure(study: pd.DataFrame) -> Figure:
+    """Training loss against epoch: a column per initializer, a row per activation, a line per depth."""
+    study = study.assign(train_loss=study["train_loss"].map(math.log10))
+    initializers, activations = (
+        [one for one in known if one in set(study[name])]
+        for name, known in (
+            ("initializer", COURSE_REPORT_LAWS),
+            ("activation", COURSE_REPORT.activations),
+        )
+    )
+    depths = {int(depth) for depth in study["depth"]}
+    with style.styled():
+        size = (style.PAGE_WIDTH, 0.9 + 2.3 * len(activations))
+        figure = Figure(figsize=size, layout="constrained")
+        grid = figure.subplots(
+            len(activations), len(initializers), sharex=True, sharey=True, squeeze=False
+        )
+        for row, activation in zip(grid, activations, strict=True):
+            for axes, initializer in zip(row, initializers, strict=True):
+                color = style.initializer_looks([initializer])[initializer].color
+                for depth, look in style.depth_shades(depths, color).items():
+                    of_depth = study[(study["initializer"] == initializer) & (study["depth"] == depth)
+                                     & (study["activation"] == activation)]  # fmt: skip
+                    if of_depth["train_loss"].notna().any():
+                        draw_curve(axes, of_depth, "train_loss", look, str(depth))
+                axes.axhline(math.log10(math.log(CLASSES)), color="black", linewidth=0.8, linestyle=":")
+                axes.set_title(f"{name_of(initializer)}, {name_of(activation)}")
+                whole_epochs(axes)
+            row[0].set_ylabel("training loss (nats per image)")
+        style.power_of_ten_axis(grid[0, 0])
+        for axes in grid[-1]:
+            axes.set_xlabel("epoch")
+        keys: list[Artist] = [
+            style.legend_key(f"{depth} layers", color=look.color, linestyle=look.dash,
+                             marker=look.marker)
+            for depth, look in style.depth_shades(depths, "#777777").items()
+        ]  # fmt: skip
+        style.legend_below(
+            figure, [*keys, guessing_key(f"ln {CLASSES}: guessing"), *spread_keys(study)]
+        )
     return figure
 
 

@@ -1,5 +1,6 @@
 from . import (
     variance as variance,
+    histograms as histograms,
     convolution as convolution,
     batch_norm as batch_norm,
     correlation as correlation,

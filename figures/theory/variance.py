@@ -1,7 +1,8 @@
 """Variance through a stack: exact theory as lines, Monte Carlo as points, one network as a band.
 
 In the picture, the upper row has the second moment itself, every initializer in one panel per
-activation; the lower row the same divided by its exact expectation, which shows what the upper one
+activation, and where one runs so far that it hides another's fall, an inset with the whole range; the
+lower row the same divided by its exact expectation, which shows what the upper one
 cannot: the band in which 95 % of single networks lie, and that the typical network (dotted median)
 lies below the mean.  The tables have the same by layer, and the growth per layer with its verdict.
 """
@@ -16,6 +17,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
 from rich.text import Text
 
 from figures import style
@@ -71,6 +74,8 @@ def variance_figure(table: pd.DataFrame) -> Figure:
                 _relative(grid[row + 1, column], part, looks)
                 grid[0, column].set_title(_title(activation, part))
                 grid[-1, column].set_xlabel("layer $l$")
+            _closer(grid[row], table[table["direction"] == direction], looks)
+            style.power_of_ten_axis(grid[row, 0])
             grid[row, 0].set_ylabel(LABELS[direction][0])
             grid[row + 1, 0].set_ylabel(LABELS[direction][1])
         style.legend_below(figure, _legend(table, looks))
@@ -133,7 +138,31 @@ def _absolute(axes: Axes, part: pd.DataFrame, looks: dict[str, style.Look]) -> N
             linewidth=0,
         )
         _curve(axes, curve, look, "log10_theory", "log10_measured")
-    style.power_of_ten_axis(axes)
+
+
+HIDDEN = 4  # a curve that moves by a decade, and another by so many times as much, cannot be seen
+
+
+def _closer(panels: NDArray[np.object_], table: pd.DataFrame, looks: dict[str, style.Look]) -> None:
+    """Where a curve hides how another moves, panels are drawn as far as the others go.
+
+    The whole range is then in an inset, in the corner that the curve that leaves the panel frees.
+    """
+    names = ["initializer", "activation"]
+    reach = table.groupby(names, sort=False)["log10_theory"].agg(lambda logs: logs.abs().max())
+    hidden = reach[(reach >= 1) & (reach <= reach.max() / HIDDEN)]
+    if hidden.empty:
+        return
+    widest = 1.1 * hidden.max()
+    forward = (table["direction"] == "forward").all()
+    for axes, (_, part) in zip(panels, table.groupby("activation", sort=False), strict=True):
+        inset = style.inset(axes, (0.5 if forward else 0.12, 0.6, 0.46, 0.34), "whole range")
+        for name, curve in part.groupby("initializer", sort=False):
+            look = looks[str(name)]
+            inset.plot(curve["layer"], curve["log10_theory"], color=look.color, linestyle=look.dash)
+        style.power_of_ten_axis(inset)
+        inset.yaxis.set_major_locator(MaxNLocator(nbins=4, steps=[1, 2, 5, 10], integer=True))
+        axes.set_ylim(-widest, widest)
 
 
 def _curve(axes: Axes, curve: pd.DataFrame, look: style.Look, theory: str, measured: str) -> None:
@@ -152,8 +181,10 @@ def _curve(axes: Axes, curve: pd.DataFrame, look: style.Look, theory: str, measu
 
 def _relative(axes: Axes, part: pd.DataFrame, looks: dict[str, style.Look]) -> None:
     axes.axhline(0.0, color="black", linewidth=0.8)
-    size = 8.0  # markers nest: with shared weight draws the initializers coincide here
-    for name, curve in part.groupby("initializer", sort=False):
+    curves = part.groupby("initializer", sort=False)
+    # with shared weight draws the initializers coincide here: markers stand side by side
+    apart = 0.02 * part["layer"].max()
+    for place, (name, curve) in enumerate(curves):
         look, mean = looks[str(name)], curve["log10_theory"]
         low, high = curve["log10_band_low"] - mean, curve["log10_band_high"] - mean
         if low.notna().any():
@@ -163,14 +194,13 @@ def _relative(axes: Axes, part: pd.DataFrame, looks: dict[str, style.Look]) -> N
             )
         seen = _points(curve)
         axes.plot(
-            seen["layer"],
+            seen["layer"] + apart * (place - (curves.ngroups - 1) / 2),
             seen["log10_measured"] - seen["log10_theory"],
             look.marker,
             color=look.color,
-            markerfacecolor="none",
-            markersize=size,
+            markerfacecolor="white",
+            markersize=4,
         )
-        size = max(size - 2.0, 3.0)
     style.power_of_ten_axis(axes)
 
 

@@ -85,10 +85,10 @@ def cells_rows():
 def pairs_rows():
     arm = cells_rows().iloc[0].to_dict()
     row = {"compared": "arm", "first": arm["arm"], "second": Arm("normal"), "activation": SLOPE}
-    row |= {"depth": 1000, "pairs": 100, "diverged_first": 99, "diverged_second": 100}
+    row |= {"depth": 1000, "seeds": 100, "paired": True, "diverged_first": 99, "diverged_second": 100}
     row |= {"difference": -98.76, "low": -98.76, "high": -10.0, "effect_size": -1234.5, "family": 99}
-    row |= {"p_value": 1e-9, "p_holm": 0.1234, "arm": math.nan, "seeds_needed": 13}
-    return pd.DataFrame([row | {"verdict": word} for word in ("first higher", "insufficient seeds")])
+    row |= {"p_value": 1e-9, "p_exact": 1e-9, "p_holm": 0.1234, "arm": math.nan, "seeds_needed": 13}
+    return pd.DataFrame([row | {"verdict": word} for word in ("first higher", "not enough seeds")])
 
 
 def presets_rows():

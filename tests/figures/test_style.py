@@ -7,9 +7,10 @@ from matplotlib.colors import to_rgb
 from figures import style
 from figures.study.report_figures import course_report_figures
 from figures.theory.correlation import correlation_figure
+from figures.theory.histograms import histogram_figure
 from figures.theory.variance import variance_figure, weight_gradient_figure
 from theory.draw.correlation import correlation
-from theory.draw.variance import variance
+from theory.draw.variance import histograms, variance
 from theory.specs import CorrelationSpec, VarianceSpec
 
 
@@ -62,7 +63,9 @@ def test_the_report_has_two_figures_per_experiment_and_a_line_per_depth(study):
     ]
     axes = figures["test-accuracy-he-relu"].axes[0]
     means = {
-        line.get_label(): line.get_ydata()[0] for line in axes.lines if line.get_marker() != "None"
+        line.get_label(): line.get_ydata()[0]
+        for line in axes.lines
+        if line.get_marker() not in ("None", "*")
     }
     assert means == {"2": 52.5, "12": 62.5}
 
@@ -148,3 +151,36 @@ def test_no_legend_sticks_out_of_its_figure(laws, activations):
             canvas.draw()
             legend = figure.legends[0].get_window_extent(canvas.get_renderer())
             assert figure.bbox.x0 <= legend.x0 and legend.x1 <= figure.bbox.x1
+
+
+def test_a_curve_that_explodes_does_not_hide_one_that_vanishes():
+    table = variance(VarianceSpec(depth=30, width=32, draws=4, device="cpu", direction="both"))
+    figure = variance_figure(table)
+    for upper in (figure.axes[0], figure.axes[4]):
+        low, high = upper.get_ylim()
+        lines = [line.get_ydata() for line in upper.lines if line.get_marker() == "None"]
+        xavier, normal = np.array(lines[1]), np.array(lines[2])
+        assert np.ptp(xavier) > 0.4 * (high - low) and low < xavier.min() < xavier.max() < high
+        assert normal.max() > high  # the whole of it is in the inset
+        (inset,) = upper.child_axes
+        assert inset.get_ylim()[1] > normal.max()
+    alone = table[table["initializer"] != "xavier"]
+    assert not variance_figure(alone).axes[0].child_axes  # nothing is hidden
+
+
+def test_residuals_of_laws_that_coincide_stand_side_by_side(table):
+    lower = variance_figure(table).axes[2]
+    first = [line.get_xdata()[0] for line in lower.lines if line.get_linestyle() == "None"]
+    assert len(first) == 3 and min(np.diff(sorted(first))) > 0.1
+
+
+def test_histograms_show_every_layer_of_a_law(tmp_path):
+    table = histograms(VarianceSpec(depth=9, width=32, draws=4, activations=("relu",), device="cpu"))
+    figure = histogram_figure(table, "relu")
+    assert len(figure.axes) == 6
+    for axes, law in zip(figure.axes, ("he", "xavier", "normal"), strict=False):
+        assert axes.get_title() == f"{law}, relu" and len(axes.lines) == 5
+        assert np.ptp(axes.get_xlim()) >= 7.99
+    labels = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert labels == [f"layer {layer}" for layer in (1, 3, 5, 7, 9)]
+    assert len(style.save_figure(figure, tmp_path / "a")) == 2

@@ -21,6 +21,7 @@ from rich.text import Text
 from tables_made_up import SHEETS, study, variance_rows
 
 import cli
+from empirical.judgment.statistics import INSUFFICIENT
 from figures import tables
 from figures.markup import PACKAGES, runs
 from figures.maths import BAR, latex, markdown, marked, terminal
@@ -321,10 +322,10 @@ def test_a_command_that_asked_for_no_folder_writes_none(tmp_path, capsys, monkey
 def test_one_seed_gets_one_line_and_no_verdict():
     (only,) = statistics_tables(study(1))
     assert only.plain.startswith(SINGLE_RUNS) and "no verdict" in SINGLE_RUNS
-    (needed,) = {int(number) for number in re.findall(r"\d+", only.plain.removeprefix(SINGLE_RUNS))}
+    needed = int(re.search(r"--seeds (\d+)", only.plain)[1])
     short, enough = (statistics_tables(study(seeds, diverged=()))[1] for seeds in (needed - 1, needed))
-    assert set(short.data["verdict"]) == {"insufficient seeds"}
-    assert "insufficient seeds" not in set(enough.data["verdict"])
+    assert set(short.data["verdict"]) == {INSUFFICIENT}
+    assert INSUFFICIENT not in set(enough.data.query("compared == 'arm'")["verdict"])
 
 
 def test_statistics_are_shown_with_the_arms_names_and_divergence_apart():
@@ -333,7 +334,7 @@ def test_statistics_are_shown_with_the_arms_names_and_divergence_apart():
     text = " ".join(render(cells, 80).split())
     assert "1 of 9" in text and "95 % interval" in text
     shown = render(pairs, 160)
-    assert "he − normal" in shown and "he higher" in shown and "first higher" not in shown
+    assert "He − N(0, 1)" in shown and "He higher" in shown and "first higher" not in shown
     assert "0, 1" in shown  # one diverged cell of N(0, 1) at depth 12
     assert "diverged:" in shown and "diverged" not in render(
         statistics_tables(study(9, diverged=()))[1], 160
@@ -341,9 +342,8 @@ def test_statistics_are_shown_with_the_arms_names_and_divergence_apart():
 
 
 def test_few_seeds_are_said_to_be_few_and_how_many_would_do():
-    text = " ".join(render(statistics_tables(study(3))[1], 80).split())
-    assert text.count("insufficient seeds") == 8
-    assert "shown from 8 seeds on among 4 comparisons of initializers" in text
+    text = " ".join(render(statistics_tables(study(2))[1], 160).split())
+    assert text.count(f"{INSUFFICIENT} (3 at least)") == 8  # two seeds know no spread
 
 
 def test_two_seeds_of_a_single_arm_have_cells_but_nothing_to_compare():

@@ -48,6 +48,7 @@ from .batch_norm import (
 from .variance import (
     measure as measure,
     growth as growth,
+    histograms as histograms,
 )
 from .jacobian import (
     jacobian_of as jacobian_of,

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,8 +13,8 @@ from numpy.typing import NDArray
 
 from theory.draw import sampler
 from theory.draw.ensemble import Block, Simulation
-from theory.draw.stacks import Ensemble
-from theory.probe import Probe
+from theory.draw.stacks import Ensemble, Trace, activate
+from theory.probe import Probe, Reading
 from theory.randomness import generator
 from theory.specs import VarianceSpec
 
@@ -66,6 +68,31 @@ class DenseSimulation(Simulation[VarianceSpec]):
         """Real modules, read by the probe; the gradient by its backward half."""
         spec, group = self.spec, self.group
         back = "backward" in spec.directions
+        readings, trace, log_factor = self._pass(block, draws, keep=(0, 2))
+
+        def shaped(values: torch.Tensor) -> Array:
+            by_draw = values.transpose(0, 1).reshape(draws, spec.depth, len(group.streams), -1)
+            result: Array = by_draw.cpu().numpy()
+            return result
+
+        forward = torch.stack([reading.forward["second_moment"] for reading in readings])
+        log_forward = shaped(forward.log() + 2 * trace.log_scale)
+        if not back:
+            return Block({"forward": log_forward})
+        seen = [reading.backward for reading in readings]
+        gradient = torch.stack([moments["second_moment"] for moments in seen if moments is not None])
+        log_gradient = gradient.log() + 2 * log_factor
+        sizes = torch.tensor([math.log(n * m) for n, m in pairwise(spec.widths)], dtype=torch.float64)
+        log_weight = log_gradient + trace.log_input + sizes.to(self.device)[:, None, None]
+        return Block({"forward": log_forward, "backward": shaped(log_gradient)}, shaped(log_weight))
+
+    def _pass(self, block: int, draws: int, **read: Any) -> tuple[list[Reading], Trace, torch.Tensor]:
+        """One pass of ``draws`` networks, and back if asked: what the probe read, and its scales.
+
+        The last is ``Trace.backward``'s; empty where there is no way back.
+        """
+        spec, group = self.spec, self.group
+        back = "backward" in spec.directions
         weights = draws * sum(fan_in * fan_out for fan_in, fan_out in spec.fans)
         ensemble = Ensemble(
             spec.widths,
@@ -75,27 +102,35 @@ class DenseSimulation(Simulation[VarianceSpec]):
             keep=weights * torch.get_num_threads() <= KEPT_WEIGHTS,
         ).to(self.device)
         names = [f"layers.{index}" for index in range(spec.depth)]
-
-        def shaped(values: torch.Tensor) -> Array:
-            by_draw = values.transpose(0, 1).reshape(draws, spec.depth, len(group.streams), -1)
-            result: Array = by_draw.cpu().numpy()
-            return result
-
-        with torch.set_grad_enabled(back), Probe(ensemble, names, keep=(0, 2), backward=back) as probe:
+        log_factor = torch.empty(0)
+        with torch.set_grad_enabled(back), Probe(ensemble, names, backward=back, **read) as probe:
             trace = ensemble(self.x, draws, self.stream("weights", block), self.stream("biases", block))
             if back:
                 cotangent = self._cotangent(trace.output, self.stream("cotangent", block))
                 log_factor = trace.backward(cotangent)
-        forward = torch.stack([reading.forward["second_moment"] for reading in probe.readings])
-        log_forward = shaped(forward.log() + 2 * trace.log_scale)
-        if not back:
-            return Block({"forward": log_forward})
-        seen = [reading.backward for reading in probe.readings]
-        gradient = torch.stack([moments["second_moment"] for moments in seen if moments is not None])
-        log_gradient = gradient.log() + 2 * log_factor
-        sizes = torch.tensor([math.log(n * m) for n, m in pairwise(spec.widths)], dtype=torch.float64)
-        log_weight = log_gradient + trace.log_input + sizes.to(self.device)[:, None, None]
-        return Block({"forward": log_forward, "backward": shaped(log_gradient)}, shaped(log_weight))
+        return probe.readings, trace, log_factor
+
+    def magnitudes(self, draws: int) -> Iterator[tuple[int, int, dict[str, Array]]]:
+        """(stream, layer, ln|x_l| and ln|∂/∂y_l|) of each unit of ``draws`` networks; ln 0 = −∞.
+
+        x_l = φ(y_l).  In the stream's own scale: see ``Curve.log_shift``.  Needs both directions.
+        """
+        readings, trace, log_factor = self._pass(0, draws, statistics=lambda tensor: {"values": tensor})
+        for stream, one in enumerate(self.group.streams):
+            columns = slice(stream * self.spec.batch, (stream + 1) * self.spec.batch)
+            module = one.activation.module().to(self.device)
+            for index, reading in enumerate(readings):
+                assert reading.backward is not None
+                log_scale = trace.log_scale[index][:, columns]
+                unit = reading.forward["values"][:, :, columns]
+                x = activate(one.activation, module, unit, log_scale).detach().double()
+                gradient = reading.backward["values"][:, :, columns]
+                factor = log_factor[index][:, columns]
+                found = {
+                    "activation": x.abs().log() + log_scale[:, None, :],
+                    "gradient": gradient.double().abs().log() + factor[:, None, :],
+                }
+                yield stream, index + 1, {name: log.cpu().numpy() for name, log in found.items()}
 
     def _cotangent(self, output: torch.Tensor, stream: torch.Generator) -> torch.Tensor:
         """A random direction per draw and input, of second moment 1, the same for every stream."""

@@ -15,7 +15,7 @@ Student's law stands for the normal one (``draw.scores``).
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -129,6 +129,64 @@ def measure(spec: EnsembleSpec, on_progress: Progress | None = None) -> Measured
     joined = _joined(tables)
     assert joined is not None
     return Measured(joined, _joined(border), _joined(gradient_growth))
+
+
+HISTOGRAM_COLUMNS = {
+    "initializer": "the weight law, as named on the command line",
+    "activation": "the activation, as named on the command line",
+    "quantity": "activation: of x_l = φ(y_l); gradient: of ∂/∂y_l of a random cotangent",
+    "layer": "l, five at most, the first and the last among them",
+    "log10_low": "lower edge of the bin, log10 of the absolute value",
+    "log10_high": "its upper edge",
+    "density": "share of the values that are not zero, per decade",
+    "zeros": "share of all values of the layer that are exactly zero",
+}
+BIN = 0.1  # decades
+HISTOGRAM_LAYERS = 5
+
+
+def histograms(spec: VarianceSpec) -> pd.DataFrame:
+    """Activations and gradients by layer as histograms of log10|·|, as Glorot & Bengio (2010, Fig. 6
+    and 7) draw their values: units of one block of networks together.  Columns: ``HISTOGRAM_COLUMNS``.
+
+    The logarithm, because Xavier's and N(0, 1)'s values leave every linear axis.
+    """
+    spec = replace(spec, direction="both", engine="modules")
+    shown = {int(layer) for layer in np.linspace(1, spec.depth, HISTOGRAM_LAYERS).round()}
+    tables: dict[tuple[int, str, int], pd.DataFrame] = {}
+    for group in groups(spec):
+        simulation = DenseSimulation(spec, group)
+        for stream, layer, logs in simulation.magnitudes(simulation.block_size):
+            for curve in (one for one in group.curves if one.stream == stream and layer in shown):
+                for quantity, direction in (("activation", "forward"), ("gradient", "backward")):
+                    shift = curve.log_shift[direction][layer - 1] / 2
+                    tables[curve.index, quantity, layer] = _histogram(
+                        (logs[quantity].ravel() + shift) / LN10
+                    ).assign(
+                        initializer=curve.initializer.name,
+                        activation=curve.activation.name,
+                        quantity=quantity,
+                        layer=layer,
+                    )
+    joined = _joined(tables)
+    assert joined is not None
+    return joined[list(HISTOGRAM_COLUMNS)]
+
+
+def _histogram(logs: Array) -> pd.DataFrame:
+    """Bins of ``BIN`` decades over the finite values; one empty bin where there is none."""
+    known = logs[np.isfinite(logs)]
+    low, high = (known.min(), known.max()) if len(known) else (0.0, 0.0)
+    edges = BIN * np.arange(math.floor(low / BIN), math.floor(high / BIN) + 2)
+    counts, _ = np.histogram(known, edges)
+    return pd.DataFrame(
+        {
+            "log10_low": edges[:-1],
+            "log10_high": edges[1:],
+            "density": counts / max(len(known), 1) / BIN,
+            "zeros": 1 - len(known) / len(logs),
+        }
+    )
 
 
 def _joined(tables: dict[Any, pd.DataFrame]) -> pd.DataFrame | None:

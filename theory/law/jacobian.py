@@ -37,7 +37,7 @@ from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import special
 
 from theory.activations import Activation
 from theory.initializers import Initializer, shape_named
@@ -132,7 +132,7 @@ def zero_fraction(depth: int, width: int, activation: Activation) -> float:
     """
     if activation.negative_slope != 0:
         return 0.0
-    at_least = stats.binom.sf(np.arange(width), width, 0.5)  # P(K ≥ 1), …, P(K ≥ n)
+    at_least = special.bdtrc(np.arange(width), width, 0.5)  # P(K ≥ 1), …, P(K ≥ n)
     return float(1 - np.sum(at_least**depth) / width)
 
 

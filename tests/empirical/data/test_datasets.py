@@ -1,12 +1,16 @@
 """The data set and the augmentation: torchvision's bits, torchvision's distribution, clear errors."""
 
 import errno
+import gzip
+import hashlib
 import io
 import os
+import pickle
 import shutil
 import subprocess
 import sys
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,13 +19,13 @@ from cifar_format import tiny_dataset, write_cifar10
 from PIL import Image
 from torchvision.transforms import functional as transform
 
-from empirical.data import cifar10
 from empirical.data.catalog import DATASETS, load_dataset
-from empirical.data.cifar10 import FOLDER, cache_folder, find_cifar10
 from empirical.data.datasets import augment_with, normalize, sample_offsets
+from empirical.data.files import CIFAR10, CIFAR100, FASHION_MNIST, SVHN, _md5, cache_folder
 from theory.errors import RequestError, WorkError
 
 CPU = torch.device("cpu")
+FOLDER = CIFAR10.folder
 MEAN, STD = DATASETS["cifar10"].mean, DATASETS["cifar10"].std
 REAL = os.environ.get("CIFAR10_DIR")
 
@@ -80,7 +84,7 @@ def test_offsets_are_drawn_from_the_generator_alone():
 def test_files_in_the_official_format_are_read_back(tmp_path):
     made = tiny_dataset()
     source = write_cifar10(tmp_path, made)
-    read = cifar10.read_cifar10(tmp_path / FOLDER, source)
+    read = CIFAR10.read(tmp_path / FOLDER, source)
     for name in ("train_images", "train_labels", "test_images", "test_labels"):
         assert torch.equal(getattr(read, name), getattr(made, name)), name
     few = read.limited(10, 5)
@@ -96,10 +100,10 @@ def test_a_damaged_or_missing_file_is_named(tmp_path):
     with pytest.raises(
         RequestError, match=r"data_batch_3 is damaged: expected MD5 \w{32}, found \w{32}"
     ):
-        cifar10.read_cifar10(tmp_path / FOLDER, source)
+        CIFAR10.read(tmp_path / FOLDER, source)
     victim.unlink()
     with pytest.raises(RequestError, match="data_batch_3 is missing"):
-        cifar10.read_cifar10(tmp_path / FOLDER, source)
+        CIFAR10.read(tmp_path / FOLDER, source)
 
 
 def test_the_published_sums_are_what_a_real_run_checks(tmp_path):
@@ -112,10 +116,10 @@ def test_the_published_sums_are_what_a_real_run_checks(tmp_path):
 
 def test_the_folder_and_its_parent_are_both_accepted(tmp_path, monkeypatch):
     write_cifar10(tmp_path, tiny_dataset())
-    assert find_cifar10(tmp_path) == tmp_path / FOLDER
-    assert find_cifar10(tmp_path / FOLDER) == tmp_path / FOLDER
+    assert CIFAR10.find(tmp_path) == tmp_path / FOLDER
+    assert CIFAR10.find(tmp_path / FOLDER) == tmp_path / FOLDER
     monkeypatch.setenv("CIFAR10_DIR", str(tmp_path))
-    assert find_cifar10(None) == tmp_path / FOLDER
+    assert CIFAR10.find(None) == tmp_path / FOLDER
 
 
 def test_a_folder_is_known_by_what_it_holds(tmp_path, monkeypatch):
@@ -127,19 +131,19 @@ def test_a_folder_is_known_by_what_it_holds(tmp_path, monkeypatch):
     monkeypatch.chdir(inside)
     monkeypatch.setenv("CIFAR10_DIR", ".")
     for named in (Path(), None, link, renamed, Path("../link"), Path(".."), inside / ".." / FOLDER):
-        read = cifar10.read_cifar10(find_cifar10(named), source)
+        read = CIFAR10.read(CIFAR10.find(named), source)
         assert torch.equal(read.train_images, made.train_images), named
     (renamed / "batches.meta").unlink()
     with pytest.raises(RequestError, match=r"batches.meta is missing"):
-        cifar10.read_cifar10(find_cifar10(renamed), source)
+        CIFAR10.read(CIFAR10.find(renamed), source)
 
 
 def test_a_wrong_folder_is_refused(tmp_path, monkeypatch):
     with pytest.raises(RequestError, match=r"--data-dir .* holds no cifar-10-batches-py"):
-        find_cifar10(tmp_path)
+        CIFAR10.find(tmp_path)
     monkeypatch.setenv("CIFAR10_DIR", str(tmp_path / "nowhere"))
     with pytest.raises(RequestError, match=r"\$CIFAR10_DIR .* is no folder"):
-        find_cifar10(None)
+        CIFAR10.find(None)
 
 
 def test_the_cache_follows_the_platform(monkeypatch):
@@ -150,32 +154,39 @@ def test_the_cache_follows_the_platform(monkeypatch):
 def archive(folder: Path, target: Path) -> str:
     with tarfile.open(target, "w:gz") as packed:
         packed.add(folder / FOLDER, FOLDER)
-    return cifar10._md5(target)
+    return _md5(target)
+
+
+def at(reader, address, md5):
+    """torchvision's ``reader``, to be downloaded from ``address`` alone."""
+    return type(reader.__name__, (reader,), {"url": address, "tgz_md5": md5})
 
 
 def test_a_download_passes_over_bad_mirrors_and_happens_once(tmp_path):
     made = tiny_dataset()
-    source = write_cifar10(tmp_path / "server", made)
-    md5 = archive(tmp_path / "server", tmp_path / "good.tar.gz")
-    (tmp_path / "bad.tar.gz").write_bytes(b"not it")
-    mirrors = (
-        (tmp_path / "none").as_uri(),
-        (tmp_path / "bad.tar.gz").as_uri(),
-        (tmp_path / "good.tar.gz").as_uri(),
-    )
+    reader = write_cifar10(tmp_path / "server", made)
+    for name in ("bad", "good"):
+        (tmp_path / name).mkdir()
+    md5 = archive(tmp_path / "server", tmp_path / "good" / reader.filename)
+    (tmp_path / "bad" / reader.filename).write_bytes(b"not it")
+    mirrored = replace(CIFAR10, mirrors=[(tmp_path / name).as_uri() for name in ("bad", "good")])
+    reader = at(reader, (tmp_path / "none").as_uri(), md5)
     cache = tmp_path / "cache"
-    assert cifar10.fetch_cifar10(cache, mirrors, md5) == cache / FOLDER
-    assert torch.equal(cifar10.read_cifar10(cache / FOLDER, source).train_images, made.train_images)
+    assert mirrored.fetch(cache, reader) == cache / FOLDER
+    assert torch.equal(CIFAR10.read(cache / FOLDER, reader).train_images, made.train_images)
     assert not list(cache.glob("download-*"))
-    assert cifar10.fetch_cifar10(cache, (), md5) == cache / FOLDER  # nothing left to fetch
+    nowhere = replace(CIFAR10, mirrors=())
+    assert nowhere.fetch(cache, reader) == cache / FOLDER  # nothing left to fetch
 
 
 def test_without_a_network_the_error_says_how_to_supply_the_data(tmp_path):
-    mirrors = ((tmp_path / "none").as_uri(),)
-    with pytest.raises(RequestError, match=r"could not download CIFAR-10 .*--data-dir") as caught:
-        cifar10.fetch_cifar10(tmp_path / "cache", mirrors, "0" * 32)
-    assert "\n" not in str(caught.value)
-    assert not (tmp_path / "cache" / FOLDER).exists()
+    nowhere = [(tmp_path / "none").as_uri()]
+    for source in (CIFAR10, CIFAR100):
+        reader = at(source.torchvisions(), nowhere[0], "0" * 32)
+        with pytest.raises(RequestError, match=rf"not download {source.title} .*--data-dir") as caught:
+            replace(source, mirrors=nowhere).fetch(tmp_path / "cache", reader)
+        assert "\n" not in str(caught.value)
+        assert not (tmp_path / "cache" / source.folder).exists()
 
 
 @pytest.mark.parametrize("number", ["ENOSPC", "EDQUOT", "EIO"])
@@ -185,8 +196,101 @@ def test_a_disk_that_gives_out_during_the_download_is_no_wrong_request(tmp_path,
 
     (tmp_path / "archive").write_bytes(b"some")
     monkeypatch.setattr(shutil, "copyfileobj", fail)
+    reader = at(CIFAR10.torchvisions(), (tmp_path / "archive").as_uri(), "0" * 32)
     with pytest.raises(WorkError, match=r"the disk .*--data-dir"):
-        cifar10.fetch_cifar10(tmp_path / "cache", ((tmp_path / "archive").as_uri(),), "0" * 32)
+        CIFAR10.fetch(tmp_path / "cache", reader)
+
+
+# ------------------------------------------------------------------- other data sets of torchvision
+
+
+def images_and_labels(count, classes, channels, size):
+    source = torch.Generator().manual_seed(count)
+    images = torch.randint(256, (count, size, size, channels), dtype=torch.uint8, generator=source)
+    return images, torch.randint(classes, (count,), generator=source)
+
+
+def assert_same(read, train, test):
+    assert torch.equal(read.train_images, train[0]) and torch.equal(read.train_labels, train[1])
+    assert torch.equal(read.test_images, test[0]) and torch.equal(read.test_labels, test[1])
+    assert read.train_images.dtype == torch.uint8 and read.train_labels.dtype == torch.int64
+
+
+def test_cifar100_is_read_with_its_fine_labels(tmp_path):
+    parts = {
+        name: images_and_labels(count, 100, 3, 32) for name, count in (("train", 30), ("test", 12))
+    }
+    for name, (images, labels) in parts.items():
+        content = {"data": images.permute(0, 3, 1, 2).reshape(len(images), -1).numpy(),
+                   "fine_labels": labels.tolist(), "coarse_labels": [0] * len(labels)}  # fmt: skip
+        (tmp_path / name).write_bytes(pickle.dumps(content))
+    (tmp_path / "meta").write_bytes(pickle.dumps({"fine_label_names": [str(k) for k in range(100)]}))
+    sums = {name: _md5(tmp_path / name) for name in ("train", "test", "meta")}
+    lists = {"train_list": [["train", sums["train"]]], "test_list": [["test", sums["test"]]],
+             "meta": {"filename": "meta", "key": "fine_label_names", "md5": sums["meta"]}}  # fmt: skip
+    reader = type("Tiny", (CIFAR100.torchvisions(),), lists)
+    assert CIFAR100.find(tmp_path) == tmp_path
+    assert_same(CIFAR100.read(tmp_path, reader), *parts.values())
+    with pytest.raises(RequestError, match=r"train is damaged: expected MD5 16019d7e"):
+        CIFAR100.read(tmp_path)
+
+
+def idx(array):
+    """Bytes in the format of MNIST: magic number, sizes, values (LeCun, Cortes & Burges)."""
+    sizes = b"".join(size.to_bytes(4, "big") for size in array.shape)
+    return bytes([0, 0, 8, array.dim()]) + sizes + array.to(torch.uint8).numpy().tobytes()
+
+
+def test_fashion_mnist_is_downloaded_and_read(tmp_path):
+    parts = [images_and_labels(count, 10, 1, 28) for count in (20, 8)]
+    arrays = [array for images, labels in parts for array in (images[..., 0], labels)]
+    (tmp_path / "server").mkdir()
+    resources = []
+    for name, array in zip(FASHION_MNIST.files, arrays, strict=True):
+        packed = tmp_path / "server" / f"{name}.gz"
+        packed.write_bytes(gzip.compress(idx(array)))
+        resources.append((packed.name, _md5(packed)))
+    published = {"resources": resources, "mirrors": [f"{(tmp_path / 'server').as_uri()}/"]}
+    reader = type("Tiny", (FASHION_MNIST.torchvisions(),), published)
+    folder = FASHION_MNIST.fetch(tmp_path / "cache", reader)
+    assert_same(FASHION_MNIST.read(folder, reader), *parts)
+    (folder / FASHION_MNIST.files[2]).unlink()
+    with pytest.raises(RequestError, match="t10k-images-idx3-ubyte is missing: give the folder"):
+        FASHION_MNIST.read(folder, reader)
+    resources[1] = (resources[1][0], "0" * 32)
+    with pytest.raises(RequestError, match=r"not download Fashion-MNIST .*expected MD5 0000"):
+        replace(FASHION_MNIST, mirrors=()).fetch(tmp_path / "other", reader)
+
+
+def test_svhn_is_downloaded_and_read_with_ten_as_nought(tmp_path):
+    from scipy import io as matlab
+
+    parts = [images_and_labels(count, 10, 3, 32) for count in (20, 8)]
+    (tmp_path / "server").mkdir()
+    listed = {}
+    for which, (images, labels) in zip(("train", "test"), parts, strict=True):
+        path = tmp_path / "server" / f"{which}_32x32.mat"
+        ten = torch.where(labels == 0, 10, labels)[:, None]
+        matlab.savemat(path, {"X": images.permute(1, 2, 3, 0).numpy(), "y": ten.numpy()})
+        listed[which] = [path.as_uri(), path.name, hashlib.md5(path.read_bytes()).hexdigest()]
+    reader = type("Tiny", (SVHN.torchvisions(),), {"split_list": listed})
+    folder = SVHN.fetch(tmp_path / "cache", reader)
+    assert_same(SVHN.read(folder, reader), *parts)
+    (folder / "test_32x32.mat").write_bytes(b"no")
+    with pytest.raises(RequestError, match=r"test_32x32\.mat is damaged"):
+        SVHN.read(folder, reader)
+
+
+def test_digits_need_no_files_and_have_the_statistics_of_their_row():
+    row, digits = DATASETS["digits"], load_dataset("digits", None, CPU)
+    assert (len(digits.train_images), len(digits.test_images)) == (row.train_images, row.test_images)
+    assert digits.train_images.shape[1:] == (8, 8, 1)
+    assert digits.train_images.max() == 255
+    values = digits.train_images.double() / 255
+    assert (float(values.mean()), float(values.std())) == pytest.approx(
+        (row.mean[0], row.std[0]), abs=1e-4
+    )
+    assert torch.bincount(digits.train_labels).min() > 120
 
 
 @pytest.mark.parametrize("options", [[], ["--dry-run"]])
@@ -216,7 +320,7 @@ def test_an_archive_that_reaches_outside_is_not_unpacked(tmp_path):
         member.size = 1
         packed.addfile(member, io.BytesIO(b"x"))
     with pytest.raises(RequestError, match="cannot keep CIFAR-10"):
-        cifar10.fetch_cifar10(tmp_path / "cache", (evil.as_uri(),), cifar10._md5(evil))
+        CIFAR10.fetch(tmp_path / "cache", at(CIFAR10.torchvisions(), evil.as_uri(), _md5(evil)))
     assert not (tmp_path / "cache" / "outside").exists()
 
 

@@ -14,14 +14,21 @@ from made_up_records import cell, diverged, world
 from rich.console import Console
 
 import cli
-from empirical.judgment.claims import judge_claims, missing_commands
-from empirical.judgment.conditions import CONDITION_COLUMNS, judge_conditions
+from empirical.judgment.claims import in_unit, judge_claims, missing_commands
+from empirical.judgment.conditions import (
+    ANSWERS,
+    CONDITION_COLUMNS,
+    CONTRAST_COLUMNS,
+    judge_conditions,
+)
 from empirical.judgment.evidence import Evidence
 from empirical.judgment.protocol_agreement import protocol_agreement, protocol_pairs
-from empirical.judgment.truth import INSUFFICIENT, NO_RECORDS, NOT_SHOWN
+from empirical.judgment.statistics import EQUIVALENT, INSUFFICIENT, TOO_CLOSE
+from empirical.judgment.truth import NO_RECORDS
 from empirical.presets import PRESETS
-from empirical.protocol import COURSE_REPORT, TrainSpec
+from empirical.protocol import COURSE_REPORT, StudySpec, TrainSpec
 from empirical.records import published
+from figures import answers as worded
 from figures.study import claims as shown
 from figures.study.protocol_agreement import agreement_table
 
@@ -31,13 +38,16 @@ PLAIN = {
     name: PRESETS["he2015"].fields[name]
     for name in ("norm", "fan", "gain_slope", "filters", "pool_every", "optimizer", "learning_rate")
 }
-STEPS = {"head_initializer": "he", "learning_rate_reference": "he"}
-SEEDS = 12  # enough for a family of seven
+HEAD, STEPS = {"head_initializer": "he"}, {"learning_rate_reference": "he"}
+SEEDS = 4
+OPEN_ = {TOO_CLOSE, EQUIVALENT, INSUFFICIENT}
 
 
 def arm(initializer, percent, *, seeds=SEEDS, activations=BOTH, depths=DEPTHS, loss=1.0, **changes):
     """Rows of an arm: ``percent`` of each depth (or one for all), with scatter between seeds."""
-    random = np.random.default_rng(len(initializer) + int(loss * 100))
+    random = np.random.default_rng(
+        [len(initializer), int(loss * 100), int(100 * np.mean(percent)), len(activations), len(changes)]
+    )
     finals = dict(zip(depths, percent, strict=True)) if isinstance(percent, tuple) else {}
     rows = []
     for activation in activations:
@@ -49,18 +59,10 @@ def arm(initializer, percent, *, seeds=SEEDS, activations=BOTH, depths=DEPTHS, l
 
 
 def answers(*arms):
-    table, _ = judge_conditions(Evidence(pd.DataFrame([row for one in arms for row in one])))
-    assert list(table) == list(CONDITION_COLUMNS)
-    return table.set_index("id")
-
-
-@pytest.fixture(autouse=True)
-def without_intervals(monkeypatch, request):
-    """Bootstraps take most of the time, and no verdict rests on them."""
-    if "interval" not in request.node.name:
-        monkeypatch.setattr(
-            "empirical.judgment.truth.bca_interval", lambda values, confidence: (0.0, 0.0)
-        )
+    study = pd.DataFrame([row for one in arms for row in one])
+    table, contrasts = judge_conditions(Evidence(study))
+    assert list(table) == list(CONDITION_COLUMNS) and list(contrasts) == list(CONTRAST_COLUMNS)
+    return worded.told(table, contrasts).set_index("id")
 
 
 def test_he_is_the_default_where_it_beats_every_other_law_recorded():
@@ -68,22 +70,22 @@ def test_he_is_the_default_where_it_beats_every_other_law_recorded():
     table = answers(he, normal, arm("xavier", 65.0))
     assert table.loc["printed", "verdict"] == "yes"
     words = table.loc["printed", "answer"]
-    assert words.startswith("Yes. He ends 20.0") and "above N(0, 1) (8 settings, 12 seeds" in words
+    assert words.startswith("Yes. He ends 20.0") and "above N(0, 1) (8 settings, 4 seeds" in words
     assert "above Xavier" in words
     table = answers(he, normal, arm("xavier", 71.0))
     assert table.loc["printed", "verdict"] == "no" and "below Xavier" in table.loc["printed", "answer"]
     table = answers(he, normal, arm("xavier", 65.0), arm("lecun", 71.0))
-    assert table.loc["printed", "verdict"] == "no" and "below lecun" in table.loc["printed", "answer"]
+    assert table.loc["printed", "verdict"] == "no" and "below LeCun" in table.loc["printed", "answer"]
 
 
 def test_the_drawn_together_answer_says_what_the_runs_say_so_far():
     few = [arm("he", 70.0, seeds=1), arm("normal", 50.0, seeds=1), arm("xavier", 65.0, seeds=1)]
     row = answers(*few).loc["default"]
     assert row["verdict"] == "open"
-    assert "Open, so far the runs say yes: with batch norm, by fan_out as printed" in row["answer"]
+    assert "Open, so far yes: with batch norm, as printed" in row["answer"]
     worse = [*few[:2], arm("xavier", 75.0, seeds=1)]
-    assert "Open, so far the runs say no: with batch norm" in answers(*worse).loc["default", "answer"]
-    assert "Open: with batch norm, by fan_in" in row["answer"]  # of which there is no record
+    assert "Open, so far no: with batch norm" in answers(*worse).loc["default", "answer"]
+    assert re.search("Open: [^.]*with batch norm, by fan_in", row["answer"])  # there is no record
 
 
 def test_a_tie_with_another_law_is_no_yes():
@@ -93,13 +95,13 @@ def test_a_tie_with_another_law_is_no_yes():
         for row in arm("he", 70.0)
     ]
     table = answers(arm("he", 70.0), arm("normal", 50.0), same)
-    assert table.loc["printed", "verdict"] == NOT_SHOWN
+    assert table.loc["printed", "verdict"] in OPEN_
 
 
 def test_without_a_rival_the_answer_is_open_and_says_what_is_needed():
     row = answers(arm("he", 70.0), arm("normal", 50.0)).loc["printed"]
     assert row["verdict"] == NO_RECORDS and row["direction"] == "agrees"
-    assert row["answer"].startswith("Open: not all is recorded; so far the runs say yes.")
+    assert row["answer"].startswith("Records missing, so far yes.")
     assert "He against Xavier: no records" in row["answer"]
     assert row["commands"] == "cifar --init xavier --activation relu prelu --depths 2 5 10 12"
 
@@ -110,8 +112,8 @@ def test_one_seed_leaves_it_open_and_says_which_way_it_points():
     ]
     row = answers(*few).loc["printed"]
     assert row["verdict"] == INSUFFICIENT and float(row["single_values"]) == pytest.approx(-1, abs=0.1)
-    assert row["answer"].startswith("Open: insufficient seeds; so far the runs say no.")
-    assert row["commands"].startswith("cifar --preset report --seeds 9")
+    assert row["answer"].startswith("Not enough seeds (3 would do), so far no.")
+    assert row["commands"].startswith("cifar --preset report --seeds 3")
 
 
 def test_fan_in_is_a_condition_of_its_own():
@@ -121,7 +123,7 @@ def test_fan_in_is_a_condition_of_its_own():
     assert (table.loc["printed", "verdict"], table.loc["fan-in", "verdict"]) == ("no", "yes")
     assert table.loc["default", "verdict"] == "open in part"
     assert "Yes: with batch norm, by fan_in" in table.loc["default", "answer"]
-    assert "No: with batch norm, by fan_out as printed" in table.loc["default", "answer"]
+    assert "No: with batch norm, as printed" in table.loc["default", "answer"]
 
 
 def test_an_arm_that_diverged_everywhere_is_told_and_not_averaged():
@@ -144,12 +146,12 @@ def test_the_share_of_the_last_layer_in_the_depth_effect():
         arm("he", printed), arm("he", head, head_fan="fan_in"), arm("he", head, fan="fan_in")
     )
     row = table.loc["last-layer"]
-    assert row["verdict"] == "yes" and "which is 50 % less" in row["answer"]
+    assert row["verdict"] == "yes" and ", 50 % less" in row["answer"]
     assert "the last layer by fan_in ends 6.2" in row["answer"].lower()
     row = answers(arm("he", printed), arm("he", printed, head_fan="fan_in")).loc["last-layer"]
-    assert row["verdict"] == NOT_SHOWN
+    assert row["verdict"] in OPEN_
     shifted = arm("he", (45.0, 65.0, 75.0, 85.0), head_fan="fan_in")  # better, and by as much
-    assert answers(arm("he", printed), shifted).loc["last-layer", "verdict"] == NOT_SHOWN
+    assert answers(arm("he", printed), shifted).loc["last-layer", "verdict"] in OPEN_
     worse = arm("he", (39.0, 59.0, 69.0, 79.0), head_fan="fan_in")
     assert answers(arm("he", printed), worse).loc["last-layer", "verdict"] == "no"
 
@@ -161,7 +163,7 @@ def test_the_stall_of_xavier_in_very_deep_plain_nets():
     assert row["verdict"] == "yes" and row["value"] == pytest.approx(35, abs=0.1)
     words = row["answer"]
     assert "it stalls: no better than guessing" in words and words.count("stalls") == 1
-    assert f"{2.0**-15:.2e} of He's signal after 30 layers" in words
+    assert "without biases" not in words  # nothing is recorded of these networks as drawn
     table = answers(arm("he", (50.0, 45.0), **deep), arm("xavier", (49.0, 46.0), **deep))
     assert table.loc["very-deep", "verdict"] == "no"
     assert "stalls" not in table.loc["very-deep", "answer"]
@@ -183,7 +185,7 @@ def test_records_of_a_smaller_run_answer_in_small_and_say_so():
 def test_prelu_in_the_place_of_relu(prelu, verdict):
     relu = arm("he", 70.0, activations=("relu",))
     row = answers(relu, arm("he", prelu, activations=("prelu",))).loc["prelu"]
-    assert row["verdict"] == verdict and "With He as printed, PReLU ends" in row["answer"]
+    assert row["verdict"] == verdict and "PReLU ends" in row["answer"]
 
 
 def test_prelu_must_win_under_both_fan_modes_recorded():
@@ -197,34 +199,103 @@ def test_prelu_must_win_under_both_fan_modes_recorded():
     assert answers(*arms).loc["prelu", "verdict"] == "no"
 
 
+def effective(head=55.0, steps=68.0, both=70.0, **more):
+    """He 70 and N(0, 1) 50 at 2 and 12 layers, with what is changed of N(0, 1); None: not recorded."""
+    relu = {"activations": ("relu",), "depths": (2, 12)} | more
+    arms = [arm("he", 70.0, **relu), arm("normal", 50.0, **relu)]
+    for percent, changes in ((head, HEAD), (steps, STEPS), (both, HEAD | STEPS)):
+        if percent is not None:
+            arms.append(arm("normal", percent, loss=1.03 if changes == HEAD | STEPS else 1.0,
+                            **changes, **relu))  # fmt: skip
+    return arms
+
+
 @pytest.mark.parametrize(
-    "matched, verdict", [(70.0, "yes"), (69.0, "yes"), (50.0, "no"), (95.0, "no"), (60.0, NOT_SHOWN)]
+    "head, steps, verdict",
+    [
+        (55.0, 68.0, {"yes"}),
+        (65.0, 68.0, {"no"}),  # the last layer alone closes most of the gap
+        (55.0, 57.0, {"no"}),  # steps alone do not
+        (55.0, 60.0, OPEN_),
+        (65.0, None, {"no"}),  # what is recorded suffices to say no
+        (55.0, None, {NO_RECORDS}),
+    ],
 )
-def test_whether_the_effective_rate_is_the_only_handicap(matched, verdict):
-    """He 70, N(0, 1) 50: matched steps must come nearer to He than half of the 20 points."""
-    relu = {"activations": ("relu",)}
-    row = answers(
-        arm("he", 70.0, **relu),
-        arm("normal", 50.0, **relu),
-        arm("normal", 55.0, head_initializer="he", **relu),
-        arm("normal", matched, loss=1.03, **STEPS, **relu),
-    ).loc["effective-lr"]
-    assert row["verdict"] == verdict
+def test_whether_the_effective_rate_is_the_only_handicap(head, steps, verdict):
+    """Steps alone must close more than half of the 20 points, and the last layer alone less."""
+    row = answers(*effective(head, steps)).loc["effective-lr"]
+    assert row["verdict"] in verdict
     assert "training losses and He's differ by at most 3 %" in row["answer"]
-    assert "last layer ends 15.0" in row["answer"] or "last layer ends 14.9" in row["answer"]
     assert "learning rate between batch norms is 12.0 times smaller" in row["answer"]
+
+
+def test_head_and_steps_are_told_apart():
+    """From what is recorded, and with what is not."""
+    words = answers(*effective(65.0, None, both=69.0)).loc["effective-lr", "answer"]
+    share = re.search(r"of the (\d+\.\d+) points at 2 layers He's last layer alone (\d+) %", words)
+    assert share and float(share[1]) == pytest.approx(19, abs=0.2) and 77 <= int(share[2]) <= 81
+    assert "(not recorded: He's steps alone)" in words
+    rows = [row for one in effective(55.0, 68.0) for row in one]
+    _table, contrasts = judge_conditions(Evidence(pd.DataFrame(rows)))
+    own = contrasts[contrasts["id"] == "effective-lr"].set_index("part")["mean"]
+    for depth in (2, 12):
+        assert own[f"He's steps − N(0, 1), {depth} layers"] == pytest.approx(18, abs=0.2)
+        assert own[f"both − He's steps, {depth} layers"] == pytest.approx(2, abs=0.2)
+        assert own[f"both − He's last layer, {depth} layers"] == pytest.approx(15, abs=0.2)
+    shown_table = worded.factors_table(contrasts)
+    assert [heading for heading, _ in shown_table.sections] == ["2 layers", "12 layers"]
+
+
+def test_the_preset_trains_all_four_arms_of_head_and_steps():
+    cells = StudySpec(**PRESETS["effective-lr"].fields).cells()
+    found = {
+        (one.depth, one.head_initializer, one.learning_rate_reference)
+        for one in cells
+        if one.initializer == "normal"
+    }
+    for depth in (2, 12):
+        assert {
+            (depth, None, None),
+            (depth, "he", None),
+            (depth, None, "he"),
+            (depth, "he", "he"),
+        } <= found
+    assert {depth for depth, head, steps in found if steps and not head} == {2, 12}
+
+
+def test_the_signal_of_very_deep_nets_is_that_of_the_networks_recorded():
+    """With biases: not the power of two that a network without them would have."""
+    records = published.read(Path(published.__file__).parents[2] / "figures" / "data")
+    evidence = Evidence(records.study, records.cells, records.layers)
+    words = worded.told(*judge_conditions(evidence)).set_index("id").loc["very-deep", "answer"]
+    head = records.layers[(records.layers["epoch"] == 0) & (records.layers["layer"] == "head")]
+    head = head.set_index("cell")["second_moment_predicted"]
+    he, xavier = (
+        next(value for cell, value in head.items() if cell.startswith(f"{name}-relu-d30"))
+        for name in ("he", "xavier")
+    )
+    assert (
+        f"second moment of {xavier:.3g} at the last layer under Xavier and {he:.3g} under He" in words
+    )
+    assert f"without biases Xavier's signal would be {2.0**-15:.2e} as strong" in words
+
+
+def test_no_answer_says_a_thing_twice():
+    records = published.read(Path(published.__file__).parents[2] / "figures" / "data")
+    evidence = Evidence(records.study, records.cells, records.layers)
+    for answer in worded.told(*judge_conditions(evidence))["answer"]:
+        said = re.split(r"[;.] ", answer)
+        assert len(set(said)) == len(said)
 
 
 def test_a_head_by_another_fan_is_another_arm():
     """The fan of N(0, 1) is no one's, that of He's last layer is: neither stands for the other."""
-    relu = {"activations": ("relu",), "seeds": 1, "depths": (2,)}
-    he, normal = arm("he", 70.0, **relu), arm("normal", 50.0, **relu)
-    other = arm("normal", 60.0, head_initializer="he", fan="fan_in", **relu)
-    alone = answers(he, normal, other, arm("normal", 69.0, **STEPS, **relu)).loc["effective-lr"]
-    assert "N(0, 1) with He's last layer against He: no records" in alone["answer"]
-    own = arm("normal", 55.0, head_initializer="he", **relu)
-    both = answers(he, normal, other, own, arm("normal", 69.0, **STEPS, **relu)).loc["effective-lr"]
-    assert re.search(r"last layer ends 1[45]\.\d+ points below He", both["answer"])
+    small = {"activations": ("relu",), "seeds": 1, "depths": (2,)}
+    other = arm("normal", 60.0, head_initializer="he", fan="fan_in", **small)
+    alone = answers(*effective(None, None, **small), other).loc["effective-lr"]
+    assert "(not recorded: He's last layer alone and He's steps alone)" in alone["answer"]
+    both = answers(*effective(55.0, None, **small), other).loc["effective-lr"]
+    assert re.search(r"He's last layer alone 2[3-7] %", both["answer"])
 
 
 def test_the_depth_effects_are_of_the_activations_that_both_arms_have():
@@ -236,7 +307,7 @@ def test_the_depth_effects_are_of_the_activations_that_both_arms_have():
     effect = re.search(r"accuracy changes by [^;.]*\.\d+ [^;]*", without)
     assert effect is not None and effect[0] in with_prelu
     assert "changes by +40.0" in without or "changes by +39.9" in without
-    assert re.search(r"which is (49|50|51) % less", without)
+    assert re.search(r", (49|50|51) % less", without)
 
 
 def test_a_study_without_batch_norm_in_small_is_said_to_be():
@@ -247,32 +318,9 @@ def test_a_study_without_batch_norm_in_small_is_said_to_be():
     assert "n small" not in both.loc["no-norm", "answer"]  # records of the asked size come first
 
 
-def test_the_arms_of_the_effective_rate_are_compared_where_all_are_recorded():
-    relu = {"activations": ("relu",), "seeds": 1}
-    row = answers(
-        arm("he", 70.0, seeds=1),
-        arm("normal", (40.0, 50.0, 50.0, 50.0), seeds=1),
-        arm("normal", 69.0, depths=(2,), **STEPS, **relu),
-    ).loc["effective-lr"]
-    assert re.search(r"N\(0, 1\) ends (30.0|29.9)\d points below He", row["answer"])
-    assert "N(0, 1) with He's last layer against He: no records" in row["answer"]
-
-
-def test_an_arm_that_lacks_one_of_the_settings_is_compared_where_it_is():
-    relu = {"activations": ("relu",), "seeds": 1}
-    row = answers(
-        arm("he", 70.0, seeds=1),
-        arm("normal", 50.0, seeds=1),
-        arm("normal", 55.0, depths=(2,), head_initializer="he", **relu),
-        arm("normal", 69.0, depths=(2, 12), **STEPS, **relu),
-    ).loc["effective-lr"]
-    assert re.search(r"last layer ends 1[45]\.\d+ points below He \(relu, 2 layers", row["answer"])
-    assert "no records" not in row["answer"]
-
-
 def test_an_answer_gives_its_interval():
     words = answers(arm("he", 70.0), arm("normal", 50.0)).loc["printed", "answer"]
-    assert "12 seeds, 95 % 19.9" in words or "12 seeds, 95 % 20.0" in words
+    assert "4 seeds, 95 % 19.9" in words or "4 seeds, 95 % 20.0" in words
 
 
 def test_the_answers_change_with_the_records():
@@ -303,21 +351,24 @@ def text(renderable, width):
 def test_the_tables_fit_and_cut_no_id_value_or_verdict(width):
     evidence = Evidence(pd.concat([world(2), pd.DataFrame(arm("he", 60.0, fan="fan_in", seeds=1))]))
     claims, _ = judge_claims(evidence)
-    conditions, _ = judge_conditions(evidence)
+    conditions, contrasts = judge_conditions(evidence)
     whole = text(shown.claims_table(claims), width)
     lines = whole.splitlines()
     body = lines[next(number for number, line in enumerate(lines) if "───" in line) :]
     assert max(map(len, lines)) <= width and not re.search(r"\S…", whole)
     for number in range(1, 15):
         assert sum(line.split()[:1] == [f"C{number}"] for line in lines) == 1
-    assert sum("insufficient" in line for line in body) == len(claims)
-    assert sum("the same, He" in line for line in body) == (claims["fan"] == "fan_in").sum()
-    for value in claims["single_values"]:
-        assert all(f"{one}" in whole for one in value.split(", "))
+    assert " ".join(body).count("needs ") == len(claims)
+    assert sum("the same" in line for line in body) == (claims["fan"] == "fan_in").sum()
+    for row in claims.to_dict("records"):
+        assert in_unit(row["value"], row["unit"] == "points") in whole
+    told = worded.told(conditions, contrasts)
     for table in (
+        worded.answers_table(told),
+        worded.factors_table(contrasts),
         shown.measures_table(claims),
         agreement_table(protocol_agreement(evidence), protocol_pairs(evidence)),
-        shown.conditions_table(conditions),
+        worded.conditions_table(told),
     ):
         rendered = text(table, width)
         assert max(map(len, rendered.splitlines())) <= width and not re.search(r"\S…", rendered)
@@ -343,7 +394,7 @@ def test_the_measures_say_what_a_reader_needs():
     whole = " ".join(text(shown.measures_table(claims), 2000).split())
     for row in claims.to_dict("records"):
         assert " ".join(row["operationalised"].split()) in whole
-        assert row["theory"] in whole and row["parts"] in whole
+        assert worded.theory_words(row) in whole and row["parts"] in whole
     assert "test accuracy after the last epoch" in whole and "k = 4 for E = 10" in whole
 
 
@@ -385,9 +436,9 @@ def test_the_command_prints_one_document_and_writes_its_tables(tmp_path, capsys)
     table = pd.read_csv(tmp_path / "out" / "claims.csv").set_index("id")
     assert set(table["verdict"]) == {INSUFFICIENT}
     names = {"claims", "claim-parts", "conditions", "condition-parts"}
-    names |= {"protocol-agreement", "protocol-cells", "protocol-pairs"}
+    names |= {"protocol-agreement", "protocol-cells", "protocol-pairs", "answers"}
     assert {path.stem for path in (tmp_path / "out").glob("*.csv")} == names
-    names = {"claims", "claim-measures", "protocol-agreement", "conditions"}
+    names = {"answers", "claims"}  # those shown
     for form in ("*.tex", "*.md"):
         assert {path.stem for path in (tmp_path / "out").glob(form)} == names
     parts = pd.read_csv(tmp_path / "out" / "claim-parts.csv")
@@ -402,6 +453,25 @@ def test_the_command_shows_its_tables(tmp_path, capsys, monkeypatch):
     assert code == 0 and "Should He be the default?" in " ".join(captured.out.split())
     tables = captured.out.split("Written in")[0]
     assert max(map(len, tables.splitlines())) <= 80 and captured.err == ""
+
+
+def test_the_answer_comes_first_in_five_lines_and_each_claim_in_one(capsys, monkeypatch, tmp_path):
+    monkeypatch.setenv("COLUMNS", "100")
+    code, captured = run(capsys, "--out", tmp_path)
+    lines = captured.out.splitlines()
+    assert code == 0 and lines[0] == "Should He be the default?"
+    start = next(number for number, line in enumerate(lines) if "───" in line)
+    five = lines[start + 1 : start + 6]
+    short = [worded.QUESTIONS[name][0] for name in ANSWERS]
+    assert [line.strip()[: len(name)] for line, name in zip(five, short, strict=True)] == short
+    assert all(re.search(r"[+-]\d+\.\d\d", line) for line in five)
+    where = next(number for number, line in enumerate(lines) if line.split()[:1] == ["C1"])
+    rows = lines[where : lines.index("", where) if "" in lines[where:] else None]
+    rows = [line for line in rows[:30] if line.strip()][:23]
+    assert all(re.match(r" (C\d+| {2,4}) +\S", line) for line in rows)
+    assert sum(line.split()[0].startswith("C") for line in rows) == 14 and "needs" in captured.out
+    code, verbose = run(capsys, "--out", tmp_path, "--verbose")
+    assert "measured by" in verbose.out and "measured by" not in captured.out
 
 
 def test_a_run_folder_with_a_damaged_record_is_read_and_warned_about(tmp_path, capsys):

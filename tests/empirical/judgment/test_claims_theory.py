@@ -8,17 +8,20 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from made_up_records import world
+from made_up_records import cell, world
 
 from empirical.judgment import claims as claims_module
 from empirical.judgment.claim_theory import (
-    average_weight_change,
     drawn_average_weight,
+    expected,
     first_loss,
+    foretold_sizes,
+    off,
     parameter_tensors,
     rate_ratio,
+    score,
 )
-from empirical.judgment.claims import BOUNDS, judge_claims
+from empirical.judgment.claims import BOUNDS, claims, judge_claims
 from empirical.judgment.evidence import Cells, Evidence
 from empirical.protocol import TrainSpec
 from empirical.training.instruments import average_weight
@@ -31,12 +34,6 @@ def judged(study, **tables):
     """The claims' table under the protocol as printed, by id."""
     table, _ = judge_claims(Evidence(study, **tables))
     return table[table["fan"] == "fan_out"].set_index("id")
-
-
-@pytest.fixture
-def without_intervals(monkeypatch):
-    """Bootstraps take most of the time, and no verdict rests on them."""
-    monkeypatch.setattr("empirical.judgment.truth.bca_interval", lambda values, confidence: (0.0, 0.0))
 
 
 @pytest.mark.parametrize("activation", ["relu", "prelu"])
@@ -95,41 +92,79 @@ def test_the_rate_ratio_is_that_of_the_standard_deviations():
     assert rate_ratio() == pytest.approx(math.sqrt(1.0001 * 288 / 2))
 
 
-def layers_of(study, changes):
-    """Layer records in which each kind of layer moves by a known amount from epoch 0 to 10."""
-    kinds = {"conv01": "Conv2d", "norm02": "BatchNorm2d", "act02": "PReLU", "head": "Linear"}
-    return pd.DataFrame(
-        [
-            {"cell": cell, "epoch": epoch, "layer": layer, "kind": kind}
-            | {"weight_mean": changes[layer] * epoch / 10, "bias_mean": 0.0}
-            for cell in study["cell"].unique()
-            for epoch in (0, 5, 10)
-            for layer, kind in kinds.items()
-        ]
+def test_an_even_start_is_counted_in_e_folds():
+    """He against N(0, 1) at two layers: the first losses and the steps, and nothing else."""
+    nothing = Evidence(world(1, grid=[("he", "relu", 2)]))
+    he, normal = Cells("he", "relu", 2), Cells("normal", "relu", 2)
+    losses = [first_loss(one.spec) for one in (he, normal)]
+    gap = math.log(losses[1] / losses[0]) + math.log(rate_ratio())
+    assert off(normal, nothing) - off(he, nothing) == pytest.approx(gap)
+    like_he = Cells(
+        "normal", "relu", 2, (("head_initializer", "he"), ("learning_rate_reference", "he"))
     )
+    assert off(like_he, nothing) == pytest.approx(off(he, nothing), abs=1e-3)
+    growth = [off(Cells("he", a, 2), nothing) - math.log(first_loss(Cells("he", a, 2).spec))
+              for a in ("relu", "prelu")]  # fmt: skip
+    from theory.activations import parse_activation
+    from theory.law.batch_norm import gradient_growth
+
+    relu, prelu = (gradient_growth(parse_activation(a)) for a in ("relu", "prelu"))
+    assert growth[0] - growth[1] == pytest.approx(0.5 * math.log(relu / prelu))
+    assert math.isnan(off(Cells("he", "relu", 3), nothing))  # a pool before the head, not recorded
 
 
-def test_the_change_of_the_average_weight_is_told_apart_by_layer():
-    study = world(2, grid=[("he", "relu", 2)])
-    layers = layers_of(study, {"conv01": 0.8, "norm02": -1.6, "act02": 0.0, "head": 0.08})
-    cells = Cells("he", "relu", 2)
-    shares = average_weight_change(Evidence(study, layers=layers), cells)
-    assert shares == pytest.approx({"batch norm": -0.2, "convolutions": 0.1, "the last layer": 0.01})
-    assert average_weight_change(Evidence(study), cells) is None
-    table = judged(study, layers=layers)
-    assert "moves by -0.0900 in training: -0.2000 from batch norm" in table.loc["C1", "theory"]
+def test_without_batch_norm_the_signal_counts():
+    plain = {"norm": "none", "fan": "fan_in"}
+    study = pd.DataFrame(cell("xavier", "relu", 2, 0, 50.0, **plain))
+    ids = study["cell"].unique()
+    cells = pd.DataFrame({"cell": ids, "initial_loss_predicted": math.log(10) * math.e})
+    layers = pd.DataFrame(
+        {"cell": ids[0], "epoch": [0, 0, 10], "layer": ["conv01", "head", "head"]}
+        | {"second_moment_predicted": [9.0, math.exp(-4), 7.0]}
+    )
+    xavier = Cells("xavier", "relu", 2, tuple(sorted(plain.items())))
+    assert off(xavier, Evidence(study, cells, layers)) == pytest.approx(1 + 0.5 * 4)
+    assert math.isnan(off(xavier, Evidence(study, cells)))
 
 
-def test_the_texts_change_with_the_data(monkeypatch, without_intervals):
+def foretold(name, **tables):
+    return judged(world(3), **tables).loc[name]
+
+
+def test_what_theory_foretells_of_the_weights_is_their_start_and_their_number():
+    of = {claim.name: claim for claim in claims()}
+    evidence = Evidence(world(3))
+    start = [drawn_average_weight(TrainSpec(activation="prelu", depth=d))[0] for d in (2, 5)]
+    assert expected(of["C9"].parts[0], evidence) == pytest.approx(start[0] - start[1])
+    count = [len(list(parameter_tensors(TrainSpec(depth=d)))) for d in (2, 5)]
+    assert expected(of["C2"].parts[0], evidence) == pytest.approx(1 / count[0] - 1 / count[1])
+    assert math.isnan(expected(of["C11"].parts[0], evidence))  # a bound
+    assert foretold("C9")["theory"] == "false" and foretold("C9")["theory_right"] == "wrong"
+    assert foretold("C12")["theory"] == "true" and foretold("C12")["theory_right"] == "right"
+    assert foretold("C11")["theory"] == "" and foretold("C11")["theory_right"] == ""
+    assert judged(world(1)).loc["C9", "theory_right"] == "wrong so far"
+
+
+def test_theory_is_scored_over_every_sentence_and_every_recorded_cell():
+    table = judged(world(3))
+    found = score(table)
+    assert found["right"] == (table["theory_right"] == "right").sum() > 0
+    assert sum(found.values()) == (table["theory"] != "").sum()
+    study = world(1, grid=[("he", "relu", 2)])
+    mean, std = drawn_average_weight(TrainSpec())
+    for loss, weight, right in ((88.0, mean + std, (1, 1)), (60.0, mean + 3 * std, (0, 0))):
+        cells = pd.DataFrame({"cell": study["cell"].unique(), "initial_loss_predicted": 88.1})
+        cells = cells.assign(initial_loss=loss, initial_average_weight=weight)
+        sizes = foretold_sizes(Evidence(study, cells))
+        assert tuple(sizes["right"]) == right and set(sizes["cells"]) == {1}
+
+
+def test_the_texts_change_with_the_data(monkeypatch):
     study = world(1)
-    cells = pd.DataFrame({"cell": study["cell"].unique()})
-    for loss in (12.5, 13.5):
-        table = judged(study, cells=cells.assign(initial_loss=loss, initial_average_weight=loss / 100))
-        assert f"measured {loss:.2f}" in table.loc["C3", "theory"]
-        assert f"measured {loss / 100:.4f}" in table.loc["C1", "theory"]
     monkeypatch.setitem(BOUNDS, "C3", 71.5)
     changed = judged(study)
     assert "71.5 %" in changed.loc["C3", "claim"] and "71.5 > 0" in changed.loc["C3", "operationalised"]
+    assert "> 71.5 %" in changed.loc["C3", "short"]
     assert "12 layers − 71.5: +6.5" in changed.loc["C3", "parts"]
     monkeypatch.setattr(claims_module, "NEARER", 0.25)
     assert "0.25·R" in judged(study).loc["C7", "operationalised"]
@@ -142,7 +177,7 @@ ALLOWED = (
 )
 
 
-@pytest.mark.parametrize("name", ["claims", "claim_theory", "conditions", "arms", "protocol_agreement"])
+@pytest.mark.parametrize("name", ["claims", "claim_theory", "conditions", "protocol_agreement"])
 def test_no_number_is_typed_into_a_text(name):
     tree = ast.parse((ROOT / "empirical" / "judgment" / f"{name}.py").read_text(encoding="utf-8"))
     columns = [

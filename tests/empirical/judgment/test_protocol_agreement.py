@@ -106,23 +106,23 @@ def test_a_single_seed_borrows_the_spread_of_its_depth_else_of_all():
 
 
 def test_protocols_are_compared_on_the_cells_that_they_share():
-    evidence = evidence_of(records(PRINTED, -4), records(NONE, grid=HE[:3], seed=1))
+    evidence = evidence_of(records(PRINTED, -4), records(NONE, grid=HE[:4], seed=1))
     table = by_protocol(protocol_agreement(evidence))
     cells = protocol_cells(evidence).set_index(["augment", "initializer", "activation", "depth"])
     sums = {
-        one[0]: sum(cells.loc[(one[0], *arm), "log_likelihood"] for arm in HE[:3])
+        one[0]: sum(cells.loc[(one[0], *arm), "log_likelihood"] for arm in HE[:4])
         for one in (PRINTED, NONE)
     }
-    assert (table.loc[NONE, "cells"], table.loc[PRINTED, "cells"]) == (3, 16)
-    assert table.loc[PRINTED, "shared"] == table.loc[NONE, "shared"] == 3
+    assert (table.loc[NONE, "cells"], table.loc[PRINTED, "cells"]) == (4, 16)
+    assert table.loc[PRINTED, "shared"] == table.loc[NONE, "shared"] == 4
     odds = math.exp(sums["none"] - sums["flip+crop"])
     assert table.loc[NONE, "share"] / table.loc[PRINTED, "share"] == pytest.approx(odds)
     pairs = protocol_pairs(evidence)
     assert list(pairs) == list(PAIR_COLUMNS)
-    assert pairs["cells"].tolist() == [3]
+    assert pairs["cells"].tolist() == [4]
     assert pairs["log_ratio"].iloc[0] == pytest.approx(sums["flip+crop"] - sums["none"])
     words = most_likely(protocol_agreement(evidence), pairs)
-    assert "no augmentation, fan_out is the most likely one on the 3 cells" in words
+    assert "no augmentation, fan_out is the most likely one on the 4 cells" in words
     assert "Not recorded yet: flips and crops, head fan_in;" in words
 
 

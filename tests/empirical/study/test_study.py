@@ -130,6 +130,8 @@ def test_a_diverged_cell_is_a_result_and_the_study_goes_on(tmp_path):
     compared = compare_with_report(table)
     assert compared["status"].tolist() == ["diverged", "completed"]
     assert compared["published"].iloc[1] == 79.03
+    other = compare_with_report(table.assign(dataset="digits"))
+    assert other["published"].tolist() == [None, None]  # the course report has no other images
     again = []
     run_study(spec, again.append)
     assert all(event.skipped for event in again if isinstance(event, CellFinished))

@@ -549,3 +549,18 @@ def test_without_records_the_page_says_so(browser, tmp_path):
     assert "Color tells" not in shown
     assert_curves(page)
     page.close()
+
+
+def test_at_a_phone_s_width_a_wide_table_says_that_it_scrolls(browser, address):
+    for width in (390, 1280):
+        page = browser.open(address, width=width)
+        settle(page)
+        page.evaluate("document.querySelectorAll('details').forEach(one => { one.open = true })")
+        page.wait_for_timeout(200)  # what is seen is observed
+        seen = page.evaluate(
+            "[...document.querySelectorAll('.fx-scroll')].map(one => [one.scrollWidth > "
+            "one.clientWidth, getComputedStyle(one, '::before').content.includes('swipe')])"
+        )
+        assert all(wide == hint for wide, hint in seen)
+        assert any(wide for wide, _ in seen) == (width == 390)
+        page.close()

@@ -3,6 +3,7 @@
 import base64
 import html
 import json
+import math
 import re
 import shutil
 import subprocess
@@ -17,10 +18,11 @@ from synthetic_study import cells_of, study_of
 
 import cli
 from empirical.judgment.protocol_agreement import protocol_agreement
-from empirical.protocol import AUGMENTED
+from empirical.protocol import AUGMENTED, published_accuracy
 from empirical.records.published import read
+from figures.answers import answer_lines
 from figures.markup import pandoc
-from figures.report import output, source
+from figures.report import facts, output, source
 from figures.report.report import Report
 from theory.errors import RequestError
 from theory.specs import DerivationSpec, VarianceSpec
@@ -104,7 +106,7 @@ def test_the_text_follows_the_data(whole, document):
     assert "He is ahead of N(0, 1) in 8 of 8 settings recorded for both" in text
     assert "the difference is +20.0 points on average, of single runs" in text
     assert "The difference is +19.98 points on average, from +19.98 with ReLU and 2 layers" in text
-    assert "8 comparisons need 9 seeds" in text
+    assert "With 1 seed per setting there is no test: it takes 3." in text
     moved = whole.study["initializer"] == "he"
     study = whole.study.assign(test_accuracy=whole.study["test_accuracy"] + 3.0 * moved)
     changed = source.written(report_on(replace(whole, study=study)), "gfm")
@@ -151,10 +153,11 @@ def test_the_whole_study_has_every_section_figure_and_table(document):
     assert course | {"derive", "variance", "stall", "slopes", "accuracy-map"} <= names
     assert {sheet.name for sheet in document.sheets} == {
         "derive", "protocol", "coverage", "accuracy", "protocol-agreement", "he-normal", "prelu-relu",
-        "claims", "conditions", "machines",
+        "answers", "claims", "conditions", "factors", "machines",
     }  # fmt: skip
     about = "augmentation"  # the one figure that only cells of full size have, and its preset's rest
-    assert all(about in gap or "made them" in gap for gap in document.gaps), document.gaps
+    known = (about, "made them", "second seed")
+    assert all(any(one in gap for one in known) for gap in document.gaps), document.gaps
     assert all(f"C{number}." in text_of(document) for number in range(1, 15))
     assert "Every configuration of every study is recorded." in text_of(document)
 
@@ -306,7 +309,30 @@ def test_partial_records_are_gaps_that_name_what_is_missing(written):
     assert "python cli.py cifar --preset no-norm" in gaps
     text = text_of(document)
     assert "no-norm: 24 of 24 configurations are missing" in text
-    assert "The configurations have 2 seeds each" in text
+    assert "0 of the 4 configurations have at least 3 seeds" in text
+
+
+def test_the_abstract_and_the_table_of_answers_say_the_same(written):
+    _, document, report = written
+    text = text_of(document)
+    for row, line in zip(report.table("answers").sections[0][1], answer_lines(report.conditions),
+                         strict=True):  # fmt: skip
+        assert line[1:] in text and row[0].plain in line and row[1].plain in line
+
+
+def test_the_shortfall_is_told_in_standard_deviations_of_seeds(tmp_path):
+    """One cell of the course report's, four seeds; the print five deviations away."""
+    cells = cells_of("report", activations=("relu",), depths=(2,), seeds=(0, 1, 2, 3))
+    records = study_of([one for one in cells if one.initializer == "he"], tmp_path)
+    far = facts.distance(report_on(records).evidence)
+    values = records.study.groupby("cell")["test_accuracy"].last().to_numpy()
+    expected = (values.mean() - published_accuracy("he", "relu", 2)) / (
+        values.std(ddof=1) * math.sqrt(1 + 1 / 4)
+    )
+    assert far["mean_deviations"] == pytest.approx(expected) and far["beyond"] == 1
+    text = text_of(source.written(report_on(records), "gfm"))
+    assert f"{abs(expected):.1f} such deviations" in text and "The luck of a seed does not do" in text
+    assert "says nothing" not in text.split("He against N(0, 1)")[0].split("What came of it")[1]
 
 
 @pytest.mark.parametrize("preset, dead", [("he2015", False), ("report", True)])
@@ -350,6 +376,16 @@ def test_the_page_in_a_browser(written):
             hint = "getComputedStyle(one, '::before').content.includes('swipe')"
             hints = tab.evaluate(f"{wide}.map(one => {hint})")
             assert all(hints) and (len(hints) > 5) == (width == 390)
+            small = "[...document.images].map(one => one.getBoundingClientRect().width)"
+            assert min(tab.evaluate(small)) > 400  # legible: they scroll instead of shrinking
+
+
+def test_in_print_no_table_breaks_after_its_header():
+    css = (output.TEMPLATES / "report.css").read_text(encoding="utf-8")
+    kept = css[css.index("@media print") :].split("break-after: avoid")[0].splitlines()[-1]
+    assert {"figcaption.title", "thead", "tr.section", "tbody tr:first-child"} <= set(
+        part.strip(" {") for part in kept.split(",")
+    )
 
 
 # ------------------------------------------------------------------------------ the command

@@ -5,6 +5,7 @@ import json
 import math
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from commands.study import cifar
 from empirical.arm import Arm
 from empirical.judgment.selection import arm as spec_arm
 from empirical.judgment.selection import select, with_arms
+from empirical.judgment.statistics import INSUFFICIENT
 from empirical.protocol import TrainSpec, published_accuracy
 from empirical.records.published import read, spec_of
 from figures import style
@@ -64,7 +66,7 @@ def same_color(line, color):
 
 
 def test_the_registry_is_the_report_and_the_paired_figures():
-    assert len(REPORT) == 8 and len(ALL) == 13
+    assert len(REPORT) == 8 and len(ALL) == 15
     kinds = {"average-weight", "test-accuracy"}
     assert set(REPORT) == {f"{kind}-{law}-{activation}" for kind in kinds
                            for law in ("he", "normal") for activation in ("relu", "prelu")}  # fmt: skip
@@ -125,16 +127,6 @@ def test_the_relative_step_is_the_learning_rate_over_the_laws_std():
     assert math.isnan(relative_step(TrainSpec(depth=5, optimizer="sgd")))
 
 
-def test_the_random_walk_goes_as_the_root_of_the_steps(drawn):
-    left, right = drawn["effective-learning-rate"].axes
-    (walk,) = (line for line in left.lines if line.get_linestyle() == "--")
-    steps = 10 * math.ceil(50_000 / 64)
-    np.testing.assert_allclose(walk.get_ydata() - walk.get_xdata(), math.log10(steps) / 2, atol=1e-12)
-    assert left.get_xlim() == right.get_xlim() == (walk.get_xdata()[0], walk.get_xdata()[1])
-    cell = math.log10(relative_step(TrainSpec(depth=12)))
-    assert any(np.allclose(line.get_xydata(), [(cell, 0.0)]) for line in left.lines)  # 0.1 · 10 epochs
-
-
 def test_rescaled_steps_are_hes_in_every_layer(everything):
     steps = relative_steps(select(everything, "effective-lr").own)
     steps["arm"] = steps["arm"].map(str)
@@ -163,6 +155,7 @@ def test_the_last_layer_stands_beside_the_printed_numbers(drawn, everything):
         "He, head fan_in",
         "He, fan_in",
         "course report (one run)",
+        "ln 10: guessing",
     ]
     reached = [10 + (60 + depth + 1 - 10) * (1 - 0.5**10) for depth in (2, 5, 10, 12)]
     away = np.mean(np.abs(np.array(reached) - printed))
@@ -193,7 +186,7 @@ def test_the_map_holds_accuracies_and_marks(drawn, everything):
     assert "single run" in figure.get_supxlabel()
 
 
-@pytest.mark.parametrize("seeds, mark", [(1, SINGLE), (3, "insufficient seeds"), (8, "first higher")])
+@pytest.mark.parametrize("seeds, mark", [(1, SINGLE), (3, INSUFFICIENT), (8, "first higher")])
 def test_marks_follow_the_seeds(tmp_path, seeds, mark):
     cells = cells_of("report", activations=("relu",), depths=(2, 5), seeds=tuple(range(seeds)))
     tables = with_arms(study_of(cells, tmp_path))
@@ -230,7 +223,8 @@ def test_a_band_spans_the_seeds_around_their_mean(tmp_path):
     cells = cells_of("report", activations=("relu",), depths=(2,), seeds=(0, 1, 2))
     records = study_of(cells, tmp_path)
     axes = REPORT["test-accuracy-he-relu"].figure(records).axes[0]
-    (mean,), (band,) = axes.lines, axes.collections
+    (mean,) = (line for line in axes.lines if line.get_marker() != "*")
+    (band,) = axes.collections
     he = records.study[records.study["initializer"] == "he"]
     by_epoch = he.groupby("epoch")["test_accuracy"]
     np.testing.assert_allclose(mean.get_ydata(), by_epoch.mean())
@@ -238,6 +232,124 @@ def test_a_band_spans_the_seeds_around_their_mean(tmp_path):
     for epoch, values in by_epoch:
         drawn = corners[corners[:, 0] == epoch, 1]
         assert (drawn.min(), drawn.max()) == pytest.approx((values.min(), values.max()))
+
+
+# ------------------------------------------------------------------------------- one thing each
+
+
+def test_the_answer_is_theory_above_practice_in_three_conditions(drawn, everything):
+    grid = np.array(drawn["answer"].axes).reshape(2, 3)
+    titles = [axes.get_title() for axes in grid[0]]
+    assert titles == ["batch norm, 12 layers", "no batch norm, 12 layers", "no batch norm, 30 layers"]
+    for axes, depth, laws in zip(grid[0], (12, 12, 30), (3, 3, 2), strict=True):
+        assert len(axes.lines) == laws
+        for law, look in style.initializer_looks(["he", "xavier", "normal"][:laws]).items():
+            (curve,) = lines_of(axes, look.color)
+            cell = TrainSpec(initializer=law, depth=depth)
+            expected = [math.log10(signal(cell, number)[0]) for number in range(1, depth + 2)]
+            np.testing.assert_allclose(curve.get_ydata(), expected, atol=1e-4)
+    reached = 10 + (accuracy(TrainSpec(initializer="xavier", depth=30)) - 10) * (1 - 0.5**10)
+    assert f"{reached:.1f}" in {text.get_text() for text in grid[1, 2].texts}
+    assert len({axes.get_ylim() for axes in grid[1]}) == 1
+    beyond = [cell for cell in everything.cells["cell"] if "no-such" not in cell]
+    layers = everything.layers.copy()
+    layers["second_moment_predicted"] *= 1e20
+    far = ALL["answer"].figure(replace(everything.of(beyond), layers=layers))
+    assert any("↑ to" in text.get_text() for text in far.axes[0].texts)
+
+
+def test_captions_say_what_holds_n01_back_from_every_arm(everything):
+    cells = everything.cells
+    (head,) = (
+        cell for cell in cells_of("effective-lr", depths=(2,))
+        if cell.head_initializer == "he" and cell.learning_rate_reference is None
+    )  # fmt: skip
+    changed = cells.assign(
+        final_test_accuracy=cells["final_test_accuracy"].where(cells["cell"] != head.cell_id, 44.95)
+    )
+    for name in ("answer", "relative-steps"):
+        caption = ALL[name].caption(replace(everything, cells=changed))
+        assert "N(0, 1) as printed 41.97 %; N(0, 1), head He 44.95 %;" in caption
+        assert "head He, He's relative steps 41.97 %." in caption
+    only = everything.of(cells.loc[cells["initializer"] == "xavier", "cell"])
+    assert "holds N(0, 1) back" not in ALL["answer"].caption(only)
+
+
+def test_pictures_of_a_kind_have_the_same_axes(everything, drawn):
+    for kind in ("average-weight", "test-accuracy"):
+        limits = {drawn[f"{kind}-{law}-{activation}"].axes[0].get_ylim()
+                  for law in ("he", "normal") for activation in ("relu", "prelu")}  # fmt: skip
+        assert len(limits) == 1
+
+
+@pytest.mark.parametrize("law", ["he", "normal"])
+def test_printed_accuracies_are_stars(drawn, law):
+    axes = drawn[f"test-accuracy-{law}-prelu"].axes[0]
+    stars = [line for line in axes.lines if line.get_marker() == "*"]
+    printed = [published_accuracy(law, "prelu", depth) for depth in (2, 5, 10, 12)]
+    assert [line.get_ydata()[0] for line in stars] == printed
+    assert min(line.get_xdata()[0] for line in stars) > 10
+    assert "printed in\nthe course report" in labels(drawn[f"test-accuracy-{law}-prelu"])
+    assert not [line for line in drawn[f"average-weight-{law}-prelu"].axes[0].lines
+                if line.get_marker() == "*"]  # fmt: skip
+
+
+def test_the_average_weight_begins_as_drawn(drawn):
+    for line in drawn["average-weight-he-relu"].axes[0].lines:
+        assert (line.get_xdata()[0], line.get_ydata()[0]) == (0, 0.1)
+    assert drawn["test-accuracy-he-relu"].axes[0].lines[0].get_xdata()[0] == 1
+
+
+def test_no_line_runs_through_a_depth_that_was_not_run(everything):
+    gone = {cell.cell_id for cell in cells_of("head", depths=(5, 10)) if cell.head_fan == "fan_in"}
+    figure = ALL["last-layer-relu"].figure(everything.of(set(everything.cells["cell"]) - gone))
+    look = style.arm_looks([Arm("he"), Arm("he", (("head_fan", "fan_in"),))])
+    color = look[Arm("he", (("head_fan", "fan_in"),))].color
+    for axes in figure.subfigs[0].axes:
+        for line in lines_of(axes, color):
+            assert np.isnan(line.get_ydata()).tolist() == [False, True, True, False]
+
+
+def test_bright_is_good_at_the_same_end_of_both_scales(drawn):
+    bars = drawn["accuracy-map"].axes[-2:]
+    loss, accuracies = (axes.get_xlim() for axes in bars)
+    assert loss[0] > loss[1] and accuracies[0] < accuracies[1]
+    assert all(axes.get_xlabel().endswith("better →") for axes in bars)
+
+
+def test_measured_markers_of_arms_that_coincide_stand_side_by_side(drawn):
+    axes = drawn["relative-steps"].axes[0]
+    first = [line.get_xdata()[0] for line in axes.lines if line.get_linestyle() == "None"]
+    assert len(first) == len(set(np.round(first, 6))) == 4
+
+
+def test_legends_say_what_bands_and_thin_lines_are(tmp_path):
+    cells = cells_of("report", activations=("relu",), depths=(2,), seeds=(0, 1, 2))
+    lost = {cells[0].cell_id: 3}
+    records = study_of(cells, tmp_path, lost)
+    for name in ("test-accuracy-he-relu", "signal-relu", "training-loss"):
+        said = labels(FIGURES[name].figure(records))
+        assert {"least to\ngreatest seed", "a seed until\nit diverged"} <= set(said), name
+
+
+def test_the_losses_of_all_sixteen_networks_share_their_axes(drawn):
+    grid = np.array(drawn["training-loss"].axes).reshape(2, 2)
+    assert [axes.get_title() for axes in grid.flat] == [
+        "He, ReLU", "N(0, 1), ReLU", "He, PReLU", "N(0, 1), PReLU",
+    ]  # fmt: skip
+    curves = [line for axes in grid.flat for line in axes.lines if line.get_marker() != "None"]
+    assert len(curves) == 16 and len({axes.get_ylim() for axes in grid.flat}) == 1
+    expected = math.log10(initial_loss(TrainSpec(initializer="normal", depth=12)) / 11)
+    deepest = grid[0, 1].lines[3]
+    assert deepest.get_ydata()[-1] == pytest.approx(expected, abs=1e-6)
+
+
+def test_the_change_of_weights_is_by_layer_and_epoch(drawn, everything):
+    grid = np.array(drawn["weight-change"].axes).reshape(2, 4)
+    (line,) = grid[1, 3].lines  # the made-up study has one later epoch
+    np.testing.assert_allclose(line.get_ydata(), np.log10(0.1 * 10), atol=1e-9)
+    assert list(line.get_xdata()) == list(range(1, 14))
+    assert "He 1, N(0, 1) 1" in ALL["weight-change"].caption(everything)
 
 
 # ------------------------------------------------------------------------------- how they look
@@ -269,7 +381,6 @@ def boxes(figure):
 def test_nothing_overlaps_and_nothing_is_cut_off(everything, name):
     kept = [cell for cell in everything.cells["cell"] if "d12" not in cell and "d30" not in cell]
     found, whole = boxes(FIGURES[name].figure(everything.of(kept)))
-    assert "note" in found  # of the cells that were taken away
     for what, box in found.items():
         assert box.x0 > -1 and box.y0 > -1, what
         assert box.x1 < whole.x1 + 1 and box.y1 < whole.y1 + 1, what
@@ -347,8 +458,9 @@ def test_what_is_missing_is_named_with_the_command_that_makes_it(everything, tmp
         arguments = cli.build_parser().parse_args(words[2:])
         made |= {cell.cell_id for cell in cifar._spec(arguments, Path("x")).cells()}
     assert set(gone) <= made
-    note = REPORT["test-accuracy-he-relu"].figure(left).get_supxlabel()
-    assert note == "No records: He · ReLU 12 layers."
+    lacking = REPORT["test-accuracy-he-relu"]
+    assert lacking.caption(left).endswith(" No records: He · ReLU 12 layers.")
+    assert lacking.figure(left).get_supxlabel() == ""  # the caption says it, not the canvas
     assert ALL["stall"].figure(left) is None and ALL["stall"].caption(left) == ""
     shown = index_table(found.index)
     assert any("not drawn: stall" in note for note in shown.notes)

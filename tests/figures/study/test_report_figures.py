@@ -108,7 +108,7 @@ def test_a_figure_without_a_single_measurement_says_so():
     assert len(figures) == 2
     for figure in figures.values():
         figure.canvas.draw()  # a warning would be an error
-        assert legend(figure) == ["12 (diverged\nin epoch 1)"]
+        assert legend(figure)[0] == "12 (diverged\nin epoch 1)"
         assert "every cell diverged in epoch 1" in [note.get_text() for note in figure.axes[0].texts]
 
 
@@ -118,6 +118,9 @@ def test_the_legend_says_who_diverged_and_the_mean_is_of_the_others():
         "2",
         "5 (2 of 3 diverged\nin epochs 1–2)",
         "12 (diverged\nin epochs 1–2)",
+        "least to\ngreatest seed",
+        "a seed until\nit diverged",
+        "printed in\nthe course report",
     ]
     means = {line.get_label(): line.get_ydata().tolist() for line in figure.axes[0].lines}
     assert means["2"] == [50.0, 61.0]

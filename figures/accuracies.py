@@ -1,0 +1,83 @@
+"""Every accuracy that is recorded beside the printed ones: the table of README, docs and report."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import pandas as pd
+
+from empirical.arm import Arm, Change
+from empirical.judgment.statistics import cell_statistics
+from empirical.protocol import COURSE_REPORT, published_accuracy
+from empirical.records.published import Published
+from figures.study.report_figures import name_of
+from figures.style import ordered_arms
+from figures.tables import Column, Row, Sheet, words
+
+# What is said of the weights and the steps; whatever else an arm changes is the setting it was run in.
+OF_THE_ARM = ("fan", "head_fan", "head_initializer", "learning_rate_reference")
+Place = tuple[str, int]  # activation and depth: a column
+
+
+def accuracy_results(published: Published) -> Sheet:
+    """Final test accuracy of everything recorded: a row per arm, a column per activation and depth."""
+    cells = cell_statistics(published.study)
+    of_arms = {cast(Arm, arm): _of_arm(of_arm) for arm, of_arm in cells.groupby("arm", sort=False)}
+    places: list[Place] = sorted(
+        {place for row in of_arms.values() for place in row},
+        key=lambda place: (COURSE_REPORT.activations.index(place[0]), place[1]),
+    )
+    printed = [_printed(initializer, places) for initializer in COURSE_REPORT.initializers]
+    recorded: list[Row] = [
+        {"section": _heading(setting), "arm": _in_setting(arm, setting), "at": of_arms[arm]}
+        for setting in dict.fromkeys(map(_setting, of_arms))
+        for arm in ordered_arms(of_arms)
+        if _setting(arm) == setting
+    ]
+    return Sheet(
+        name="accuracy",
+        title="Final test accuracy, percent",
+        data=cells,
+        rows=[*printed, *recorded],
+        section=lambda row: str(row["section"]),
+        columns=(words("", "arm"), *map(_column, places)),
+        notes=(
+            "Means over the seeds that did not diverge; ×n: of n seeds, else of one. As printed: He by "
+            f"{COURSE_REPORT.fan} in every layer.",
+        ),
+    )
+
+
+def _of_arm(cells: pd.DataFrame) -> dict[Place, str]:
+    """What is written of each setting of one arm."""
+    return {
+        (str(row["activation"]), int(row["depth"])): "diverged"
+        if not row["seeds"]
+        else f"{row['mean']:.2f}" + (f" ×{row['seeds']}" if row["seeds"] > 1 else "")
+        for row in cells.to_dict("records")
+    }
+
+
+def _printed(initializer: str, places: list[Place]) -> Row:
+    found = {place: published_accuracy(initializer, *place) for place in places}
+    at = {place: f"{value:.2f}" for place, value in found.items() if value is not None}
+    return {"section": "the course report prints", "arm": name_of(initializer), "at": at}
+
+
+def _setting(arm: Arm) -> tuple[Change, ...]:
+    return tuple(change for change in arm.changes if change[0] not in OF_THE_ARM)
+
+
+def _heading(setting: tuple[Change, ...]) -> str:
+    return Arm("", setting).variant or f"{COURSE_REPORT.norm} norm"
+
+
+def _in_setting(arm: Arm, setting: tuple[Change, ...]) -> str:
+    own = arm.without(setting)
+    printed = own == arm and not own.changes and own.initializer in COURSE_REPORT.initializers
+    return name_of(own) + ", as printed" * printed
+
+
+def _column(place: Place) -> Column:
+    activation, depth = place
+    return Column(f"{name_of(activation)} {depth}", lambda row: row["at"].get(place, "–"))

@@ -1,0 +1,60 @@
+"""Activations and gradients by layer as histograms, simulated: Glorot & Bengio (2010), Fig. 6 and 7.
+
+Of the logarithm of the absolute value, so that a law that keeps the signal draws its layers on top of
+each other, and one that does not draws them side by side, however far apart.
+"""
+
+from __future__ import annotations
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from figures import style
+
+QUANTITIES = {
+    "activation": "activations $|x_l|$\ndensity per decade",
+    "gradient": "gradients $|\\partial E/\\partial y_l|$\ndensity per decade",
+}
+LEAST = 8  # decades that a panel shows, so that panels of little spread look alike
+TAIL = 0.002  # density below which a bin does not widen its panel
+
+
+def histogram_figure(table: pd.DataFrame, activation: str) -> Figure:
+    """Of one activation of ``theory.draw.histograms``'s table: a column per initializer."""
+    table = table[table["activation"] == activation]
+    laws = list(dict.fromkeys(table["initializer"]))
+    layers = sorted(set(table["layer"]))
+    with style.styled():
+        width = max(style.PAGE_WIDTH * len(laws) / 3, 4.6)
+        figure = Figure(figsize=(width, 4.6), layout="constrained")
+        grid = figure.subplots(len(QUANTITIES), len(laws), sharey="row", squeeze=False)
+        for row, (quantity, label) in zip(grid, QUANTITIES.items(), strict=True):
+            for axes, law in zip(row, laws, strict=True):
+                part = table[(table["initializer"] == law) & (table["quantity"] == quantity)]
+                color = style.initializer_looks([law])[law].color
+                _panel(axes, part, style.depth_shades(layers, color))
+            row[0].set_ylabel(label)
+        for axes, law in zip(grid[0], laws, strict=True):
+            axes.set_title(f"{law}, {activation}")
+        for axes in grid[-1]:
+            axes.set_xlabel("absolute value")
+        keys = [
+            style.legend_key(f"layer {layer}", color=look.color, linestyle=look.dash)
+            for layer, look in style.depth_shades(layers, "#777777").items()
+        ]
+        style.legend_below(figure, keys)
+    return figure
+
+
+def _panel(axes: Axes, part: pd.DataFrame, looks: dict[int, style.Look]) -> None:
+    for layer, look in looks.items():
+        bins = part[part["layer"] == layer]
+        middle = (bins["log10_low"] + bins["log10_high"]) / 2
+        axes.plot(middle, bins["density"], color=look.color, linestyle=look.dash)
+    seen = part[part["density"] > TAIL * part["density"].max()]
+    low, high = seen["log10_low"].min(), seen["log10_high"].max()
+    missing = max(LEAST - (high - low), 0.0) / 2
+    axes.set_xlim(low - missing, high + missing)
+    axes.set_ylim(bottom=0)
+    style.power_of_ten_axis(axes, "x")
