@@ -15,7 +15,6 @@ correlation with it, E[uv] = 0 exactly.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
@@ -23,6 +22,7 @@ import torch
 from torch import nn
 
 from theory.devices import widened
+from theory.predict.tape import second_moment
 
 
 @dataclass(frozen=True)
@@ -69,13 +69,11 @@ def of_constant(tensor: torch.Tensor, bit: int = 0) -> Moment:
 
 def has_no_mean(tensor: torch.Tensor) -> bool:
     """Whether the mean of ``tensor`` is as near to 0 as that of as many draws of a law of mean 0."""
-    values = widened(tensor.detach())
-    if not values.numel() or not values.any():
+    size, mean = second_moment(tensor), float(tensor.detach().mean(dtype=torch.float64))
+    if not size > 0:
         return True
-    if values.numel() > 1 and bool((values == values.flatten()[0]).all()):
-        return False
-    error = math.sqrt(float(values.square().mean()) / values.numel())
-    return abs(float(values.mean())) <= 5 * error
+    constant = tensor.numel() > 1 and size - mean**2 <= 1e-6 * size
+    return not constant and mean**2 <= 25 * size / tensor.numel()
 
 
 def independent(first: Moment, second: Moment) -> bool:

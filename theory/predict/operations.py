@@ -46,7 +46,7 @@ from theory.predict.moments import (
 )
 from theory.predict.nonlinearities import Integrated, Nonlinearity
 from theory.predict.rules import INFINITE_BATCH, INFINITE_WIDTH, MEASURED_FACTOR, SHARED_WEIGHTS
-from theory.predict.tape import Operation, Slot, Value, mapped
+from theory.predict.tape import Operation, Slot, Value, mapped, second_moment
 
 Outputs = Sequence[Moment] | None
 
@@ -279,13 +279,12 @@ WEIGHTED = (
 
 def _rows(weights: Weights) -> torch.Tensor:
     """Mean of w²: of the whole tensor, or (outputs,) where outputs differ by more than chance."""
-    squares = widened(weights.tensor.detach()).square()
-    if weights.transposed:
-        return squares.mean()
-    rows, whole = squares.flatten(1).mean(1), squares.mean()
-    if not whole > 0:
+    whole = torch.tensor(second_moment(weights.tensor), dtype=torch.float64)
+    if weights.transposed or not whole > 0:
         return whole
-    kurtosis = squares.square().mean() / whole**2
+    squares = weights.tensor.detach().square()
+    rows = squares.flatten(1).mean(1, dtype=torch.float64)
+    kurtosis = squares.square_().mean(dtype=torch.float64) / whole**2
     chance = ((kurtosis - 1).clamp_min(0) / squares[0].numel()).sqrt()
     differ = len(rows) > 1 and rows.std() / whole > 2 * chance + 1e-6
     return rows if differ else whole
@@ -304,7 +303,7 @@ def _weighted(call: Call, weights: Weights, x: Moment, seen: torch.Tensor, axis:
         rows = rows.reshape([-1 if d == axis % seen.dim() else 1 for d in range(seen.dim())])
     power, back = _under_a_norm(call, weights, x, rows * seen)
     if not unbiased:
-        power = power + widened(bias.detach()).square().mean()
+        power = power + second_moment(bias)
     bit = call.bits[weights.parameter]
     basis = x.basis | ({SHARED_WEIGHTS} if bit & x.seen else set())
     odd = bit & ~x.seen | (x.odd & ~bit if unbiased else 0)
@@ -421,7 +420,7 @@ def embedding(call: Call) -> Outputs:
     weight = call.argument("weight")
     bit = call.bit
     odd = bit if has_no_mean(weight) else 0
-    power = torch.full((1,) * len(call.out().shape), float(widened(weight.detach()).square().mean()))
+    power = torch.full((1,) * len(call.out().shape), second_moment(weight))
     return [Moment(power.double(), odd, bit, bool(odd), bool(odd))]
 
 

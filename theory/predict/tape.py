@@ -21,7 +21,7 @@ import dataclasses
 import inspect
 import math
 import types
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -52,6 +52,9 @@ MAKES_CONSTANTS = frozenset(
     "zeros_like ones_like full_like empty_like rand_like randn_like new_zeros new_ones new_full "
     "new_empty new_tensor grad".split()
 )
+
+
+PIECE = 4096  # numbers whose squares are summed in the tensor's own precision
 
 
 @dataclass(frozen=True)
@@ -238,6 +241,7 @@ class _Recorder(TorchFunctionMode):
         self.numbers = WeakIdKeyDictionary()  # of tensors that are values
         self.computed = WeakIdKeyDictionary()  # the parameters behind tensors that are none
         self.sent: dict[tuple[int, int], float] = defaultdict(float)  # Σ g² by operation and value
+        self.uses: Counter[int] = Counter()  # of each value
         self.roots: list[torch.Tensor] = []  # where the graph of the gradients begins
         self.owners: dict[int | None, list[tuple[str, int]]] = defaultdict(list)  # by storage
         named: list[tuple[str, torch.Tensor]] = [*model.named_parameters(remove_duplicate=False)]
@@ -292,6 +296,7 @@ class _Recorder(TorchFunctionMode):
             return result
         template = self._template((args, kwargs))
         inputs = tuple(dict.fromkeys(known))
+        self.uses.update(known)
         parameters = self._parameters(taken)
         bound = _bound(func, template)
         if self.gradients and self.slopes(name) and not writes(func, bound):
@@ -385,6 +390,8 @@ class _Recorder(TorchFunctionMode):
             self.numbers[mine] = key[1]
 
             def read(gradient: torch.Tensor) -> None:
+                if self.uses[key[1]] == 1:
+                    return  # it is the gradient at the value
                 self.sent[key] += second_moment(gradient) * gradient.numel()
 
             at_gradient(mine, read)
@@ -433,20 +440,30 @@ def writes(function: Any, arguments: Mapping[str, Any]) -> bool:
 
 
 def second_moment(tensor: torch.Tensor) -> float:
-    """Mean of x² over ``tensor``, in float64; NaN where it holds no real numbers, or none at all."""
+    """Mean of x² over ``tensor``; NaN where it holds no real numbers, or none at all.
+
+    Summed in one pass, pieces in the precision of the tensor and their sum in float64: good to about
+    1e-6 in float32.
+    """
     if not tensor.is_floating_point() or not tensor.numel() or tensor.layout != torch.strided:
         return float("nan")
     if tensor.is_meta:
         return float("nan")
-    return float(widened(tensor.detach()).square().mean())
+    flat = tensor.detach().reshape(-1)
+    if flat.dtype in (torch.float32, torch.float64):
+        whole = len(flat) // PIECE * PIECE
+        norms = torch.linalg.vector_norm(flat[:whole].view(-1, PIECE), dim=1)
+        total = float(widened(norms).square().sum() + widened(flat[whole:]).square().sum())
+        if math.isfinite(total) and total > 1e-30:
+            return total / len(flat)
+    return float(widened(flat).square().mean())
 
 
 def channel_mean(tensor: torch.Tensor) -> float:
     """Mean over dimension 1 of the squared mean over all others; NaN where there is no such thing."""
-    if tensor.dim() < 2 or math.isnan(second_moment(tensor[:1, :1])):
+    if tensor.dim() < 2 or not tensor.is_floating_point() or tensor.layout != torch.strided:
         return float("nan")
-    means = tensor.detach().mean([d for d in range(tensor.dim()) if d != 1])
-    return second_moment(means)
+    return second_moment(tensor.detach().mean([d for d in range(tensor.dim()) if d != 1]))
 
 
 def random_signs(like: torch.Tensor, *key: int) -> torch.Tensor:
