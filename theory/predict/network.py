@@ -28,6 +28,7 @@ from theory.predict.operations import (
     Call,
     Weights,
     moments_after,
+    needs_channels,
     needs_slopes,
     only_moves,
     weights_of,
@@ -71,7 +72,9 @@ def follow(model: nn.Module, inputs: Any, *, draws: int = 0, seed: int = 0) -> p
     check_whole("the number of draws", draws, 0, 1000)
     if draws == 1:
         raise RequestError("one draw has no spread: ask for 0 draws, or for at least 2")
-    tape = record(model, inputs, gradients=True, slopes=needs_slopes, seed=seed)
+    tape = record(
+        model, inputs, gradients=True, slopes=needs_slopes, channels=needs_channels, seed=seed
+    )
     table = table_of(model, tape, inputs)
     if draws:
         bands = band([forward_of_draw(model, inputs, tape, seed, draw) for draw in range(draws)])

@@ -136,6 +136,12 @@ def needs_slopes(name: str) -> bool:
     return name not in ALWAYS
 
 
+def needs_channels(name: str) -> bool:
+    """Whether channel means after the operation ``name`` may be asked for: batch norm asks."""
+    rule_for = RULES.get(name)
+    return rule_for not in (keep, move, batch_norm, layer_norm, rms_norm, rectifier, activation)
+
+
 def only_moves(name: str) -> bool:
     """Whether the operation ``name`` makes no new numbers."""
     return RULES.get(name) in (keep, move)

@@ -138,6 +138,7 @@ def record(
     *,
     gradients: bool = False,
     slopes: Callable[[str], bool] | None = None,
+    channels: Callable[[str], bool] | None = None,
     weights: Mapping[str, torch.Tensor] | None = None,
     seed: int = 0,
 ) -> Tape:
@@ -146,6 +147,7 @@ def record(
     inputs     one tensor, a sequence of arguments, or a mapping of them by name
     gradients  also run backward from random signs at every real output
     slopes     of which operations, by name, the slopes are measured (with ``gradients``)
+    channels   of which operations the outputs' channel means are measured
     weights    parameters by name, to run with in the place of the model's own
     seed       of the cotangent, and of what the model draws (dropout)
 
@@ -156,7 +158,7 @@ def record(
     given = [tensor for tensor in tensors_in((positional, keywords))]
     device = next((tensor.device for tensor in given), torch.device("cpu"))
     with left_as_it_was(model, device, seed), Whereabouts(model) as where:
-        recorder = _Recorder(model, where, slopes or (lambda name: False), gradients, weights or {})
+        recorder = _Recorder(model, where, slopes or _none, channels or _none, gradients, weights or {})
         with torch.set_grad_enabled(gradients):
             positional, keywords = recorder.entered((positional, keywords))
             try:
@@ -230,11 +232,13 @@ class _Recorder(TorchFunctionMode):
         model: nn.Module,
         where: Whereabouts,
         slopes: Callable[[str], bool],
+        channels: Callable[[str], bool],
         gradients: bool,
         weights: Mapping[str, torch.Tensor],
     ) -> None:
         super().__init__()
-        self.where, self.slopes, self.gradients = where, slopes, gradients
+        self.where, self.gradients = where, gradients
+        self.slopes, self.channels = slopes, channels
         self.operations: list[Operation] = []
         self.values: list[Value] = []
         self.inputs: tuple[int, ...] = ()
@@ -307,8 +311,10 @@ class _Recorder(TorchFunctionMode):
         made = tensors_in(taken[0] if name == "setitem" else result)
         if not made:
             return result
+        known_size = None if taken[0]._version != version else self._viewed(taken, made)
+        outputs = tuple(self._value(tensor, name, known_size) for tensor in made)
         operation = Operation(
-            len(self.operations), name, *self.where.now, inputs, tuple(map(self._value, made)),
+            len(self.operations), name, *self.where.now, inputs, outputs,
             parameters, bound, func, template,
         )  # fmt: skip
         self.operations.append(operation)
@@ -320,11 +326,28 @@ class _Recorder(TorchFunctionMode):
             self._write_back(made[0])
         return result
 
-    def _value(self, tensor: torch.Tensor) -> int:
+    def _viewed(self, taken: Sequence[torch.Tensor], made: Sequence[torch.Tensor]) -> float | None:
+        """The second moment of what is only another view of all numbers of one value."""
+        if len(made) != 1:
+            return None
+        return next(
+            (
+                self.values[self.numbers[tensor]].second_moment
+                for tensor in taken
+                if tensor in self.numbers
+                and tensor.numel() == made[0].numel()
+                and tensor.dtype == made[0].dtype
+                and _storage(tensor) == _storage(made[0]) is not None
+            ),
+            None,
+        )
+
+    def _value(self, tensor: torch.Tensor, name: str = "", size: float | None = None) -> int:
         number = len(self.values)
         self.numbers[tensor] = number
-        moments = second_moment(tensor), channel_mean(tensor)
-        self.values.append(Value(tuple(tensor.shape), tensor.dtype, *moments))
+        size = second_moment(tensor) if size is None else size
+        center = channel_mean(tensor) if self.channels(name) else math.nan
+        self.values.append(Value(tuple(tensor.shape), tensor.dtype, size, center))
         if self.gradients and tensor.requires_grad:
 
             def read(gradient: torch.Tensor) -> None:
@@ -543,6 +566,10 @@ def _storage(tensor: torch.Tensor) -> int | None:
     if not tensor.numel():
         return None
     return tensor.untyped_storage().data_ptr()
+
+
+def _none(name: str) -> bool:
+    return False
 
 
 def _first(base: torch.Tensor, view: torch.Tensor) -> torch.Tensor:
