@@ -244,6 +244,7 @@ class _Recorder(TorchFunctionMode):
         self.inputs: tuple[int, ...] = ()
         self.numbers = WeakIdKeyDictionary()  # of tensors that are values
         self.computed = WeakIdKeyDictionary()  # the parameters behind tensors that are none
+        self.masks = WeakIdKeyDictionary()  # root mean squares of random tensors
         self.sent: dict[tuple[int, int], float] = defaultdict(float)  # Σ g² by operation and value
         self.uses: Counter[int] = Counter()  # of each value
         self.roots: list[torch.Tensor] = []  # where the graph of the gradients begins
@@ -297,6 +298,7 @@ class _Recorder(TorchFunctionMode):
         if not known or name in MAKES_CONSTANTS:
             result = func(*args, **kwargs)
             self._follow_parameters(taken, result)
+            self._follow_masks(name, args, kwargs, result)
             return result
         template = self._template((args, kwargs))
         inputs = tuple(dict.fromkeys(known))
@@ -364,6 +366,8 @@ class _Recorder(TorchFunctionMode):
         def slot(tensor: torch.Tensor) -> Any:
             if tensor in self.numbers and tensor.is_floating_point():
                 return Slot(self.numbers[tensor])
+            if tensor in self.masks:
+                return torch.full_like(tensor, self.masks[tensor])
             return tensor.detach()
 
         return mapped(arguments, slot)
@@ -385,6 +389,16 @@ class _Recorder(TorchFunctionMode):
         if names:
             for tensor in tensors_in(result):
                 self.computed[tensor] = names
+
+    def _follow_masks(self, name: str, args: Any, kwargs: Mapping[str, Any], result: Any) -> None:
+        """Random masks (stochastic depth): their root mean square over draws, through a division."""
+        numbers = [each for each in (*args[1:], *kwargs.values()) if isinstance(each, (int, float))]
+        if not isinstance(result, torch.Tensor) or len(numbers) != 1:
+            return
+        if name == "bernoulli":
+            self.masks[result] = math.sqrt(numbers[0])
+        elif name in ("mul", "div") and args and args[0] in self.masks:
+            self.masks[result] = self.masks[args[0]] * numbers[0] ** (1 if name == "mul" else -1)
 
     def _parameters(self, taken: Sequence[torch.Tensor]) -> tuple[str, ...]:
         """The names of what is read; of several on one storage, those of the module that runs."""
