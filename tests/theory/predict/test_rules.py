@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from theory.predict.network import follow
-from theory.predict.operations import weights_of
+from theory.predict.rules import weights_of
 from theory.predict.tape import record
 
 Z = 4.5  # a test of a few numbers fails by chance once in 100,000 runs
