@@ -1,8 +1,8 @@
 """For a network that someone hands in: its signal and gradient, before it is trained.
 
 ``tape`` records one run of any network, ``rules`` says what each operation does to second moments,
-and ``network`` lets the rules run along the tape (``follow``).  For a network that is a chain of layers,
-``prediction`` runs the rules of ``chain``, unit by unit and under any law of the weights (``predict``),
+and ``network`` lets the rules run along the tape (``follow``).  For a network that is a chain of
+layers, ``prediction`` runs the rules of ``chain``, unit by unit and under any law (``predict``),
 reads the same numbers off the network (``measure``), and lays the two side by side (``compare``).
 """
 

@@ -154,7 +154,7 @@ def record(
     Raises ``RequestError`` for a model that is compiled or does not run on ``inputs``.
     """
     check_is_eager(model)
-    positional, keywords = _as_arguments(inputs)
+    positional, keywords = as_arguments(inputs)
     given = [tensor for tensor in tensors_in((positional, keywords))]
     device = next((tensor.device for tensor in given), torch.device("cpu"))
     with left_as_it_was(model, device, seed), Whereabouts(model) as where:
@@ -590,7 +590,8 @@ def _first(base: torch.Tensor, view: torch.Tensor) -> torch.Tensor:
     return base
 
 
-def _as_arguments(inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+def as_arguments(inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """``inputs`` as the model's arguments: by place, and by name."""
     if isinstance(inputs, torch.Tensor):
         return (inputs,), {}
     if isinstance(inputs, Mapping):
