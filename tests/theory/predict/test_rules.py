@@ -160,7 +160,7 @@ class Gated(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.packed, self.out = nn.Linear(8, 128, bias=False), nn.Linear(64, 8, bias=False)
+        self.packed, self.out = nn.Linear(8, 1024, bias=False), nn.Linear(512, 64, bias=False)
 
     def forward(self, x):
         up, gate = self.packed(x).chunk(2, -1)
