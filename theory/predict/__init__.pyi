@@ -2,12 +2,12 @@ from . import (
     points as points,
     nonlinearities as nonlinearities,
     layers as layers,
-    rules as rules,
-    prediction as prediction,
     tape as tape,
     moments as moments,
-    operations as operations,
+    rules as rules,
     network as network,
+    chain as chain,
+    prediction as prediction,
 )
 from .points import (
     Points as Points,
@@ -21,7 +21,7 @@ from .layers import (
     held_weights as held_weights,
     is_weighted as is_weighted,
 )
-from .rules import (
+from .chain import (
     Factor as Factor,
     Gradient as Gradient,
     Signal as Signal,
@@ -45,7 +45,7 @@ from .tape import (
 from .moments import (
     Moment as Moment,
 )
-from .operations import (
+from .rules import (
     Call as Call,
     Weights as Weights,
     weights_of as weights_of,

@@ -15,7 +15,6 @@ correlation with it, E[uv] = 0 exactly.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
@@ -23,6 +22,23 @@ import torch
 from torch import nn
 
 from theory.devices import widened
+from theory.predict.tape import second_moment
+
+EXACT = "exact"
+INFINITE_WIDTH = "infinite width"
+INFINITE_BATCH = "infinite batch"
+HELD_WEIGHTS = "held weights"
+SHARED_WEIGHTS = "shared weights"
+MEASURED_FACTOR = "measured factor"
+NO_CLOSED_FORM = "no closed form"
+BASES = (
+    INFINITE_WIDTH, INFINITE_BATCH, HELD_WEIGHTS, SHARED_WEIGHTS, MEASURED_FACTOR, NO_CLOSED_FORM
+)  # fmt: skip
+
+
+def basis_name(basis: frozenset[str]) -> str:
+    """``basis`` in words, in the order of ``BASES``."""
+    return " + ".join(name for name in BASES if name in basis) or EXACT
 
 
 @dataclass(frozen=True)
@@ -69,13 +85,11 @@ def of_constant(tensor: torch.Tensor, bit: int = 0) -> Moment:
 
 def has_no_mean(tensor: torch.Tensor) -> bool:
     """Whether the mean of ``tensor`` is as near to 0 as that of as many draws of a law of mean 0."""
-    values = widened(tensor.detach())
-    if not values.numel() or not values.any():
+    size, mean = second_moment(tensor), float(tensor.detach().mean(dtype=torch.float64))
+    if not size > 0:
         return True
-    if values.numel() > 1 and bool((values == values.flatten()[0]).all()):
-        return False
-    error = math.sqrt(float(values.square().mean()) / values.numel())
-    return abs(float(values.mean())) <= 5 * error
+    constant = tensor.numel() > 1 and size - mean**2 <= 1e-6 * size
+    return not constant and mean**2 <= 25 * size / tensor.numel()
 
 
 def independent(first: Moment, second: Moment) -> bool:

@@ -1,6 +1,6 @@
 """Any network, followed along its tape: every weight layer predicted and measured, both ways.
 
-``follow`` records one run and lets the rules of ``theory.predict.operations`` run along it.  Predicted
+``follow`` records one run and lets the rules of ``theory.predict.rules`` run along it.  Predicted
 is the expectation over draws of the weights, each tensor with the second moment that it holds now; what
 has no rule is a measured factor and says so.  Backward is of ∂E/∂y for a cotangent of independent
 random signs at every real output.
@@ -23,16 +23,16 @@ from torch import nn
 
 from theory.devices import widened
 from theory.errors import RequestError, check_whole
-from theory.predict.moments import Moment
-from theory.predict.operations import (
+from theory.predict.moments import INFINITE_WIDTH, Moment, basis_name
+from theory.predict.rules import (
     Call,
     Weights,
     moments_after,
+    needs_channels,
     needs_slopes,
     only_moves,
     weights_of,
 )
-from theory.predict.rules import INFINITE_WIDTH, basis_name
 from theory.predict.tape import Operation, Tape, record, tensors_in
 from theory.randomness import generator
 
@@ -71,7 +71,9 @@ def follow(model: nn.Module, inputs: Any, *, draws: int = 0, seed: int = 0) -> p
     check_whole("the number of draws", draws, 0, 1000)
     if draws == 1:
         raise RequestError("one draw has no spread: ask for 0 draws, or for at least 2")
-    tape = record(model, inputs, gradients=True, slopes=needs_slopes, seed=seed)
+    tape = record(
+        model, inputs, gradients=True, slopes=needs_slopes, channels=needs_channels, seed=seed
+    )
     table = table_of(model, tape, inputs)
     if draws:
         bands = band([forward_of_draw(model, inputs, tape, seed, draw) for draw in range(draws)])

@@ -21,7 +21,7 @@ import dataclasses
 import inspect
 import math
 import types
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -52,6 +52,9 @@ MAKES_CONSTANTS = frozenset(
     "zeros_like ones_like full_like empty_like rand_like randn_like new_zeros new_ones new_full "
     "new_empty new_tensor grad".split()
 )
+
+
+PIECE = 4096  # numbers whose squares are summed in the tensor's own precision
 
 
 @dataclass(frozen=True)
@@ -140,6 +143,7 @@ def record(
     *,
     gradients: bool = False,
     slopes: Callable[[str], bool] | None = None,
+    channels: Callable[[str], bool] | None = None,
     weights: Mapping[str, torch.Tensor] | None = None,
     seed: int = 0,
 ) -> Tape:
@@ -148,6 +152,7 @@ def record(
     inputs     one tensor, a sequence of arguments, or a mapping of them by name
     gradients  also run backward from random signs at every real output
     slopes     of which operations, by name, the slopes are measured (with ``gradients``)
+    channels   of which operations the outputs' channel means are measured
     weights    parameters by name, to run with in the place of the model's own
     seed       of the cotangent, and of what the model draws (dropout)
 
@@ -158,7 +163,7 @@ def record(
     given = [tensor for tensor in tensors_in((positional, keywords))]
     device = next((tensor.device for tensor in given), torch.device("cpu"))
     with left_as_it_was(model, device, seed), Whereabouts(model) as where:
-        recorder = _Recorder(model, where, slopes or (lambda name: False), gradients, weights or {})
+        recorder = _Recorder(model, where, slopes or _none, channels or _none, gradients, weights or {})
         with torch.set_grad_enabled(gradients):
             positional, keywords = recorder.entered((positional, keywords))
             try:
@@ -232,17 +237,21 @@ class _Recorder(TorchFunctionMode):
         model: nn.Module,
         where: Whereabouts,
         slopes: Callable[[str], bool],
+        channels: Callable[[str], bool],
         gradients: bool,
         weights: Mapping[str, torch.Tensor],
     ) -> None:
         super().__init__()
-        self.where, self.slopes, self.gradients = where, slopes, gradients
+        self.where, self.gradients = where, gradients
+        self.slopes, self.channels = slopes, channels
         self.operations: list[Operation] = []
         self.values: list[Value] = []
         self.inputs: tuple[int, ...] = ()
         self.numbers = WeakIdKeyDictionary()  # of tensors that are values
         self.computed = WeakIdKeyDictionary()  # the parameters behind tensors that are none
+        self.masks = WeakIdKeyDictionary()  # root mean squares of random tensors
         self.sent: dict[tuple[int, int], float] = defaultdict(float)  # Σ g² by operation and value
+        self.uses: Counter[int] = Counter()  # of each value
         self.roots: list[torch.Tensor] = []  # where the graph of the gradients begins
         self.owners: dict[int | None, list[tuple[str, int]]] = defaultdict(list)  # by storage
         named: list[tuple[str, torch.Tensor]] = [*model.named_parameters(remove_duplicate=False)]
@@ -294,9 +303,11 @@ class _Recorder(TorchFunctionMode):
         if not known or name in MAKES_CONSTANTS:
             result = func(*args, **kwargs)
             self._follow_parameters(taken, result)
+            self._follow_masks(name, args, kwargs, result)
             return result
         template = self._template((args, kwargs))
         inputs = tuple(dict.fromkeys(known))
+        self.uses.update(known)
         parameters = self._parameters(taken)
         bound = _bound(func, template)
         if self.gradients and self.slopes(name) and not writes(func, bound):
@@ -307,8 +318,10 @@ class _Recorder(TorchFunctionMode):
         made = tensors_in(taken[0] if name == "setitem" else result)
         if not made:
             return result
+        known_size = None if taken[0]._version != version else self._viewed(taken, made)
+        outputs = tuple(self._value(tensor, name, known_size) for tensor in made)
         operation = Operation(
-            len(self.operations), name, *self.where.now, inputs, tuple(map(self._value, made)),
+            len(self.operations), name, *self.where.now, inputs, outputs,
             parameters, bound, func, template,
         )  # fmt: skip
         self.operations.append(operation)
@@ -320,12 +333,29 @@ class _Recorder(TorchFunctionMode):
             self._write_back(made[0])
         return result
 
-    def _value(self, tensor: torch.Tensor) -> int:
+    def _viewed(self, taken: Sequence[torch.Tensor], made: Sequence[torch.Tensor]) -> float | None:
+        """The second moment of what is only another view of all numbers of one value."""
+        if len(made) != 1:
+            return None
+        return next(
+            (
+                self.values[self.numbers[tensor]].second_moment
+                for tensor in taken
+                if tensor in self.numbers
+                and tensor.numel() == made[0].numel()
+                and tensor.dtype == made[0].dtype
+                and _storage(tensor) == _storage(made[0]) is not None
+            ),
+            None,
+        )
+
+    def _value(self, tensor: torch.Tensor, name: str = "", size: float | None = None) -> int:
         number = len(self.values)
         self.numbers[tensor] = number
-        moments = (second_moment(tensor), channel_mean(tensor))
+        size = second_moment(tensor) if size is None else size
+        center = channel_mean(tensor) if self.channels(name) else math.nan
         apart = {"spread": spread(tensor), "silent": silent(tensor)}
-        self.values.append(Value(tuple(tensor.shape), tensor.dtype, *moments, **apart))
+        self.values.append(Value(tuple(tensor.shape), tensor.dtype, size, center, **apart))
         if self.gradients and tensor.requires_grad:
 
             def read(gradient: torch.Tensor) -> None:
@@ -342,6 +372,8 @@ class _Recorder(TorchFunctionMode):
         def slot(tensor: torch.Tensor) -> Any:
             if tensor in self.numbers and tensor.is_floating_point():
                 return Slot(self.numbers[tensor])
+            if tensor in self.masks:
+                return torch.full_like(tensor, self.masks[tensor])
             return tensor.detach()
 
         return mapped(arguments, slot)
@@ -363,6 +395,16 @@ class _Recorder(TorchFunctionMode):
         if names:
             for tensor in tensors_in(result):
                 self.computed[tensor] = names
+
+    def _follow_masks(self, name: str, args: Any, kwargs: Mapping[str, Any], result: Any) -> None:
+        """Random masks (stochastic depth): their root mean square over draws, through a division."""
+        numbers = [each for each in (*args[1:], *kwargs.values()) if isinstance(each, (int, float))]
+        if not isinstance(result, torch.Tensor) or len(numbers) != 1:
+            return
+        if name == "bernoulli":
+            self.masks[result] = math.sqrt(numbers[0])
+        elif name in ("mul", "div") and args and args[0] in self.masks:
+            self.masks[result] = self.masks[args[0]] * numbers[0] ** (1 if name == "mul" else -1)
 
     def _parameters(self, taken: Sequence[torch.Tensor]) -> tuple[str, ...]:
         """The names of what is read; of several on one storage, those of the module that runs."""
@@ -391,6 +433,8 @@ class _Recorder(TorchFunctionMode):
             self.numbers[mine] = key[1]
 
             def read(gradient: torch.Tensor) -> None:
+                if self.uses[key[1]] == 1:
+                    return  # it is the gradient at the value
                 self.sent[key] += second_moment(gradient) * gradient.numel()
 
             at_gradient(mine, read)
@@ -439,12 +483,23 @@ def writes(function: Any, arguments: Mapping[str, Any]) -> bool:
 
 
 def second_moment(tensor: torch.Tensor) -> float:
-    """Mean of x² over ``tensor``, in float64; NaN where it holds no real numbers, or none at all."""
+    """Mean of x² over ``tensor``; NaN where it holds no real numbers, or none at all.
+
+    Summed in one pass, pieces in the precision of the tensor and their sum in float64: good to about
+    1e-6 in float32.
+    """
     if not tensor.is_floating_point() or not tensor.numel() or tensor.layout != torch.strided:
         return float("nan")
     if tensor.is_meta:
         return float("nan")
-    return float(widened(tensor.detach()).square().mean())
+    flat = tensor.detach().reshape(-1)
+    if flat.dtype in (torch.float32, torch.float64):
+        whole = len(flat) // PIECE * PIECE
+        norms = torch.linalg.vector_norm(flat[:whole].view(-1, PIECE), dim=1)
+        total = float(widened(norms).square().sum() + widened(flat[whole:]).square().sum())
+        if math.isfinite(total) and total > 1e-30:
+            return total / len(flat)
+    return float(widened(flat).square().mean())
 
 
 def spread(tensor: torch.Tensor) -> float:
@@ -470,10 +525,9 @@ def silent(tensor: torch.Tensor) -> float:
 
 def channel_mean(tensor: torch.Tensor) -> float:
     """Mean over dimension 1 of the squared mean over all others; NaN where there is no such thing."""
-    if tensor.dim() < 2 or math.isnan(second_moment(tensor[:1, :1])):
+    if tensor.dim() < 2 or not tensor.is_floating_point() or tensor.layout != torch.strided:
         return float("nan")
-    means = tensor.detach().mean([d for d in range(tensor.dim()) if d != 1])
-    return second_moment(means)
+    return second_moment(tensor.detach().mean([d for d in range(tensor.dim()) if d != 1]))
 
 
 def random_signs(like: torch.Tensor, *key: int) -> torch.Tensor:
@@ -555,11 +609,19 @@ def _storage(tensor: torch.Tensor) -> int | None:
     return tensor.untyped_storage().data_ptr()
 
 
+def _none(name: str) -> bool:
+    return False
+
+
 def _first(base: torch.Tensor, view: torch.Tensor) -> torch.Tensor:
     return base
 
 
 def as_arguments(inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+<<<<<<< HEAD
+=======
+    """``inputs`` as the model's arguments: by place, and by name."""
+>>>>>>> tape
     if isinstance(inputs, torch.Tensor):
         return (inputs,), {}
     if isinstance(inputs, Mapping):

@@ -119,7 +119,8 @@ def test_recurrent_networks_run_through_and_are_drawn_anew():
 
     table = follow(seeded(Reader), torch.randn(5, 4, 6), draws=3)
     assert table.parameter.tolist() == [
-        "cell.weight_ih_l0", "cell.weight_hh_l0", "cell.weight_ih_l1", "cell.weight_hh_l1", "head.weight"
+        "cell.weight_ih_l0", "cell.weight_hh_l0", "cell.weight_ih_l1", "cell.weight_hh_l1",
+        "head.weight",
     ]  # fmt: skip
     assert (table.forward_band_low < table.forward_band_high).all()
     assert np.isfinite(table.backward_predicted).all()

@@ -7,11 +7,12 @@ it is the mean over draws, and the standard error comes from the draws themselve
 import numpy as np
 import pytest
 import torch
+import torchvision
 from torch import nn
 from torch.nn import functional as F
 
 from theory.predict.network import follow
-from theory.predict.operations import weights_of
+from theory.predict.rules import weights_of
 from theory.predict.tape import record
 
 Z = 4.5  # a test of a few numbers fails by chance once in 100,000 runs
@@ -159,7 +160,7 @@ class Gated(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.packed, self.out = nn.Linear(8, 128, bias=False), nn.Linear(64, 8, bias=False)
+        self.packed, self.out = nn.Linear(8, 1024, bias=False), nn.Linear(512, 64, bias=False)
 
     def forward(self, x):
         up, gate = self.packed(x).chunk(2, -1)
@@ -222,6 +223,21 @@ def test_dropout_in_train_mode_only():
     assert error.max() < 0.1 and np.abs(z).max() < Z
     still = follow(drawn(build, 0, exact=True).eval(), inputs(8, 8)).forward_predicted
     assert table.forward_predicted[1] - 0.09 == pytest.approx(2 * (still[1] - 0.09))
+
+
+def test_stochastic_depth_is_predicted_in_the_mean():
+    class Deep(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.one, self.two = nn.Linear(8, 8), nn.Linear(8, 8)
+
+        def forward(self, x):
+            return self.two(torchvision.ops.stochastic_depth(self.one(x), 0.4, "row"))
+
+    table, z, error = brute_force(Deep, inputs(6, 8), 250, ("forward", "backward"))
+    q = table.forward_predicted
+    assert q[1] == pytest.approx(2 * q[0] / 0.6 + 0.09)
+    assert error.max() < 0.1 and np.abs(z).max() < Z
 
 
 class Tied(nn.Module):
