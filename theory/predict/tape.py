@@ -618,10 +618,7 @@ def _first(base: torch.Tensor, view: torch.Tensor) -> torch.Tensor:
 
 
 def as_arguments(inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
-<<<<<<< HEAD
-=======
     """``inputs`` as the model's arguments: by place, and by name."""
->>>>>>> tape
     if isinstance(inputs, torch.Tensor):
         return (inputs,), {}
     if isinstance(inputs, Mapping):
