@@ -117,8 +117,12 @@ def joined(moments: Iterable[Moment], power: torch.Tensor) -> Moment:
 def with_slope(
     value: torch.Tensor | float, slope: torch.Tensor | float, power: torch.Tensor
 ) -> torch.Tensor:
-    """A tensor that is ``value`` and whose derivative by ``power`` is ``slope``, unit by unit."""
-    return torch.as_tensor(value, dtype=torch.float64).detach() + slope * (power - power.detach())
+    """A tensor that is ``value`` and whose derivative by ``power`` is ``slope``, unit by unit.
+
+    Where no gradient arrived a slope is unknown (NaN), and counts as 0: nothing passes there.
+    """
+    known = torch.nan_to_num(torch.as_tensor(slope, dtype=torch.float64))
+    return torch.as_tensor(value, dtype=torch.float64).detach() + known * (power - power.detach())
 
 
 def narrowed(power: torch.Tensor) -> torch.Tensor:

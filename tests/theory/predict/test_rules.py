@@ -278,3 +278,21 @@ def test_what_has_no_rule_is_measured_and_says_so():
     bias = model.two.bias.double().square().mean().item()
     expected = table.forward_predicted[0] * after / before * size + bias
     assert table.forward_predicted[1] == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_branch_that_ends_in_zero_is_predicted_all_the_same():
+    """A last norm with γ = 0 lets no gradient into its branch; forward goes on."""
+
+    class Closed(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.one, self.norm = nn.Linear(8, 16), nn.BatchNorm1d(16)
+            self.two, self.last = nn.Linear(16, 8), nn.BatchNorm1d(8)
+            nn.init.zeros_(self.last.weight)
+
+        def forward(self, x):
+            return x + self.last(self.two(self.norm(self.one(x)).relu()))
+
+    table = follow(drawn(Closed, 0), inputs(64, 8))
+    assert table.forward_predicted[1] == pytest.approx(1.09, rel=0.5)
+    assert table.backward_predicted.tolist() == table.backward_measured.tolist() == [0, 0]
