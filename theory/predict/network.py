@@ -23,7 +23,8 @@ from torch import nn
 
 from theory.devices import widened
 from theory.errors import RequestError, check_whole
-from theory.predict.moments import INFINITE_WIDTH, Moment, basis_name
+from theory.predict.bases import INFINITE_WIDTH, basis_name
+from theory.predict.moments import Moment
 from theory.predict.rules import (
     Call,
     Weights,

@@ -44,6 +44,7 @@ from torch import fx, nn
 from theory.devices import widened
 from theory.errors import RequestError, check_choice, check_real
 from theory.initializers import Initializer, fans
+from theory.predict.bases import BASES, EXACT, HELD_WEIGHTS, SHARED_WEIGHTS, basis_name
 from theory.predict.chain import (
     DROPOUTS,
     Backward,
@@ -55,7 +56,6 @@ from theory.predict.chain import (
 )
 from theory.predict.chain import POOLS as POOL_LAYERS
 from theory.predict.layers import check_layer, held_weights, is_computed, is_weighted
-from theory.predict.moments import BASES, EXACT, HELD_WEIGHTS, SHARED_WEIGHTS, basis_name
 from theory.predict.nonlinearities import ACTIVATIONS, Pointwise
 from theory.predict.points import Points
 from theory.probe import Probe

@@ -34,11 +34,8 @@ from torch import nn
 
 from theory.devices import widened
 from theory.law import quadrature
+from theory.predict.bases import INFINITE_BATCH, INFINITE_WIDTH, MEASURED_FACTOR, SHARED_WEIGHTS
 from theory.predict.moments import (
-    INFINITE_BATCH,
-    INFINITE_WIDTH,
-    MEASURED_FACTOR,
-    SHARED_WEIGHTS,
     Moment,
     has_no_mean,
     independent,
