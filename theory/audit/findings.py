@@ -303,7 +303,7 @@ def _cause(law: Recognized) -> str:
 
 
 def _cause_sentence(code: str, label: str, count: int, each: float) -> str:
-    layers = f"{count} layers" if count > 1 else "one layer"
+    layers = f"each of {count} layers" if count > 1 else "one layer"
     what = {
         "default-law": "PyTorch's default law was left in place",
         "wrong-fan": f"The weights are drawn with the wrong fan ({label})",
