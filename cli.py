@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-DONE, FAILED, WRONG_REQUEST, INTERRUPTED = 0, 1, 2, 130
+DONE, FAILED, WRONG_REQUEST, ALARM, INTERRUPTED = 0, 1, 2, 3, 130
 
 
 def missing_package(error: ModuleNotFoundError) -> str:
@@ -259,9 +259,10 @@ def dispatch(argv: Sequence[str]) -> int:
         raise RequestError("name a command: the list is above")
     run: Callable[[Namespace, Offer], Answer] = arguments.run
     session = Session(arguments)
-    session.present(run(arguments, session))
+    answer = run(arguments, session)
+    session.present(answer)
     sys.stdout.flush()
-    return DONE
+    return ALARM if answer.alarm else DONE
 
 
 def fail(message: str, code: int) -> int:

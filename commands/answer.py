@@ -37,6 +37,7 @@ class Answer:
     figures: dict[str, Picture] = field(default_factory=dict)  # file stem -> picture
     first: tuple[str, ...] = ()
     paths: list[Path] = field(default_factory=list)  # what the work itself has written
+    alarm: bool = False  # a finding as grave as --fail-on: an exit code of its own
 
 
 class Session(Protocol):

@@ -35,6 +35,12 @@ from .theory.derivation import (
     derivation_table as derivation_table,
 )
 from .theory.paper import paper_figure as paper_figure, paper_table as paper_table
+from .theory.audit import (
+    audit_figure as audit_figure,
+    findings_table as findings_table,
+    initialized_table as initialized_table,
+    layers_table as layers_table,
+)
 from .study.study_tables import (
     accuracy_table as accuracy_table,
     plan_table as plan_table,

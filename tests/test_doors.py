@@ -87,7 +87,11 @@ def test_a_door_loads_nothing_heavy(door):
 
 
 def test_the_face_has_every_name_of_the_doors_and_nothing_of_its_own():
-    names = {name for door in ("theory", "theory.predict", "empirical") for _, name in offered(door)}
+    names = {
+        name
+        for door in ("theory", "theory.predict", "theory.audit", "empirical")
+        for _, name in offered(door)
+    }
     assert set(fanin.__all__) == names | {"theory", "empirical", "figures"} == set(dir(fanin))
     for name in fanin.__all__:
         assert getattr(fanin, name) is not None

@@ -1,4 +1,4 @@
-from . import law as law, draw as draw, predict as predict, lessons as lessons
+from . import law as law, draw as draw, predict as predict, audit as audit, lessons as lessons
 from .initializers import (
     Initializer as Initializer,
     Law as Law,

@@ -177,6 +177,51 @@ class Probe:
         self._modes.clear()
 
 
+class Whereabouts:
+    """Which module of ``model`` runs, while the ``with`` block does: ``now`` is (name, call).
+
+    The innermost one counts; a module that stands in several places has the name of the first.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model = model
+        self._running: list[tuple[str, int]] = []
+        self._calls: Counter[str] = Counter()
+        self._handles: list[RemovableHandle] = []
+
+    @property
+    def now(self) -> tuple[str, int]:
+        return self._running[-1] if self._running else ("", 0)
+
+    def __enter__(self) -> Whereabouts:
+        for name, module in self.model.named_modules():
+            if not isinstance(module, torch.jit.ScriptModule):
+                before = module.register_forward_pre_hook(self._entering(name), prepend=True)
+                after = module.register_forward_hook(self._leaving, always_call=True)
+                self._handles += [before, after]
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        for handle in self._handles:
+            handle.remove()
+        self._handles.clear()
+
+    def _entering(self, name: str) -> Callable[[nn.Module, Any], None]:
+        def hook(module: nn.Module, inputs: Any) -> None:
+            self._running.append((name, self._calls[name]))
+            self._calls[name] += 1
+
+        return hook
+
+    def _leaving(self, module: nn.Module, inputs: Any, output: Any) -> None:
+        self._running.pop()
+
+
+def at_gradient(tensor: torch.Tensor, read: Callable[[torch.Tensor], None]) -> None:
+    """Let ``read`` see the gradient that reaches ``tensor``; the hook goes with the graph."""
+    tensor.register_hook(lambda gradient: read(gradient.detach()))  # type: ignore[no-untyped-call]
+
+
 def moments(tensor: torch.Tensor, keep: tuple[int, ...] = ()) -> dict[str, torch.Tensor]:
     """Second moment, mean and variance of ``tensor`` over all dimensions but ``keep``, in float64."""
     kept = {dimension % tensor.dim() for dimension in keep}

@@ -9,6 +9,7 @@ from . import (
     jacobian as jacobian,
     derivation as derivation,
     paper as paper,
+    audit as audit,
 )
 from .variance import (
     drift_note as drift_note,
@@ -32,3 +33,9 @@ from .phase import (
 from .jacobian import jacobian_figure as jacobian_figure, jacobian_table as jacobian_table
 from .derivation import derivation_figure as derivation_figure, derivation_table as derivation_table
 from .paper import paper_figure as paper_figure, paper_table as paper_table
+from .audit import (
+    audit_figure as audit_figure,
+    findings_table as findings_table,
+    initialized_table as initialized_table,
+    layers_table as layers_table,
+)

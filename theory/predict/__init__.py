@@ -1,8 +1,10 @@
 """For a network that someone hands in: its signal and gradient, before it is trained.
 
-``rules`` says what each kind of layer does to second moments. ``prediction`` follows the network and
-chains them (``predict``), reads the same numbers off the network itself (``measure``), and lays the
-two side by side (``compare``).
+``tape`` records one run of any network, ``rules`` says what each operation does to second moments,
+and ``network`` lets the rules run along the tape (``follow``).  For a network that is a chain of
+layers, ``prediction`` runs the rules of ``chain``, unit by unit and under any law (``predict``),
+reads the same numbers off the network (``measure``), and lays the two side by side (``compare``).
+``bases`` names what a prediction rests on.
 """
 
 import lazy_loader

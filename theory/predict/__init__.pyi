@@ -2,7 +2,12 @@ from . import (
     points as points,
     nonlinearities as nonlinearities,
     layers as layers,
+    bases as bases,
+    tape as tape,
+    moments as moments,
     rules as rules,
+    network as network,
+    chain as chain,
     prediction as prediction,
 )
 from .points import (
@@ -17,7 +22,7 @@ from .layers import (
     held_weights as held_weights,
     is_weighted as is_weighted,
 )
-from .rules import (
+from .chain import (
     Factor as Factor,
     Gradient as Gradient,
     Signal as Signal,
@@ -30,4 +35,23 @@ from .prediction import (
     compare as compare,
     measure as measure,
     predict as predict,
+)
+from .tape import (
+    Operation as Operation,
+    Slot as Slot,
+    Tape as Tape,
+    Value as Value,
+    record as record,
+)
+from .moments import (
+    Moment as Moment,
+)
+from .rules import (
+    Call as Call,
+    Weights as Weights,
+    weights_of as weights_of,
+)
+from .network import (
+    FOLLOWED_COLUMNS as FOLLOWED_COLUMNS,
+    follow as follow,
 )

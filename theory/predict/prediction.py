@@ -7,7 +7,7 @@ holds) and the second moment of its input, ``predict`` gives for every weight la
     backward  E[(∂E/∂y)²] of the gradient that reaches this output
 
 averaged over units and inputs; ``predict_layers`` gives the same unit by unit, which is what borders
-need.  ``theory.predict.rules`` says how each kind of layer acts.  Every number says what it rests on:
+need.  ``theory.predict.chain`` says how each kind of layer acts.  Every number says what it rests on:
 
     exact            the expectation over draws of the weights, at any width (He et al. 2015, Eq. 7–15)
     infinite width   Gaussian pre-activations, one variance for all inputs (Poole et al. 2016)
@@ -44,15 +44,9 @@ from torch import fx, nn
 from theory.devices import widened
 from theory.errors import RequestError, check_choice, check_real
 from theory.initializers import Initializer, fans
-from theory.predict.layers import check_layer, held_weights, is_computed, is_weighted
-from theory.predict.nonlinearities import ACTIVATIONS, Pointwise
-from theory.predict.points import Points
-from theory.predict.rules import (
-    BASES,
+from theory.predict.bases import BASES, EXACT, HELD_WEIGHTS, SHARED_WEIGHTS, basis_name
+from theory.predict.chain import (
     DROPOUTS,
-    EXACT,
-    HELD_WEIGHTS,
-    SHARED_WEIGHTS,
     Backward,
     Factor,
     Gradient,
@@ -60,7 +54,10 @@ from theory.predict.rules import (
     Signal,
     rule_of,
 )
-from theory.predict.rules import POOLS as POOL_LAYERS
+from theory.predict.chain import POOLS as POOL_LAYERS
+from theory.predict.layers import check_layer, held_weights, is_computed, is_weighted
+from theory.predict.nonlinearities import ACTIVATIONS, Pointwise
+from theory.predict.points import Points
 from theory.probe import Probe
 from theory.randomness import generator
 
@@ -219,7 +216,7 @@ def predict_layers(
     layers: list[Layer] = []
     for key, module, signal, backward in reversed(steps):
         if is_weighted(module):
-            bases = (_basis_name(signal.basis), _basis_name(gradient.basis))
+            bases = (basis_name(signal.basis), basis_name(gradient.basis))
             layers.append(Layer(*key, type(module).__name__, signal.power, gradient.power, *bases))
         gradient = backward(gradient)
     return layers[::-1]
@@ -458,10 +455,6 @@ def _combined(factors: Sequence[Factor | None]) -> Factor | None:
 
 def _mean_square(tensor: torch.Tensor) -> float:
     return widened(tensor.detach()).square().mean().item()
-
-
-def _basis_name(basis: frozenset[str]) -> str:
-    return " + ".join(name for name in BASES if name in basis) or EXACT
 
 
 def measure(

@@ -1,438 +1,829 @@
-"""What each kind of layer does to second moments: the rules that ``theory.predict.prediction`` chains.
+"""What each operation of a tape does to second moments: the registry that ``network`` looks into.
 
-A ``Signal`` is what is known of the values between two layers, a ``Gradient`` of ∂E/∂ of them: both
-hold an expectation over draws of the weights for every unit, (F,) or (C, H, W), averaged over the
-batch.  A rule maps the signal forward and returns a function that maps the gradient backward.
+A rule takes a ``Call`` and returns the ``Moment`` of every output, or None where it does not hold; what
+has no rule, and what a rule declines, becomes a *measured factor*: the ratio of second moments, and of
+gradients, that the operation had on this run.  To add a rule, write a function under ``@rule``.
 
-    weight layer  E[y²] = Var[w]·Σ E[x²] + Var[b] over what an output sees (He et al. 2015, Eq. 7, E[x²]
-                  and not Var[x]); E[δx²] = Var[w]·Σ E[δy²] over what an input feeds (Eq. 12).
-    rectifier     E[φ(y)²] = A₂·E[y²] and E[φ'(y)²δ²] = A₂·E[δ²]: exact, for flipping the signs of one
-                  filter and its bias flips y and leaves all even moments alone.
-    other         Gaussian y: quadrature, the limit of infinite width.  Activations in a row are one.
-                  What is no pre-activation (after a pool, dropout, or an activation and batch norm)
-                  is not Gaussian: the factor measured on a calibration batch.
-    batch norm    over batch and pixels a channel gets exactly mean β and second moment
-                  γ²·σ²/(σ² + ε) + β².  Backward δy = γ/σ·(δz less its components along 1 and ẑ): a
-                  factor E[γ²/σ²]·(1 − 2/N) for N = batch·pixels values.  σ² is the variance over the
-                  batch, in expectation q − E[μ²] and less than the second moment q: that is where
-                  π/(π − 1) per ReLU layer comes from (Yang et al. 2019).  E[μ²] and the spread of σ²
-                  from channel to channel follow from the correlations of the inputs in wide layers
-                  (``predict.points``).  In the course report's network of 32 filters a layer's factor
-                  is up to a third off, mostly too small, and those of 11 layers together 2.2 times.
-    pooling       no closed form: the factor measured on a calibration batch.
+    weight layer   E[y²] = Var[w]·Σ E[x²] + E[b²] over what an output sees (He et al. 2015, Eq. 7),
+                   Var[w] the mean of w² that the tensor holds: exact over draws of the weights
+    sum            q_u + q_v: exact where one of them is odd in a weight that the other never met; else
+                   the correlation of this run, measured
+    product        q_u·q_v for factors of which one has met a weight that the other has not: gated
+                   units, squeeze and excitation; infinite width
+    rectifier      (1 + a²)/2 of what is symmetric: exact (Eq. 15)
+    activation     quadrature over a Gaussian: infinite width
+    layer norm     γ²·σ²/(σ² + ε) + β², and back γ²/σ²·(1 − 2/n); RMS norm γ² and γ²/q·(1 − 1/n)
+    batch norm     γ² + β² forward, with the profile over places kept; back the measured slope.  Group
+                   and instance norm the same
+    dropout        1/(1 − p) both ways in train mode: exact
+    rearranging    the operation itself, on second moments: exact
 
-Backward is exact too, biases or not, for a cotangent whose entries are uncorrelated and independent
-of the network: then E[δδᵀ | x] is diagonal at every layer and does not depend on x (induction from the
-output; each step uses the sign flip above and uncorrelated weights of mean 0).  It is not exact for
-the cotangent of a loss, which depends on the output.
+Attention, pools, softmax and recurrent cells: measured factors, of degree 1 in what they are linear in.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike, NDArray
 from torch import nn
 
-from theory.errors import RequestError
-from theory.law.quadrature import gaussian_nodes
-from theory.predict.nonlinearities import ACTIVATIONS, Nonlinearity, Pointwise, Rectifier, function_of
-from theory.predict.points import Points
-from theory.windows import backward_power, forward_power
+from theory.devices import widened
+from theory.law import quadrature
+from theory.predict.bases import INFINITE_BATCH, INFINITE_WIDTH, MEASURED_FACTOR, SHARED_WEIGHTS
+from theory.predict.moments import (
+    Moment,
+    has_no_mean,
+    independent,
+    joined,
+    narrowed,
+    of_constant,
+    resized,
+    with_slope,
+)
+from theory.predict.nonlinearities import Integrated, Nonlinearity
+from theory.predict.tape import Operation, Slot, Value, mapped, second_moment
 
-Array = NDArray[np.float64]
-
-EXACT = "exact"
-INFINITE_WIDTH = "infinite width"
-INFINITE_BATCH = "infinite batch"
-HELD_WEIGHTS = "held weights"
-SHARED_WEIGHTS = "shared weights"
-MEASURED_FACTOR = "measured factor"
-NO_CLOSED_FORM = "no closed form"
-BASES = (
-    INFINITE_WIDTH, INFINITE_BATCH, HELD_WEIGHTS, SHARED_WEIGHTS, MEASURED_FACTOR, NO_CLOSED_FORM
-)  # fmt: skip
-
-POOLS = (nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d)
-NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
-DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d)
+Outputs = Sequence[Moment] | None
 
 
 @dataclass(frozen=True)
-class Signal:
-    """The second moments between two layers; see the module docstring.
+class Call:
+    """One operation, what is known of its inputs, and what the run measured.
 
-    power         E[x²] of each unit, (F,) or (C, H, W)
-    channel_mean  (C,) or (F,): E[μ²], μ the mean of a channel over batch and pixels in one network
-    offset        E[x] over draws, of a shape that broadcasts with ``power``: a batch norm's β
-    symmetric     whether x − offset and its negative have one law over draws of the weights
-    gaussian      whether x is Gaussian in the limit of infinite width
-    with_mean     E[x·μ] per pixel, or None: taken for ``channel_mean``
-    points        covariances of a sample of points of the batch; None where they are not known
-    basis         on which approximations it rests: a subset of ``BASES``, empty for exact
+    moments  by value; a value that holds no real numbers has none
+    bits     the weights by name, a bit each
+    values   of the tape
+    uses     by value, the operations that take it, seen through those that only move numbers
     """
 
-    power: Array
-    channel_mean: Array
-    offset: Array = field(default_factory=lambda: np.zeros(()))
-    symmetric: bool = False
-    gaussian: bool = False
-    with_mean: Array | None = None
-    points: Points | None = None
-    basis: frozenset[str] = frozenset()
+    operation: Operation
+    moments: dict[int, Moment]
+    bits: dict[str, int]
+    values: Sequence[Value]
+    uses: Mapping[int, Sequence[Operation]]
+
+    @property
+    def following(self) -> Sequence[Operation]:
+        """The operations that the first output comes to."""
+        return self.uses.get(self.operation.outputs[0], ())
+
+    def slope(self, index: int = 0) -> float:
+        """Σ g² sent to the input of that index over Σ g² received, on this run."""
+        return self.operation.slopes[index] if self.operation.slopes else math.nan
+
+    def center(self, number: int) -> torch.Tensor:
+        """E[μ²] of the channels of an input, by the share that it had on this run."""
+        moment, value = self.moments[number], self.values[number]
+        if moment.center is not None:
+            return moment.center
+        share = value.channel_mean / value.second_moment if value.second_moment else 0.0
+        return moment.power.detach() * (share if math.isfinite(share) else 0.0)
+
+    def argument(self, *names: str) -> Any:
+        """The first argument of these names that there is, or None."""
+        arguments = self.operation.arguments
+        return next((arguments[name] for name in names if name in arguments), None)
+
+    def moment(self, *names: str) -> Moment | None:
+        """Of the argument, if it is a value."""
+        found = self.argument(*names)
+        return self.moments.get(found.value) if isinstance(found, Slot) else None
+
+    def known(self, argument: Any) -> Moment:
+        """Of a value, a parameter, a constant or a number among the arguments."""
+        if isinstance(argument, Slot):
+            return self.moments[argument.value]
+        tensor = torch.as_tensor(argument, dtype=None)
+        return of_constant(tensor.double(), self.bit if isinstance(argument, torch.Tensor) else 0)
+
+    @property
+    def bit(self) -> int:
+        """Of the weights that the operation reads."""
+        found = 0
+        for name in self.operation.parameters:
+            found |= self.bits[name]
+        return found
+
+    def out(self, index: int = 0) -> Value:
+        """The value that the operation makes."""
+        return self.values[self.operation.outputs[index]]
+
+
+Rule = Callable[[Call], Outputs]
+RULES: dict[str, Rule] = {}
+ALWAYS: set[str] = set()  # rules that never decline: no slope needs to be measured
+
+
+def rule(names: str, *, always: bool = False) -> Callable[[Rule], Rule]:
+    """Register the decorated function for the operations ``names``, separated by blanks."""
+
+    def register(function: Rule) -> Rule:
+        RULES.update(dict.fromkeys(names.split(), function))
+        if always:
+            ALWAYS.update(names.split())
+        return function
+
+    return register
+
+
+def needs_slopes(name: str) -> bool:
+    """Whether the slopes of the operation ``name`` may be asked for."""
+    return name not in ALWAYS
+
+
+def needs_channels(name: str) -> bool:
+    """Whether channel means after the operation ``name`` may be asked for: batch norm asks."""
+    rule_for = RULES.get(name)
+    return rule_for not in (keep, move, batch_norm, layer_norm, rms_norm, rectifier, activation)
+
+
+def only_moves(name: str) -> bool:
+    """Whether the operation ``name`` makes no new numbers."""
+    return RULES.get(name) in (keep, move)
+
+
+def moments_after(call: Call) -> Sequence[Moment]:
+    """The moments of the outputs of ``call``, by its rule or by what was measured."""
+    rule_for = RULES.get(call.operation.name)
+    found = rule_for(call) if rule_for else None
+    return measured(call) if found is None else found
+
+
+# --- measured factors ---------------------------------------------------------------------------------
+
+# Amplitude of the output for that of each input, in order; the last number goes for all that follow.
+DEGREES: dict[str, tuple[float, ...]] = {
+    **dict.fromkeys("mul matmul bmm einsum mm baddbmm outer dot bilinear".split(), (1.0,)),
+    **dict.fromkeys(
+        "softmax log_softmax sigmoid hardsigmoid normalize batch_norm layer_norm group_norm rms_norm "
+        "instance_norm lstm gru rnn_tanh rnn_relu sign exp cos sin argmax tanh erf cosine_similarity "
+        "embedding one_hot".split(),
+        (0.0,),
+    ),
+    "scaled_dot_product_attention": (0.0, 0.0, 1.0, 0.0),
+    "div": (1.0, -1.0), "rdiv": (-1.0,), "reciprocal": (-1.0,), "rsqrt": (-0.5,), "sqrt": (0.5,),
+    "square": (2.0,),
+}  # fmt: skip
+
+
+def _degrees(call: Call) -> list[float]:
+    operation = call.operation
+    given = DEGREES.get(operation.name, (1.0, 0.0))
+    exponent = call.argument("exponent")
+    if operation.name == "pow" and isinstance(exponent, (int, float)):
+        given = (float(exponent),)
+    if len(operation.inputs) == 1 and operation.name in ("mul", "matmul", "einsum"):
+        given = (2.0,) if _twice(call) else (1.0,)
+    if len(operation.inputs) == 1 and operation.name == "scaled_dot_product_attention":
+        given = (1.0,)
+    return [given[min(index, len(given) - 1)] for index in range(len(operation.inputs))]
+
+
+def _twice(call: Call) -> bool:
+    return sum(isinstance(argument, Slot) for argument in call.operation.arguments.values()) > 1
+
+
+def measured(call: Call) -> Sequence[Moment]:
+    """Of what has no rule: second moments and slopes of this run, moved along with the inputs'."""
+    operation = call.operation
+    inputs = [number for number in operation.inputs if number in call.moments]
+    degrees = dict(zip(operation.inputs, _degrees(call), strict=True))
+    slopes = {number: call.slope(index) for index, number in enumerate(operation.inputs)}
+    ratios = {number: _ratio(call.moments[number].mean, call.values[number]) for number in inputs}
+    growth = math.prod(ratios[number] ** degrees[number] for number in inputs)
+    seen, basis = call.bit, frozenset({MEASURED_FACTOR})
+    for number in inputs:
+        seen |= call.moments[number].seen
+        basis |= call.moments[number].basis if degrees[number] else frozenset()
+    made = []
+    for number in operation.outputs:
+        after = call.values[number]
+        level = after.second_moment * growth
+        shape = after.shape
+        power = torch.full((1,) * len(shape), level, dtype=torch.float64)
+        if inputs and degrees[inputs[0]] == 1 and math.isfinite(level):
+            profile = _profile(call, inputs[0], shape).detach()
+            mean = float(profile.mean())
+            power = profile * (level / mean) if mean > 0 else power
+        for each in inputs:
+            slope = slopes.get(each, math.nan) * growth / (ratios[each] or 1.0)
+            if math.isfinite(slope) and slope:
+                power = power + with_slope(0.0, slope, _profile(call, each, shape))
+        made.append(Moment(power, 0, seen, basis=basis, back=frozenset({MEASURED_FACTOR})))
+    return made
+
+
+def _ratio(predicted: float, value: Value) -> float:
+    ratio = predicted / value.second_moment if value.second_moment else 1.0
+    return ratio if math.isfinite(ratio) and ratio > 0 else 1.0
+
+
+def _profile(call: Call, number: int, shape: tuple[int, ...]) -> torch.Tensor:
+    return resized(call.moments[number].power, call.values[number].shape, shape)
+
+
+# --- weight layers ------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
-class Gradient:
-    """E[(∂E/∂x)²] of each unit, in the shape of the signal's power, and what it rests on."""
+class Weights:
+    """The weights of a layer as (outputs, inputs of one output, taps …), and how they are wired."""
 
-    power: Array
-    basis: frozenset[str] = frozenset()
+    parameter: str
+    tensor: torch.Tensor
+    bias: Any = None
+    groups: int = 1
+    transposed: bool = False
 
-    def times(self, factor: ArrayLike, *basis: str) -> Gradient:
-        """The gradient times ``factor``, resting on ``basis`` as well."""
-        return Gradient(self.power * np.asarray(factor), self.basis | set(basis))
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return tuple(self.tensor.shape)
+
+    @property
+    def fans(self) -> tuple[int, int]:
+        """(fan_in, fan_out) of one output and one input, groups counted; a lookup has a fan_in of 1."""
+        taps = math.prod(self.shape[2:])
+        if self.transposed:  # (inputs, outputs / groups, taps)
+            return taps * self.shape[0] // self.groups, taps * self.shape[1]
+        return taps * self.shape[1], taps * self.shape[0] // self.groups
 
 
-Backward = Callable[[Gradient], Gradient]
+def weights_of(operation: Operation) -> list[Weights]:
+    """The weight tensors that ``operation`` multiplies its inputs with; none for any other kind."""
+    name, parameters, arguments = operation.name, operation.parameters, operation.arguments
+    if name not in WEIGHTED or not parameters:
+        return []
+    if name in RECURRENT:
+        lists = [each for each in operation.template[0] if isinstance(each, (list, tuple))]
+        named = zip(parameters, lists[-1], strict=False)  # before it the first states, in a list too
+        return [Weights(parameter, tensor) for parameter, tensor in named if tensor.dim() == 2]
+    key = next(key for key in ("weight", "mat2", "other", "tensor2") if key in arguments)
+    weight = arguments[key]
+    if not isinstance(weight, torch.Tensor) or weight.dim() < 2:
+        return []
+    bias = arguments.get("input") if name == "addmm" else arguments.get("bias")
+    weight = weight if key == "weight" else weight.mT
+    parameter = next((each for each in parameters if not each.endswith("bias")), parameters[0])
+    groups = int(arguments.get("groups") or 1)
+    return [Weights(parameter, weight, bias, groups, name.startswith("conv_transpose"))]
 
 
-@dataclass(frozen=True)
-class Factor:
-    """What one module does on a calibration batch, as ratios of means over units and batch.
+RECURRENT = frozenset("lstm gru rnn_tanh rnn_relu".split())
+WEIGHTED = (
+    frozenset(
+        "linear conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d "
+        "addmm matmul mm embedding".split()
+    )
+    | RECURRENT
+)
 
-    forward       second moment of its output / of its input
-    backward      second moment of the gradient at its input / at its output
-    channel_mean  mean over channels of μ² at its output / second moment of its output
+
+def _rows(weights: Weights) -> torch.Tensor:
+    """Mean of w²: of the whole tensor, or (outputs,) where outputs differ by more than chance."""
+    whole = torch.tensor(second_moment(weights.tensor), dtype=torch.float64)
+    if weights.transposed or not whole > 0:
+        return whole
+    squares = weights.tensor.detach().square()
+    rows = squares.flatten(1).mean(1, dtype=torch.float64)
+    kurtosis = squares.square_().mean(dtype=torch.float64) / whole**2
+    chance = ((kurtosis - 1).clamp_min(0) / squares[0].numel()).sqrt()
+    differ = len(rows) > 1 and rows.std() / whole > 2 * chance + 1e-6
+    return rows if differ else whole
+
+
+def _weighted(call: Call, weights: Weights, x: Moment, seen: torch.Tensor, axis: int) -> Outputs:
+    """Of W x + b, ``seen`` being Σ E[x²] over what an output sees, outputs along ``axis``."""
+    if not has_no_mean(weights.tensor):
+        return None
+    bias = weights.bias
+    unbiased = not isinstance(bias, torch.Tensor) or not bias.any()
+    if not unbiased and (isinstance(bias, Slot) or not has_no_mean(bias)):
+        return None
+    rows = _rows(weights)
+    if rows.dim():
+        rows = rows.reshape([-1 if d == axis % seen.dim() else 1 for d in range(seen.dim())])
+    power, back = _under_a_norm(call, weights, x, rows * seen)
+    if not unbiased:
+        power = power + second_moment(bias)
+    bit = call.bits[weights.parameter]
+    basis = x.basis | ({SHARED_WEIGHTS} if bit & x.seen else set())
+    odd = bit & ~x.seen | (x.odd & ~bit if unbiased else 0)
+    shape = [1] * seen.dim()
+    shape[axis] = -1
+    units = torch.arange(call.out().shape[axis], dtype=torch.float64).reshape(shape)
+    return [Moment(power, odd, x.seen | call.bit, True, True, basis=basis, back=back, units=units)]
+
+
+def _under_a_norm(
+    call: Call, weights: Weights, x: Moment, power: torch.Tensor
+) -> tuple[torch.Tensor, frozenset[str]]:
+    """``power``, its slope corrected where each channel is normalized next, and what that rests on.
+
+    The gradient of a channel goes as 1/σ² ∝ 1/|w|², and w² goes with it: for n normal weights
+    E[w²/|w|²] = (1 − 2/n)·E[w²]·E[1/|w|²].  Of few weights, such as a depthwise convolution's, the
+    slope of this run is taken.
     """
+    if not any(operation.name in PER_CHANNEL for operation in call.following):
+        return power, frozenset()
+    fan_in, slope = weights.fans[0], call.slope()
+    if fan_in > FEW_WEIGHTS or not math.isfinite(slope) or not x.mean or not power.any():
+        return with_slope(power, max(1 - 2 / fan_in, 0.0), power), frozenset({INFINITE_WIDTH})
+    (through,) = torch.autograd.grad(power.sum(), x.power, retain_graph=True)
+    nominal = float(through.sum()) / power.numel()
+    # what follows divides by the predicted size, but a channel's own scale cancels there
+    nominal *= call.out().second_moment / float(power.detach().mean())
+    return with_slope(power, slope / nominal, power), frozenset({MEASURED_FACTOR})
 
-    forward: float
-    backward: float
-    channel_mean: float
+
+PER_CHANNEL = ("batch_norm", "instance_norm", "group_norm")
+FEW_WEIGHTS = 32
 
 
-@dataclass(frozen=True)
-class Setting:
-    """What a rule may know beside its module: where it stands, and the moments of its weights.
+@rule("linear addmm matmul mm")
+def linear(call: Call) -> Outputs:
+    """y = W x + b over the last dimension."""
+    x, found = call.moment("mat1", "input", "self", "tensor1"), weights_of(call.operation)
+    if x is None or not found or found[0].tensor.dim() != 2:
+        return None
+    inputs = found[0].shape[1]
+    return _weighted(call, found[0], x, inputs * x.power.mean(-1, keepdim=True), -1)
 
-    ``bias`` and ``bias_mean`` are the second moment and the mean of the bias: numbers for a law, one
-    per output channel for biases that are held.
-    ``feeds_pool`` says that a pool selects among this module's outputs: which unit gets a gradient
-    then depends on its value.
+
+@rule("conv1d conv2d conv3d")
+def convolution(call: Call) -> Outputs:
+    """y = W * x + b; borders, stride, dilation and groups count."""
+    x, found = call.moment("input"), weights_of(call.operation)
+    if x is None or not found:
+        return None
+    (weights,) = found
+    ways = {key: call.argument(key) for key in ("stride", "padding", "dilation")}
+    kernel = weights.shape[2:]
+    batched = x.power.dim() == len(kernel) + 2
+    power = _full(call, x, len(kernel)) if batched else _full(call, x, len(kernel))[None]
+    seen = _grouped(power, weights.groups, weights.shape[1])
+    window = torch.ones(1, 1, *kernel, dtype=torch.float64)
+    flat = seen.reshape(-1, 1, *seen.shape[2:])
+    functions: Any = {1: nn.functional.conv1d, 2: nn.functional.conv2d, 3: nn.functional.conv3d}
+    through = functions[len(kernel)](flat, window, **ways)
+    return _weighted(
+        call, weights, x, _ungrouped(through, seen, weights.shape[0], batched), -1 - len(kernel)
+    )
+
+
+@rule("conv_transpose1d conv_transpose2d conv_transpose3d")
+def transposed_convolution(call: Call) -> Outputs:
+    """The transpose: every input pixel writes into a window of outputs."""
+    x, found = call.moment("input"), weights_of(call.operation)
+    if x is None or not found:
+        return None
+    (weights,) = found
+    ways = {key: call.argument(key) for key in ("stride", "padding", "output_padding", "dilation")}
+    kernel = weights.shape[2:]
+    batched = x.power.dim() == len(kernel) + 2
+    power = _full(call, x, len(kernel)) if batched else _full(call, x, len(kernel))[None]
+    seen = _grouped(power, weights.groups, weights.shape[0] // weights.groups)
+    window = torch.ones(1, 1, *kernel, dtype=torch.float64)
+    flat = seen.reshape(-1, 1, *seen.shape[2:])
+    functions: Any = {
+        1: nn.functional.conv_transpose1d, 2: nn.functional.conv_transpose2d,
+        3: nn.functional.conv_transpose3d,
+    }  # fmt: skip
+    through = functions[len(kernel)](flat, window, **ways)
+    outputs = weights.shape[1] * weights.groups
+    return _weighted(call, weights, x, _ungrouped(through, seen, outputs, batched), -1 - len(kernel))
+
+
+def _full(call: Call, x: Moment, dimensions: int) -> torch.Tensor:
+    """The power with its last ``dimensions`` spread out: windows run over them."""
+    assert isinstance(call.argument("input"), Slot)
+    shape = call.values[call.argument("input").value].shape
+    return x.power.expand(*x.power.shape[:-dimensions], *shape[-dimensions:])
+
+
+def _grouped(power: torch.Tensor, groups: int, inputs: int) -> torch.Tensor:
+    """(B, C or 1, …) → (B, groups or 1, …): the sum over the ``inputs`` of each group."""
+    if power.shape[1] == 1:
+        return power * inputs
+    return power.reshape(len(power), groups, inputs, *power.shape[2:]).sum(2)
+
+
+def _ungrouped(through: torch.Tensor, seen: torch.Tensor, outputs: int, batched: bool) -> torch.Tensor:
+    """Back from one row for each image and group; a group's outputs see the same."""
+    through = through.reshape(*seen.shape[:2], *through.shape[2:])
+    if through.shape[1] > 1:
+        through = through.repeat_interleave(outputs // through.shape[1], 1)
+    return through if batched else through[0]
+
+
+@rule("embedding", always=True)
+def embedding(call: Call) -> Outputs:
+    """A row of the table: its mean square."""
+    weight = call.argument("weight")
+    bit = call.bit
+    odd = bit if has_no_mean(weight) else 0
+    power = torch.full((1,) * len(call.out().shape), second_moment(weight))
+    return [Moment(power.double(), odd, bit, bool(odd), bool(odd))]
+
+
+# --- sums and products --------------------------------------------------------------------------------
+
+
+@rule("add sub rsub", always=True)
+def add(call: Call) -> Outputs:
+    """q_u + α²·q_v, and the cross term where it does not vanish."""
+    u, v = (call.known(call.argument(*names)) for names in (("input", "self", "0"), ("other", "1")))
+    alpha = call.argument("alpha")
+    v = v.scaled(float(alpha) ** 2 if isinstance(alpha, (int, float)) else 1.0)
+    if not u.power.any() or not v.power.any():
+        kept, other = (u, v) if u.power.any() else (v, u)
+        return [replace(kept, power=kept.power + other.power)]
+    both = joined([u, v], u.power + v.power)
+    if independent(u, v):
+        return [both]
+    measured_parts = [
+        _measured_moment(call, argument)
+        for argument in (call.argument("input", "self", "0"), call.argument("other", "1"))
+    ]
+    cross = call.out().second_moment - measured_parts[0] - measured_parts[1]
+    scale = math.sqrt(measured_parts[0] * measured_parts[1]) or 1.0
+    growth = math.sqrt(u.mean * v.mean) / scale
+    after = both.power + cross * growth
+    factor = float(after.detach().mean()) / (float(both.power.detach().mean()) or 1.0)
+    power = with_slope(both.power * factor, 1.0, both.power)
+    return [Moment(power, both.odd, both.seen, basis=both.basis | {MEASURED_FACTOR})]
+
+
+def _measured_moment(call: Call, argument: Any) -> float:
+    """The second moment of an argument on this run."""
+    if isinstance(argument, Slot):
+        return call.values[argument.value].second_moment
+    return call.known(argument).mean
+
+
+@rule("mul div rdiv")
+def multiply(call: Call) -> Outputs:
+    """By a number or a tensor that is no value: its square.  By a value: q_u·q_v if they are apart."""
+    name = call.operation.name
+    first, second = call.argument("input", "self", "0"), call.argument("other", "1")
+    if isinstance(first, Slot) and isinstance(second, Slot):
+        u, v = call.moments[first.value], call.moments[second.value]
+        if name != "mul" or not (u.seen & ~v.seen or v.seen & ~u.seen):
+            return None
+        both = joined([u, v], _product(call, first, second))
+        odd = u.odd & ~v.seen | v.odd & ~u.seen
+        wide = frozenset({INFINITE_WIDTH})
+        return [Moment(both.power, odd, both.seen, bool(odd), basis=both.basis | wide, back=wide)]
+    value, constant = (first, second) if isinstance(first, Slot) else (second, first)
+    if value is second and name != "mul":
+        return None
+    squares = call.known(constant).power
+    return [call.known(value).scaled(1 / squares if name == "div" else squares)]
+
+
+def _product(call: Call, first: Slot, second: Slot) -> torch.Tensor:
+    """q_u·q_v; of a gate that is spread out, parts of the gradient add up: there the run's slope."""
+    u, v = (call.moments[slot.value].power for slot in (first, second))
+    power = u * v
+    for slot, one, other in ((first, u, v), (second, v, u)):
+        spread = call.values[slot.value].shape != call.out().shape
+        slope = call.slope(call.operation.inputs.index(slot.value))
+        if spread and math.isfinite(slope):
+            return one.detach() * other + with_slope(0.0, slope, one)
+    return power
+
+
+@rule("neg", always=True)
+def negative(call: Call) -> Outputs:
+    """−x."""
+    return [call.known(call.argument("input", "self", "0"))]
+
+
+# --- activations --------------------------------------------------------------------------------------
+
+ODD_FUNCTIONS = frozenset(
+    "tanh sin softsign tanhshrink softshrink hardshrink erf atan sinh asinh".split()
+)
+KINKS: dict[str, tuple[float, ...]] = {
+    "hardswish": (-3.0, 3.0), "hardsigmoid": (-3.0, 3.0), "relu6": (6.0,), "hardtanh": (-1.0, 1.0, 6.0),
+}  # fmt: skip
+BLIND = frozenset("mean avg_pool1d avg_pool2d adaptive_avg_pool1d adaptive_avg_pool2d dropout".split())
+GRID = 129  # variances at which a quadrature is done where a value has more
+
+
+@rule("relu leaky_relu prelu")
+def rectifier(call: Call) -> Outputs:
+    """Closed form; exact for what is symmetric."""
+    y = call.moment("input", "self", "0")
+    if y is None or not (y.symmetric or y.gaussian):
+        return None
+    slope: Any = 0.0
+    if call.operation.name == "leaky_relu":
+        slope = call.argument("negative_slope")
+    if call.operation.name == "prelu":
+        weight = call.argument("weight")
+        if isinstance(weight, Slot) or weight.numel() != 1:
+            return None
+        slope = float(weight)
+    factor = (1 + float(slope) ** 2) / 2
+    wide = frozenset() if y.symmetric else frozenset({INFINITE_WIDTH})
+    return [_activated(call, y, y.power * factor, factor, wide)]
+
+
+@rule(
+    "tanh sigmoid gelu silu mish elu celu selu softplus softsign logsigmoid tanhshrink hardtanh "
+    "hardswish hardsigmoid hardshrink softshrink threshold relu6 sin cos erf atan abs square exp "
+    "clamp log1p sinh asinh softmin"
+)
+def activation(call: Call) -> Outputs:
+    """φ(y), unit by unit, of a Gaussian y: quadrature."""
+    y = call.moment("input", "self", "0", "x")
+    if y is None or not y.gaussian or len(call.operation.inputs) != 1:
+        return None
+    phi = _function_of(call)
+    power, slope = _tabulated(phi.second_moment, y.power), _tabulated(phi.slope_second_moment, y.power)
+    odd = y.odd if call.operation.name in ODD_FUNCTIONS else 0
+    return [_activated(call, y, power, slope, frozenset({INFINITE_WIDTH}), odd)]
+
+
+def _activated(
+    call: Call, y: Moment, power: torch.Tensor, slope: Any, basis: frozenset[str], odd: int = 0
+) -> Moment:
+    """After φ; its slope is measured where the gradient may know the sign of y.
+
+    It does not where weight layers or means follow; it does after a pool, which selects large values,
+    and along a residual branch, on which they come to meet the next rectifier.
     """
-
-    batch: int | None = None
-    weight_variance: float = 0.0
-    bias: Array = field(default_factory=lambda: np.zeros(1))
-    bias_mean: Array = field(default_factory=lambda: np.zeros(1))
-    weight_basis: frozenset[str] = frozenset()
-    factor: Factor | None = None
-    feeds_pool: bool = False
+    back = basis
+    if not all(_is_blind(call, after) for after in call.following) and math.isfinite(call.slope()):
+        slope, back = call.slope(), frozenset({MEASURED_FACTOR})
+    power = with_slope(power, slope, y.power)
+    return Moment(power, odd, y.seen, bool(odd), basis=y.basis | basis, back=back)
 
 
-def rule_of(module: nn.Module) -> Callable[[Any, Signal, Setting], tuple[Signal, Backward]] | None:
-    """The rule for ``module`` (subclasses count as what they extend), or None if there is none."""
-    rules: tuple[tuple[Any, Callable[[Any, Signal, Setting], tuple[Signal, Backward]]], ...] = (
-        (nn.Linear, linear),
-        (nn.Conv2d, convolution),
-        ((Pointwise, *ACTIVATIONS), activation),
-        (NORMS, batch_norm),
-        (POOLS, pool),
-        (nn.Flatten, flatten),
-        (DROPOUTS, dropout),
-        (nn.Identity, identity),
+def _is_blind(call: Call, after: Operation) -> bool:
+    """Whether what comes back from the operation ``after`` knows no signs of what it was given."""
+    mixed = [
+        weights.fans[0] > FEW_WEIGHTS
+        or all(beyond.name not in PER_CHANNEL for beyond in call.uses.get(after.outputs[0], ()))
+        for weights in weights_of(after)
+    ]
+    return after.name in BLIND or (bool(mixed) and all(mixed))
+
+
+def _function_of(call: Call) -> Nonlinearity:
+    number = call.operation.inputs[0]
+
+    def function(y: Any) -> Any:
+        with torch.no_grad():
+            made: torch.Tensor = call.operation.again(
+                {number: torch.from_numpy(np.ascontiguousarray(y))}
+            )
+        return made.numpy()
+
+    def derivative(y: Any) -> Any:
+        x = torch.from_numpy(np.ascontiguousarray(y)).requires_grad_()
+        with torch.enable_grad():
+            made: torch.Tensor = call.operation.again({number: x})
+            (slope,) = torch.autograd.grad(made.sum(), x)
+        return slope.numpy()
+
+    kinks = KINKS.get(call.operation.name, ())
+    return Integrated(quadrature.Nonlinearity(call.operation.name, function, derivative, kinks))
+
+
+def _tabulated(function: Callable[[Any, Any], Any], power: torch.Tensor) -> torch.Tensor:
+    """``function`` of (0, variance) at every variance; of many, by a table in their logarithm."""
+    variances = power.detach().cpu().numpy()
+    distinct = np.unique(variances)
+    if len(distinct) > GRID:
+        positive = distinct[distinct > 0]
+        distinct = np.geomspace(positive[0], positive[-1], GRID)
+    values = function(np.zeros_like(distinct), distinct)
+    found = np.interp(
+        np.log(np.maximum(variances, 1e-300)), np.log(np.maximum(distinct, 1e-300)), values
     )
-    return next((rule for kinds, rule in rules if isinstance(module, kinds)), None)
+    return torch.from_numpy(np.asarray(found)).reshape(power.shape)
 
 
-def identity(module: nn.Module, signal: Signal, setting: Setting) -> tuple[Signal, Backward]:
-    """Nothing happens."""
-    return signal, lambda gradient: gradient
+@rule("dropout feature_dropout dropout1d dropout2d dropout3d alpha_dropout", always=True)
+def dropout(call: Call) -> Outputs:
+    """x·mask/(1 − p): 1/(1 − p) in train mode."""
+    x = call.known(call.argument("input", "self", "0"))
+    on = call.argument("training", "train")
+    p = float(call.argument("p") or 0.0)
+    if not on or not p:
+        return [x]
+    return [replace(x.scaled(1 / (1 - p) if p < 1 else 0.0), gaussian=False)]
 
 
-def flatten(module: nn.Flatten, signal: Signal, setting: Setting) -> tuple[Signal, Backward]:
-    """(C, H, W) to (C·H·W,)."""
-    if (module.start_dim, module.end_dim) != (1, -1):
-        raise RequestError("only nn.Flatten() from dimension 1 to the last has a rule")
-    return _flat(signal), lambda gradient: replace(
-        gradient, power=gradient.power.reshape(signal.power.shape)
-    )
+# --- normalization ------------------------------------------------------------------------------------
 
 
-def _flat(signal: Signal) -> Signal:
-    shape = signal.power.shape
-    pixels = int(np.prod(shape[1:]))
-    return replace(
-        signal,
-        power=signal.power.reshape(-1),
-        channel_mean=np.repeat(signal.channel_mean, pixels),
-        offset=np.broadcast_to(signal.offset, shape).reshape(-1),
-        with_mean=None if signal.with_mean is None else signal.with_mean.reshape(-1),
-    )
+def _squares(tensor: Any, default: float, like: torch.Tensor, axis: int) -> torch.Tensor:
+    """The squares of γ or β along ``axis``; one number if all are the same."""
+    if not isinstance(tensor, torch.Tensor):
+        return torch.tensor(default, dtype=torch.float64)
+    squares = widened(tensor.detach()).square()
+    if bool((squares == squares.flatten()[0]).all()):
+        return squares.flatten()[0]
+    if axis == -1:
+        return squares
+    return squares.reshape([-1 if d == axis else 1 for d in range(like.dim())])
 
 
-def linear(module: nn.Linear, signal: Signal, setting: Setting) -> tuple[Signal, Backward]:
-    """y = W x + b on (F,); a subclass that is given a map of in_features values flattens it."""
-    shape, power = signal.power.shape, signal.power
-    flattens = len(shape) == 3 and type(module) is not nn.Linear
-    if power.size != module.in_features or not (len(shape) == 1 or flattens):
-        raise RequestError(
-            f"a linear layer of {module.in_features} inputs is given {'×'.join(map(str, shape))} "
-            "values: flatten maps first, and let the sizes agree"
-        )
-    scale = setting.weight_variance * module.in_features
-    moment = scale * power.mean() + setting.bias * np.ones(module.out_features)
-    mean = scale * float(_flat(signal).channel_mean.mean()) + setting.bias * np.ones_like(moment)
-    bias_share = _share(setting.bias, moment)
-    after = Signal(
-        moment,
-        mean,
-        offset=setting.bias_mean * np.ones_like(moment),
-        symmetric=True,
-        gaussian=True,
-        points=signal.points and signal.points.linear(bias_share),
-        basis=signal.basis | setting.weight_basis,
-    )
-
-    def backward(gradient: Gradient) -> Gradient:
-        each = setting.weight_variance * module.out_features * gradient.power.mean()
-        return Gradient(np.full(shape, each), gradient.basis | setting.weight_basis)
-
-    return after, backward
-
-
-def convolution(module: nn.Conv2d, signal: Signal, setting: Setting) -> tuple[Signal, Backward]:
-    """y = W * x + b on (C, H, W), border, stride, dilation and groups included."""
-    if signal.power.ndim != 3 or len(signal.power) != module.in_channels:
-        raise RequestError(
-            f"a convolution of {module.in_channels} channels is given "
-            f"{'×'.join(map(str, signal.power.shape))} values: its input has shape (C, H, W)"
-        )
-    size = signal.power.shape[1:]
-    padding: Any = module.padding
-    geometry: Any = (module.kernel_size, padding, module.stride, module.dilation, module.padding_mode)
-    taps, groups = int(np.prod(module.kernel_size)), module.groups
-    fan_in = taps * module.in_channels // groups
-    fan_out = taps * module.out_channels // groups
-    copies = module.out_channels // groups
-
-    def per_group(values: Array) -> Array:
-        return np.asarray(values.reshape(groups, -1, *values.shape[1:]).mean(1))
-
-    scale = setting.weight_variance * fan_in
-    power = np.stack([scale * forward_power(part, *geometry) for part in per_group(signal.power)])
-    seen = _mean_seen_by_each_pixel(module, size)
-    with_mean = scale * per_group(signal.channel_mean)[:, None, None] * seen
-    bias, offset = (values.reshape(-1, 1, 1) for values in (setting.bias, setting.bias_mean))
-    power, with_mean = (np.repeat(values, copies, axis=0) + bias for values in (power, with_mean))
-    bias_share = _share(bias, power)
-    border = seen.mean() / forward_power(np.ones(size), *geometry).mean()
-    points = signal.points and signal.points.convolution(module, bias_share, border)
-    if points and signal.points and signal.points.covariance is not None:
-        points = points.thinned(size, power.shape[1:])
-    after = Signal(
-        power,
-        with_mean.mean((1, 2)),
-        offset=offset * np.ones((module.out_channels, 1, 1)),
-        symmetric=True,
-        gaussian=True,
-        with_mean=with_mean,
-        points=points,
-        basis=signal.basis | setting.weight_basis,
-    )
-
-    def backward(gradient: Gradient) -> Gradient:
-        parts = [
-            setting.weight_variance * fan_out * backward_power(part, (size[0], size[1]), *geometry)
-            for part in per_group(gradient.power)
-        ]
-        each = np.repeat(np.stack(parts), module.in_channels // groups, axis=0)
-        return Gradient(each, gradient.basis | setting.weight_basis)
-
-    return after, backward
-
-
-def _mean_seen_by_each_pixel(module: nn.Conv2d, size: tuple[int, ...]) -> Array:
-    """(H', W'): what the product of an output pixel and the mean output keeps of a constant input.
-
-    The mean of the outputs weighs tap t by the share f_t of the outputs at which it is inside of the
-    image; a pixel keeps the mean over its kernel of f_t, a missing tap counting 0.  All ones where
-    nothing is missing; the mean over pixels is the mean of f_t².
-    """
-    axes = []
-    for axis in (0, 1):
-        kernel, stride = module.kernel_size[axis], module.stride[axis]
-        dilation = module.dilation[axis]
-        reach = dilation * (kernel - 1)
-        if isinstance(module.padding, str):
-            both = reach if module.padding == "same" else 0
-            before = both // 2
-        else:
-            before, both = module.padding[axis], 2 * module.padding[axis]
-        outputs = (size[axis] + both - reach - 1) // stride + 1
-        tap = stride * np.arange(outputs)[:, None] - before + dilation * np.arange(kernel)
-        inside = ((tap >= 0) & (tap < size[axis])) | (module.padding_mode != "zeros")
-        axes.append((inside * inside.mean(0)).mean(1))
-    seen: Array = np.outer(axes[0], axes[1])
-    return seen
-
-
-def batch_norm(module: Any, signal: Signal, setting: Setting) -> tuple[Signal, Backward]:
-    """z = γ·(y − μ)/√(σ² + ε) + β; with running statistics (eval mode) a fixed affine map."""
-    channels = len(signal.power)
-    if signal.power.ndim != (3 if isinstance(module, nn.BatchNorm2d) else 1):
-        raise RequestError("BatchNorm1d takes (F,) and BatchNorm2d maps (C, H, W): use the other one")
-    if channels != module.num_features:
-        raise RequestError(
-            f"a batch norm of {module.num_features} channels is given {channels}: let the sizes agree"
-        )
-    column = (channels,) + (1,) * (signal.power.ndim - 1)
-    gamma = _values(module.weight, np.ones(channels)).reshape(column)
-    beta = _values(module.bias, np.zeros(channels)).reshape(column)
-    mean = signal.channel_mean.reshape(column)
-    if module.training or module.running_mean is None:
-        pixels = tuple(range(1, signal.power.ndim))
-        spread = np.maximum(signal.power.mean(pixels, keepdims=True) - mean, 0.0)
-        # E[(y − μ)²] per pixel: y is not independent of the mean it is part of
-        shared = mean if signal.with_mean is None else signal.with_mean
-        centered = np.maximum(signal.power - 2 * shared + mean, 0.0)
-        scale = gamma**2 / (spread + module.eps)
-        count = setting.batch * int(np.prod(signal.power.shape[1:])) if setting.batch else None
-        left = max(1 - 2 / count, 0.0) if count else 1.0
-        power = scale * centered + beta**2
-        points = signal.points
-        fluctuation = points.inverse_variance() if points else 1.0
-        after = replace(
-            signal,
-            points=points and points.centered().linear(_share(beta**2, power)),
-            power=power,
-            channel_mean=(beta**2).reshape(-1),
-            offset=beta,
-            with_mean=None,
-            basis=signal.basis | {INFINITE_BATCH},
-        )
-        return after, lambda gradient: gradient.times(
-            scale * left * fluctuation, INFINITE_WIDTH, INFINITE_BATCH
-        )
-    running = _values(module.running_mean, np.zeros(channels)).reshape(column)
-    variance = _values(module.running_var, np.ones(channels)).reshape(column)
-    slope = gamma / np.sqrt(variance + module.eps)
-    offset = beta + slope * (signal.offset - running)
-    shift = offset**2 - (slope * signal.offset) ** 2
-    after = replace(
-        signal,
-        power=slope**2 * signal.power + shift,
-        channel_mean=(slope**2 * mean + shift).reshape(-1),
-        offset=offset,
-        with_mean=None if signal.with_mean is None else slope**2 * signal.with_mean + shift,
-    )
-    return after, lambda gradient: gradient.times(slope**2)
-
-
-def _share(part: Array, whole: Array) -> float:
-    return float(part.mean() / whole.mean()) if whole.any() else 0.0
-
-
-def _values(tensor: torch.Tensor | None, default: Array) -> Array:
-    if tensor is None:
-        return default
-    values: Array = tensor.detach().cpu().to(torch.float64).numpy()
-    return values
-
-
-def dropout(module: Any, signal: Signal, setting: Setting) -> tuple[Signal, Backward]:
-    """In train mode x·mask/(1 − p): the second moment and the gradient's are divided by 1 − p."""
-    if not module.training or module.p == 0:
-        return signal, lambda gradient: gradient
-    factor = 1 / (1 - module.p) if module.p < 1 else 0.0
-    after = replace(signal, power=signal.power * factor, with_mean=None, gaussian=False)
-    return after, lambda gradient: gradient.times(factor)
-
-
-def pool(module: nn.Module, signal: Signal, setting: Setting) -> tuple[Signal, Backward]:
-    """Max or average over windows: the measured factor, spread over pixels as a mean would be."""
-    if getattr(module, "return_indices", False):
-        raise RequestError("a pool that returns indices too has no rule: set return_indices=False")
-    with torch.no_grad():
-        one = torch.zeros(1, *signal.power.shape)
-        size = tuple(module(one).shape[2:])
-    spread = nn.functional.adaptive_avg_pool2d
-    averaged = spread(torch.from_numpy(np.ascontiguousarray(signal.power))[None], size)[0].numpy()
-    shape = signal.power.shape
-    factor = setting.factor
-    basis = MEASURED_FACTOR if factor else NO_CLOSED_FORM
-    ratio = factor.forward if factor else np.nan
-    power = averaged * (ratio * signal.power.mean() / (averaged.mean() or 1.0))
-    share = factor.channel_mean if factor else np.nan
-    points = signal.points and signal.points.thinned(shape[1:], size)
-    after = Signal(power, share * power.mean((1, 2)), points=points, basis=signal.basis | {basis})
-
-    def backward(gradient: Gradient) -> Gradient:
-        rows = np.arange(shape[1]) * gradient.power.shape[1] // shape[1]
-        columns = np.arange(shape[2]) * gradient.power.shape[2] // shape[2]
-        spread = gradient.power[:, rows[:, None], columns]
-        kept = (factor.backward if factor else np.nan) * gradient.power.mean()
-        return Gradient(spread * (kept / (spread.mean() or 1.0)), gradient.basis | {basis})
-
-    return after, backward
-
-
-def activation(module: nn.Module, signal: Signal, setting: Setting) -> tuple[Signal, Backward]:
-    """x = φ(y), unit by unit; a ``Pointwise`` is a row of activations, and one φ.
-
-    What is not Gaussian has no closed form, and a pool's gradient favours the positive units: in both
-    cases the measured factor stands in for A₂.
-    """
-    row = module if isinstance(module, Pointwise) else Pointwise(module)
-    phi = function_of(row, signal.power.ndim)
-    variance = np.maximum(signal.power - signal.offset**2, 0.0)
-    even = row.is_rectifier and signal.symmetric and not np.any(signal.offset)
-    exact = even and SHARED_WEIGHTS not in signal.basis
-    known = even or signal.gaussian
-    basis = set() if exact else {SHARED_WEIGHTS} if even else {INFINITE_WIDTH}
-    factor = setting.factor
-    measured = MEASURED_FACTOR if factor else NO_CLOSED_FORM
-    if not known:
-        power = signal.power * (factor.forward if factor else np.nan)
-        share = factor.channel_mean if factor else np.nan
-        channel_mean = share * power.reshape(len(power), -1).mean(1)
-        basis = {measured}
+def _normalized(
+    call: Call,
+    x: Moment,
+    level: torch.Tensor,
+    profile: torch.Tensor,
+    slope: Any,
+    axis: int,
+    *basis: str,
+) -> Outputs:
+    """γ·profile + β with ``slope`` back, the measured one if it is None."""
+    gamma = _squares(call.argument("weight"), 1.0, x.power, axis)
+    beta = _squares(call.argument("bias"), 0.0, x.power, axis)
+    power = gamma * profile + beta
+    rests = INFINITE_WIDTH if slope is not None else MEASURED_FACTOR
+    if slope is None:
+        slope = call.slope() / _ratio(x.mean, call.values[call.operation.inputs[0]])
+        if axis == 1:  # a channel's slope goes as the inverse of its power; their mean is this run's
+            inverse = 1 / level.clamp_min(torch.finfo(torch.float64).tiny)
+            slope = slope * inverse / inverse.mean()
     else:
-        power = phi.second_moment(signal.offset, variance)
-        channel_mean = _channel_mean(phi, signal, variance)
-    points = signal.points and phi.of_points(signal.points, float(signal.power.mean()))
-    if points and setting.batch and known and not np.any(signal.offset):
-        pixels = int(np.prod(power.shape[1:]))
-        channel_mean = points.mean(setting.batch * pixels) * power.reshape(len(power), -1).mean(1)
-    after = Signal(power, channel_mean, points=points, basis=signal.basis | basis)
-
-    def backward(gradient: Gradient) -> Gradient:
-        if not known or setting.feeds_pool:
-            return gradient.times(factor.backward if factor else np.nan, measured)
-        # a rectifier's slope knows no scale: exact even where the signal's size is not known
-        scale = np.ones_like(variance) if even else variance
-        return gradient.times(phi.slope_second_moment(signal.offset, scale), *basis)
-
-    return after, backward
+        slope = gamma * slope
+    unshifted = not beta.any()
+    made = Moment(
+        with_slope(power, slope, x.power),
+        x.odd if unshifted else 0,
+        x.seen | call.bit,
+        x.symmetric and unshifted,
+        x.gaussian and unshifted,
+        basis=frozenset(basis),
+        back=frozenset({rests}),
+    )
+    return [made]
 
 
-def _channel_mean(phi: Nonlinearity, signal: Signal, variance: Array) -> Array:
-    """E[μ²] after φ: all pairs of values in a channel are taken for Gaussian with one correlation."""
-    channels = len(signal.power)
-    spread = variance.reshape(channels, -1).mean(1)
-    offset = np.broadcast_to(signal.offset, signal.power.shape).reshape(channels, -1)[:, 0]
-    common = np.clip(signal.channel_mean - offset**2, 0.0, spread)
-    z, weights = gaussian_nodes()
-    if isinstance(phi, Rectifier) and phi.slope.ndim:  # a slope for each channel
-        phi = Rectifier(phi.slope.reshape(-1))
-        cases, where = np.stack([offset, common, spread], 1), np.arange(channels)
-    else:
-        cases, where = np.unique(np.stack([offset, common, spread], 1), axis=0, return_inverse=True)
-    m, shared, all_of_it = cases.T
-    inner = phi.mean(m + np.sqrt(shared) * z[:, None], all_of_it - shared)
-    result: Array = (weights @ inner**2)[where.reshape(-1)]
-    return result
+@rule("batch_norm")
+def batch_norm(call: Call) -> Outputs:
+    """In train mode every channel is normalized over batch and places; else a fixed affine map."""
+    x = call.moment("input")
+    if x is None:
+        return None
+    mean, variance = call.argument("running_mean"), call.argument("running_var")
+    if call.argument("training") or mean is None:
+        over = [dimension for dimension in range(x.power.dim()) if dimension != 1]
+        power, eps = x.power.detach().mean(over, keepdim=True), float(call.argument("eps") or 0.0)
+        variance = power - call.center(call.operation.inputs[0]).mean(over, keepdim=True)
+        level = variance.clamp_min(0.0) + eps
+        profile = x.power.detach() / power * (variance / level) if power.all() else power
+        return _normalized(call, x, level, profile, None, 1, INFINITE_BATCH)
+    if mean.any():
+        return None
+    scale = _squares((variance + float(call.argument("eps"))).rsqrt(), 1.0, x.power, 1)
+    return _normalized(call, x, scale, x.power.detach() * scale, scale, 1, *x.basis)
+
+
+@rule("layer_norm")
+def layer_norm(call: Call) -> Outputs:
+    """Every token is normalized over its features."""
+    x, shape = call.moment("input"), call.argument("normalized_shape")
+    if x is None:
+        return None
+    over, n = tuple(range(-len(shape), 0)), math.prod(shape)
+    level = x.power.mean(over, keepdim=True).detach()
+    eps = float(call.argument("eps") or 0.0)
+    slope = (1 - 2 / n) / (level + eps) if x.symmetric else None
+    return _normalized(call, x, level, level / (level + eps), slope, -1)
+
+
+@rule("rms_norm")
+def rms_norm(call: Call) -> Outputs:
+    """Every token is divided by the root of its mean square."""
+    x, shape = call.moment("input"), call.argument("normalized_shape")
+    if x is None:
+        return None
+    over, n = tuple(range(-len(shape), 0)), math.prod(shape)
+    level = x.power.mean(over, keepdim=True).detach()
+    eps = call.argument("eps")
+    level = level + (torch.finfo(call.out().dtype).eps if eps is None else float(eps))
+    return _normalized(call, x, level, x.power.detach() / level, (1 - 1 / n) / level, -1)
+
+
+@rule("group_norm instance_norm")
+def group_norm(call: Call) -> Outputs:
+    """Every group of channels of every input is normalized over its channels and places."""
+    x = call.moment("input")
+    if x is None:
+        return None
+    over = list(range(1, x.power.dim()))
+    level = x.power.mean(over, keepdim=True).detach()
+    eps = float(call.argument("eps") or 0.0)
+    return _normalized(call, x, level, x.power.detach() / (level + eps), None, 1)
+
+
+# --- what only moves numbers --------------------------------------------------------------------------
+
+KEEPS = (
+    "to float double half bfloat16 type_as contiguous clone requires_grad cpu cuda identity alias "
+    "checkpoint data detach"
+)
+MOVES = (
+    "( reshape view view_as reshape_as flatten ravel permute transpose T mT t unsqueeze squeeze "
+    "chunk split split_with_sizes tensor_split unbind narrow select getitem cat stack hstack "
+    "vstack dstack expand expand_as repeat repeat_interleave tile roll flip unflatten movedim "
+    "pixel_shuffle pixel_unshuffle channel_shuffle native_channel_shuffle gather index_select "
+    "take_along_dim swapaxes tril triu unfold where masked_select broadcast_to rot90 diagonal "
+    "atleast_2d atleast_3d setitem"
+)
+
+
+@rule(KEEPS, always=True)
+def keep(call: Call) -> Outputs:
+    """The same numbers."""
+    x = call.moments.get(call.operation.inputs[0])
+    return None if x is None else [x]
+
+
+@rule(MOVES)
+def move(call: Call) -> Outputs:
+    """The operation itself, on second moments."""
+    operation = call.operation
+    parts = [call.moments[number] for number in operation.inputs if number in call.moments]
+    if not parts:
+        return None
+    spread = {
+        number: call.moments[number].power.expand(call.values[number].shape)
+        for number in operation.inputs
+        if number in call.moments
+    }
+    template = mapped(
+        operation.template,
+        lambda t: widened(t).square() if t.is_floating_point() else t,
+    )
+    function = torch.reshape if operation.name == "view" else operation.function
+    moving = replace(operation, template=template, function=_reshaping(function))
+    centers = {n: call.center(n).expand(call.values[n].shape) for n in spread}
+    held = [call.moments[number].units for number in spread]
+    units = {
+        n: unit.expand(call.values[n].shape)
+        for n, unit in zip(spread, held, strict=True)
+        if unit is not None
+    }
+    try:
+        made, middle = (_as_list(moving.again(numbers)) for numbers in (spread, centers))
+        kinds = _as_list(moving.again(units)) if len(spread) == len(units) == 1 else [None] * len(made)
+    except (RuntimeError, TypeError, ValueError, IndexError):
+        return None
+    if [tuple(power.shape) for power in made] != [call.values[n].shape for n in operation.outputs]:
+        return None
+    mapped(
+        operation.template,
+        lambda t: parts.append(of_constant(t, call.bit)) if t.is_floating_point() else t,
+    )
+    return [
+        _part(call, replace(joined(parts, narrowed(power)), center=narrowed(center)), unit)
+        for power, center, unit in zip(made, middle, kinds, strict=True)
+    ]
+
+
+def _part(call: Call, moment: Moment, units: torch.Tensor | None) -> Moment:
+    """``moment``, odd in its own part of packed weights if it holds some of the units alone."""
+    if units is None or not units.numel():
+        return moment
+    whole = call.moments[call.operation.inputs[0]].units
+    ends = float(units.min()), float(units.max())
+    if whole is None or ends == (float(whole.min()), float(whole.max())):
+        return replace(moment, units=narrowed(units))
+    bit = call.bits.setdefault(f"{moment.seen} {ends}", 1 << len(call.bits))
+    odd = moment.odd | (bit if moment.odd else 0)
+    return replace(moment, units=narrowed(units), odd=odd, seen=moment.seen | bit)
+
+
+def _as_list(made: Any) -> list[Any]:
+    return [made] if isinstance(made, torch.Tensor) else list(made)
+
+
+def _reshaping(function: Callable[..., Any]) -> Callable[..., Any]:
+    """``reshape`` takes a shape in one piece, ``view`` in several too."""
+    if function is not torch.reshape:
+        return function
+    return lambda x, *shape: torch.reshape(x, shape[0] if not isinstance(shape[0], int) else shape)
+
+
+@rule("pad")
+def pad(call: Call) -> Outputs:
+    """With zeros, or with numbers from inside."""
+    return None if call.argument("value") else move(call)
+
+
+@rule("masked_fill")
+def masked_fill(call: Call) -> Outputs:
+    """With zeros."""
+    return move(call) if call.argument("value") == 0 else None

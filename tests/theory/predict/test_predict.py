@@ -22,6 +22,7 @@ from theory.initializers import parse_initializer
 from theory.law import mean_field
 from theory.law.cross_entropy import initial_cross_entropy, softmax_second_moment
 from theory.law.quadrature import expectation
+from theory.predict.chain import Gradient, Setting, Signal, convolution
 from theory.predict.prediction import (
     COLUMNS,
     COMPARED_COLUMNS,
@@ -36,7 +37,6 @@ from theory.predict.prediction import (
     predict_layers,
     run_order,
 )
-from theory.predict.rules import Gradient, Setting, Signal, convolution
 from theory.randomness import generator
 from theory.windows import axis_map
 
@@ -250,7 +250,7 @@ def test_the_course_network_on_real_images_with_batch_norm(real_images, depth):
     exact = table["forward_basis"].to_numpy() == "exact"
     assert exact.sum() == 2  # conv 1 and conv 2, which no batch norm precedes
     assert np.all(deviation[:, 0] <= 6 * error[:, 0] + 0.1)
-    # what theory.predict.rules says of the backward factors: a third per layer, 2.2 in all
+    # what theory.predict.chain says of the backward factors: a third per layer, 2.2 in all
     backward, noise = np.log(ratios.mean(0)[:, 1]), error[:, 1] / ratios.mean(0)[:, 1]
     assert np.all(np.abs(np.diff(backward)) < 0.35)
     assert np.all(np.abs(backward) < math.log(2.2) + 2 * noise)

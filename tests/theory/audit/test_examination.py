@@ -1,0 +1,169 @@
+"""What an audit measures, that its fixes do what they say, and that the model is left as it was."""
+
+import copy
+import itertools
+import math
+import time
+
+import known_mistakes
+import pytest
+import torch
+from known_mistakes import GPT, Plain, Recurrent, drawn, he, mlp
+from torch import nn
+
+import fanin
+from theory.audit import audit
+from theory.audit.examination import COLUMNS
+from theory.audit.fixes import tried
+from theory.audit.network import Network
+from theory.errors import RequestError
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+@pytest.fixture(autouse=True)
+def one_seed():
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        yield
+
+
+def by_code(result):
+    return {finding.code: finding for finding in result.findings}
+
+
+def test_the_model_is_left_as_it_was():
+    model = nn.Sequential(
+        nn.Linear(8, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Dropout(0.5), nn.Linear(8, 3)
+    )
+    model[0].weight.grad = torch.ones(8, 8)
+    model[3].eval()
+    before, modes = copy.deepcopy(model.state_dict()), [one.training for one in model.modules()]
+    state = torch.get_rng_state()
+    audit(model, torch.randn(16, 8))
+    torch.set_rng_state(state)
+    assert all(torch.equal(one, before[name]) for name, one in model.state_dict().items())
+    assert [one.training for one in model.modules()] == modes
+    assert torch.equal(model[0].weight.grad, torch.ones(8, 8)) and model[4].weight.grad is None
+    assert not any(one._forward_hooks or one._forward_pre_hooks for one in model.modules())
+
+
+def test_the_random_state_is_left_as_it_was():
+    model, inputs = known_mistakes.mlp(2), torch.randn(8, 128)
+    state = torch.get_rng_state()
+    audit(model, inputs)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_what_is_measured_is_what_hooks_see():
+    model, inputs = drawn(mlp(3), he), torch.randn(64, 128)
+    table = audit(model, inputs).layers
+    assert list(table.columns) == list(COLUMNS)
+    with torch.no_grad():
+        second = model[2](torch.relu(model[0](inputs)))
+    row = table.iloc[1]
+    assert row["forward_measured"] == pytest.approx(float(second.square().mean()), rel=1e-5)
+    assert row["spread"] == pytest.approx(float(second.var(0).mean()), rel=1e-5)
+    assert row["forward_predicted"] == pytest.approx(2.0, rel=0.15)
+
+
+def test_a_printed_line_does_what_the_finding_says():
+    model, inputs = mlp(20), torch.randn(64, 128)
+    finding = by_code(audit(model, inputs))["vanishing-signal"]
+    twin = tried(model, finding.fix)
+    made = Network.of(twin, inputs, gradients=False)
+    last = made.tape.values[made.weights[-1].result].spread
+    assert last == pytest.approx(finding.evidence["after"], rel=1e-6)
+    assert finding.evidence["before"] < 1e-12 < 1e-3 < last
+    assert "vanishing-signal" not in by_code(audit(twin, inputs))
+
+
+def test_every_fix_can_be_pasted_into_a_fresh_program():
+    for case in known_mistakes.FOUND[:3]:
+        model = case.broken()
+        for finding in audit(model, case.inputs()).findings:
+            if finding.fix:
+                assert "\n" not in finding.fix
+                exec(finding.fix, {"model": copy.deepcopy(model), "nn": nn, "torch": torch,
+                                   "re": __import__("re")})  # fmt: skip
+
+
+def test_the_loss_is_that_of_uniform_labels():
+    model, inputs = drawn(mlp(2), he), torch.randn(4000, 128)
+    loss = audit(model, inputs, try_fixes=False).loss
+    with torch.no_grad():
+        labels = torch.randint(10, (4000,))
+        direct = float(nn.functional.cross_entropy(model(inputs), labels))
+    assert loss.guessing == pytest.approx(math.log(10))
+    assert loss.measured == pytest.approx(direct, abs=0.1)
+    assert loss.predicted == pytest.approx(loss.measured, abs=0.35)
+
+
+def test_classes_must_be_there():
+    with pytest.raises(RequestError, match="no output has 7 classes"):
+        audit(mlp(1), torch.randn(4, 128), classes=7)
+    with pytest.raises(RequestError, match="takes an nn"):
+        audit("resnet", torch.randn(4, 128))
+    with pytest.raises(RequestError, match="no weights"):
+        audit(nn.ReLU(), torch.randn(4, 128))
+
+
+def test_residual_stacks_are_seen_whole():
+    net = Network.of(Plain(8, 1.0), torch.randn(32, 64))
+    (stack,) = net.stacks
+    assert len(stack) == 8 and all(len(join.weights) == 2 and not join.normed for join in stack)
+    grown = math.prod(join.growth for join in stack)
+    values = net.tape.values
+    assert grown == pytest.approx(
+        values[stack[-1].result].second_moment / values[stack[0].skip].second_moment
+    )
+    gpt = Network.of(GPT(4, scaled=True), torch.randint(500, (2, 16)))
+    assert [len(stack) for stack in gpt.stacks] == [8] and all(join.normed for join in gpt.stacks[0])
+    assert {weight.parts for weight in gpt.weights if "c_attn" in weight.parameter} == {3}
+
+
+def test_he_fan_out_in_a_narrowing_network_is_no_warning():
+    widths = itertools.pairwise((32, 512, 256, 512, 64))
+    layers = [part for ends in widths for part in (nn.Linear(*ends), nn.ReLU())]
+    body = drawn(nn.Sequential(*layers), lambda w: nn.init.kaiming_normal_(w, mode="fan_out"))
+    model = nn.Sequential(*body, nn.Linear(64, 10))
+    assert audit(model, torch.randn(64, 32)).verdict == "healthy"
+
+
+def test_a_forget_bias_counts_steps():
+    short, long = (
+        by_code(audit(Recurrent(), torch.randn(4, steps, 32)))["forget-bias"] for steps in (3, 28)
+    )
+    assert short.severity == "note" and long.severity == "warning"
+    assert long.evidence["left"] == pytest.approx(long.evidence["kept_per_step"] ** 28)
+    assert long.evidence["after"] > 1e4 * long.evidence["before"]
+
+
+def test_what_takes_no_part_is_named():
+    class Half(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.used, self.left = nn.Linear(8, 8), nn.Linear(8, 8)
+
+        def forward(self, x):
+            return self.used(x)
+
+    finding = by_code(audit(Half(), torch.randn(4, 8)))["unused"]
+    assert finding.severity == "note" and finding.modules == ("left",)
+    assert finding.evidence["numbers"] == 72
+
+
+def test_assert_healthy_and_the_face():
+    good = drawn(mlp(3), he)
+    assert fanin.assert_healthy(good, torch.randn(32, 128)).verdict == "healthy"
+    with pytest.raises(AssertionError, match="default-law"):
+        fanin.assert_healthy(mlp(20), torch.randn(32, 128))
+    assert fanin.audit is audit
+    text = audit(mlp(20), torch.randn(32, 128))._repr_html_()
+    assert "broken" in text and "kaiming_normal_" in text and "<table" in text
+
+
+def test_a_hundred_layers_take_seconds():
+    start = time.perf_counter()
+    audit(drawn(mlp(100), he), torch.randn(64, 128))
+    assert time.perf_counter() - start < 10

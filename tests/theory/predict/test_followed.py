@@ -1,0 +1,145 @@
+"""Whole networks along their tapes: the chain's numbers, the zoo, bands, and what is refused."""
+
+import numpy as np
+import pytest
+import torch
+import torchvision
+from torch import nn
+
+from theory.errors import RequestError
+from theory.predict import follow, predict
+from theory.predict.network import FOLLOWED_COLUMNS
+
+SOURCE = torch.Generator().manual_seed(0)
+
+
+def seeded(build, seed=0):
+    with torch.random.fork_rng([]):
+        torch.manual_seed(seed)
+        return build()
+
+
+CHAINS = {
+    "dense": (
+        lambda: nn.Sequential(
+            nn.Linear(9, 40), nn.ReLU(), nn.Linear(40, 30), nn.PReLU(), nn.Linear(30, 7)
+        ),
+        (5, 9),
+    ),
+    "convolutional": (
+        lambda: nn.Sequential(
+            nn.Conv2d(3, 16, 3, padding=1), nn.ReLU(), nn.Conv2d(16, 24, 3, stride=2, groups=2),
+            nn.LeakyReLU(0.2), nn.Flatten(), nn.Linear(24 * 9, 5),
+        ),
+        (4, 3, 8, 8),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", CHAINS)
+def test_the_chain_is_a_tape(kind):
+    """Where all is exact both give the same numbers."""
+    build, shape = CHAINS[kind]
+    model, x = seeded(build), torch.randn(shape, generator=SOURCE)
+    with torch.no_grad():
+        for module in model:
+            if getattr(module, "bias", None) is not None:
+                module.bias.zero_()
+    along, chained = follow(model, x), predict(model, x)
+    assert set(along.basis) == {"exact"} and set(chained.forward_basis) == {"held weights"}
+    for direction in ("forward", "backward"):
+        name = f"{direction}_predicted"
+        np.testing.assert_allclose(along[name], chained[name], rtol=1e-12)
+
+
+def test_columns_fans_and_names():
+    class Parts(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.grouped = nn.Conv2d(4, 8, 3, groups=2)
+            self.up = nn.ConvTranspose2d(8, 6, 2, stride=2, groups=2)
+            self.attention = nn.MultiheadAttention(6, 2, batch_first=True)
+
+        def forward(self, x):
+            x = self.up(self.grouped(x)).flatten(2).mT
+            return self.attention(x, x, x)
+
+    model = seeded(Parts)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    table = follow(model, torch.randn(2, 4, 6, 6))
+    assert list(table.columns) == list(FOLLOWED_COLUMNS)
+    assert table[["module", "parameter", "fan_in", "fan_out", "groups"]].to_numpy().tolist() == [
+        ["grouped", "grouped.weight", 18, 36, 2],
+        ["up", "up.weight", 16, 12, 2],
+        ["attention", "attention.in_proj_weight", 6, 18, 1],
+        ["attention.out_proj", "attention.out_proj.weight", 6, 6, 1],
+    ]
+    assert table["shape"].tolist()[:2] == [(8, 2, 3, 3), (8, 3, 2, 2)]
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+
+
+def test_a_residual_network_with_batch_norm():
+    """What a real network shows over draws of its weights, by the target of the audit."""
+    x = torch.randn(4, 3, 64, 64, generator=SOURCE)
+    tables = [follow(seeded(lambda: torchvision.models.resnet18(), seed), x) for seed in range(4)]
+    measured = np.mean([table.forward_measured for table in tables], axis=0)
+    back = np.mean([table.backward_measured for table in tables], axis=0)
+    assert (np.abs(measured / tables[0].forward_predicted - 1) < 0.15).mean() >= 0.9
+    assert (np.abs(back / tables[0].backward_predicted - 1) < 0.5).mean() >= 0.9
+    # batch norm forgets: what follows it rests on no measurement
+    assert tables[0].basis[2] == "infinite batch"
+
+
+def test_the_band_holds_other_draws():
+    def build():
+        return nn.Sequential(
+            nn.Linear(20, 20), nn.ReLU(), nn.Linear(20, 20), nn.ReLU(), nn.Linear(20, 20)
+        )
+
+    x = torch.randn(6, 20, generator=SOURCE)
+    table = follow(seeded(build), x, draws=12)
+    assert (table.forward_band_low < table.forward_predicted).all()
+    assert (table.forward_predicted < table.forward_band_high).all()
+    others = np.array([follow(seeded(build, seed), x).forward_measured for seed in range(1, 25)])
+    inside = (table.forward_band_low.to_numpy() < others) & (
+        others < table.forward_band_high.to_numpy()
+    )
+    assert inside.mean() > 0.85
+    assert follow(seeded(build), x).forward_band_low.isna().all()
+
+
+def test_recurrent_networks_run_through_and_are_drawn_anew():
+    class Reader(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.cell, self.head = nn.LSTM(6, 8, 2), nn.Linear(8, 3)
+
+        def forward(self, x):
+            return {"scores": self.head(self.cell(x)[0][-1])}
+
+    table = follow(seeded(Reader), torch.randn(5, 4, 6), draws=3)
+    assert table.parameter.tolist() == [
+        "cell.weight_ih_l0", "cell.weight_hh_l0", "cell.weight_ih_l1", "cell.weight_hh_l1",
+        "head.weight",
+    ]  # fmt: skip
+    assert (table.forward_band_low < table.forward_band_high).all()
+    assert np.isfinite(table.backward_predicted).all()
+
+
+def test_one_draw_has_no_band():
+    with pytest.raises(RequestError, match="at least 2"):
+        follow(nn.Linear(2, 2), torch.ones(1, 2), draws=1)
+
+
+transformers = pytest.importorskip("transformers", reason="the zoo group is not installed")
+
+
+def test_a_small_gpt2():
+    config = transformers.GPT2Config(
+        n_layer=3, n_embd=96, n_head=4, vocab_size=300, bos_token_id=0, eos_token_id=0
+    )
+    tokens = {"input_ids": torch.randint(0, 300, (2, 32), generator=SOURCE)}
+    tables = [follow(seeded(lambda: transformers.GPT2LMHeadModel(config), s), tokens) for s in range(4)]
+    measured = np.mean([table.forward_measured for table in tables], axis=0)
+    assert (np.abs(measured / tables[0].forward_predicted - 1) < 0.15).mean() >= 0.9
+    assert tables[0].module.iloc[-1] == "lm_head"

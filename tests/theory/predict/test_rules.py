@@ -1,0 +1,298 @@
+"""Every rule against brute force: networks drawn anew and measured.
+
+A prediction is made for weights whose second moments are just those of their law; where a rule is exact
+it is the mean over draws, and the standard error comes from the draws themselves.
+"""
+
+import numpy as np
+import pytest
+import torch
+import torchvision
+from torch import nn
+from torch.nn import functional as F
+
+from theory.predict.network import follow
+from theory.predict.rules import weights_of
+from theory.predict.tape import record
+
+Z = 4.5  # a test of a few numbers fails by chance once in 100,000 runs
+
+
+def drawn(build, seed, *, exact=False):
+    """The network, its weights normal with He's variance, its biases too.
+
+    exact  with just these second moments: what it predicts is then the mean over all draws
+    """
+    model = build()
+    source = torch.Generator().manual_seed(seed)
+    for module in model.modules():
+        weight = getattr(module, "weight", None)
+        if weight is not None and weight.dim() > 1:
+            draw(weight, (2 / weight[0].numel()) ** 0.5, source, exact)
+            if getattr(module, "bias", None) is not None:
+                draw(module.bias, 0.3, source, exact)
+    return model
+
+
+def draw(parameter, std, source, exact):
+    with torch.no_grad():
+        parameter.normal_(0, std, generator=source)
+        if exact:
+            parameter.mul_(std / parameter.square().mean().sqrt())
+
+
+def inputs(*shape):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(7)) + 0.2
+
+
+def brute_force(build, x, draws, directions=("forward",)):
+    """The prediction, z of what the draws show against it by row, and its relative error."""
+    table = follow(drawn(build, 0, exact=True), x)
+    measured = np.array([readings(drawn(build, seed), x, seed) for seed in range(1, draws + 1)])
+    error = measured.std(0, ddof=1) / draws**0.5
+    predicted = table[["forward_predicted", "backward_predicted"]].to_numpy().T
+    sure = error <= 1e-6 * measured.mean(0)  # nothing is left to chance
+    np.testing.assert_allclose(measured.mean(0)[sure], predicted[sure], rtol=1e-5)
+    z = np.where(sure, 0.0, (measured.mean(0) - predicted) / np.where(sure, 1.0, error))
+    rows = [("forward", "backward").index(direction) for direction in directions]
+    return table, z[rows], (error / measured.mean(0))[rows]
+
+
+def readings(model, x, seed):
+    tape = record(model, x, gradients=True, seed=seed)
+    used = [tape.values[o.outputs[0]] for o in tape.operations if weights_of(o)]
+    return [[v.second_moment for v in used], [v.gradient_second_moment for v in used]]
+
+
+class Residual(nn.Module):
+    def __init__(self, *, act=True, shared=False):
+        super().__init__()
+        self.stem = nn.Linear(8, 12)
+        self.one = nn.Linear(12, 12)
+        self.two = self.one if shared else nn.Linear(12, 12, bias=False)
+        self.head = nn.Linear(12, 6)
+        self.act = act
+
+    def forward(self, x):
+        x = self.stem(x)
+        y = self.one(x)
+        x = x + self.two(y.relu() if self.act else y)
+        return self.head(x)
+
+
+class Wired(nn.Module):
+    """A branch, a join, a split and a functional call."""
+
+    def __init__(self):
+        super().__init__()
+        self.left, self.right = nn.Linear(8, 6), nn.Linear(8, 10)
+        self.both, self.last = nn.Linear(16, 8), nn.Linear(8, 5)
+
+    def forward(self, x):
+        joined = torch.cat([self.left(x), 2 * self.right(x)], 1)
+        first, second = self.both(F.relu(joined)).chunk(2, 1)
+        return self.last(torch.stack([first, -second], 1).flatten(1).relu_())
+
+
+CONVOLUTIONS = {
+    "plain": lambda: nn.Sequential(
+        nn.Conv2d(3, 8, 3, padding=1, stride=2), nn.ReLU(), nn.Conv2d(8, 4, 3)
+    ),
+    "grouped": lambda: nn.Sequential(
+        nn.Conv2d(3, 8, 3, padding=2, dilation=2), nn.ReLU(), nn.Conv2d(8, 12, 3, padding=1, groups=4)
+    ),
+    "depthwise": lambda: nn.Sequential(
+        nn.Conv2d(3, 8, 1), nn.ReLU(), nn.Conv2d(8, 8, 3, padding=1, groups=8), nn.Conv2d(8, 4, 1)
+    ),
+    "transposed": lambda: nn.Sequential(
+        nn.Conv2d(3, 8, 3), nn.ReLU(), nn.ConvTranspose2d(8, 6, 3, stride=2, output_padding=1, groups=2)
+    ),
+    "circular": lambda: nn.Sequential(
+        nn.Conv2d(3, 8, 3, padding=1, padding_mode="circular"), nn.ReLU(),
+        nn.Conv2d(8, 4, 3, padding="same"),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", CONVOLUTIONS)
+def test_convolutions_of_every_kind(kind):
+    table, z, error = brute_force(CONVOLUTIONS[kind], inputs(3, 3, 8, 8), 120, ("forward", "backward"))
+    assert set(table.basis) == {"exact"} and set(table.backward_basis) == {"exact"}
+    assert error.max() < 0.1
+    assert np.abs(z).max() < Z
+
+
+def test_one_dimensional_convolutions():
+    def build():
+        return nn.Sequential(nn.Conv1d(4, 8, 3, padding=1), nn.LeakyReLU(0.3), nn.Conv1d(8, 4, 5))
+
+    _, z, error = brute_force(build, inputs(3, 4, 12), 120, ("forward", "backward"))
+    assert error.max() < 0.1 and np.abs(z).max() < Z
+
+
+def test_residual_sums_have_no_cross_term():
+    table, z, error = brute_force(Residual, inputs(6, 8), 250)
+    assert set(table.basis) == {"exact"}
+    assert error.max() < 0.1 and np.abs(z).max() < Z
+    q = table.forward_predicted
+    assert q[3] == pytest.approx(2 * (q[0] + q[2]) + 0.09)
+
+
+def test_gradients_of_branches_add():
+    _, z, error = brute_force(lambda: Residual(act=False), inputs(6, 8), 250, ("backward",))
+    assert error.max() < 0.1 and np.abs(z).max() < Z
+
+
+def test_a_weight_that_is_used_twice_says_so():
+    table = follow(drawn(lambda: Residual(shared=True), 0), inputs(6, 8))
+    assert list(zip(table.module, table.call, strict=True))[1:3] == [("one", 0), ("one", 1)]
+    assert "shared weights" in table.basis[2]
+
+
+def test_joins_splits_and_functions():
+    table, z, error = brute_force(Wired, inputs(6, 8), 120, ("forward", "backward"))
+    assert set(table.basis) == {"exact"}
+    assert error.max() < 0.1 and np.abs(z).max() < Z
+
+
+class Gated(nn.Module):
+    """(W₁x)·silu(W₂x), both from one tensor."""
+
+    def __init__(self):
+        super().__init__()
+        self.packed, self.out = nn.Linear(8, 1024, bias=False), nn.Linear(512, 64, bias=False)
+
+    def forward(self, x):
+        up, gate = self.packed(x).chunk(2, -1)
+        return self.out(up * F.silu(gate))
+
+
+def test_gated_units():
+    table, z, error = brute_force(Gated, inputs(5, 8), 120)
+    assert table.basis[1] == "infinite width"
+    assert error.max() < 0.05 and np.abs(z).max() < Z
+
+
+@pytest.mark.parametrize("phi", [nn.GELU(), nn.Tanh(), nn.SiLU(), nn.Hardswish(), nn.ReLU6()])
+def test_activations_of_gaussian_units(phi):
+    def build():
+        return nn.Sequential(nn.Linear(8, 64), phi, nn.Linear(64, 4))
+
+    table, z, error = brute_force(build, inputs(5, 8), 120)
+    assert table.basis[1] == "infinite width"
+    assert error.max() < 0.05 and np.abs(z).max() < Z
+
+
+NORMS = {
+    "layer": lambda: nn.LayerNorm(256),
+    "rms": lambda: nn.RMSNorm(256),
+    "batch": lambda: nn.BatchNorm1d(256),
+    "group": lambda: nn.GroupNorm(4, 256),
+}
+
+
+@pytest.mark.parametrize("kind", NORMS)
+def test_normalization_forgets_the_size(kind):
+    def build():
+        return nn.Sequential(nn.Linear(64, 256), NORMS[kind](), nn.ReLU(), nn.Linear(256, 64))
+
+    table, z, error = brute_force(build, 30 * inputs(64, 64), 30)
+    assert error.max() < 0.05 and np.abs(z[0, 1]).max() < Z
+    assert table.forward_predicted[1] == pytest.approx(1 + 0.3**2, rel=1e-4)
+    assert table.backward_measured[0] == pytest.approx(table.backward_predicted[0], rel=0.15)
+
+
+def test_the_slope_of_layer_norm():
+    """γ²/σ²·(1 − 2/n), of RMS norm γ²/q·(1 − 1/n); E[1/σ²] is 1/E[σ²] up to 2/n."""
+    for kind, factor in (("layer", 1 - 2 / 256), ("rms", 1 - 1 / 256)):
+        model = nn.Sequential(nn.Linear(64, 256, bias=False), NORMS[kind](), nn.Linear(256, 500))
+        nn.init.constant_(model[1].weight, 3.0)
+        table = follow(model, inputs(200, 64))
+        at_norm = table.backward_predicted[1] * 500 * model[2].weight.square().mean().item()
+        expected = 9 * at_norm * factor / table.forward_predicted[0]
+        # per input: the predicted power differs from one to the next, and the mean is of 1/q
+        assert table.backward_predicted[0] == pytest.approx(expected, rel=0.1)
+        assert table.backward_measured[0] == pytest.approx(table.backward_predicted[0], rel=0.05)
+
+
+def test_dropout_in_train_mode_only():
+    def build():
+        return nn.Sequential(nn.Linear(8, 64), nn.Dropout(0.5), nn.ReLU(), nn.Linear(64, 4))
+
+    table, z, error = brute_force(build, inputs(8, 8), 120, ("forward", "backward"))
+    assert error.max() < 0.1 and np.abs(z).max() < Z
+    still = follow(drawn(build, 0, exact=True).eval(), inputs(8, 8)).forward_predicted
+    assert table.forward_predicted[1] - 0.09 == pytest.approx(2 * (still[1] - 0.09))
+
+
+def test_stochastic_depth_is_predicted_in_the_mean():
+    class Deep(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.one, self.two = nn.Linear(8, 8), nn.Linear(8, 8)
+
+        def forward(self, x):
+            return self.two(torchvision.ops.stochastic_depth(self.one(x), 0.4, "row"))
+
+    table, z, error = brute_force(Deep, inputs(6, 8), 250, ("forward", "backward"))
+    q = table.forward_predicted
+    assert q[1] == pytest.approx(2 * q[0] / 0.6 + 0.09)
+    assert error.max() < 0.1 and np.abs(z).max() < Z
+
+
+class Tied(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.table, self.position = nn.Embedding(50, 16), nn.Parameter(torch.zeros(6, 16))
+        self.middle, self.head = nn.Linear(16, 16), nn.Linear(16, 50, bias=False)
+        self.head.weight = self.table.weight
+
+    def forward(self, tokens):
+        return self.head(self.middle(self.table(tokens) + self.position).relu())
+
+
+def test_embeddings_and_ties():
+    tokens = torch.arange(50).repeat(6)[:48].reshape(8, 6)
+    table, z, error = brute_force(Tied, tokens, 120)
+    assert table.forward_predicted[0] == pytest.approx(2 / 16, rel=0.2)
+    assert table.basis[2] == "shared weights"
+    # the head meets the weights that made its input: of the order of 1/width, so it is left out
+    assert error.max() < 0.1 and np.abs(z[0, :2]).max() < Z
+
+
+def test_what_has_no_rule_is_measured_and_says_so():
+    class Strange(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.one, self.two = nn.Linear(8, 32), nn.Linear(32, 4)
+
+        def forward(self, x):
+            return self.two(torch.cumsum(self.one(x), 1).sort(-1).values)
+
+    model = drawn(Strange, 1)
+    table = follow(model, inputs(6, 8))
+    assert table.basis[1] == "measured factor"
+    before = model.one(inputs(6, 8)).double().square().mean().item()
+    after = model.one(inputs(6, 8)).cumsum(1).double().square().mean().item()
+    size = 32 * model.two.weight.double().square().mean().item()
+    bias = model.two.bias.double().square().mean().item()
+    expected = table.forward_predicted[0] * after / before * size + bias
+    assert table.forward_predicted[1] == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_branch_that_ends_in_zero_is_predicted_all_the_same():
+    """A last norm with γ = 0 lets no gradient into its branch; forward goes on."""
+
+    class Closed(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.one, self.norm = nn.Linear(8, 16), nn.BatchNorm1d(16)
+            self.two, self.last = nn.Linear(16, 8), nn.BatchNorm1d(8)
+            nn.init.zeros_(self.last.weight)
+
+        def forward(self, x):
+            return x + self.last(self.two(self.norm(self.one(x)).relu()))
+
+    table = follow(drawn(Closed, 0), inputs(64, 8))
+    assert table.forward_predicted[1] == pytest.approx(1.09, rel=0.5)
+    assert table.backward_predicted.tolist() == table.backward_measured.tolist() == [0, 0]

@@ -1,0 +1,727 @@
+"""The rules of an audit: what in a network is drawn wrongly, each with the number that says so.
+
+Two kinds of rules.  *Effects* are measured: a signal or a gradient that is lost or blown up between
+the references of ``network``, a first loss far above guessing, a residual stream that outgrows its
+branches.
+*Causes* are deviations of the weights themselves: the default left in place, the wrong fan or gain,
+packed and grouped tensors, copies, zeros.  A cause is a warning only where it has an effect; alone it
+is a note, or nothing.  ``WARN`` and ``BREAK`` are factors of second moments.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import nn
+
+from theory.audit import fixes
+from theory.audit.fixes import Fix
+from theory.audit.network import ACTIVATIONS, PRODUCTS, Join, Network, Weight
+from theory.audit.recognition import Recognized
+from theory.audit.stuck import COPIES, MOVES, NEVER, Fate
+from theory.initializers import LAWS
+
+ERROR, WARNING, NOTE = "error", "warning", "note"
+SEVERITIES = (NOTE, WARNING, ERROR)
+WARN, BREAK = 1e4, 1e8  # factors of second moments: of amplitudes 100 and 10,000
+OFF = 1.4  # a factor per layer that is away from 1
+LOCAL = 3.0  # a wrong factor that matters by itself, where no norm hides it
+ELSEWHERE = ("vanishing-signal", "residual-growth")  # causes that are effects with a rule of their own
+TRADED = 1e3  # what one way may gain or lose to the other
+DEAD = 0.9  # share of silent units; a ReLU silences half of its units even where all inputs are alike
+DEEP = 4  # residual sums in a row from which their number counts
+GROWN = 10.0  # growth of the stream of a pre-norm stack, unscaled
+GROWN_PLAIN = 30.0  # of a stack without norms
+FORGETS = 0.5  # mean forget bias below which a cell forgets by half
+LOST = 1e-2  # what may be left of a cell's state at the end
+OUTLIER = 30.0  # robust standard deviations
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What is wrong, or looks so.
+
+    code       one of the contract's
+    severity   error (it will not train like this), warning (it costs), note (good to know)
+    modules    where
+    message    one sentence
+    evidence   the numbers behind it; after the fix was tried, ``before`` and ``after``, and ``of`` what
+    fix        one line of code, or None
+    """
+
+    code: str
+    severity: str
+    modules: tuple[str, ...]
+    message: str
+    evidence: dict[str, Any]
+    fix: str | None = None
+    cure: Fix | None = field(default=None, repr=False, compare=False)
+
+    def as_dict(self) -> dict[str, Any]:
+        """What the contract's JSON says of a finding."""
+        keys = ("code", "severity", "modules", "message", "evidence", "fix")
+        return {key: getattr(self, key) for key in keys}
+
+
+@dataclass(frozen=True)
+class Loss:
+    """Cross-entropy of the untrained network, in nats per example, labels uniform over ``classes``."""
+
+    predicted: float
+    measured: float
+    guessing: float
+    classes: int
+    logit_variance: float
+
+    def as_dict(self) -> dict[str, float]:
+        return {name: getattr(self, name) for name in ("predicted", "measured", "guessing")}
+
+
+@dataclass(frozen=True)
+class Seen:
+    """All that the rules look at."""
+
+    network: Network
+    laws: dict[str, Recognized]  # by parameter
+    loss: Loss | None
+    fates: dict[str, Fate]  # of zero and constant tensors: ``stuck``
+
+    @property
+    def weights(self) -> Sequence[Weight]:
+        return self.network.weights
+
+    def drawn(self) -> Iterator[tuple[int, Weight, Recognized]]:
+        """Each parameter at its first use."""
+        for name, index in self.network.laws.items():
+            yield index, self.weights[index], self.laws[name]
+
+
+def find(seen: Seen) -> list[Finding]:
+    """Every finding, errors first."""
+    found = [finding for rule in RULES for finding in rule(seen)]
+    return sorted(found, key=lambda finding: -SEVERITIES.index(finding.severity))
+
+
+def modules_of(weights: Sequence[Weight]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(weight.module or weight.parameter for weight in weights))
+
+
+def say(value: float) -> str:
+    """A number in a sentence.
+
+    >>> say(0.16), say(3.2e-9), say(1234567.0)
+    ('0.16', '3.2e-09', '1.2e+06')
+    """
+    return f"{value:.2g}"
+
+
+def severity(factor: float) -> str:
+    """Of a signal that is multiplied by ``factor``, or divided by it."""
+    return ERROR if not 1 / BREAK < factor < BREAK else WARNING
+
+
+# ----------------------------------------------------------------------------------- effects
+
+
+def lost_or_blown_up(seen: Seen) -> Iterator[Finding]:
+    """Signal and gradient from end to end, and what in the laws of the layers explains it."""
+    net = seen.network
+    bad = _not_finite(net)
+    if bad is not None:
+        yield bad
+        return
+    if any(fate.state != MOVES for fate in seen.fates.values()):
+        return  # zeros_and_constants says what comes first
+    signal, gradient = end_to_end(net)
+    causes: list[Finding] = []
+    if _matters(signal, gradient):
+        causes = _causes(seen, signal)
+        effect = _signal(seen, signal, causes)
+        if not (_explained(signal, causes) or effect.severity == ERROR):
+            effect = replace(effect, severity=NOTE)
+            causes = [replace(cause, severity=NOTE) for cause in causes]
+            gradient = math.nan
+        yield effect
+    if _matters(gradient, signal) or (gradient > 0 and not 1 / BREAK < gradient < BREAK):
+        causes = causes or _causes(seen, gradient)
+        yield _gradient(seen, gradient, causes)
+    yield from (cause for cause in causes if cause.code not in ELSEWHERE)
+
+
+def end_to_end(net: Network) -> tuple[float, float]:
+    """Signal in front of the last weights, and gradient at the first over that at the last.
+
+    Of several ends the best counts; NaN where there is none.
+    """
+    ends = [net.weights[index] for index in net.heads]
+    sources = [weight.source for weight in ends if weight.source is not None]
+    first = [net.weights[index] for index in net.stems]
+    below = [net.gradient(one.result if one.source is None else one.source) for one in first]
+    above = [net.gradient(source) for source in sources]
+    below, above = ([one for one in side if one > 0] for side in (below, above))
+    signals = [one for one in map(net.signal, sources) if one == one]
+    gradient = max(below) / max(above) if below and above else math.nan
+    return max(signals, default=math.nan), gradient
+
+
+def _explained(factor: float, causes: Sequence[Finding]) -> bool:
+    """Whether deviating laws make at least half of the decades; else it is borders, pools, chance."""
+    logs = sum(math.log(cause.evidence["factor"]) for cause in causes if "factor" in cause.evidence)
+    return logs / math.log(factor) >= 0.5 or any(cause.code in ELSEWHERE for cause in causes)
+
+
+def _matters(factor: float, other_way: float) -> bool:
+    """Whether a factor from end to end is too far from 1.
+
+    Signal and gradient may be traded for each other: He's fan_out keeps the gradient, and leaves the
+    signal to c_in/c_out; what counts up to ``BREAK`` is that both go the same way.
+    """
+    if not factor > 0 or 1 / WARN < factor < WARN:
+        return False
+    with_it = other_way < 1 / TRADED if factor < 1 else other_way > TRADED
+    return with_it or not 1 / BREAK < factor < BREAK
+
+
+def _not_finite(net: Network) -> Finding | None:
+    for weight in net.weights:
+        if not math.isfinite(net.tape.values[weight.result].second_moment):
+            where = (weight.module or weight.parameter,)
+            message = f"{where[0]} gives numbers that are not finite: the signal overflows."
+            return Finding("exploding-signal", ERROR, where, message, {"second_moment": math.inf})
+    return None
+
+
+def _signal(seen: Seen, factor: float, causes: Sequence[Finding]) -> Finding:
+    net, vanishes = seen.network, factor < 1
+    code = "vanishing-signal" if vanishes else "exploding-signal"
+    beyond = [
+        weight for index, weight in enumerate(net.weights)
+        if index not in net.heads and (net.signal(weight.result) < 1 / WARN if vanishes
+                                       else net.signal(weight.result) > WARN)
+    ]  # fmt: skip
+    last = net.weights[net.heads[-1]]
+    where = modules_of(beyond) or (last.module,)
+    kept = "keeps" if vanishes else "has"
+    word = "vanishes" if vanishes else "explodes"
+    message = (
+        f"The signal {word}: in front of {last.module or last.parameter} it {kept} {say(factor)} of "
+        "the variance over the inputs that it started with."
+    )
+    evidence = {"factor": factor, "layers_beyond": len(beyond)}
+    for cause in causes:
+        if "eps" in cause.evidence:
+            evidence["eps"] = cause.evidence["eps"]
+            where = tuple(dict.fromkeys((*cause.modules, *where)))
+            message += f" {cause.message}"
+    return Finding(code, severity(factor), where, message, evidence, cure=_cure(causes))
+
+
+def _cure(causes: Sequence[Finding]) -> Fix | None:
+    return next((cause.cure for cause in causes if cause.cure), None)
+
+
+def _gradient(seen: Seen, factor: float, causes: Sequence[Finding]) -> Finding:
+    net, vanishes = seen.network, factor < 1
+    code = "vanishing-gradient" if vanishes else "exploding-gradient"
+    first = net.weights[net.stems[0]]
+    message = (
+        f"The gradient {'vanishes' if vanishes else 'explodes'} on its way back: at "
+        f"{first.module or first.parameter} it is {say(factor)} of what it is at the last layer."
+    )
+    where, evidence = modules_of([first]), {"factor": factor}
+    # alone, where norms hold the signal, it costs before it breaks
+    grave = severity(factor) if causes or not 1 / BREAK**2 < factor < BREAK**2 else WARNING
+    return Finding(code, grave, where, message, evidence, cure=_cure(causes))
+
+
+def _causes(seen: Seen, factor: float) -> list[Finding]:
+    """What changes the signal the way the whole network does, in the order of what it changes."""
+    net = seen.network
+    biting = [one for one in net.tape.operations if net.is_norm(one) and net.bites(one)]
+    if biting and factor < 1:
+        eps, where = biting[0].arguments["eps"], tuple(dict.fromkeys(one.module for one in biting))
+        message = f"The ε of {where[0]}, {eps:g}, is larger than the variance that it is to normalize."
+        cure = fixes.smaller_eps(net, [net.weights[net.heads[-1]]], where[0])
+        return [Finding("vanishing-signal", WARNING, where, message, {"eps": eps}, cure=cure)]
+    grown = [one for one in residual_stacks(seen) if one.code == "residual-growth"]
+    if grown and factor > 1:
+        return grown
+    laws = _deviating_laws(seen, factor)
+    return sorted(laws, key=lambda cause: -abs(math.log(cause.evidence["factor"])))
+
+
+def _deviating_laws(seen: Seen, factor: float) -> Iterator[Finding]:
+    """The laws of the layers that change the signal the way the whole network does."""
+    net = seen.network
+    groups: dict[str, list[tuple[Weight, float]]] = defaultdict(list)
+    for index, weight, law in seen.drawn():
+        change = _change(net, index)
+        if not net.hidden[index] and weight.kind != "Embedding" and change == change:
+            groups[law.label].append((weight, change))
+    for label, found in groups.items():
+        weights = [weight for weight, _ in found]
+        whole = sum(math.log(change) for _, change in found)
+        each = math.exp(whole / len(found))
+        if (each * OFF > 1 if factor < 1 else each < OFF) or abs(whole) < math.log(LOCAL):
+            continue
+        law = seen.laws[weights[-1].parameter]
+        if law.fan == "fan_out" and LAWS[law.name or ""].gain == "he":
+            continue  # He et al. 2015, Eq. 14: it keeps the gradient, and c_in/c_out telescopes
+        evidence = {
+            "law": label,
+            "layers": len(weights),
+            "factor_per_layer": each,
+            "factor": math.exp(whole),
+            "std": law.std,
+            "asked_std": law.std / math.sqrt(found[-1][1]),
+        }
+        code = _cause(law)
+        yield Finding(
+            code,
+            severity(factor) if 2 * len(weights) > len(net.laws) else WARNING,
+            modules_of(weights),
+            _cause_sentence(code, label, len(weights), each),
+            evidence,
+            cure=fixes.redraw(net, weights),
+        )
+
+
+def _cause(law: Recognized) -> str:
+    fan = law.fan or ""
+    if "packed" in fan:
+        return "packed-fan"
+    if "ungrouped" in fan:
+        return "grouped-fan"
+    if law.name == "pytorch" and fan == "fan_in":
+        return "default-law"
+    return "wrong-fan" if "fan_out" in fan or "kernel" in fan else "wrong-gain"
+
+
+def _cause_sentence(code: str, label: str, count: int, each: float) -> str:
+    layers = f"each of {count} layers" if count > 1 else "one layer"
+    what = {
+        "default-law": "PyTorch's default law was left in place",
+        "wrong-fan": f"The weights are drawn with the wrong fan ({label})",
+        "packed-fan": f"Several matrices in one tensor are drawn as one ({label})",
+        "grouped-fan": f"The groups of the convolution are left out of its fan ({label})",
+        "wrong-gain": f"The weights have the wrong scale for what comes before them ({label})",
+    }[code]
+    return f"{what}: it multiplies the variance of the signal by {say(each)} in {layers}."
+
+
+def _change(net: Network, index: int) -> float:
+    """What a weight, with what stands between it and the weight before it, does to the spread."""
+    weight = net.weights[index]
+    if weight.source is None:
+        return math.nan
+    before = net.nearest_weights(weight.source)
+    from_value = net.weights[before[-1]].result if before else weight.source
+    if before and net.references[from_value] != net.references[weight.source]:
+        from_value = weight.source  # a norm stands in between
+    made, given = (net.tape.values[one].spread for one in (weight.result, from_value))
+    return made / given if given > 0 and made > 0 else math.nan
+
+
+def first_loss(seen: Seen) -> Iterator[Finding]:
+    """A loss far above guessing, and the tie behind it where there is one."""
+    loss, net = seen.loss, seen.network
+    if loss is None or not loss.measured > loss.guessing + max(2.0, loss.guessing / 2):
+        return
+    heads = [net.weights[index] for index in net.heads]
+    grave = ERROR if loss.measured > loss.guessing + max(20.0, 3 * loss.guessing) else WARNING
+    evidence = {
+        "loss": loss.measured,
+        "guessing": loss.guessing,
+        "classes": loss.classes,
+        "logit_variance": loss.logit_variance,
+    }
+    tied = [names for names in net.tape.ties.values() if _is_table_and_head(net, names)]
+    cure: Fix | None = fixes.shrink(net, heads[-1:], 1 / math.sqrt(max(loss.logit_variance, 1)))
+    if tied:
+        names = tied[0]
+        weight = net.parameters[names[0]]
+        std, width = float(weight.detach().std()), weight.shape[-1]
+        cure = fixes.rescale(names[0], width**-0.5)
+        yield Finding(
+            "tied-scale",
+            grave,
+            tuple(dict.fromkeys(name.rpartition(".")[0] for name in names)),
+            f"One tensor of std {say(std)} is both the embedding and the head: as a head of {width} "
+            f"inputs it makes logits of variance {say(loss.logit_variance)}.",
+            {"std": std, "width": width, "logit_variance": loss.logit_variance},
+            cure=cure,
+        )
+    yield Finding(
+        "first-loss",
+        grave,
+        modules_of(heads[-1:]),
+        f"The loss before training is {loss.measured:.4g}; guessing among {loss.classes:,} classes "
+        f"costs {loss.guessing:.4g}: the logits are too large.",
+        evidence,
+        cure=cure,
+    )
+
+
+def _is_table_and_head(net: Network, names: Sequence[str]) -> bool:
+    by = {one.name for one in net.tape.operations if set(one.parameters) & set(names)}
+    return "embedding" in by and bool(by & PRODUCTS)
+
+
+def residual_stacks(seen: Seen) -> Iterator[Finding]:
+    """Streams that outgrow their branches, and branches that do not know the depth."""
+    net = seen.network
+    for stack in net.stacks:
+        values = net.tape.values
+        before = values[stack[0].skip].second_moment
+        growth = values[stack[-1].result].second_moment / before if before > 0 else math.nan
+        if len(stack) < DEEP or not growth > GROWN or any(join.ends_in_norm for join in stack):
+            continue
+        normed = sum(join.normed for join in stack) > len(stack) / 2
+        scaled = normed and _knows_depth(seen, stack)
+        by_depth = growth / max(join.growth for join in stack)  # what no single branch has done
+        if normed and by_depth < GROWN / 2:
+            continue
+        if (scaled and growth < WARN / 10) or (not normed and growth < GROWN_PLAIN):
+            continue
+        yield from _stack(seen, stack, growth, normed=normed, scaled=scaled)
+
+
+def _stack(
+    seen: Seen, stack: Sequence[Join], growth: float, *, normed: bool, scaled: bool
+) -> Iterator[Finding]:
+    net, count = seen.network, len(stack)
+    last = list(dict.fromkeys(index for join in stack for index in join.last))
+    weights = [net.weights[index] for index in last]
+    cure = fixes.shrink(net, weights, count**-0.5, watch=stack[-1])
+    how = (
+        "grows with every branch"
+        if normed
+        else f"grows ×{say(growth ** (1 / count))} with every branch"
+    )
+    if not scaled:
+        std = seen.laws[weights[0].parameter].std
+        yield Finding(
+            "branch-scale",
+            WARNING,
+            modules_of(weights),
+            f"The last weights of {count} residual branches do not know the depth: their variance is "
+            f"{count}× what 1/√{count} would make it.",
+            {"branches": count, "std": std, "asked_std": std * count**-0.5, "variance_factor": count},
+            cure=cure,
+        )
+    yield Finding(
+        "residual-growth",
+        WARNING if growth < BREAK else ERROR,
+        modules_of([weights[0], weights[-1]]),
+        f"The residual stream {how}: after {count} branches its second moment is {say(growth)}× that "
+        "of what entered.",
+        {"growth": growth, "branches": count},
+        cure=cure,
+    )
+
+
+def _knows_depth(seen: Seen, stack: Sequence[Join]) -> bool:
+    """Whether the last weights of branches are smaller than their others by about their number."""
+    net = seen.network
+    ratios = []
+    for join in stack:
+        others = [net.weights[index] for index in join.weights if index not in join.last]
+        for index in join.last:
+            last = net.weights[index]
+            mine = seen.laws[last.parameter].std ** 2
+            for other in others:
+                theirs = seen.laws[other.parameter].std ** 2
+                if theirs > 0 and other.kind != "Embedding":
+                    ratios += [mine / theirs, mine * last.fan_in / (theirs * other.fan_in)]
+    return bool(ratios) and min(ratios) < 3 / len(stack)
+
+
+def dead_units(seen: Seen) -> Iterator[Finding]:
+    """Rectifiers that are silent for every input."""
+    net, dead = seen.network, []
+    for operation in net.tape.operations:
+        if operation.name not in ("relu", "relu6", "clamp", "clamp_min", "threshold"):
+            continue
+        share = net.tape.values[operation.outputs[0]].silent
+        before = net.nearest_weights(operation.inputs[0])
+        zero = any(seen.laws[net.weights[index].parameter].name == "zero" for index in before)
+        if share >= DEAD and not zero and before:
+            dead.append((net.weights[before[-1]], share))
+    if dead:
+        share = max(share for _, share in dead)
+        around = end_to_end(net)[0] > 1 / WARN  # as past a gate that is shut
+        weights = [weight for weight, _ in dead]
+        yield Finding(
+            "dead-units",
+            NOTE if around else ERROR if share == 1 else WARNING,
+            modules_of(weights),
+            f"{share:.0%} of the units behind {weights[0].module} are 0 for every input, and get no "
+            "gradient; half would be usual.",
+            {"share": share, "layers": len(dead)},
+            cure=fixes.zero_biases(net, weights),
+        )
+
+
+# ------------------------------------------------------------------------------------ causes
+
+
+def default_left(seen: Seen) -> Iterator[Finding]:
+    """PyTorch's default where it costs nothing that was measured: a note."""
+    net = seen.network
+    found = [
+        weight for index, weight, law in seen.drawn()
+        if law.name == "pytorch" and law.fan == "fan_in" and index not in net.heads
+        and weight.kind not in ("LSTM", "GRU", "RNN") and _feeds_activation(net, weight)
+    ]  # fmt: skip
+    if len(found) < 2 or any(lost_or_blown_up(seen)):
+        return
+    changes = [_change(net, net.laws[weight.parameter]) for weight in found]
+    known = [math.log(change) for change in changes if change == change]
+    each = math.exp(sum(known) / len(known)) if known else math.nan
+    hidden = sum(net.hidden[net.laws[weight.parameter]] for weight in found)
+    why = (
+        "a norm behind it takes the scale out"
+        if hidden * 2 > len(found)
+        else ("over the whole network that does not add up to a loss")
+    )
+    yield Finding(
+        "default-law",
+        NOTE,
+        modules_of(found),
+        f"PyTorch's default law was left in place in {len(found)} layers (each multiplies the variance "
+        f"by {say(each)}); {why}.",
+        {"layers": len(found), "behind_a_norm": hidden, "factor_per_layer": each},
+        cure=fixes.redraw(net, found),
+    )
+
+
+def _feeds_activation(net: Network, weight: Weight) -> bool:
+    value = weight.result
+    for _ in range(8):
+        using = net.consumers[value]
+        if any(one.name in ACTIVATIONS for one in using):
+            return True
+        onward = [one for one in using if net.is_norm(one) or one.name in ("dropout", "cat")]
+        if not onward:
+            return False
+        value = onward[0].outputs[0]
+    return False
+
+
+def wrong_fans(seen: Seen) -> Iterator[Finding]:
+    """Packed, grouped and mistaken fans: warnings where no norm hides a factor of ``LOCAL``."""
+    net = seen.network
+    said = {
+        module for finding in lost_or_blown_up(seen) for module in finding.modules
+        if finding.code.endswith(("-fan", "-gain"))
+    }  # fmt: skip
+    groups: dict[tuple[str, str], list[tuple[int, Weight, float]]] = defaultdict(list)
+    for index, weight, law in seen.drawn():
+        code = _cause(law)
+        if law.name is None or not code.endswith("-fan") or weight.kind == "Embedding":
+            continue
+        if (weight.module or weight.parameter) in said:
+            continue
+        off = _off(weight, law)
+        if code == "wrong-fan" and net.hidden[index]:
+            continue
+        if not 1 / OFF < off < OFF:
+            label = law.label if code == "wrong-fan" else ""  # the others are one mistake each
+            groups[code, label].append((index, weight, off))
+    for (code, _), found in groups.items():
+        weights = [weight for _, weight, _ in found]
+        whole = math.exp(sum(math.log(off) for *_, off in found))
+        if code == "wrong-fan" and 1 / GROWN < whole < GROWN:
+            continue
+        bare = [off for index, weight, off in found
+                if not net.hidden[index] and not 1 / LOCAL < off < LOCAL]  # fmt: skip
+        worst = max((off for *_, off in found), key=lambda off: abs(math.log(off)))
+        law = seen.laws[weights[0].parameter]
+        hides = "" if bare else "; a norm behind it takes the scale out" if all(
+            net.hidden[index] for index, *_ in found) else ""  # fmt: skip
+        message = _cause_sentence(code, law.label, len(weights), 1.0).partition(":")[0]
+        yield Finding(
+            code,
+            WARNING if bare and code != "wrong-fan" else NOTE,
+            modules_of(weights),
+            f"{message}: the variance is {say(worst)}× that of the same law with the right fan{hides}.",
+            {"law": law.label, "layers": len(weights), "variance_factor": worst, "std": law.std,
+             "asked_std": law.std / math.sqrt(_off(weights[0], law)),
+             "behind_a_norm": sum(net.hidden[index] for index, *_ in found)},
+            cure=fixes.with_right_fan(net, weights, seen.laws, code),
+        )  # fmt: skip
+
+
+def _off(weight: Weight, law: Recognized) -> float:
+    """Var[w] over what the same law has with the right fans."""
+    return law.expected_std**2 / fixes.right_std(weight, law) ** 2
+
+
+def copies(seen: Seen) -> Iterator[Finding]:
+    """Different layers with the same numbers."""
+    groups: dict[tuple[Any, ...], list[Weight]] = defaultdict(list)
+    for _, weight, law in seen.drawn():
+        fixed = not seen.network.parameters[weight.parameter].requires_grad  # as a teacher's copy is
+        if fixed or law.name in ("zero", "constant", "identity") or weight.tensor.numel() < 4:
+            continue
+        flat = weight.tensor.reshape(-1)
+        key = (tuple(weight.tensor.shape), *flat[:8].tolist(), float(flat[-1]))
+        groups[key].append(weight)
+    same: list[Weight] = []
+    for group in groups.values():
+        first = group[0].tensor
+        again = [
+            weight for weight in group[1:]
+            if weight.tensor.data_ptr() != first.data_ptr() and torch.equal(weight.tensor, first)
+        ]  # fmt: skip
+        same += [group[0], *again] if again else []
+    if same:
+        names = {weight.parameter for weight in same}
+        yield Finding(
+            "identical-weights",
+            WARNING,
+            modules_of(same),
+            f"{len(names)} weight tensors of different layers hold the same numbers in groups: the "
+            "layers are copies of each other, as copy.deepcopy makes them.",
+            {"tensors": len(names), "distinct": len(names) - _repeats(same)},
+            cure=fixes.redraw_same(seen.network, same, seen.laws),
+        )
+
+
+def _repeats(weights: Sequence[Weight]) -> int:
+    seen: list[torch.Tensor] = []
+    repeats = 0
+    for weight in weights:
+        if any(one.shape == weight.tensor.shape and torch.equal(one, weight.tensor) for one in seen):
+            repeats += 1
+        else:
+            seen.append(weight.tensor)
+    return repeats
+
+
+def zeros_and_constants(seen: Seen) -> Iterator[Finding]:
+    """Tensors without randomness: errors where training cannot break them, else notes."""
+    net = seen.network
+    groups: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for name, fate in seen.fates.items():
+        code = "zero-weights" if fate.is_zero else "identical-weights"
+        if fate.state in (NEVER, COPIES):
+            groups[code, fate.state].append(name)
+        elif fate.is_zero:
+            groups[code, MOVES].append(name)
+    for (code, state), names in groups.items():
+        where = tuple(dict.fromkeys(name.rpartition(".")[0] or name for name in names))
+        what = "zero" if code == "zero-weights" else "the same in every unit"
+        becomes = {
+            NEVER: "no gradient ever reaches them, so they stay so",
+            COPIES: "all units get the same gradient, so a layer of them remains one unit",
+            MOVES: "they have a gradient and leave zero with the first step, as in a branch or head "
+            "that is meant to begin at nothing",
+        }[state]
+        steps = {name: seen.fates[name].gradient for name in names}
+        matrices = [net.weights[net.laws[name]] for name in names if name in net.laws]
+        broken = state != MOVES
+        more = f" and {len(where) - 1} more" if len(where) > 1 else ""
+        yield Finding(
+            code,
+            ERROR if broken else NOTE,
+            where,
+            f"The weights of {where[0]}{more} are {what}: {becomes}.",
+            {"tensors": len(names), "largest_gradient": max(steps.values())},
+            cure=fixes.redraw(net, matrices) if broken and matrices else None,
+        )
+
+
+def forget_bias(seen: Seen) -> Iterator[Finding]:
+    """LSTM cells that forget half of their state at every step."""
+    net = seen.network
+    calls: dict[str, int] = defaultdict(int)
+    for operation in net.tape.operations:
+        calls[operation.module] += operation.name == "lstm_cell"
+    done: set[str] = set()
+    for operation in net.tape.operations:
+        if not operation.name.startswith("lstm") or operation.module in done:
+            continue
+        done.add(operation.module)
+        module: Any = net.model.get_submodule(operation.module)
+        if not isinstance(module, (nn.LSTM, nn.LSTMCell)):
+            continue
+        shape = net.tape.values[operation.inputs[0]].shape
+        batch_first = getattr(module, "batch_first", False)
+        steps = calls[operation.module] or shape[1 if batch_first and len(shape) > 2 else 0]
+        biases = fixes.forget_biases(module)
+        mean = sum(float(bias.mean()) for bias in biases) / max(len(biases), 1)
+        kept = 1 / (1 + math.exp(-mean))
+        if mean >= FORGETS:
+            continue
+        left = kept**steps
+        where = operation.module or "the model"
+        yield Finding(
+            "forget-bias",
+            WARNING if left < LOST else NOTE,
+            (operation.module,),
+            f"The forget bias of {where} is {mean:.2f} on average: its cell keeps {kept:.2f} of its "
+            f"state at every step, and {say(left)} of its gradient after {steps} steps.",
+            {"forget_bias": mean, "kept_per_step": kept, "steps": steps, "left": left},
+            cure=fixes.remember(operation.module, module, steps),
+        )
+
+
+def outliers(seen: Seen) -> Iterator[Finding]:
+    """A few weights far outside of the law that the others follow."""
+    for _, weight, law in seen.drawn():
+        if law.name is not None or weight.tensor.numel() < 100:
+            continue
+        size = weight.tensor.detach().abs().float().reshape(-1)
+        robust = float(size.median()) / 0.6745
+        far = size > OUTLIER / 3 * robust
+        largest = float(size.max())
+        if robust > 0 and largest > OUTLIER * robust and float(far.double().mean()) < 1e-2:
+            yield Finding(
+                "outliers",
+                WARNING,
+                modules_of([weight]),
+                f"{int(far.sum())} of {size.numel():,} weights of {weight.parameter} lie far outside "
+                f"of the others: the largest is {say(largest / robust)} standard deviations of theirs.",
+                {"largest": largest, "std_of_the_others": robust, "count": int(far.sum())},
+                cure=fixes.clamp(weight, 4 * robust),
+            )
+
+
+def unused(seen: Seen) -> Iterator[Finding]:
+    """Parameters that take no part in this run."""
+    net = seen.network
+    used = {name for operation in net.tape.operations for name in operation.parameters}
+    used |= {name for names in net.tape.ties.values() if used & set(names) for name in names}
+    left = [name for name, one in net.parameters.items() if name not in used and one.numel()]
+    if left:
+        modules = tuple(dict.fromkeys(name.rpartition(".")[0] or name for name in left))
+        total = sum(net.parameters[name].numel() for name in left)
+        yield Finding(
+            "unused",
+            NOTE,
+            modules,
+            f"{len(left)} parameters ({total:,} numbers) take no part in this run: {left[0]}"
+            f"{' and others' * (len(left) > 1)}.",
+            {"parameters": len(left), "numbers": total},
+        )
+
+
+RULES: tuple[Callable[[Seen], Iterator[Finding]], ...] = (
+    zeros_and_constants,
+    lost_or_blown_up,
+    first_loss,
+    residual_stacks,
+    copies,
+    dead_units,
+    forget_bias,
+    wrong_fans,
+    default_left,
+    outliers,
+    unused,
+)

@@ -1,0 +1,318 @@
+"""Lines of code that mend a finding, and what they do, tried on a copy of the network.
+
+A line uses ``model``, ``nn``, ``torch`` and ``re``; it is run on a copy, as it is printed, and the
+network is run again: so what a finding promises has been measured.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from theory.activations import parse_activation
+from theory.audit.network import ACTIVATIONS, Join, Network, Weight
+from theory.audit.recognition import Recognized
+from theory.errors import RequestError
+from theory.initializers import LAWS, parse_initializer
+from theory.law.gains import gain
+from theory.randomness import generator
+
+LISTED = 2  # names that are written out; more become a pattern
+LARGEST = 2_000_000_000  # bytes of a network that is copied to try a line
+
+
+@dataclass(frozen=True)
+class Fix:
+    """A line, and the number that tells whether it helps: ``of`` says which number that is.
+
+    ``aim`` is what the number should be; a line after which it is no nearer is none.
+    """
+
+    line: str
+    of: str
+    watch: Callable[[Trial], float]
+    aim: float = 1.0
+
+    def helps(self, before: float, after: float) -> bool:
+        """Whether ``after`` is nearer to the aim, by factors where there are any."""
+        if self.aim > 0 and before > 0 and after > 0:
+            return abs(math.log(after / self.aim)) < abs(math.log(before / self.aim))
+        return abs(after - self.aim) < abs(before - self.aim)
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A run of a network with or without a fix, and the loss at its outputs."""
+
+    network: Network
+    loss: Callable[[], float]
+
+
+def tried(model: nn.Module, line: str, *, seed: int = 0) -> nn.Module | None:
+    """A copy of ``model`` on which ``line`` was run; None where it cannot be copied."""
+    size = sum(one.numel() * one.element_size() for one in model.parameters())
+    if size > LARGEST:
+        return None
+    try:
+        twin = copy.deepcopy(model)
+    except (RuntimeError, TypeError, ValueError, NotImplementedError):
+        return None
+    with torch.random.fork_rng([]), torch.no_grad():
+        torch.random.set_rng_state(generator(seed, "fix").get_state())
+        exec(line, {"model": twin, "nn": nn, "torch": torch, "re": re})
+    return twin
+
+
+# --------------------------------------------------------------------- what a line is about
+
+
+def over(net: Network, names: Sequence[str], body: str) -> str:
+    """A line that runs ``body`` with each parameter of ``names`` as p."""
+    names = list(dict.fromkeys(names))
+    if len(names) > LISTED:
+        patterns = dict.fromkeys(
+            re.sub(r"\d+", lambda _: r"\d+", name).replace(".", r"\.") for name in names
+        )
+        pattern = "|".join(patterns)
+        known = [name for name, _ in net.model.named_parameters() if re.fullmatch(pattern, name)]
+        if len(patterns) <= LISTED * 3 and set(known) == set(names):
+            return f'for n, p in model.named_parameters(): re.fullmatch(r"{pattern}", n) and {body}'
+    listed = ", ".join(f'"{name}"' for name in names) + ","
+    return f"for p in map(model.get_parameter, ({listed})): {body}"
+
+
+def at(net: Network, parameter: str, what: str = "spread") -> tuple[str, Callable[[Trial], float]]:
+    """The signal that the weight ``parameter`` makes: its name in words, and how to read it."""
+    module = net.weights[net.laws[parameter]].module or parameter
+
+    def read(trial: Trial) -> float:
+        network = trial.network
+        value = network.tape.values[network.weights[network.laws[parameter]].result]
+        return float(getattr(value, what))
+
+    words = {"spread": "variance over the inputs at", "second_moment": "second moment at"}[what]
+    return f"{words} {module}", read
+
+
+def deepest(net: Network, weights: Iterable[Weight]) -> str:
+    return max(weights, key=lambda weight: weight.operation).parameter
+
+
+def activation_before(net: Network, weight: Weight) -> str:
+    """The activation whose output ``weight`` acts on; ``linear`` for none."""
+    value = weight.source
+    for _ in range(12):
+        made_by = None if value is None else net.producers.get(value)
+        if made_by is None or made_by.outputs[0] in net.results:
+            return "linear"
+        if made_by.name in ACTIVATIONS:
+            return made_by.name
+        value = next(iter(net.real_inputs(made_by)), None)
+    return "linear"
+
+
+def gain_after(activation: str) -> float:
+    """The gain that keeps a unit signal behind ``activation``.
+
+    >>> round(gain_after("relu") ** 2, 9), gain_after("linear")
+    (2.0, 1.0)
+    """
+    known = {"relu6": "relu", "clamp_min": "relu", "clamp": "relu", "leaky_relu": "leaky-relu:0.01"}
+    try:
+        return float(gain(parse_activation(known.get(activation, activation))))
+    except RequestError:
+        return 1.0
+
+
+# ------------------------------------------------------------------------------------- lines
+
+
+def redraw(net: Network, weights: Sequence[Weight]) -> Fix:
+    """He's law for the activations that come before, with the right fan."""
+    before = Counter(activation_before(net, weight) for weight in weights)
+    before.pop("linear", None) if len(before) > 1 else None
+    activation = before.most_common(1)[0][0]
+    transposed = any(weight.held_across for weight in weights)
+    mode = ', mode="fan_out"' if transposed else ""
+    gains = {"relu": "", "relu6": "", "clamp_min": "", "linear": ', nonlinearity="linear"'}
+    if activation in gains:
+        body = f"nn.init.kaiming_normal_(p{mode}{gains[activation]})"
+    else:
+        fan_in = "p[:, 0].numel()" if transposed else "p[0].numel()"
+        body = f"nn.init.normal_(p, std={gain_after(activation):.4g} * {fan_in} ** -0.5)"
+    return Fix(over(net, [one.parameter for one in weights], body), *at(net, deepest(net, weights)))
+
+
+def shrink(net: Network, weights: Sequence[Weight], factor: float, *, watch: Join | None = None) -> Fix:
+    """The weights times ``factor``; watched at the end of a residual stack, or by the loss."""
+    line = over(net, [weight.parameter for weight in weights], f"p.data.mul_({factor:.4g})")
+    if watch is None:
+        return Fix(line, "loss", lambda trial: trial.loss(), 0.0)
+
+    def stream(trial: Trial) -> float:
+        return trial.network.tape.values[watch.result].second_moment
+
+    return Fix(line, "second moment of the stream behind the last branch", stream, 0.0)
+
+
+def rescale(name: str, std: float) -> Fix:
+    """One normal law for the tensor ``name``."""
+    line = f'nn.init.normal_(model.get_parameter("{name}"), std={std:.4g})'
+    return Fix(line, "loss", lambda trial: trial.loss(), 0.0)
+
+
+def zero_biases(net: Network, weights: Sequence[Weight]) -> Fix | None:
+    """The biases beside ``weights`` to zero."""
+    names = [f"{weight.module}.bias".lstrip(".") for weight in weights]
+    names = [name for name in dict.fromkeys(names) if name in net.parameters]
+    if not names:
+        return None
+    return Fix(over(net, names, "nn.init.zeros_(p)"), *at(net, deepest(net, weights)))
+
+
+def smaller_eps(net: Network, weights: Sequence[Weight], module: str) -> Fix:
+    """The ε of norms of this class as torch has it."""
+    kind = type(net.model.get_submodule(module)).__name__
+    line = f'for m in model.modules(): isinstance(m, nn.{kind}) and setattr(m, "eps", 1e-5)'
+    return Fix(line, *at(net, deepest(net, weights)))
+
+
+def clamp(weight: Weight, limit: float) -> Fix:
+    """Cut the few that are too large."""
+    name = weight.parameter
+
+    def largest(trial: Trial) -> float:
+        return float(trial.network.parameters[name].detach().abs().max())
+
+    return Fix(
+        f'model.get_parameter("{name}").data.clamp_(-{limit:.4g}, {limit:.4g})',
+        "largest weight",
+        largest,
+        0.0,
+    )
+
+
+def right_std(weight: Weight, law: Recognized) -> float:
+    """The standard deviation of the same law with the right fan.
+
+    Packed and grouped tensors keep the kind of fan; where fan_out stands for fan_in, fan_in it is.
+    """
+    fan = (law.fan or "").split()
+    if law.name == "orthogonal":
+        rows, columns = weight.fan_out, weight.fan_in
+        return law.gain / math.sqrt(max(rows, columns)) if "packed" in fan else law.expected_std
+    if law.name not in LAWS or not fan:
+        return law.expected_std
+    initializer = parse_initializer(law.name, fan[-1] if LAWS[law.name].free_fan else None)
+    if (len(fan) == 1 and fan[0] == "fan_out") or "kernel" in fan:
+        initializer = parse_initializer(law.name)
+    std = initializer.std(weight.fan_in, weight.fan_out)
+    natural = initializer.law.gain == "one" and law.gain != 1.0
+    return std * law.gain if natural else std
+
+
+def with_right_fan(
+    net: Network, weights: Sequence[Weight], laws: dict[str, Recognized], code: str
+) -> Fix:
+    """The same law, part by part or group by group; kept simple where a torch call does it."""
+    law = laws[weights[0].parameter]
+    names = [weight.parameter for weight in weights]
+    shown = at(net, deepest(net, weights), "second_moment")
+    call = TORCH.get(law.name or "", "nn.init.xavier_uniform_({})")
+    if code == "packed-fan":
+        parts = weights[0].parts
+        body = f"[{call.format('part')} for part in p.data.chunk({parts})]"
+        return Fix(over(net, names, body), *shown)
+    if code == "grouped-fan":
+        line = (
+            "for m in model.modules(): isinstance(m, nn.Conv2d) and m.groups > 1 and nn.init.normal_("
+            "m.weight, std=(2 * m.groups / (m.out_channels * m.weight[0, 0].numel())) ** 0.5)"
+        )
+        return Fix(line, *shown)
+    return redraw(net, weights)
+
+
+TORCH = {
+    "he": "nn.init.kaiming_normal_({})",
+    "he-uniform": "nn.init.kaiming_uniform_({})",
+    "xavier": "nn.init.xavier_normal_({})",
+    "xavier-uniform": "nn.init.xavier_uniform_({})",
+    "lecun": 'nn.init.kaiming_normal_({}, nonlinearity="linear")',
+    "pytorch": "nn.init.kaiming_uniform_({}, a=5**0.5)",
+    "orthogonal": "nn.init.orthogonal_({})",
+    "normal": "nn.init.normal_({})",
+}
+
+
+def redraw_same(net: Network, weights: Sequence[Weight], laws: dict[str, Recognized]) -> Fix:
+    """Each tensor anew, by the law that it has."""
+    by_call: dict[str, list[str]] = {}
+    for weight in weights:
+        law = laws[weight.parameter]
+        call = TORCH.get(law.name or "", f"nn.init.normal_({{}}, std={law.std:.4g})")
+        by_call.setdefault(call.format("p"), []).append(weight.parameter)
+    lines = [over(net, names, body) for body, names in by_call.items()]
+    line = lines[0] if len(lines) == 1 else _joined(net, by_call)
+    names = list(dict.fromkeys(weight.parameter for weight in weights))
+
+    def repeated(trial: Trial) -> float:
+        tensors = [trial.network.parameters[name].detach() for name in names]
+        return float(
+            sum(
+                any(one.shape == other.shape and torch.equal(one, other) for other in tensors[:index])
+                for index, one in enumerate(tensors)
+            )
+        )
+
+    return Fix(line, "tensors that repeat another", repeated, 0.0)
+
+
+def _joined(net: Network, by_call: dict[str, list[str]]) -> str:
+    """One line for several laws."""
+    return "[" + ", ".join(
+        "[" + _expression(over(net, names, body)) + "]" for body, names in by_call.items()
+    ) + "]"  # fmt: skip
+
+
+def _expression(line: str) -> str:
+    """``for X in Y: Z`` as the inside of a comprehension."""
+    head, _, body = line.partition(": ")
+    return f"{body} {head}"
+
+
+def forget_biases(module: nn.LSTM | nn.LSTMCell) -> list[torch.Tensor]:
+    """b_ih + b_hh of the forget gate, for each layer and direction; empty without biases."""
+    size = module.hidden_size
+    found = []
+    for name, bias in module.named_parameters():
+        if name.startswith("bias_ih"):
+            other = getattr(module, name.replace("bias_ih", "bias_hh"))
+            found.append((bias + other).detach()[size : 2 * size])
+    return found
+
+
+def remember(name: str, module: nn.LSTM | nn.LSTMCell, steps: int) -> Fix | None:
+    """A forget bias of 1 more."""
+    if not module.bias:
+        return None
+    owner = f'model.get_submodule("{name}")'
+    line = (
+        f'for n, p in {owner}.named_parameters(): n.startswith("bias_hh") and '
+        "nn.init.ones_(p.data.chunk(4)[1])"
+    )
+
+    def left(trial: Trial) -> float:
+        cell: Any = trial.network.model.get_submodule(name)
+        biases = forget_biases(cell)
+        mean = sum(float(bias.mean()) for bias in biases) / len(biases)
+        return float((1 / (1 + math.exp(-mean))) ** steps)
+
+    return Fix(line, f"gradient of the cell after {steps} steps", left)

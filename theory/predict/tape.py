@@ -1,0 +1,658 @@
+"""One run of a network as a tape: which operation took which values and weights, and made which.
+
+Hooks on modules miss what is added, multiplied or called as a function.  One eager run under
+``TorchFunctionMode`` sees every call into torch at the level at which it was written: ``linear``,
+``add``, ``layer_norm``, ``scaled_dot_product_attention``, ``lstm``.  A *value* is a tensor that depends
+on the inputs; an *operation* takes values and parameters and makes values.  An operation that writes
+into one of its inputs makes a new value of the same tensor.  What depends on no input (masks, a weight
+that is computed from others) is no value: operations hold it among their arguments.
+
+No activation outlives the run: of a value the tape keeps its shape and its second moment, and, if
+asked, that of the gradient at it, for a cotangent of independent random signs at every output.
+
+While a mode is active torch keeps ``nn.MultiheadAttention`` and ``nn.TransformerEncoderLayer`` off
+their fused fast paths.  ``multi_head_attention_forward`` is the one function that is opened: torch
+would hand it over whole, and its weight layers lie inside.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import math
+import types
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import torch
+from torch import nn
+from torch.func import functional_call
+from torch.overrides import TorchFunctionMode, get_testing_overrides
+from torch.utils.weak import WeakIdKeyDictionary
+
+from theory.devices import widened
+from theory.errors import RequestError
+from theory.probe import Whereabouts, at_gradient
+from theory.randomness import generator
+
+# One name for what Python and torch spell in several ways (underscores are off already).
+ALIASES = {
+    "iadd": "add", "radd": "add", "isub": "sub", "subtract": "sub", "imul": "mul", "rmul": "mul",
+    "multiply": "mul", "truediv": "div", "itruediv": "div", "true_divide": "div", "divide": "div",
+    "rtruediv": "rdiv", "imatmul": "matmul", "negative": "neg", "concat": "cat", "concatenate": "cat",
+    "absolute": "abs", "ipow": "pow", "swapaxes": "transpose", "swapdims": "transpose",
+    "moveaxis": "movedim", "clip": "clamp", "type": "to",
+}  # fmt: skip
+# What a tensor is asked for its size, type or place alone: the answer depends on no input.
+MAKES_CONSTANTS = frozenset(
+    "zeros_like ones_like full_like empty_like rand_like randn_like new_zeros new_ones new_full "
+    "new_empty new_tensor grad".split()
+)
+
+
+PIECE = 4096  # numbers whose squares are summed in the tensor's own precision
+
+
+@dataclass(frozen=True)
+class Slot:
+    """In an operation's arguments: the place of a value, by its number."""
+
+    value: int
+
+
+@dataclass(frozen=True)
+class Value:
+    """A tensor that depends on the inputs; its moments are NaN where it holds no real numbers.
+
+    second_moment           mean of x² over the whole tensor
+    channel_mean            mean over channels (dimension 1) of μ², μ the mean of one channel
+    gradient_second_moment  mean of (∂E/∂x)², NaN if not asked for or if no gradient arrives
+    spread                  variance over the inputs (the first dimension), mean over all others: what
+                            tells inputs apart; of a single input its variance over everything
+    silent                  share of the units that are 0 for every input
+    """
+
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+    second_moment: float
+    channel_mean: float = float("nan")
+    gradient_second_moment: float = float("nan")
+    spread: float = float("nan")
+    silent: float = float("nan")
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One call of a function of torch.
+
+    index       its place on the tape
+    name        of the function, without the underscores of its in-place form: ``add``, ``conv2d``
+    module      qualified name of the innermost module that ran it, "" for the model itself
+    call        which call of that module, from 0
+    inputs      numbers of the values that it takes
+    outputs     numbers of the values that it makes
+    parameters  qualified names of the parameters and buffers that it reads
+    arguments   its arguments by name, a ``Slot`` for every value and the tensors that are none
+    function    what was called, and ``template`` with what: (positional, by keyword)
+    slopes      for each input, if asked: Σ of the squared gradient that the operation sends there,
+                over Σ of that which its outputs receive; NaN where they receive none
+    """
+
+    index: int
+    name: str
+    module: str
+    call: int
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+    parameters: tuple[str, ...]
+    arguments: Mapping[str, Any]
+    function: Callable[..., Any]
+    template: tuple[tuple[Any, ...], dict[str, Any]]
+    slopes: tuple[float, ...] = ()
+
+    def again(self, values: Mapping[int, torch.Tensor]) -> Any:
+        """The operation on other ``values``, which it does not change if it writes into its first."""
+        filled = _filled(self.template, values)
+        if writes(self.function, self.arguments):
+            return _called(self.function, filled)
+        return self.function(*filled[0], **filled[1])
+
+
+@dataclass(frozen=True)
+class Tape:
+    """A run: ``operations`` in their order, and ``values`` by number.
+
+    inputs, outputs  numbers of the tensors that the model was given and returned, in reading order
+    ties             storage (its address) → the names of the parameters that share it, two or more
+    """
+
+    operations: tuple[Operation, ...]
+    values: tuple[Value, ...]
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+    ties: Mapping[int, tuple[str, ...]]
+
+
+def record(
+    model: nn.Module,
+    inputs: Any,
+    *,
+    gradients: bool = False,
+    slopes: Callable[[str], bool] | None = None,
+    channels: Callable[[str], bool] | None = None,
+    weights: Mapping[str, torch.Tensor] | None = None,
+    seed: int = 0,
+) -> Tape:
+    """The tape of one run of ``model``, which is left as it was; its modes count.
+
+    inputs     one tensor, a sequence of arguments, or a mapping of them by name
+    gradients  also run backward from random signs at every real output
+    slopes     of which operations, by name, the slopes are measured (with ``gradients``)
+    channels   of which operations the outputs' channel means are measured
+    weights    parameters by name, to run with in the place of the model's own
+    seed       of the cotangent, and of what the model draws (dropout)
+
+    Raises ``RequestError`` for a model that is compiled or does not run on ``inputs``.
+    """
+    check_is_eager(model)
+    positional, keywords = as_arguments(inputs)
+    given = [tensor for tensor in tensors_in((positional, keywords))]
+    device = next((tensor.device for tensor in given), torch.device("cpu"))
+    with left_as_it_was(model, device, seed), Whereabouts(model) as where:
+        recorder = _Recorder(model, where, slopes or _none, channels or _none, gradients, weights or {})
+        with torch.set_grad_enabled(gradients):
+            positional, keywords = recorder.entered((positional, keywords))
+            try:
+                with recorder:
+                    if weights is None:
+                        output = model(*positional, **keywords)
+                    else:
+                        output = functional_call(model, dict(weights), positional, keywords)
+                outputs = recorder.left(output)
+                if gradients:
+                    recorder.run_backward(output, seed)
+            except RequestError:
+                raise
+            except Exception as error:
+                reason = str(error).strip().partition("\n")[0] or type(error).__name__
+                raise RequestError(f"the model does not run on these inputs: {reason}") from error
+    return Tape(
+        tuple(map(recorder.with_slopes, recorder.operations)),
+        tuple(recorder.values),
+        recorder.inputs,
+        outputs,
+        ties_of(model),
+    )
+
+
+def check_is_eager(model: nn.Module) -> None:
+    """Raise ``RequestError`` where modules are compiled: nothing is seen of what runs inside."""
+    for name, module in model.named_modules():
+        if isinstance(module, torch.jit.ScriptModule) or type(module).__name__ == "OptimizedModule":
+            raise RequestError(
+                f"{name or 'the model'} is compiled ({type(module).__name__}): "
+                "hand over the module that it was compiled from"
+            )
+
+
+def ties_of(model: nn.Module) -> dict[int, tuple[str, ...]]:
+    """Storage → the names of all parameters on it, where there are several."""
+    names = defaultdict(list)
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        if (storage := _storage(parameter)) is not None:
+            names[storage].append(name)
+    return {storage: tuple(shared) for storage, shared in names.items() if len(shared) > 1}
+
+
+@contextmanager
+def left_as_it_was(model: nn.Module, device: torch.device, seed: int) -> Iterator[None]:
+    """Put back buffers, modes and the random state; dropout draws from a stream of its own."""
+    buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    modes = [(module, module.training) for module in model.modules()]
+    gpus = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(gpus):
+        torch.random.set_rng_state(generator(seed, "dropout").get_state())
+        for gpu in gpus:
+            torch.cuda.set_rng_state(generator(seed, "dropout", device=gpu).get_state(), gpu)
+        try:
+            yield
+        finally:
+            for module, training in modes:
+                module.training = training
+            with torch.no_grad():
+                for name, buffer in model.named_buffers():
+                    if name in buffers:
+                        buffer.copy_(buffers[name])
+
+
+class _Recorder(TorchFunctionMode):
+    """Writes down every call into torch that has to do with the inputs."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        where: Whereabouts,
+        slopes: Callable[[str], bool],
+        channels: Callable[[str], bool],
+        gradients: bool,
+        weights: Mapping[str, torch.Tensor],
+    ) -> None:
+        super().__init__()
+        self.where, self.gradients = where, gradients
+        self.slopes, self.channels = slopes, channels
+        self.operations: list[Operation] = []
+        self.values: list[Value] = []
+        self.inputs: tuple[int, ...] = ()
+        self.numbers = WeakIdKeyDictionary()  # of tensors that are values
+        self.computed = WeakIdKeyDictionary()  # the parameters behind tensors that are none
+        self.masks = WeakIdKeyDictionary()  # root mean squares of random tensors
+        self.sent: dict[tuple[int, int], float] = defaultdict(float)  # Σ g² by operation and value
+        self.uses: Counter[int] = Counter()  # of each value
+        self.roots: list[torch.Tensor] = []  # where the graph of the gradients begins
+        self.owners: dict[int | None, list[tuple[str, int]]] = defaultdict(list)  # by storage
+        named: list[tuple[str, torch.Tensor]] = [*model.named_parameters(remove_duplicate=False)]
+        named += model.named_buffers(remove_duplicate=False)
+        for name, held in named:
+            tensor = weights.get(name, held)
+            if _storage(tensor) is not None:
+                self.owners[_storage(tensor)].append((name, tensor.data_ptr()))
+
+    def entered(self, arguments: Any) -> Any:
+        """``arguments`` with every tensor replaced by a copy that is a value."""
+
+        def enter(tensor: torch.Tensor) -> torch.Tensor:
+            mine = tensor.detach().clone()
+            if self.gradients and mine.is_floating_point():
+                self.roots.append(mine.requires_grad_())
+                mine = mine.clone()  # no leaf: the model may write into it
+            self.inputs += (self._value(mine),)
+            return mine
+
+        return mapped(arguments, enter)
+
+    def left(self, output: Any) -> tuple[int, ...]:
+        """The numbers of the tensors of ``output`` that depend on the inputs."""
+        tensors = tensors_in(output)
+        if not tensors:
+            raise RequestError("the model returns no tensor")
+        return tuple(self.numbers[tensor] for tensor in tensors if tensor in self.numbers)
+
+    def run_backward(self, output: Any, seed: int) -> None:
+        """One backward pass from independent random signs; hooks on the values read it."""
+        ends = [tensor for tensor in tensors_in(output) if tensor.requires_grad]
+        if not ends:
+            return
+        cotangents = [random_signs(end, seed, number) for number, end in enumerate(ends)]
+        with torch.enable_grad():
+            torch.autograd.grad(ends, self.roots, cotangents, allow_unused=True)
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        kwargs = dict(kwargs or {})
+        if func is nn.functional.multi_head_attention_forward:
+            with self:
+                return _opened(func)(*args, **kwargs)
+        name = name_of(func)
+        taken = tensors_in((args, kwargs))
+        known = [self.numbers[tensor] for tensor in taken if tensor in self.numbers]
+        if not known or name in MAKES_CONSTANTS:
+            result = func(*args, **kwargs)
+            self._follow_parameters(taken, result)
+            self._follow_masks(name, args, kwargs, result)
+            return result
+        template = self._template((args, kwargs))
+        inputs = tuple(dict.fromkeys(known))
+        self.uses.update(known)
+        parameters = self._parameters(taken)
+        bound = _bound(func, template)
+        if self.gradients and self.slopes(name) and not writes(func, bound):
+            args, kwargs = self._alias((args, kwargs), len(self.operations))
+            taken = tensors_in((args, kwargs))
+        version = taken[0]._version
+        result = func(*args, **kwargs)
+        made = tensors_in(taken[0] if name == "setitem" else result)
+        if not made:
+            return result
+        known_size = None if taken[0]._version != version else self._viewed(taken, made)
+        outputs = tuple(self._value(tensor, name, known_size) for tensor in made)
+        operation = Operation(
+            len(self.operations), name, *self.where.now, inputs, outputs,
+            parameters, bound, func, template,
+        )  # fmt: skip
+        self.operations.append(operation)
+        if self.gradients and not any(
+            tensor.requires_grad for tensor in taken if tensor in self.numbers
+        ):
+            self.roots += [tensor for tensor in made if tensor.requires_grad]
+        if made[0] is taken[0] and made[0]._version != version:
+            self._write_back(made[0])
+        return result
+
+    def _viewed(self, taken: Sequence[torch.Tensor], made: Sequence[torch.Tensor]) -> float | None:
+        """The second moment of what is only another view of all numbers of one value."""
+        if len(made) != 1:
+            return None
+        return next(
+            (
+                self.values[self.numbers[tensor]].second_moment
+                for tensor in taken
+                if tensor in self.numbers
+                and tensor.numel() == made[0].numel()
+                and tensor.dtype == made[0].dtype
+                and _storage(tensor) == _storage(made[0]) is not None
+            ),
+            None,
+        )
+
+    def _value(self, tensor: torch.Tensor, name: str = "", size: float | None = None) -> int:
+        number = len(self.values)
+        self.numbers[tensor] = number
+        size = second_moment(tensor) if size is None else size
+        center = channel_mean(tensor) if self.channels(name) else math.nan
+        apart = {"spread": spread(tensor), "silent": silent(tensor)}
+        self.values.append(Value(tuple(tensor.shape), tensor.dtype, size, center, **apart))
+        if self.gradients and tensor.requires_grad:
+
+            def read(gradient: torch.Tensor) -> None:
+                self.values[number] = dataclasses.replace(
+                    self.values[number], gradient_second_moment=second_moment(gradient)
+                )
+
+            at_gradient(tensor, read)
+        return number
+
+    def _template(self, arguments: Any) -> Any:
+        """``arguments`` with slots for real values; whole numbers and masks stay as they are."""
+
+        def slot(tensor: torch.Tensor) -> Any:
+            if tensor in self.numbers and tensor.is_floating_point():
+                return Slot(self.numbers[tensor])
+            if tensor in self.masks:
+                return torch.full_like(tensor, self.masks[tensor])
+            return tensor.detach()
+
+        return mapped(arguments, slot)
+
+    def _write_back(self, written: torch.Tensor) -> None:
+        """Where a view was written into, the tensor that it is a view of is a new value too."""
+        base = written._base
+        if base is None or base not in self.numbers:
+            return
+        inputs = (self.numbers[base], self.numbers[written])
+        template: Any = ((Slot(inputs[0]), Slot(inputs[1])), {})
+        self.operations.append(
+            Operation(len(self.operations), "write_view", *self.where.now, inputs,
+                      (self._value(base),), (), {}, _first, template)
+        )  # fmt: skip
+
+    def _follow_parameters(self, taken: Sequence[torch.Tensor], result: Any) -> None:
+        names = self._parameters(taken)
+        if names:
+            for tensor in tensors_in(result):
+                self.computed[tensor] = names
+
+    def _follow_masks(self, name: str, args: Any, kwargs: Mapping[str, Any], result: Any) -> None:
+        """Random masks (stochastic depth): their root mean square over draws, through a division."""
+        numbers = [each for each in (*args[1:], *kwargs.values()) if isinstance(each, (int, float))]
+        if not isinstance(result, torch.Tensor) or len(numbers) != 1:
+            return
+        if name == "bernoulli":
+            self.masks[result] = math.sqrt(numbers[0])
+        elif name in ("mul", "div") and args and args[0] in self.masks:
+            self.masks[result] = self.masks[args[0]] * numbers[0] ** (1 if name == "mul" else -1)
+
+    def _parameters(self, taken: Sequence[torch.Tensor]) -> tuple[str, ...]:
+        """The names of what is read; of several on one storage, those of the module that runs."""
+        found: list[str] = []
+        for tensor in taken:
+            if tensor in self.computed:
+                found += self.computed[tensor]
+            elif tensor not in self.numbers and tensor.layout == torch.strided:
+                found += self._owner(tensor)
+        return tuple(dict.fromkeys(found))
+
+    def _owner(self, tensor: torch.Tensor) -> list[str]:
+        owners = self.owners.get(_storage(tensor), [])
+        same = [name for name, start in owners if start == tensor.data_ptr()]
+        names = same or [name for name, _ in owners]
+        inside = f"{self.where.now[0]}."
+        return [name for name in names if f".{name}".startswith(f".{inside}")][:1] or names[:1]
+
+    def _alias(self, arguments: Any, operation: int) -> Any:
+        """``arguments`` with a view for every value, so that what is sent to it here is seen apart."""
+
+        def alias(tensor: torch.Tensor) -> torch.Tensor:
+            if tensor not in self.numbers or not tensor.requires_grad:
+                return tensor
+            mine, key = tensor.view_as(tensor), (operation, self.numbers[tensor])
+            self.numbers[mine] = key[1]
+
+            def read(gradient: torch.Tensor) -> None:
+                if self.uses[key[1]] == 1:
+                    return  # it is the gradient at the value
+                self.sent[key] += second_moment(gradient) * gradient.numel()
+
+            at_gradient(mine, read)
+            return mine
+
+        return mapped(arguments, alias)
+
+    def with_slopes(self, operation: Operation) -> Operation:
+        """``operation`` with the slopes that the backward pass has shown."""
+        if not self.slopes(operation.name):
+            return operation
+        known = [self._sum_of_squares(number) for number in operation.outputs]
+        received = sum(each for each in known if math.isfinite(each))
+        sent = [
+            self.sent.get((operation.index, number), self._sum_of_squares(number))
+            for number in operation.inputs
+        ]
+        slopes = tuple(each / received if received > 0 else math.nan for each in sent)
+        return dataclasses.replace(operation, slopes=slopes)
+
+    def _sum_of_squares(self, number: int) -> float:
+        value = self.values[number]
+        known = value.gradient_second_moment
+        return known * math.prod(value.shape)
+
+
+def name_of(function: Any) -> str:
+    """The one name of a function of torch: ``relu`` for ``Tensor.relu_``, ``add`` for ``__radd__``.
+
+    >>> name_of(torch.Tensor.__iadd__), name_of(torch.Tensor.mul_), name_of(torch.Tensor.T.__get__)
+    ('add', 'mul', 'T')
+    """
+    name = str(getattr(function, "__name__", type(function).__name__))
+    if name in ("__get__", "__set__"):  # a property
+        name = str(getattr(function.__self__, "__name__", name))
+    name = name.strip("_")
+    return ALIASES.get(name, name)
+
+
+def writes(function: Any, arguments: Mapping[str, Any]) -> bool:
+    """Whether the call changes its first argument."""
+    name = str(getattr(function, "__name__", ""))
+    if name.startswith("__"):
+        return name == "__setitem__" or (name.startswith("__i") and name != "__invert__")
+    return name.endswith("_") or bool(arguments.get("inplace"))
+
+
+def second_moment(tensor: torch.Tensor) -> float:
+    """Mean of x² over ``tensor``; NaN where it holds no real numbers, or none at all.
+
+    Summed in one pass, pieces in the precision of the tensor and their sum in float64: good to about
+    1e-6 in float32.
+    """
+    if not tensor.is_floating_point() or not tensor.numel() or tensor.layout != torch.strided:
+        return float("nan")
+    if tensor.is_meta:
+        return float("nan")
+    flat = tensor.detach().reshape(-1)
+    if flat.dtype in (torch.float32, torch.float64):
+        whole = len(flat) // PIECE * PIECE
+        norms = torch.linalg.vector_norm(flat[:whole].view(-1, PIECE), dim=1)
+        total = float(widened(norms).square().sum() + widened(flat[whole:]).square().sum())
+        if math.isfinite(total) and total > 1e-30:
+            return total / len(flat)
+    return float(widened(flat).square().mean())
+
+
+def spread(tensor: torch.Tensor) -> float:
+    """Variance of ``tensor`` over its first dimension, mean over the others; of one input over all.
+
+    NaN where it holds no real numbers, or a single one.
+    """
+    if not tensor.is_floating_point() or tensor.numel() < 2 or tensor.layout != torch.strided:
+        return float("nan")
+    if tensor.is_meta:
+        return float("nan")
+    values = tensor.detach().float()
+    return float(values.var(0 if len(values) > 1 else None).mean(dtype=torch.float64))
+
+
+def silent(tensor: torch.Tensor) -> float:
+    """Share of the units of ``tensor`` that are 0 for every input, its first dimension."""
+    real = tensor.is_floating_point() and tensor.layout == torch.strided and not tensor.is_meta
+    if not real or tensor.dim() < 2 or not tensor.numel():
+        return float("nan")
+    return float((tensor.detach() == 0).all(0).float().mean())
+
+
+def channel_mean(tensor: torch.Tensor) -> float:
+    """Mean over dimension 1 of the squared mean over all others; NaN where there is no such thing."""
+    if tensor.dim() < 2 or not tensor.is_floating_point() or tensor.layout != torch.strided:
+        return float("nan")
+    return second_moment(tensor.detach().mean([d for d in range(tensor.dim()) if d != 1]))
+
+
+def random_signs(like: torch.Tensor, *key: int) -> torch.Tensor:
+    """Independent random signs in the shape of ``like``."""
+    signs = torch.rand(like.shape, generator=generator(0, "cotangent", *key)) < 0.5
+    return (2.0 * signs - 1.0).to(like)
+
+
+def mapped(structure: Any, change: Callable[[torch.Tensor], Any]) -> Any:
+    """``structure`` (tensors in sequences, mappings and dataclasses) with its tensors changed."""
+    if isinstance(structure, torch.Tensor):
+        return change(structure)
+    if isinstance(structure, tuple) and hasattr(structure, "_fields"):
+        return type(structure)(*(mapped(part, change) for part in structure))
+    if isinstance(structure, (list, tuple)) and not isinstance(structure, torch.Size):
+        return type(structure)(mapped(part, change) for part in structure)
+    if isinstance(structure, Mapping):
+        changed = {key: mapped(part, change) for key, part in structure.items()}
+        return changed if isinstance(structure, dict) else type(structure)(**changed)
+    if isinstance(structure, slice):
+        parts = (structure.start, structure.stop, structure.step)
+        return slice(*(mapped(part, change) for part in parts))
+    if dataclasses.is_dataclass(structure) and not isinstance(structure, (type, Slot)):
+        fields = {field.name: getattr(structure, field.name) for field in dataclasses.fields(structure)}
+        return dataclasses.replace(structure, **{k: mapped(v, change) for k, v in fields.items()})
+    return structure
+
+
+def tensors_in(structure: Any) -> list[torch.Tensor]:
+    """The tensors of ``structure`` in reading order."""
+    if isinstance(structure, torch.Tensor):
+        return [structure]
+    if isinstance(structure, Mapping):
+        return [tensor for part in structure.values() for tensor in tensors_in(part)]
+    if isinstance(structure, (list, tuple)):
+        return [tensor for part in structure for tensor in tensors_in(part)]
+    if isinstance(structure, slice):
+        return tensors_in((structure.start, structure.stop, structure.step))
+    if dataclasses.is_dataclass(structure) and not isinstance(structure, type):
+        return tensors_in([getattr(structure, field.name) for field in dataclasses.fields(structure)])
+    return []
+
+
+def slots_in(structure: Any) -> list[int]:
+    """The numbers of the values whose places are kept in ``structure``, in reading order."""
+    if isinstance(structure, Slot):
+        return [structure.value]
+    if isinstance(structure, Mapping):
+        return [number for part in structure.values() for number in slots_in(part)]
+    if isinstance(structure, (list, tuple)):
+        return [number for part in structure for number in slots_in(part)]
+    return []
+
+
+def _filled(structure: Any, values: Mapping[int, Any]) -> Any:
+    if isinstance(structure, Slot):
+        return values[structure.value]
+    if isinstance(structure, (list, tuple)) and not isinstance(structure, torch.Size):
+        parts = [_filled(part, values) for part in structure]
+        return type(structure)(*parts) if hasattr(structure, "_fields") else type(structure)(parts)
+    if isinstance(structure, Mapping):
+        return {key: _filled(part, values) for key, part in structure.items()}
+    return structure
+
+
+def _called(function: Callable[..., Any], template: Any) -> Any:
+    """What ``function`` makes of copies of its arguments; of one that only writes, what it wrote."""
+    positional, keywords = mapped(template, lambda tensor: tensor.clone())
+    result = function(*positional, **keywords)
+    return positional[0] if result is None else result
+
+
+def _storage(tensor: torch.Tensor) -> int | None:
+    """The address of the memory of ``tensor``, None where it has none."""
+    if nn.parameter.is_lazy(tensor) or tensor.is_meta or tensor.layout != torch.strided:
+        return None
+    if not tensor.numel():
+        return None
+    return tensor.untyped_storage().data_ptr()
+
+
+def _none(name: str) -> bool:
+    return False
+
+
+def _first(base: torch.Tensor, view: torch.Tensor) -> torch.Tensor:
+    return base
+
+
+def as_arguments(inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """``inputs`` as the model's arguments: by place, and by name."""
+    if isinstance(inputs, torch.Tensor):
+        return (inputs,), {}
+    if isinstance(inputs, Mapping):
+        return (), dict(inputs)
+    if isinstance(inputs, (list, tuple)):
+        return tuple(inputs), {}
+    raise RequestError(
+        f"the inputs are a tensor, a sequence or a mapping of tensors, not {type(inputs).__name__}"
+    )
+
+
+@cache
+def _signatures() -> dict[Any, inspect.Signature]:
+    return {function: inspect.signature(like) for function, like in get_testing_overrides().items()}
+
+
+def _bound(function: Any, template: Any) -> dict[str, Any]:
+    """The arguments by name, defaults too; by number where torch tells no names."""
+    positional, keywords = template
+    try:
+        signature = _signatures().get(function) or inspect.signature(function)
+        bound = signature.bind(*positional, **keywords)
+    except (TypeError, ValueError):
+        return {**{str(place): value for place, value in enumerate(positional)}, **keywords}
+    bound.apply_defaults()
+    return dict(bound.arguments)
+
+
+@cache
+def _opened(function: Any) -> Any:
+    """``function`` without the question whether a mode takes it over: its calls are seen one by one."""
+    names = {**function.__globals__, "has_torch_function": lambda tensors: False}
+    opened = types.FunctionType(
+        function.__code__, names, function.__name__, function.__defaults__, function.__closure__
+    )
+    opened.__kwdefaults__ = function.__kwdefaults__
+    return opened
