@@ -75,7 +75,10 @@ def network(arguments: argparse.Namespace) -> tuple[Any, tuple[Any, ...]]:
 
 def spec_of(arguments: argparse.Namespace, *more: str) -> dict[str, Any]:
     names = ("target", "input", "tokens", "dtype", "arguments", "classes", "seed", *more)
-    return {name: getattr(arguments, name) for name in names}
+    spec = {name: getattr(arguments, name) for name in names}
+    for name in ("input", "tokens"):
+        spec[name] = spec[name] and list(theory.audit.shape_of(",".join(spec[name])))
+    return spec
 
 
 def run(arguments: argparse.Namespace, session: Session) -> Answer:

@@ -207,7 +207,7 @@ def as_in_training(model: nn.Module) -> Iterator[None]:
 def law_of(weight: Weight) -> Recognized:
     """The law of a weight, with the right fans and the mistaken ones that people take for them."""
     shape = weight.shape
-    fans = {"": (weight.fan_in, weight.fan_out)}
+    fans: dict[str, tuple[float, float]] = {"": (weight.fan_in, weight.fan_out)}
     if weight.kind == "Embedding" or weight.source is None:
         fans = {"": (shape[-1], shape[0])}
     if weight.parts > 1:

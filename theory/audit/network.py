@@ -60,7 +60,7 @@ class Weight:
     )  # (outputs, inputs, …); of a transposed convolution as held
     shape: tuple[int, ...]  # as the parameter holds it
     fan_in: float
-    fan_out: float
+    fan_out: int
     groups: int
     transposed: bool  # a transposed convolution
     held_across: bool  # the parameter holds inputs first
@@ -174,7 +174,7 @@ class Network:
             held.tensor.detach(),
             tuple(self.parameters[held.parameter].shape),
             1 if operation.name == "embedding" else fan_in,
-            fan_out / parts,
+            fan_out // parts,
             held.groups,
             held.transposed,
             held.transposed or operation.name in ("addmm", "matmul", "mm"),
