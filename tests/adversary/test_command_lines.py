@@ -69,6 +69,10 @@ def check(argv, monkeypatch):
     return code, said
 
 
+TARGETS = ("torch.nn:Identity", "torch.nn:Linear", "math:nan", "no:thing", "no.py:net", "torch.nn:")
+WHOLE = {name: [TARGETS[0], "--input", "2,3"] for name in ("audit", "init")}  # what must be given
+
+
 @cache
 def options():
     """Of every command, its options, and what each is: its choices, and how many values it has."""
@@ -124,7 +128,7 @@ values = (
 def command_lines(draw):
     """A command with up to four of its options, mostly with as many values as they take."""
     name = draw(st.sampled_from(list(options())))
-    words = [name]
+    words = [name, *([draw(values | st.sampled_from(TARGETS))] if name in WHOLE else [])]
     for option in draw(st.lists(st.sampled_from(list(options()[name])), max_size=4)):
         choices, count = options()[name][option]
         value = values | st.sampled_from(choices) if choices else values
@@ -153,5 +157,5 @@ def test_any_bytes_are_done_or_refused_in_one_line(monkeypatch, words):
 @pytest.mark.parametrize("name", find_commands())
 def test_the_examples_of_every_command_pass_its_checks(monkeypatch, name):
     """So that what stands in the place of the work is seen to be reached, and by every command."""
-    code, said = check([name], monkeypatch)
+    code, said = check([name, *WHOLE.get(name, [])], monkeypatch)
     assert code == 2 and (REACHED in said or "published study" in said)
