@@ -4,8 +4,6 @@ from pathlib import Path
 import pytest
 import torch
 
-collect_ignore = ["tiny_cli.py"]  # importing it, as a search for doctests does, replaces the data set
-
 
 def pytest_addoption(parser):
     parser.addoption("--update-golden", action="store_true", help="rewrite tests/golden/*.txt")

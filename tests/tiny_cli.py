@@ -18,7 +18,8 @@ def use_tiny_data():
     study.load_dataset = load
 
 
-use_tiny_data()
+if __name__ in ("__main__", "__mp_main__"):  # not where a search for doctests imports it
+    use_tiny_data()
 
 if __name__ == "__main__":
     import cli
