@@ -80,17 +80,16 @@ def _lines(axes: Axes, phi: Activation, spec: FrontierSpec) -> None:
     at = np.linspace(0, len(columns) - 1, BETWEEN * (len(columns) - 1) + 1)
     variances = np.exp(np.interp(at, np.arange(len(columns)), columns))
     scales = np.array([depth_scales(phi, float(variance), spec.bias_of(phi)) for variance in variances])
-    above = len(depths) + 1.0  # out of the panel
     for column, dash in zip((1, 0), LINES.values(), strict=True):
         rows = np.arange(len(depths)) + 0.5
         ends = np.log(SCALES * scales[:, column])
-        heights = np.interp(ends, depths, rows, right=above)
+        heights = np.interp(ends, depths, rows, left=-1.0, right=len(rows) + 1.0)  # out of the panel
         axes.plot(at + 0.5, heights, **_drawn(dash), zorder=3 if dash == "-" else 2)
 
 
 def _drawn(dash: str) -> dict[str, Any]:
     halo = [withStroke(linewidth=4, foreground="white")]
-    return {"color": style.VERMILION, "linewidth": 2, "linestyle": dash, "path_effects": halo}
+    return {"color": style.VERMILION, "linewidth": 1.8, "linestyle": dash, "path_effects": halo}
 
 
 def frontier_caption(table: pd.DataFrame, agreement: pd.DataFrame, spec: FrontierSpec) -> str:
@@ -106,9 +105,9 @@ def frontier_caption(table: pd.DataFrame, agreement: pd.DataFrame, spec: Frontie
             f"{100 * row[name]:.0f} %" for name in ("agree", "best_constant", "short", "beyond")
         )
         text += (
-            f" {name_of(str(row['activation']))}: {agree} of {row['networks']} networks are on the side "
-            f"that theory says ({constant} would be right by saying the same of all); {short} train "
-            f"beyond the line, {beyond} below it do not."
+            f" {name_of(str(row['activation']))}: {agree} of {row['networks']} networks are on the "
+            f"side that theory says ({constant} would be right by saying the same of all); "
+            f"{short} train beyond the line, {beyond} below it do not."
         )
     return text
 

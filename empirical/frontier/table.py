@@ -156,7 +156,7 @@ def _read(path: Path) -> pd.DataFrame:
     try:
         found = pd.DataFrame(columns=list(COLUMNS))
         if path.exists():
-            found = pd.read_csv(path, float_precision="round_trip")[list(COLUMNS)]
+            found = pd.read_csv(path, engine="python")[list(COLUMNS)]
         found = found.astype(dict.fromkeys(FOUND, float)).set_index(KEYS)
         if found.index.has_duplicates:
             raise ValueError("a network stands there twice")
