@@ -84,12 +84,12 @@ def _lines(axes: Axes, phi: Activation, spec: FrontierSpec) -> None:
         rows = np.arange(len(depths)) + 0.5
         ends = np.log(SCALES * scales[:, column])
         heights = np.interp(ends, depths, rows, left=-1.0, right=len(rows) + 1.0)  # out of the panel
-        axes.plot(at + 0.5, heights, **_drawn(dash), zorder=3 if dash == "-" else 2)
+        axes.plot(at + 0.5, heights, **_drawn(dash), zorder=2 if dash == "-" else 1.5)
 
 
 def _drawn(dash: str) -> dict[str, Any]:
-    halo = [withStroke(linewidth=4, foreground="white")]
-    return {"color": style.VERMILION, "linewidth": 1.8, "linestyle": dash, "path_effects": halo}
+    halo = [withStroke(linewidth=3, foreground="white")]
+    return {"color": style.VERMILION, "linewidth": 1.4, "linestyle": dash, "path_effects": halo}
 
 
 def frontier_caption(table: pd.DataFrame, agreement: pd.DataFrame, spec: FrontierSpec) -> str:
