@@ -98,7 +98,8 @@ def frontier_caption(table: pd.DataFrame, agreement: pd.DataFrame, spec: Frontie
         f"Plain networks of width {spec.width} on digits, {spec.steps} steps of SGD at "
         f"{spec.learning_rate:g} in batches of {spec.batch_size}, "
         f"{len(spec.seeds)} seed{'s' * (len(spec.seeds) > 1)}. A network counts as trained above "
-        f"{TRAINED:g} % (bold). Theory, with no free parameter: those up to {SCALES}ξ layers train."
+        f"{TRAINED:g} % (bold); one that diverged has 0. Theory, with no free "
+        f"parameter: those up to {SCALES}ξ layers train."
     )
     for row in agreement.to_dict("records"):
         agree, constant, short, beyond = (
