@@ -20,6 +20,8 @@ from theory.specs import WHOLE, Named, Range, Spec
 
 SMOOTH_BIAS_VARIANCE = 0.05  # Schoenholz et al. (2017), Fig. 5
 MAX_CELLS = 100_000
+MAX_STACK = 128  # networks in a stack
+MAX_NUMBERS = 2**27  # weights and activations of networks trained at once: some 2 GiB with gradients
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,8 +66,20 @@ class FrontierSpec(Named, Spec):
         check_real("learning rate", self.learning_rate, 0, 10, open_low=True)
         if self.bias_variance is not None:
             check_real("bias variance", self.bias_variance, 0, 1e6)
+        if self._numbers(max(self.depths)) > MAX_NUMBERS:
+            raise RequestError(
+                f"{max(self.depths):,} layers of width {self.width:,} are too large: their weights and "
+                f"the activations of a batch must stay below {MAX_NUMBERS:,} numbers"
+            )
         cells = len(self.depths) * len(self.seeds) * sum(len(self.columns(phi)) for phi in self.parsed)
         check_whole("the number of networks", cells, 1, MAX_CELLS)
+
+    def at_once(self, depth: int) -> int:
+        """How many networks of ``depth`` are trained as one stack."""
+        return min(MAX_STACK, MAX_NUMBERS // self._numbers(depth))
+
+    def _numbers(self, depth: int) -> int:
+        return depth * self.width * (self.width + self.batch_size)
 
     def marks(self, phi: Activation) -> dict[str, float]:
         """σ_w² of the initializers that are marked, at equal fans."""

@@ -60,7 +60,6 @@ FOUND = ["accuracy", "loss"]
 FILE = "map.csv"
 SCALES = 6  # Schoenholz et al. (2017), Fig. 5
 TRAINED = 55.0  # percent: halfway from guessing one of ten to perfection
-AT_ONCE = 128  # networks in one stack
 
 AGREEMENT_COLUMNS = {
     "activation": "as named on the command line",
@@ -129,8 +128,9 @@ def _filled(
     for phi, depth in product(spec.parsed, sorted(spec.depths)):
         rows = table.index[table["accuracy"].isna()].to_frame(index=False)
         rows = rows[(rows["activation"] == phi.name) & (rows["depth"] == depth)]
-        for first in range(0, len(rows), AT_ONCE):
-            part = rows.iloc[first : first + AT_ONCE]
+        size = spec.at_once(depth)
+        for first in range(0, len(rows), size):
+            part = rows.iloc[first : first + size]
             table.loc[pd.MultiIndex.from_frame(part), FOUND] = _trained(spec, phi, depth, part, data)
             save()
     return table.reset_index()

@@ -149,6 +149,19 @@ def test_a_larger_map_trains_only_what_is_new_and_keeps_what_others_left(tmp_pat
     assert rest["steps"].value_counts().to_dict() == {5: 16, 4: 8} and rest["accuracy"].notna().all()
 
 
+def test_a_stack_is_no_larger_than_memory_allows(tmp_path, monkeypatch):
+    assert TINY.at_once(2) == 128
+    assert FrontierSpec(width=1024, batch_size=1024).at_once(32) == 2  # 2²⁷/(2⁵·2¹⁰·2¹¹)
+    small, sizes, trained = replace(TINY, activations=("relu",), depths=(2,)), [], frontier._trained
+    whole = frontier.run_frontier(small, tmp_path, CPU)
+    (tmp_path / frontier.FILE).unlink()
+    monkeypatch.setattr(FrontierSpec, "at_once", lambda spec, depth: 3)
+    monkeypatch.setattr(frontier, "_trained", lambda *of: (sizes.append(len(of[3])), trained(*of))[1])
+    parts = frontier.run_frontier(small, tmp_path, CPU)
+    assert sizes == [3, 3, 2]
+    pd.testing.assert_frame_equal(parts, whole)
+
+
 @pytest.mark.parametrize("content", ["", "a,b\n1,2\n", "\x00", "twice", "words"])
 def test_a_file_that_is_no_map_is_refused_and_left_alone(content, tmp_path):
     path = tmp_path / frontier.FILE
@@ -184,7 +197,8 @@ def test_a_map_that_another_process_fills_is_refused(tmp_path):
         ({"bias_variance": -0.1}, "bias variance must be"),
         ({"activations": ("rellu",)}, "did you mean relu"),
         ({"initializers": ("pytorch",)}, "draws biases"),
-        ({"depths": tuple(range(1, 5000))}, "number of networks"),
+        ({"depths": tuple(range(1, 4000))}, "number of networks"),
+        ({"depths": (2, 100_000)}, "100,000 layers of width 64 are too large"),
     ],
 )
 def test_a_wrong_request_is_refused(wrong, says):
