@@ -160,13 +160,15 @@ class Session:
         self.written += figures.save_figure(figure, self.out / stem)
 
     @contextlib.contextmanager
-    def draws_progress(self) -> Iterator[Callable[[int, int], None] | None]:
+    def draws_progress(
+        self, what: str = "drawing networks"
+    ) -> Iterator[Callable[[int, int], None] | None]:
         """A progress bar on stderr for simulations, where someone is there to see it."""
         if self.quiet or not self.stderr.is_terminal:
             yield None
             return
         with Progress(console=self.stderr, transient=True) as progress:
-            task = progress.add_task("drawing networks", total=None)
+            task = progress.add_task(what, total=None)
             yield lambda done, total: progress.update(task, completed=done, total=total)
 
     @contextlib.contextmanager

@@ -50,7 +50,9 @@ class Session(Protocol):
     def prepare_out(self) -> None:
         """Create the output folder and prove that it can be written, before any long work."""
 
-    def draws_progress(self) -> AbstractContextManager[Callable[[int, int], None] | None]:
+    def draws_progress(
+        self, what: str = "drawing networks"
+    ) -> AbstractContextManager[Callable[[int, int], None] | None]:
         """What to call with the draws done and all draws, if anyone watches."""
 
     def study_progress(self) -> AbstractContextManager[Callable[[Event], None]]:

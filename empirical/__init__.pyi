@@ -5,6 +5,7 @@ from . import (
     records as records,
     study as study,
     judgment as judgment,
+    frontier as frontier,
 )
 from .protocol import (
     Protocol as Protocol,

@@ -1,6 +1,11 @@
 from . import theory as theory, study as study, report as report, explorer as explorer
 from . import answers as answers
 from .style import save_figure as save_figure
+from .frontier import (
+    frontier_caption as frontier_caption,
+    frontier_figure as frontier_figure,
+    frontier_table as frontier_table,
+)
 from .tables import Sheet as Sheet
 from .theory.variance import (
     drift_note as drift_note,

@@ -174,7 +174,7 @@ def write_config(out: Path, spec: TrainSpec) -> None:
     folder = cell_folder(out, spec)
     with _writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    _write(folder / CONFIG, _json({"cell": folder.name, **spec.config()}))
+    write_whole(folder / CONFIG, _json({"cell": folder.name, **spec.config()}))
 
 
 def write_checkpoint(out: Path, spec: TrainSpec, state: CellState) -> None:
@@ -184,7 +184,7 @@ def write_checkpoint(out: Path, spec: TrainSpec, state: CellState) -> None:
     values = {name: getattr(state, name) for name in CellState.__dataclass_fields__}
     torch.save({"cell": folder.name, **values}, buffer)
     payload = buffer.getvalue()
-    _write(folder / CHECKPOINT, hashlib.sha256(payload).hexdigest().encode() + b"\n" + payload)
+    write_whole(folder / CHECKPOINT, hashlib.sha256(payload).hexdigest().encode() + b"\n" + payload)
     _write_tables(folder, state)
 
 
@@ -195,7 +195,7 @@ def write_result(out: Path, spec: TrainSpec, state: CellState, environment: dict
     result = result_of(spec, state, environment) | {"cell": folder.name}
     sums = {name: hashlib.sha256(_read(folder / name)).hexdigest() for name in (EPOCHS, LAYERS)}
     sums[RESULT] = hashlib.sha256(_json(result)).hexdigest()
-    _write(folder / RESULT, _json(result | {"sha256": sums}))
+    write_whole(folder / RESULT, _json(result | {"sha256": sums}))
     drop_checkpoint(out, spec)
     return _read_finished(folder, spec)
 
@@ -324,8 +324,8 @@ def _check_config(folder: Path, spec: TrainSpec) -> None:
 
 
 def _write_tables(folder: Path, state: CellState) -> None:
-    _write(folder / EPOCHS, _table(EPOCH_COLUMNS, state.epochs))
-    _write(folder / LAYERS, _table(LAYER_COLUMNS, state.layers))
+    write_whole(folder / EPOCHS, _table(EPOCH_COLUMNS, state.epochs))
+    write_whole(folder / LAYERS, _table(LAYER_COLUMNS, state.layers))
 
 
 def _table(columns: tuple[str, ...], rows: list[dict[str, Any]]) -> bytes:
@@ -382,7 +382,7 @@ def _read(path: Path) -> bytes:
         raise DamagedRecord(f"cannot read {path}: {error.strerror or error}") from error
 
 
-def _write(path: Path, content: bytes) -> None:
+def write_whole(path: Path, content: bytes) -> None:
     """Replace ``path`` by ``content`` so that a crash leaves one or the other, whole."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     with _writing(path):

@@ -38,6 +38,7 @@ from .correlation import (
 from .phase import (
     contours as contours,
     critical_line as critical_line,
+    depth_scales as depth_scales,
     marks as marks,
 )
 from .finite_width import (

@@ -149,16 +149,7 @@ def _crossings(phi: Activation, chi: float, largest: float) -> list[float]:
 def _mark(spec: PhaseSpec, phi: Activation, law: Initializer) -> dict[str, Any]:
     scale = spec.width * law.variance(spec.width, spec.width, phi.gain_slope)
     bias = spec.sigma_b**2
-    limit = mean_field.fixed_points(phi, scale, bias).limit(1.0)
-    chi = mean_field.chi_1(phi, scale, 1.0) if limit is None else limit.chi_1
-    if abs(chi - 1) < EQUAL:
-        chi = 1.0
-    q = math.nan if limit is None else limit.q
-    c = math.nan
-    if limit is None:
-        c = 1.0
-    elif 0 < q < math.inf:
-        c = mean_field.correlation_fixed_point(phi, scale, bias, q)
+    q, chi, c = _end(phi, scale, bias)
     return {
         "activation": phi.name,
         "initializer": law.name,
@@ -170,6 +161,39 @@ def _mark(spec: PhaseSpec, phi: Activation, law: Initializer) -> dict[str, Any]:
         "correlation": c,
         "phase": _phase(q, chi),
     }
+
+
+def depth_scales(phi: Activation, scale: float, bias_variance: float) -> tuple[float, float]:
+    """ξ_∇ of a gradient and ξ_c of the correlation of two inputs, in layers (Schoenholz et al. 2017).
+
+    ξ_∇ = 1/|ln χ₁| and ξ_c = 1/|ln χ_c*|, with χ_c* the slope of the correlation map at c*
+    (``mean_field.correlation_slope``) at the fixed point of a signal of second moment 1.  They differ
+    in the chaotic phase alone, where c* < 1.  Where q* is 0 or ∞ both are 1/|ln χ₁|: what fades or
+    grows there is the signal.
+
+    >>> from theory.activations import parse_activation
+    >>> [round(xi, 4) for xi in depth_scales(parse_activation("relu"), 1.0, 0.0)]
+    [1.4427, 1.4427]
+    """
+    q, chi, c = _end(phi, scale, bias_variance)
+    inside = 0 < q < math.inf and c < 1
+    slope = mean_field.correlation_slope(phi, scale, q, c) if inside else chi
+    return mean_field.depth_scale(chi), mean_field.depth_scale(slope)
+
+
+def _end(phi: Activation, scale: float, bias: float) -> tuple[float, float, float]:
+    """q*, χ₁ and c* where a signal of second moment 1 ends; q* NaN where every q is fixed."""
+    limit = mean_field.fixed_points(phi, scale, bias).limit(1.0)
+    chi = mean_field.chi_1(phi, scale, 1.0) if limit is None else limit.chi_1
+    if abs(chi - 1) < EQUAL:
+        chi = 1.0
+    q = math.nan if limit is None else limit.q
+    c = math.nan
+    if limit is None:
+        c = 1.0
+    elif 0 < q < math.inf:
+        c = mean_field.correlation_fixed_point(phi, scale, bias, q)
+    return q, chi, c
 
 
 def _phase(q: float, chi: float) -> str:

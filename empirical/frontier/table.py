@@ -1,0 +1,205 @@
+"""The map as a table: theory's prediction first, then what was found, and how the two agree.
+
+Predicted is what Schoenholz et al. (2017, Fig. 5) found for tanh, with no free parameter: a network
+trains up to a depth of 6ξ, where ξ = 1/|ln χ| (``theory.law.phase.depth_scales``) is the number of
+layers after which what a layer knows of the input has changed by a factor e.
+
+    tanh         ξ_c.  The correlation of two inputs goes to c*, and what is left of their difference
+                 from it shrinks by χ_c* per layer: at 6ξ_c, e⁻⁶ = 0.25 % are left to tell them apart
+    rectifiers   1/|ln χ₁|.  Without bias the correlation decides nothing, since its map is the same for
+                 every σ_w²; but the second moments of signal and gradient change by the factor
+                 χ₁ = σ_w²·(1 + a²)/2 per layer.  At 6ξ they are e^±6 ≈ 400 times what they were: far
+                 inside float32, which gives out near 88ξ, but no step of SGD fits all scales
+
+For rectifiers 6 is thus no derived number: the paper's is carried over and put to the test.  The scale
+of the gradient, ξ_∇ = 1/|ln χ₁|, is recorded too: it differs from ξ_c in the chaotic phase alone.
+
+The table is OUT/map.csv, a row per network.  Rows are there, with their prediction, before the first
+step; they get accuracy and loss depth by depth, the file replaced whole each time.  The same command
+goes on where it was; the rows of others stay.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from filelock import FileLock, Timeout
+
+from empirical.data.catalog import image_set
+from empirical.frontier.networks import DATASET, Networks, digits
+from empirical.frontier.spec import FrontierSpec
+from empirical.records.folders import write_whole
+from theory.activations import Activation
+from theory.errors import RequestError
+from theory.law.phase import depth_scales
+
+COLUMNS = {
+    "activation": "as named on the command line",
+    "depth": "weight layers",
+    "weight_variance": "σ_w² = fan_in·Var[w] of every layer",
+    "bias_variance": "σ_b² of every layer",
+    "seed": "of weights and batches",
+    "width": "units of each hidden layer",
+    "batch_size": "images per step",
+    "learning_rate": "of plain SGD",
+    "steps": "of SGD",
+    "depth_scale": "ξ_c in layers, for rectifiers without bias 1/|ln χ₁|; inf at criticality",
+    "gradient_depth_scale": "ξ_∇ = 1/|ln χ₁| in layers",
+    "predicted": "whether theory says that it trains: depth ≤ 6ξ",
+    "accuracy": "percent of the test images, after the last step; NaN until then",
+    "loss": "mean cross-entropy of the test images then; inf where it is no number",
+}
+KEYS = list(COLUMNS)[:9]
+FOUND = ["accuracy", "loss"]
+FILE = "map.csv"
+SCALES = 6  # Schoenholz et al. (2017), Fig. 5
+TRAINED = 55.0  # percent: halfway from guessing one of ten to perfection
+
+AGREEMENT_COLUMNS = {
+    "activation": "as named on the command line",
+    "networks": "cells of the map, seeds counted",
+    "trained": "share whose accuracy is above ``TRAINED``",
+    "predicted": "share that theory says train",
+    "agree": "share on the side of the line that theory says",
+    "agree_gradient": "the same for 6ξ_∇",
+    "best_constant": "share that is right who says the same of all: what agreement has to beat",
+    "short": "share that trains though theory says no",
+    "beyond": "share that does not train though theory says yes",
+    "depth_ratio": "depth where training ends over 6ξ, median over ``columns``; NaN without any",
+    "columns": "σ_w² of finite ξ with a depth that trains and a deeper one that does not",
+}
+
+
+def planned(spec: FrontierSpec) -> pd.DataFrame:
+    """Every network of the map and what theory says of it; accuracy and loss are NaN."""
+    shared = (spec.width, spec.batch_size, spec.learning_rate, spec.steps)
+    rows = []
+    for phi in spec.parsed:
+        bias = spec.bias_of(phi)
+        scales = {variance: depth_scales(phi, variance, bias) for variance in spec.columns(phi)}
+        for depth, (variance, (gradient, correlation)), seed in product(
+            spec.depths, scales.items(), spec.seeds
+        ):
+            key = (phi.name, depth, variance, bias, seed)
+            says = (correlation, gradient, depth <= SCALES * correlation)
+            rows.append((*key, *shared, *says, math.nan, math.nan))
+    return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def run_frontier(
+    spec: FrontierSpec,
+    out: Path,
+    device: torch.device,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> pd.DataFrame:
+    """The map of ``spec``, trained where OUT/map.csv lacks it; columns: ``COLUMNS``.
+
+    ``on_progress`` is called with the networks done and all networks.  Raises ``RequestError`` where
+    the file is no such table or another process is at it.
+    """
+    try:
+        with FileLock(out / ".map.lock", blocking=False):
+            return _filled(spec, out / FILE, device, on_progress or (lambda done, total: None))
+    except Timeout:
+        raise RequestError(f"another process fills {out / FILE}: name another --out") from None
+
+
+def _filled(
+    spec: FrontierSpec, path: Path, device: torch.device, on_progress: Callable[[int, int], None]
+) -> pd.DataFrame:
+    recorded = _read(path)
+    table = planned(spec).set_index(KEYS)
+    table[FOUND] = recorded[FOUND].reindex(table.index)
+    others = recorded.loc[recorded.index.difference(table.index, sort=False)]
+
+    def save() -> None:
+        whole = pd.concat([table, others]) if len(others) else table
+        write_whole(path, whole.reset_index().to_csv(index=False).encode())
+        on_progress(int(table["accuracy"].notna().sum()), len(table))
+
+    save()
+    data = digits(device)
+    for phi, depth in product(spec.parsed, sorted(spec.depths)):
+        rows = table.index[table["accuracy"].isna()].to_frame(index=False)
+        rows = rows[(rows["activation"] == phi.name) & (rows["depth"] == depth)]
+        size = spec.at_once(depth)
+        for first in range(0, len(rows), size):
+            part = rows.iloc[first : first + size]
+            table.loc[pd.MultiIndex.from_frame(part), FOUND] = _trained(spec, phi, depth, part, data)
+            save()
+    return table.reset_index()
+
+
+def _trained(
+    spec: FrontierSpec,
+    phi: Activation,
+    depth: int,
+    rows: pd.DataFrame,
+    data: tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor],
+) -> np.ndarray:
+    """Accuracy and loss (K, 2) of the networks ``rows``."""
+    images, labels, test_images, test_labels = data
+    widths = [images.shape[1], *[spec.width] * (depth - 1), image_set(DATASET).classes]
+    variances, seeds = rows["weight_variance"].tolist(), rows["seed"].tolist()
+    networks = Networks(phi, widths, variances, spec.bias_of(phi), seeds, images.device)
+    networks.train(images, labels, spec.steps, spec.batch_size, spec.learning_rate)
+    return np.array(networks.measured(test_images, test_labels)).T
+
+
+def _read(path: Path) -> pd.DataFrame:
+    try:
+        found = pd.DataFrame(columns=list(COLUMNS))
+        if path.exists():
+            found = pd.read_csv(path, engine="python")[list(COLUMNS)]
+        found = found.astype(dict.fromkeys(FOUND, float)).set_index(KEYS)
+        if found.index.has_duplicates:
+            raise ValueError("a network stands there twice")
+        return found
+    except (OSError, ValueError, KeyError) as error:
+        reason = " ".join(str(error).split())
+        raise RequestError(f"{path} is no map of trainability ({reason}): name another --out") from None
+
+
+def agreement(table: pd.DataFrame) -> pd.DataFrame:
+    """How the found frontier and the predicted one agree, by activation; ``AGREEMENT_COLUMNS``."""
+    rows = []
+    for name, part in table.groupby("activation", sort=False):
+        trained, predicted = part["accuracy"] > TRAINED, part["predicted"].astype(bool)
+        gradient = part["depth"] <= SCALES * part["gradient_depth_scale"]
+        ratios = [
+            ratio
+            for _, column in part[np.isfinite(part["depth_scale"])].groupby("weight_variance")
+            if (ratio := _end(column) / (SCALES * column["depth_scale"].iloc[0])) > 0
+        ]
+        rows.append(
+            {
+                "activation": name,
+                "networks": len(part),
+                "trained": trained.mean(),
+                "predicted": predicted.mean(),
+                "agree": (trained == predicted).mean(),
+                "agree_gradient": (trained == gradient).mean(),
+                "best_constant": max(trained.mean(), 1 - trained.mean()),
+                "short": (trained & ~predicted).mean(),
+                "beyond": (~trained & predicted).mean(),
+                "depth_ratio": float(np.median(ratios)) if ratios else math.nan,
+                "columns": len(ratios),
+            }
+        )
+    return pd.DataFrame(rows, columns=list(AGREEMENT_COLUMNS))
+
+
+def _end(column: pd.DataFrame) -> float:
+    """The depth where training ends, between the deepest trained one and the next; NaN outside."""
+    by_depth = column.groupby("depth")["accuracy"].mean() > TRAINED
+    trained = by_depth.index[by_depth]
+    if trained.empty or trained.max() == by_depth.index.max():
+        return math.nan
+    deeper = by_depth.index[by_depth.index > trained.max()]
+    return math.sqrt(trained.max() * deeper.min())

@@ -1,0 +1,142 @@
+"""The frontier: accuracy over σ_w² and depth, and theory's depth scale over it.
+
+Schoenholz et al. (2017), Fig. 5, rebuilt.  Columns and rows are those of the map, evenly spaced; the
+lines 6ξ are computed between them too, and placed by the logarithms of σ_w² and depth.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import seaborn
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
+
+from empirical.frontier.spec import FrontierSpec
+from empirical.frontier.table import SCALES, TRAINED
+from figures import style
+from figures.study.report_figures import name_of
+from figures.tables import Column, Row, Sheet, words
+from theory.activations import Activation
+from theory.law.phase import depth_scales
+
+SHADES = "cividis"
+SCALE = Normalize(10.0, 100.0)  # from guessing one of ten
+BETWEEN = 8  # points of a line from column to column
+LINES = {
+    f"theory: networks up to {SCALES}ξ train": "-",
+    f"{SCALES}ξ of the gradient, where it differs": ":",
+}
+
+
+def frontier_figure(table: pd.DataFrame, spec: FrontierSpec) -> Figure:
+    """A panel per activation: mean accuracy over seeds, 6ξ, and initializers above their columns."""
+    with style.styled():
+        size = (style.PAGE_WIDTH, 0.9 + 2.4 * len(spec.parsed))
+        figure = Figure(figsize=size, layout="constrained")
+        panels = figure.subplots(len(spec.parsed), 1, squeeze=False)[:, 0]
+        for axes, phi in zip(panels, spec.parsed, strict=True):
+            _map(axes, table[table["activation"] == phi.name])
+            _lines(axes, phi, spec)
+            for name, variance in spec.marks(phi).items():
+                at = (spec.columns(phi).index(variance) + 0.5, 1.02)
+                where = axes.get_xaxis_transform()
+                axes.text(*at, name_of(name), transform=where, ha="center", fontsize=7)
+            axes.set_title(f"{name_of(phi.name)}, $\\sigma_b^2$ = {spec.bias_of(phi):g}", pad=16)
+            axes.set(xlabel="", ylabel="layers")
+        panels[-1].set_xlabel("$\\sigma_w^2 = $ fan_in · Var$[w]$")
+        bar = figure.colorbar(
+            ScalarMappable(SCALE, SHADES), ax=list(panels), aspect=50, label="test accuracy (percent)"
+        )
+        bar.ax.axhline(TRAINED, color="white")
+        keys = [style.legend_key(name, **_drawn(dash)) for name, dash in LINES.items()]
+        style.legend_below(figure, keys)
+    return figure
+
+
+def _map(axes: Axes, part: pd.DataFrame) -> None:
+    """Rows are depths, deep above; numbers are percent, bold where the network counts as trained."""
+    accuracy = part.groupby(["depth", "weight_variance"])["accuracy"].mean().unstack()
+    names = [f"{variance:.3g}" for variance in accuracy.columns]
+    seaborn.heatmap(
+        accuracy, cmap=SHADES, norm=SCALE, ax=axes, cbar=False, annot=True, fmt=".0f",
+        annot_kws={"fontsize": 6}, xticklabels=names,
+    )  # fmt: skip
+    for text, value in zip(axes.texts, accuracy.to_numpy().ravel(), strict=True):
+        text.set_fontweight("bold" if value > TRAINED else "normal")
+    axes.invert_yaxis()
+    axes.grid(visible=False)
+    axes.tick_params(length=0, labelsize=7, labelrotation=0)
+
+
+def _lines(axes: Axes, phi: Activation, spec: FrontierSpec) -> None:
+    columns, depths = np.log(spec.columns(phi)), np.log(np.sort(spec.depths))
+    at = np.linspace(0, len(columns) - 1, BETWEEN * (len(columns) - 1) + 1)
+    variances = np.exp(np.interp(at, np.arange(len(columns)), columns))
+    scales = np.array([depth_scales(phi, float(variance), spec.bias_of(phi)) for variance in variances])
+    for column, dash in zip((1, 0), LINES.values(), strict=True):
+        rows = np.arange(len(depths)) + 0.5
+        ends = np.log(SCALES * scales[:, column])
+        heights = np.interp(ends, depths, rows, left=-1.0, right=len(rows) + 1.0)  # out of the panel
+        axes.plot(at + 0.5, heights, **_drawn(dash), zorder=2 if dash == "-" else 1.5)
+
+
+def _drawn(dash: str) -> dict[str, Any]:
+    halo = [withStroke(linewidth=3, foreground="white")]
+    return {"color": style.VERMILION, "linewidth": 1.4, "linestyle": dash, "path_effects": halo}
+
+
+def frontier_caption(table: pd.DataFrame, agreement: pd.DataFrame, spec: FrontierSpec) -> str:
+    """How to read the map, and by how much the found frontier and the predicted one agree."""
+    text = (
+        f"Plain networks of width {spec.width} on digits, {spec.steps} steps of SGD at "
+        f"{spec.learning_rate:g} in batches of {spec.batch_size}, "
+        f"{len(spec.seeds)} seed{'s' * (len(spec.seeds) > 1)}. A network counts as trained above "
+        f"{TRAINED:g} % (bold); one that diverged has 0. Theory, with no free "
+        f"parameter: those up to {SCALES}ξ layers train."
+    )
+    for row in agreement.to_dict("records"):
+        agree, constant, short, beyond = (
+            f"{100 * row[name]:.0f} %" for name in ("agree", "best_constant", "short", "beyond")
+        )
+        text += (
+            f" {name_of(str(row['activation']))}: {agree} of {row['networks']} networks are on the "
+            f"side that theory says ({constant} would be right by saying the same of all); "
+            f"{short} train beyond the line, {beyond} below it do not."
+        )
+    return text
+
+
+def frontier_table(table: pd.DataFrame, agreement: pd.DataFrame, spec: FrontierSpec) -> Sheet:
+    """How the frontiers agree, by activation; the caption of the figure is its note."""
+    return Sheet(
+        name="frontier",
+        title=f"Which networks train: found, and predicted by {SCALES}ξ",
+        data=agreement,
+        columns=(
+            words("activation", "activation", folds=False),
+            Column("networks", "networks"),
+            Column("trained", "trained", _percent),
+            Column("predicted", "predicted", _percent),
+            Column("as predicted", "agree", _percent),
+            Column(r"by $\xi_\nabla$", "agree_gradient", _percent),
+            Column("same of all", "best_constant", _percent),
+            Column(r"ends at, over $6\xi$", _ratio),
+        ),
+        notes=(frontier_caption(table, agreement, spec),),
+        spare=("networks", "same of all", "predicted"),
+    )
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f} %"
+
+
+def _ratio(row: Row) -> str:
+    return "–" if math.isnan(row["depth_ratio"]) else f"{row['depth_ratio']:.2f} ({row['columns']})"
