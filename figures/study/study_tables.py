@@ -28,13 +28,16 @@ def accuracy_table(comparison: pd.DataFrame, protocol: Protocol = COURSE_REPORT)
     def column(depth: int) -> Column:
         return Column(f"{depth} layers", lambda row: row["depths"].get(depth), _accuracy, folds=True)
 
-    notes = [
-        "Below each percentage the course report's (difference), – where it has no such cell. The "
-        "report ran each cell once with an unstated seed."
-    ]
-    if differs := _protocol_differences(protocol):
-        notes.append(f"The report's protocol differs: {', '.join(differs)}.")
-    if (protocol.limit_train, protocol.limit_test) != (None, None):
+    notes = []
+    printed = comparison["published"].notna().any()
+    if printed:
+        notes.append(
+            "Below each percentage the course report's (difference), – where it has no such cell. The "
+            "course report ran each cell once with an unstated seed."
+        )
+        if differs := _protocol_differences(protocol):
+            notes.append(f"The course report's protocol differs: {', '.join(differs)}.")
+    if printed and (protocol.limit_train, protocol.limit_test) != (None, None):
         notes.append("On part of the images the difference says little.")
     return Sheet(
         name="accuracy",

@@ -70,6 +70,12 @@ def test_the_reports_own_protocol_is_not_said_to_differ():
     assert "differs" not in text(accuracy_table(compare_with_report(MIXED), COURSE_REPORT))
 
 
+def test_of_other_images_the_course_report_is_not_mentioned():
+    other = compare_with_report(MIXED.assign(dataset="digits"))
+    assert "course report" in text(accuracy_table(compare_with_report(MIXED)))
+    assert "course report" not in text(accuracy_table(other))
+
+
 @pytest.mark.parametrize(
     "changes, said",
     [
@@ -88,7 +94,7 @@ def test_the_reports_own_protocol_is_not_said_to_differ():
 )
 def test_every_difference_from_the_reports_protocol_is_said(changes, said):
     shown = words(accuracy_table(compare_with_report(MIXED), Protocol(**changes)))
-    assert f"The report's protocol differs: {said}." in shown
+    assert f"The course report's protocol differs: {said}." in shown
     both = Protocol(**({"filters": 4} | changes))
     assert said in words(accuracy_table(compare_with_report(MIXED), both))
 
