@@ -12,6 +12,7 @@ from collections.abc import Callable
 from empirical.judgment.claims import judge_claims
 from empirical.judgment.conditions import judge_conditions
 from empirical.judgment.evidence import Evidence
+from empirical.judgment.protocol_agreement import protocol_agreement, protocol_pairs
 from empirical.judgment.statistics import (
     MINIMUM_SEEDS,
     cell_statistics,
@@ -23,6 +24,7 @@ from figures.accuracies import accuracy_results
 from figures.answers import answers_table, conditions_table, factors_table, told
 from figures.study.captions import handicap
 from figures.study.claims import claims_table
+from figures.study.protocol_agreement import agreement_table
 from figures.study.report_figures import name_of
 from figures.study.statistics import cells_table, pairs_table
 from figures.tables import Column, Sheet, fixed, words
@@ -55,6 +57,12 @@ def pairs_results(published: Published) -> Sheet:
 
 def _evidence(published: Published) -> Evidence:
     return Evidence(published.study, published.cells, published.layers)
+
+
+def protocols_results(published: Published) -> Sheet:
+    """The protocols that may have made the printed numbers, by likelihood."""
+    evidence = _evidence(published)
+    return agreement_table(protocol_agreement(evidence), protocol_pairs(evidence))
 
 
 def answers_results(published: Published) -> Sheet:
@@ -105,6 +113,7 @@ TABLES: dict[str, Callable[[Published], Sheet | str]] = {
     "handicap": lambda published: handicap(published).strip(),
     "accuracy": accuracy_results,
     "answers": answers_results,
+    "protocols": protocols_results,
     "conditions": conditions_results,
     "factors": factors_results,
     "claims": claims_results,

@@ -107,7 +107,7 @@ def most_likely(table: pd.DataFrame, pairs: pd.DataFrame) -> str:
     if best["shared"] < LEAST_SHARED:
         return (
             f"Open: the {len(recorded)} protocols recorded share {best['shared']} of the printed "
-            f"cells, and fewer than {LEAST_SHARED} decide nothing.{missing}"
+            f"cells, and fewer than {LEAST_SHARED} decide nothing.{_two_by_two(recorded, pairs)}{missing}"
         )
     ahead = float(best["shared_log_likelihood"] - order["shared_log_likelihood"].iloc[1])
     keys = _keys(order)
@@ -129,6 +129,19 @@ def most_likely(table: pd.DataFrame, pairs: pd.DataFrame) -> str:
             f"accuracies {printed['within']} lie in the interval{_shift(printed)}."
         )
     return f"{text} The printed code stays the protocol of record.{missing}"
+
+
+def _two_by_two(recorded: pd.DataFrame, pairs: pd.DataFrame) -> str:
+    """What each protocol gains over the printed one, where the two share enough cells."""
+    others = [(key, *_ratio(pairs, key, AS_PRINTED)) for key in _keys(recorded) if key != AS_PRINTED]
+    told = [
+        f"{name(key)} {ratio:+.1f} over {count} cells"
+        for key, ratio, count in sorted(others, key=lambda other: -other[1])
+        if count >= LEAST_SHARED
+    ]
+    if not told:
+        return ""
+    return f" Log likelihood beside the protocol as printed ({name(AS_PRINTED)}): {'; '.join(told)}."
 
 
 def _keys(table: pd.DataFrame) -> list[Protocol]:

@@ -144,3 +144,14 @@ def test_without_records_nothing_is_said():
         table = protocol_agreement(evidence)
         assert len(table) == 12 and table["share"].isna().all() and not table["cells"].any()
         assert most_likely(table, protocol_pairs(evidence)).startswith("Open: no two protocols")
+
+
+def test_a_protocol_of_one_cell_does_not_silence_the_others():
+    evidence = evidence_of(
+        records(PRINTED, -4), records(NONE, grid=GRID[:5], seed=1), records(FLIP, grid=GRID[:1], seed=2)
+    )
+    pairs = protocol_pairs(evidence)
+    (ratio,) = pairs.loc[pairs["cells"] == 5, "log_ratio"]
+    words = most_likely(protocol_agreement(evidence), pairs)
+    assert f"no augmentation, fan_out {-ratio:+.1f} over 5 cells" in words
+    assert "over 1 cells" not in words and words.startswith("Open")
