@@ -107,7 +107,8 @@ def most_likely(table: pd.DataFrame, pairs: pd.DataFrame) -> str:
     if best["shared"] < LEAST_SHARED:
         return (
             f"Open: the {len(recorded)} protocols recorded share {best['shared']} of the printed "
-            f"cells, and fewer than {LEAST_SHARED} decide nothing.{_two_by_two(recorded, pairs)}{missing}"
+            f"cells, and fewer than {LEAST_SHARED} decide nothing."
+            f"{_two_by_two(recorded, pairs)}{missing}"
         )
     ahead = float(best["shared_log_likelihood"] - order["shared_log_likelihood"].iloc[1])
     keys = _keys(order)
