@@ -14,13 +14,13 @@ import hashlib
 import io
 import json
 import shutil
-from functools import partial
 from types import SimpleNamespace
 
 import pytest
 from cifar_format import tiny_dataset
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
+from often import often
 
 import cli
 import figures
@@ -31,14 +31,6 @@ from empirical.study import grid
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 RECORDS, RESUMED, FIELDS_OF_TABLES, OTHER_TABLES = 160, 40, 60, 40
-often = partial(
-    settings,
-    deadline=None,
-    derandomize=True,
-    database=None,
-    print_blob=True,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
-)
 SMALL = {
     "activations": ("relu", "prelu"), "depths": (2,), "initializers": ("he",), "filters": 2,
     "epochs": 1, "batch_size": 32, "device": "cpu", "engine": "eager",

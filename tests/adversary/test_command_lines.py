@@ -10,11 +10,12 @@ What once failed stands as an example.
 import argparse
 import io
 import os
-from functools import cache, partial
+from functools import cache
 
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
+from often import often
 
 import cli
 import empirical
@@ -24,14 +25,6 @@ from theory.errors import RequestError
 OF_COMMANDS, OF_BYTES = 400, 150
 CODES = {0, 1, 2, 3, 130}
 REACHED = "every check is passed"
-often = partial(
-    settings,
-    deadline=None,
-    derandomize=True,
-    database=None,
-    print_blob=True,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
-)
 
 
 def reached(*_, **__):

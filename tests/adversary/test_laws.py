@@ -9,13 +9,13 @@ units wide, so the logs are compared, whose law is close to a bell: 5 exact stan
 """
 
 import math
-from functools import partial
 from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
+from often import often
 from torch import nn
 
 from theory.draw.variance import variance
@@ -27,14 +27,6 @@ from theory.specs import VarianceSpec
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 EXACT = 200  # settings whose exact numbers are held to brute force
-often = partial(
-    settings,
-    deadline=None,
-    derandomize=True,
-    database=None,
-    print_blob=True,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
-)
 
 widths = st.integers(1, 100)
 slopes = st.one_of(

@@ -30,8 +30,7 @@ from __future__ import annotations
 import copy
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,6 +57,7 @@ from theory.predict.chain import POOLS as POOL_LAYERS
 from theory.predict.layers import check_layer, held_weights, is_computed, is_weighted
 from theory.predict.nonlinearities import ACTIVATIONS, Pointwise
 from theory.predict.points import Points
+from theory.predict.tape import left_as_it_was
 from theory.probe import Probe
 from theory.randomness import generator
 
@@ -548,7 +548,7 @@ def _read(
     """The probe's readings of one step, and the gradient at the input."""
     inputs = batch.detach().clone().requires_grad_()
     with (
-        _unchanged(model, batch.device, seed),
+        left_as_it_was(model, batch.device, seed),
         torch.enable_grad(),
         Probe(model, select, backward=True, statistics=statistics) as probe,
     ):
@@ -561,23 +561,6 @@ def _read(
             loss = nn.functional.cross_entropy(output, labels, reduction="sum")
             (gradient,) = torch.autograd.grad(loss, inputs)
     return probe.readings, gradient
-
-
-@contextmanager
-def _unchanged(model: nn.Module, device: torch.device, seed: int) -> Iterator[None]:
-    """Put buffers (batch norm's running statistics) back; dropout draws from a stream of its own."""
-    buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
-    gpus = [device] if device.type == "cuda" else []  # not every one that there is
-    with torch.random.fork_rng(gpus):
-        torch.random.set_rng_state(generator(seed, "dropout").get_state())
-        for gpu in gpus:
-            torch.cuda.set_rng_state(generator(seed, "dropout", device=gpu).get_state(), gpu)
-        try:
-            yield
-        finally:
-            with torch.no_grad():
-                for name, buffer in model.named_buffers():
-                    buffer.copy_(buffers[name])
 
 
 def _is_weighted_name(name: str, module: nn.Module) -> bool:

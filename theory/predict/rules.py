@@ -311,12 +311,14 @@ def _weighted(call: Call, weights: Weights, x: Moment, seen: torch.Tensor, axis:
     if not unbiased:
         power = power + second_moment(bias)
     bit = call.bits[weights.parameter]
-    basis = x.basis | ({SHARED_WEIGHTS} if bit & x.seen else set())
+    shared = frozenset({SHARED_WEIGHTS} if bit & x.seen else ())  # forward, and to all before it
+    basis = x.basis | shared
     odd = bit & ~x.seen | (x.odd & ~bit if unbiased else 0)
     shape = [1] * seen.dim()
     shape[axis] = -1
     units = torch.arange(call.out().shape[axis], dtype=torch.float64).reshape(shape)
-    return [Moment(power, odd, x.seen | call.bit, True, True, basis=basis, back=back, units=units)]
+    seen, back = x.seen | call.bit, back | shared
+    return [Moment(power, odd, seen, True, True, basis=basis, back=back, units=units)]
 
 
 def _under_a_norm(
