@@ -317,8 +317,8 @@ def _weighted(call: Call, weights: Weights, x: Moment, seen: torch.Tensor, axis:
     shape = [1] * seen.dim()
     shape[axis] = -1
     units = torch.arange(call.out().shape[axis], dtype=torch.float64).reshape(shape)
-    seen, back = x.seen | call.bit, back | shared
-    return [Moment(power, odd, seen, True, True, basis=basis, back=back, units=units)]
+    met = x.seen | call.bit
+    return [Moment(power, odd, met, True, True, basis=basis, back=back | shared, units=units)]
 
 
 def _under_a_norm(
