@@ -131,10 +131,8 @@ def test_one_draw_has_no_band():
         follow(nn.Linear(2, 2), torch.ones(1, 2), draws=1)
 
 
-transformers = pytest.importorskip("transformers", reason="the zoo group is not installed")
-
-
 def test_a_small_gpt2():
+    transformers = pytest.importorskip("transformers", reason="the zoo group is not installed")
     config = transformers.GPT2Config(
         n_layer=3, n_embd=96, n_head=4, vocab_size=300, bos_token_id=0, eos_token_id=0
     )
