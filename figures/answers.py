@@ -7,7 +7,7 @@ theirs from here.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -238,12 +238,31 @@ def answers_table(conditions: pd.DataFrame) -> Sheet:
             words("theory", "theory_right"),
         ),
         notes=(
-            "Points of final test accuracy, mean over the settings (activation × depth) "
-            "that both have; "
-            "of the comparison that says yes least. So far: what the runs there are say, where they do "
-            "not decide.",
+            "Points of final test accuracy; of the comparison that says yes least. So far: what the "
+            "runs there are say, where they do not decide.",
+            "Means over the settings of which both have seeds enough for a test, or any: "
+            + "; ".join(
+                f"{QUESTIONS[str(row['id'])][0]} {settings_words(row['settings'])}"
+                for row in _five(conditions).to_dict("records")
+                if row["settings"]
+            )
+            + ".",
         ),
     )
+
+
+def settings_words(settings: Sequence[tuple[str, int]]) -> str:
+    """The settings of a comparison, in few words.
+
+    >>> settings_words([("relu", 2), ("prelu", 2)])
+    'ReLU, PReLU · 2'
+    >>> settings_words([("relu", 2), ("prelu", 12)])
+    'ReLU 2, PReLU 12'
+    """
+    activations, depths = (list(dict.fromkeys(found)) for found in zip(*settings, strict=True))
+    if len(settings) == len(activations) * len(depths):
+        return f"{', '.join(map(name_of, activations))} · {', '.join(map(str, depths))}"
+    return ", ".join(f"{name_of(activation)} {depth}" for activation, depth in settings)
 
 
 def _answer(row: Row) -> Text:
@@ -272,8 +291,9 @@ def conditions_table(conditions: pd.DataFrame) -> Sheet:
         data=conditions.drop(columns="facts"),
         columns=(words("condition", _question), words("answer", "answer"), words("theory", _theory)),
         notes=(
-            "Points are of final test accuracy, mean over the settings (activation × depth) that both "
-            f"arms have. Theory: by the e-folds from an even start, ties below {TIE:g}.",
+            "Points are of final test accuracy, mean over the settings (activation × depth) of which "
+            "both arms have seeds enough for a test, or any. Theory: by the e-folds from an even "
+            f"start, ties below {TIE:g}.",
         ),
         spaced=True,
     )

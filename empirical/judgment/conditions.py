@@ -1,8 +1,9 @@
 """Should He be the default, and under which conditions?  Each condition answered from the records.
 
 A condition is a sentence in the sense of ``truth``: parts that must all be positive, judged in one
-family.  A part is a mean over the *settings* (activation × depth) that both of its arms have recorded,
-seed by seed; an arm that diverged in a setting leaves it out there, and is counted.
+family.  A part is a mean over the *settings* (activation × depth) that both of its arms have recorded
+with enough seeds for a test, or, where none has, with any; seed by seed.  An arm that diverged in a
+setting leaves it out there, and is counted.
 
     printed        with batch norm, by fan_out as printed: He above N(0, 1), Xavier and every other law
                    recorded beside it
@@ -24,7 +25,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -40,7 +41,7 @@ from empirical.judgment.claims import (
 )
 from empirical.judgment.evidence import Cells, Evidence
 from empirical.judgment.selection import SIZE
-from empirical.judgment.statistics import INSUFFICIENT
+from empirical.judgment.statistics import INSUFFICIENT, MINIMUM_SEEDS
 from empirical.judgment.truth import (
     AGREES,
     CONFIRMED,
@@ -77,6 +78,7 @@ CONDITION_COLUMNS = {
         "as in the claims' table",
     ),
     **THEORY_COLUMNS,
+    "settings": "activation and depth of every setting that the part named has",
     "facts": "what else the records say, by name",
 }
 CONTRAST_COLUMNS = {
@@ -88,6 +90,7 @@ CONTRAST_COLUMNS = {
     "at": "the one setting, where it is one: activation and depth",
 }
 
+K = TypeVar("K")
 Setting = tuple[str, int]  # activation, depth
 SETTINGS: tuple[Setting, ...] = tuple((one, depth) for one in ACTIVATIONS for depth in DEPTHS)
 
@@ -144,6 +147,8 @@ def judge_conditions(evidence: Evidence) -> tuple[pd.DataFrame, pd.DataFrame]:
         row |= foretold(judgment, evidence)
         row["verdict"] = {CONFIRMED: YES, REFUTED: NO}.get(judgment.verdict, judgment.verdict)
         row["commands"] = _preset_commands(condition.preset, judgment)
+        cells = judgment.decisive.part.cells if judgment.decisive else []
+        row["settings"] = list(dict.fromkeys((one.activation, one.depth) for one in cells))
         rows.append(row | {"facts": dict(condition.facts)})
         parts += list(_contrast_rows(condition, judgment, evidence))
     rows.append(_together(known, rows))
@@ -255,10 +260,18 @@ def recorded_size(preset: str, evidence: Evidence) -> dict[str, Any]:
 def _complete(
     arms: Iterable[Arm], evidence: Evidence, among: Iterable[Setting] = SETTINGS
 ) -> tuple[Setting, ...]:
-    """The settings ``among`` which all ``arms`` have completed cells; all of them, if there is none."""
+    """The settings ``among`` which all ``arms`` have seeds in common, by ``_most_telling``."""
     every, chosen = tuple(among), list(arms)
-    there = [one for one in every if all(evidence.completed(at(arm, one)) for arm in chosen)]
-    return tuple(there) or every
+    completed = {one: [set(evidence.completed(at(arm, one))) for arm in chosen] for one in every}
+    return _most_telling({one: len(set.intersection(*seeds)) for one, seeds in completed.items()})
+
+
+def _most_telling(shared: Mapping[K, int]) -> tuple[K, ...]:
+    """Those with seeds enough for a test; else with any; else all."""
+    for least in (MINIMUM_SEEDS, 1, 0):
+        if there := tuple(one for one, seeds in shared.items() if seeds >= least):
+            return there
+    return ()
 
 
 def _contrast(
@@ -348,9 +361,12 @@ def _prelu(evidence: Evidence) -> Condition:
         ("N(0, 1)", "normal", {}),
     ):
         arm = _arm(initializer, changes)
-        there = [d for d in DEPTHS if all(evidence.completed(at(arm, (a, d))) for a in ACTIVATIONS)]
-        if there or not title:
-            depths = there or list(DEPTHS)
+        relu, prelu = (
+            {d: set(evidence.completed(at(arm, (one, d)))) for d in DEPTHS} for one in ("relu", "prelu")
+        )
+        shared = {d: len(relu[d] & prelu[d]) for d in DEPTHS}
+        depths = _most_telling(shared)
+        if any(shared.values()) or not title:
             first, second = ([at(arm, (a, d)) for d in depths] for a in ("prelu", "relu"))
             name = "PReLU − ReLU" + (f", {title}" if title else "")
             part, settings = difference(name, first, second), tuple(("", d) for d in depths)

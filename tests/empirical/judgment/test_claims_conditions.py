@@ -88,6 +88,21 @@ def test_the_drawn_together_answer_says_what_the_runs_say_so_far():
     assert re.search("Open: [^.]*with batch norm, by fan_in", row["answer"])  # there is no record
 
 
+def test_settings_with_too_few_seeds_do_not_hold_up_those_that_have_enough():
+    one = {"seeds": 1, "depths": (2, 5, 10, 12)}
+    more = {"seeds": 3, "depths": (12,), "activations": ("relu",)}
+    singles = [arm("he", 70.0, **one), arm("normal", 50.0, **one), arm("xavier", 65.0, **one)]
+    threes = [arm("he", 60.0, **more), arm("normal", 50.0, **more), arm("xavier", 65.0, **more)]
+    alone = answers(*singles).loc["printed"]
+    assert alone["verdict"] == INSUFFICIENT and len(alone["settings"]) == 8
+    study = pd.DataFrame([row for one in (*threes, *singles) for row in one])
+    study = study.drop_duplicates(["cell", "epoch"])  # at 12 layers the three seeds, not the one
+    table, _ = judge_conditions(Evidence(study))
+    row = table.set_index("id").loc["printed"]
+    assert row["verdict"] == "no" and row["settings"] == [("relu", 12)] and row["seeds"] == 3
+    assert worded.settings_words(row["settings"]) == "ReLU · 12"
+
+
 def test_a_tie_with_another_law_is_no_yes():
     same = [
         {**row, "initializer": "xavier", "cell": row["cell"].replace("he-", "xavier-")}
