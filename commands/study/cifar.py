@@ -157,7 +157,7 @@ def _add_place(parser: argparse.ArgumentParser) -> None:
     place.add_argument(
         "--dask",
         metavar="ADDRESS",
-        help="a Dask cluster, by its scheduler's address or file; local:N starts N workers here",
+        help="a Dask cluster, by its scheduler's address or file",
     )
 
 

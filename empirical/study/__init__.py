@@ -1,7 +1,7 @@
 """The grid: many cells, planned, run, and gone on with after an interruption.
 
-``grid`` runs a study in this process, ``workers`` in many processes of this machine, ``cluster`` on
-the machines of a Dask cluster; ``placement`` chooses between them. ``costs`` says what a cell is
+``grid`` runs a study in this process, ``cluster`` in many processes of this machine or of others, each
+of which does what ``workers`` says; ``placement`` chooses between them. ``costs`` says what a cell is
 worth in time, and ``events`` is what a running study tells whoever waits for it, which ``overview``
 puts together.
 """

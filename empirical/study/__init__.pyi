@@ -23,6 +23,5 @@ from .events import (
 )
 from .costs import training_flops as training_flops, work as work
 from .overview import Overview as Overview
-from .workers import run_on_workers as run_on_workers
-from .cluster import run_at as run_at, run_on_dask as run_on_dask
+from .cluster import run_at as run_at, run_on_dask as run_on_dask, run_on_workers as run_on_workers
 from .placement import Placement as Placement

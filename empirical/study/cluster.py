@@ -1,9 +1,10 @@
-"""Many cells at once on many machines: the cells of a study as tasks of Dask distributed.
+"""Many cells at once, on this machine or many: the cells of a study as tasks of Dask distributed.
 
-Each task is a cell, or several that a worker may train as one stack.  A worker process does one task at
-a time and writes its records to the shared ``--out`` itself, by the same code and under the same locks
-as everywhere; only events and results travel over the network.  When a worker dies, the scheduler gives
-its cells to another, which goes on from the last finished epoch.
+Each task is a cell, or several that a worker may train as one stack, those with the most work first.
+A worker process does one task at a time and writes its records to the shared ``--out`` itself, by the
+same code and under the same locks as everywhere (``workers``); only events and results travel over the
+network.  When a worker dies, the scheduler gives its cells to another, which goes on from the last
+finished epoch; if one worker after the other dies of the same cell, the study stops and says so.
 
 A worker must run the same version of this program, see the same ``--out`` and have one thread, which is
 one slot; each of these is looked at before any cell is given out, and again by every worker that joins
@@ -17,15 +18,16 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import os
 import pickle
 import queue
-import re
+import signal
 import time
 import uuid
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Hashable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,57 +35,44 @@ import pandas as pd
 import torch
 
 from empirical.data.datasets import Dataset
-from empirical.engines.memory import keep_freed_memory
+from empirical.engines.groups import Job, is_stacked, shape_of
 from empirical.protocol import StudySpec
 from empirical.records import folders as records
+from empirical.study.costs import work
 from empirical.study.events import (
     CellFinished,
     CellStarted,
     CellWaiting,
     Event,
     OnEvent,
+    StudyPlanned,
     WorkerLost,
     WorkersAwaited,
 )
-from empirical.study.grid import POLL_SECONDS, CellRunner, limited_to, numbered_cells
+from empirical.study.grid import POLL_SECONDS, finished_cells, numbered_cells, run_study, table
 from empirical.study.overview import Overview
-from empirical.study.placement import Placement, check_dask, local_workers
+from empirical.study.placement import Placement, check_dask
 from empirical.study.workers import (
+    SAFE,
     Arrays,
     Bundle,
-    Leave,
-    Throttle,
-    begin,
-    bundled,
-    choose_device,
-    collect,
-    deaf_children,
+    Order,
+    device_kind,
     pack,
-    run_on_workers,
-    unpack,
+    train_there,
+    unfitness,
 )
 from theory.devices import project_version, resolve_device
 from theory.errors import RequestError, WorkError
 
 if TYPE_CHECKING:
-    from distributed import Client, Future, Worker
+    from distributed import Client, Future
 
 CONNECT_SECONDS = 15.0
 LOST_SECONDS = 30.0  # without a word from the scheduler
 SHOW_SECONDS = 90.0  # that a shared disk may take to show another machine's files
 DEATHS_ALLOWED = 3  # of workers per cell
-STUDIES_KEPT = 2  # data sets that a worker keeps in memory
-SAFE = "finished cells are intact, and the same command goes on from there"
-
-
-@dataclass(frozen=True)
-class Order:
-    """What a worker is told beside the cell: the study, and how to know the folder again."""
-
-    study: str  # unique
-    spec: StudySpec
-    version: str
-    mark: str  # of a file that lies in spec.out
+WORKER_BYTES = 2_000_000_000  # what one takes on a CPU: CIFAR-10, torch, a batch of 64
 
 
 def run_at(place: Placement, spec: StudySpec, on_event: OnEvent) -> pd.DataFrame:
@@ -93,21 +82,34 @@ def run_at(place: Placement, spec: StudySpec, on_event: OnEvent) -> pd.DataFrame
     return run_on_workers(spec, place.workers, on_event)
 
 
+def run_on_workers(
+    spec: StudySpec, count: int | None, on_event: OnEvent, *, dataset: Dataset | None = None
+) -> pd.DataFrame:
+    """``study.run_study`` in ``count`` processes of this machine (None: ``suitable_count``).
+
+    One process is this one, with all of torch's threads.  Raises what ``run_study`` raises, and
+    ``WorkError`` where workers die of the same cell again and again.
+    """
+    count = suitable_count(resolve_device(spec.device)) if count is None else count
+    if count == 1:
+        return run_study(spec, on_event, dataset=dataset)
+    return _run(spec, count, on_event, dataset)
+
+
 def run_on_dask(
-    spec: StudySpec,
-    place: str,
-    on_event: OnEvent,
-    *,
-    dataset: Dataset | None = None,
+    spec: StudySpec, place: str, on_event: OnEvent, *, dataset: Dataset | None = None
 ) -> pd.DataFrame:
     """``study.run_study`` on the workers of a Dask cluster.
 
-    ``place`` is the scheduler's address, the path of its scheduler file, or ``local:N`` for N workers
-    on this machine, started for the occasion.  A ``dataset`` in memory travels to the workers.  Raises
-    what ``run_study`` raises; ``RequestError`` also where no scheduler answers or a worker is not fit,
-    and ``WorkError`` where the scheduler is lost or a cell's workers die again and again.
+    ``place`` is the scheduler's address or the path of its scheduler file.  A ``dataset`` in memory
+    travels to the workers.  Raises what ``run_on_workers`` raises; ``RequestError`` also where no
+    scheduler answers or a worker is not fit, and ``WorkError`` where the scheduler is lost.
     """
-    check_dask(place)
+    return _run(spec, check_dask(place), on_event, dataset)
+
+
+def _run(spec: StudySpec, place: str | int, on_event: OnEvent, dataset: Dataset | None) -> pd.DataFrame:
+    """At the scheduler ``place``, or with so many workers of its own."""
     spec = _absolute(spec)
     records.prepare(spec.out)
     numbered = numbered_cells(spec)
@@ -117,11 +119,69 @@ def run_on_dask(
         return collect(spec, numbered)
     with _client(place, len(waiting)) as client, records.marked(spec.out) as mark:
         order = Order(uuid.uuid4().hex, spec, project_version(), mark)
-        await_workers(client, place, overview)
+        await_workers(client, str(place), overview)
         kinds = inspect_workers(client, order)
         bundles = bundled(waiting, len(kinds), "cuda" if "cuda" in kinds else "cpu")
-        _Dispatch(client, place, order, overview).train(bundles, pack(dataset))
+        _Dispatch(client, str(place), order, overview).train(bundles, pack(dataset))
     return collect(spec, numbered, SHOW_SECONDS)
+
+
+def suitable_count(device: torch.device) -> int:
+    """As many workers as there are GPUs; on a CPU, as torch would use threads and memory allows."""
+    if device.type == "cuda":
+        return max(torch.cuda.device_count(), 1)
+    if device.type != "cpu":
+        return 1
+    try:
+        room = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // WORKER_BYTES
+    except (AttributeError, ValueError):  # Windows does not say
+        room = torch.get_num_threads()
+    return max(min(torch.get_num_threads(), room), 1)
+
+
+def begin(spec: StudySpec, numbered: list[Job], overview: Overview) -> list[Job]:
+    """Tell what is planned and what is finished; returns the other cells."""
+    done = finished_cells(spec)
+    overview.tell(StudyPlanned(overview.total, len(done), spec.out))
+    for index, cell in numbered:
+        if cell.cell_id in done:
+            result = done[cell.cell_id].result
+            overview.tell(CellFinished(cell, index, overview.total, result, True))
+    return [job for job in numbered if job[1].cell_id not in done]
+
+
+def bundled(jobs: list[Job], workers: int, kind: str) -> list[Bundle]:
+    """``jobs`` in bundles, the most work first, so that all workers end at about the same time.
+
+    Cells that are stacked on a device of this ``kind`` are bundled with their likes; every other cell
+    is alone.
+    """
+    most = max(len(jobs) // workers, 1)
+    alike: dict[Hashable, Bundle] = {}
+    for job in jobs:
+        joins = shape_of(job[1]) if is_stacked(job[1], kind) else job[0]
+        alike.setdefault(joins, []).append(job)
+    bundles = []
+    for together in alike.values():
+        size = math.ceil(len(together) / math.ceil(len(together) / most))
+        bundles += [together[first : first + size] for first in range(0, len(together), size)]
+    return sorted(bundles, key=lambda bundle: -sum(work(cell) for _, cell in bundle))
+
+
+def collect(spec: StudySpec, numbered: list[Job], patience: float = 0.0) -> pd.DataFrame:
+    """The table of ``numbered``, all finished; a shared disk may show them ``patience`` s late."""
+    until = time.monotonic() + patience
+    while True:
+        done = finished_cells(spec)
+        missing = [cell.cell_id for _, cell in numbered if cell.cell_id not in done]
+        if not missing:
+            return table([done[cell.cell_id] for _, cell in numbered])
+        if time.monotonic() >= until:
+            raise WorkError(
+                f"{len(missing)} finished records are not to be seen in --out {spec.out}, such as "
+                f"{missing[0]}: run the same command again"
+            )
+        time.sleep(POLL_SECONDS)
 
 
 def await_workers(client: Client, place: str, overview: Overview) -> None:
@@ -147,30 +207,6 @@ def inspect_workers(client: Client, order: Order) -> list[str]:
             raise RequestError(f"worker {address} {reason}")
     kinds = client.run(device_kind, order.spec.device, on_error="return")
     return [kind for kind in kinds.values() if isinstance(kind, str)] or ["cpu"]
-
-
-def device_kind(name: str) -> str:
-    """``cpu``, ``cuda`` or ``mps``: what ``name`` means in this process."""
-    return resolve_device(name).type
-
-
-def unfitness(order: Order, dask_worker: Worker | None = None) -> str | None:
-    """What keeps this worker from training, in words that follow its name; None if nothing does."""
-    spec = order.spec
-    if dask_worker is not None and dask_worker.state.nthreads != 1:
-        return (
-            f"has {dask_worker.state.nthreads} threads, and would train as many cells in one process: "
-            "start it with --nthreads 1, and more workers (in dask-jobqueue, cores equal to processes)"
-        )
-    if not records.is_marked(spec.out, order.mark):
-        return f"does not see --out {spec.out}: name a folder that all machines share"
-    try:
-        records.prepare(spec.out)
-        resolve_device(spec.device)
-        spec.data.find(spec.data_dir)
-    except RequestError as error:
-        return f"says: {error}"
-    return None
 
 
 class _Dispatch:
@@ -308,77 +344,49 @@ class _Dispatch:
             self.overview.tell(WorkerLost(cell, index, self.overview.total, f"worker {worker}", reason))
 
 
-_runners: dict[str, CellRunner] = {}  # of this worker process, by study
-
-
-def train_there(order: Order, bundle: Bundle, arrays: Arrays | None) -> list[CellFinished]:
-    """A task: train ``bundle`` in this worker, less what others hold, as long as someone wants it."""
-    from distributed import get_worker
-
-    worker = get_worker()
-    key, throttle = worker.get_current_task(), Throttle()
-    finished: list[CellFinished] = []
-
-    def on_event(event: Event) -> None:
-        task = worker.state.tasks.get(key)
-        if task is None or task.state == "cancelled":
-            raise Leave
-        if isinstance(event, CellFinished):
-            finished.append(event)
-        if throttle.passes(event):
-            worker.log_event(order.study, {"event": pickle.dumps(event)})
-
-    runner = _runner(order, arrays, worker)
-    runner.on_event = on_event
-    with contextlib.suppress(Leave):
-        runner.take_all(bundle)
-    return finished
-
-
-def _runner(order: Order, arrays: Arrays | None, worker: Worker) -> CellRunner:
-    """This process's runner for the study, made when its first cell comes."""
-    number = re.search(r"\d+$", str(worker.name))  # of an address, a port: it tells nothing
-    known = number is not None and "://" not in str(worker.name)
-    device = choose_device(order.spec.device, int(number[0]) if number and known else 0)
-    if order.study not in _runners:
-        reason = unfitness(order, worker)
-        if reason is not None:
-            raise WorkError(f"worker {worker.address} {reason}; {SAFE}")
-        if "OMP_NUM_THREADS" not in os.environ:  # Dask's nanny sets it to 1, if nobody else does
-            torch.set_num_threads(1)
-        keep_freed_memory()
-        while len(_runners) >= STUDIES_KEPT:
-            del _runners[next(iter(_runners))]
-        dataset = limited_to(order.spec, device, unpack(arrays))
-        _runners[order.study] = CellRunner(order.spec, device, dataset, lambda event: None)
-    return _runners[order.study]
-
-
 @contextlib.contextmanager
-def _client(place: str, cells: int) -> Iterator[Client]:
-    """A client of the scheduler at ``place``; ``local:N`` starts one, at most ``cells`` workers."""
+def _client(place: str | int, cells: int) -> Iterator[Client]:
+    """A client of the scheduler at ``place``, or of one started here with at most ``cells`` workers."""
     from distributed import Client, LocalCluster
 
     with contextlib.ExitStack() as stack:
         stack.enter_context(_quiet())
-        address: Any = place.rstrip("/")
-        if (count := local_workers(place)) is not None:
+        where: dict[str, Any] = {"address": place}
+        if isinstance(place, int):
             with deaf_children():
-                address = stack.enter_context(
+                where["address"] = stack.enter_context(
                     LocalCluster(
-                        n_workers=min(count, cells),
+                        n_workers=min(place, cells),
                         threads_per_worker=1,
+                        env={"OMP_NUM_THREADS": "1"},
                         memory_limit=0,  # the system's own; a worker near a limit would be stopped
                         dashboard_address=None,
                         silence_logs=logging.CRITICAL,
                     )
                 )
-        where = {"scheduler_file": place} if Path(place).is_file() else {"address": address}
+        elif Path(place).is_file():
+            where = {"scheduler_file": place}
         try:
             client = Client(**where, timeout=CONNECT_SECONDS, set_as_default=False)
         except (OSError, TimeoutError, ValueError) as error:
             raise RequestError(f"no Dask scheduler answers at --dask {place}") from error
         yield stack.enter_context(client)
+
+
+@contextlib.contextmanager
+def deaf_children() -> Iterator[None]:
+    """Processes started inside never see a terminal's Ctrl-C: who started them stops them."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows, where a worker ignores it once it runs
+        yield
+        return
+    from multiprocessing import resource_tracker
+
+    resource_tracker.ensure_running()  # starting it unblocks the signal
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextlib.contextmanager

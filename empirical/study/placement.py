@@ -6,7 +6,6 @@ refused in milliseconds.
 
 from __future__ import annotations
 
-import importlib.util
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +21,7 @@ class Placement:
     """On ``workers`` processes of this machine, or on ``dask``.
 
     workers  processes; one is this one, None as many as suit the machine
-    dask     the address of a Dask scheduler, the path of its scheduler file, or ``local:N``
+    dask     the address of a Dask scheduler, or the path of its scheduler file
     """
 
     workers: int | None = 1
@@ -41,7 +40,7 @@ class Placement:
     @property
     def is_here(self) -> bool:
         """Whether this machine trains, so that it must have the data and the device."""
-        return self.dask is None or local_workers(self.dask) is not None
+        return self.dask is None
 
 
 def parse_workers(text: str) -> int | None:
@@ -58,22 +57,10 @@ def parse_workers(text: str) -> int | None:
 
 
 def check_dask(place: str) -> str:
-    """``place`` if it says where a scheduler is and Dask is installed, else a ``RequestError``."""
-    if local_workers(place) is None and not (ADDRESS.fullmatch(place) or Path(place).is_file()):
+    """``place`` without a last slash if it says where a scheduler is, else a ``RequestError``."""
+    if not (ADDRESS.fullmatch(place) or Path(place).is_file()):
         raise RequestError(
-            "--dask must be the address of a scheduler such as tcp://HOST:8786, the path of its "
-            f"scheduler file, or local:N for N workers on this machine, not {place!r}"
+            "--dask must be the address of a scheduler such as tcp://HOST:8786, or the path of its "
+            f"scheduler file, not {place!r}; on this machine, --workers N"
         )
-    if importlib.util.find_spec("distributed") is None:
-        raise RequestError("--dask needs Dask: pip install distributed")
-    return place
-
-
-def local_workers(place: str) -> int | None:
-    """N of ``local:N``, None for any other place."""
-    scheme, _, count = place.partition(":")
-    if scheme != "local":
-        return None
-    if not count.isdecimal():
-        raise RequestError(f"--dask local:N needs a whole number of workers, not {place!r}")
-    return check_whole("the N of --dask local:N", int(count), 1, MAX_WORKERS)
+    return place.rstrip("/")

@@ -20,8 +20,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import cli
 from empirical.protocol import StudySpec, TrainSpec
+from empirical.study import cluster as ours
 from empirical.study import grid as study
-from empirical.study import placement, workers
+from empirical.study import workers
+from empirical.study.cluster import bundled, run_on_dask, run_on_workers
 from empirical.study.costs import forward_flops, training_flops, work
 from empirical.study.events import (
     CellFinished,
@@ -35,7 +37,6 @@ from empirical.study.events import (
 from empirical.study.grid import run_study
 from empirical.study.overview import Overview
 from empirical.study.placement import Placement
-from empirical.study.workers import bundled, run_on_workers
 from empirical.training.networks import build_network
 from figures.study import progress
 from theory.errors import RequestError, WorkError
@@ -112,8 +113,7 @@ def test_a_share_of_a_grid_is_refused_and_it_is_said_what_to_do(capsys, tmp_path
     [
         (["--workers", "0"], "--workers must be a whole number from 1"),
         (["--workers", "many"], "a whole number or auto, not 'many'"),
-        (["--dask", "local:0"], "the N of --dask local:N must be a whole number from 1"),
-        (["--dask", "local:two"], "needs a whole number of workers"),
+        (["--dask", "local:two"], "on this machine, --workers N"),
         (["--dask", "no/such/file"], "address of a scheduler such as tcp://HOST:8786"),
         (["--dask", "tcp://host"], "address of a scheduler such as tcp://HOST:8786"),
         (["--dask", "host:1", "--workers", "2"], "contradict"),
@@ -125,19 +125,12 @@ def test_an_impossible_place_is_refused(argv, said, capsys, tmp_path):
     assert shown.startswith("error: ") and shown.count("\n") == 1 and said in shown
 
 
-def test_without_dask_it_is_named_how_to_get_it(capsys, monkeypatch):
-    monkeypatch.setattr(placement.importlib.util, "find_spec", lambda name: None)
-    for place in ("local:2", "tcp://10.0.0.1:8786", "[::1]:8786"):
-        assert cli.main(["cifar", "--dask", place]) == 2
-        assert capsys.readouterr().err == "error: --dask needs Dask: pip install distributed\n"
-
-
 def test_a_place_is_parsed():
     assert Placement.parse() == Placement(1, None)
     assert Placement.parse("auto") == Placement(None, None)
     assert Placement.parse(workers="1").is_here
     assert not Placement(dask="tcp://host:1").is_here
-    assert Placement(dask="local:1").is_here
+    assert Placement.parse(dask="[::1]:8786/").dask == "[::1]:8786"
 
 
 def test_help_and_wrong_requests_import_neither_torch_nor_dask():
@@ -213,7 +206,7 @@ def test_the_loss_of_a_worker_is_a_warning():
 
 
 def worker_processes():
-    return [p for p in multiprocessing.active_children() if p.name.startswith("worker")]
+    return [p for p in multiprocessing.active_children() if p.name.startswith("Dask Worker")]
 
 
 def test_a_killed_worker_loses_nothing(tmp_path, whole):
@@ -228,7 +221,7 @@ def test_a_killed_worker_loses_nothing(tmp_path, whole):
     table = run_on_workers(spec, 2, on_event, dataset=tiny_dataset(IMAGES))
     assert without_times(tmp_path) == whole
     lost = [event for event in events if isinstance(event, WorkerLost)]
-    assert len(lost) == 1 and "killed by SIGKILL" in lost[0].reason
+    assert len(lost) == 1 and lost[0].worker.startswith("worker tcp://127.0.0.1:")
     finished = [event.spec.cell_id for event in events if isinstance(event, CellFinished)]
     assert sorted(finished) == sorted(cell.cell_id for cell in spec.cells())
     assert not worker_processes()
@@ -238,14 +231,16 @@ def test_a_killed_worker_loses_nothing(tmp_path, whole):
     assert all(event.skipped for event in again if isinstance(event, CellFinished))
 
 
-def test_a_cell_whose_workers_die_twice_stops_the_study(tmp_path):
+def test_a_cell_whose_workers_die_stops_the_study(tmp_path, monkeypatch):
+    monkeypatch.setattr(ours, "DEATHS_ALLOWED", 1)
+
     def on_event(event):
         if isinstance(event, CellStarted):
             for process in worker_processes():
                 process.kill()
 
     spec = tiny_study(tmp_path, depths=(2,))
-    with pytest.raises(WorkError, match=r"2 workers died while they trained he-relu.*SIGKILL"):
+    with pytest.raises(WorkError, match="2 workers died while they trained he-relu"):
         run_on_workers(spec, 2, on_event, dataset=tiny_dataset(IMAGES))
     assert not worker_processes()
 
@@ -291,18 +286,18 @@ def test_worker_k_computes_on_gpu_k(monkeypatch):
     assert [workers.choose_device("cuda", number).type for number in range(5)] == ["cuda"] * 5
     assert chosen == [0, 1, 2, 0, 1]
     assert workers.choose_device("cpu", 4).type == "cpu" and len(chosen) == 5
-    assert workers.suitable_count(torch.device("cuda")) == 3
+    assert ours.suitable_count(torch.device("cuda")) == 3
 
 
 def test_auto_means_as_many_as_torch_has_threads_and_memory_allows(monkeypatch):
     cpu = torch.device("cpu")
     monkeypatch.setattr(torch, "get_num_threads", lambda: 6)
     monkeypatch.setattr(os, "sysconf", {"SC_PHYS_PAGES": 4_000_000, "SC_PAGE_SIZE": 4096}.get)
-    assert workers.suitable_count(cpu) == 6
+    assert ours.suitable_count(cpu) == 6
     monkeypatch.setattr(os, "sysconf", {"SC_PHYS_PAGES": 2_000_000, "SC_PAGE_SIZE": 4096}.get)
-    assert workers.suitable_count(cpu) == 4  # of 2 GB each in 8.2 GB
+    assert ours.suitable_count(cpu) == 4  # of 2 GB each in 8.2 GB
     monkeypatch.setattr(os, "sysconf", {"SC_PHYS_PAGES": 100_000, "SC_PAGE_SIZE": 4096}.get)
-    assert workers.suitable_count(cpu) == 1
+    assert ours.suitable_count(cpu) == 1
 
 
 # The command line with real processes
@@ -321,6 +316,10 @@ def start():
 
         environment = os.environ | {"OMP_NUM_THREADS": "1", "XDG_CACHE_HOME": str(out / "cache")}
         environment.pop("CIFAR10_DIR", None)
+        if file_size is not None:
+            environment["PYTHONDONTWRITEBYTECODE"] = (
+                "1"  # or the limit cuts the environment's own files
+            )
         command = [sys.executable, str(TESTS / "tiny_cli.py"), *TINY, "--seeds", "2", "--epochs", "3"]
         process = subprocess.Popen(
             [*command, "--out", str(out), "--json", *more],
@@ -408,7 +407,6 @@ def test_a_disk_that_gives_out_is_one_line(tmp_path, start):
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory):
     """Start workers of a scheduler that runs in a process of its own; ``cluster.place`` names it."""
-    pytest.importorskip("distributed", reason="the extra cluster is not installed")
     folder = tmp_path_factory.mktemp("dask")
     file = folder / "scheduler.json"
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(TESTS.parent)}
@@ -458,8 +456,6 @@ def cluster(tmp_path_factory):
 
 
 def test_a_killed_dask_worker_loses_nothing(tmp_path, whole, cluster):
-    from empirical.study.cluster import run_on_dask
-
     spec = tiny_study(tmp_path, seeds=(0, 1))
     cluster.need(1)
     events, victims = [], list(cluster.workers)
@@ -484,8 +480,6 @@ def test_a_killed_dask_worker_loses_nothing(tmp_path, whole, cluster):
 def test_an_interrupted_client_leaves_idle_workers(tmp_path, cluster):
     from distributed import Client
 
-    from empirical.study.cluster import run_on_dask
-
     spec = tiny_study(tmp_path, depths=(2,), epochs=10_000)  # nobody would wait for its end
     cluster.need(1)
     told = []
@@ -509,8 +503,6 @@ def test_an_interrupted_client_leaves_idle_workers(tmp_path, cluster):
 
 def test_a_worker_that_is_not_fit_is_named(tmp_path, cluster, monkeypatch):
     from distributed import Client
-
-    from empirical.study import cluster as ours
 
     cluster.need(1)
 
@@ -540,8 +532,6 @@ def test_a_worker_that_is_not_fit_is_named(tmp_path, cluster, monkeypatch):
 
 
 def test_a_cell_that_kills_dask_workers_stops_the_study(tmp_path, cluster, monkeypatch):
-    from empirical.study import cluster as ours
-
     monkeypatch.setattr(ours, "DEATHS_ALLOWED", 0)
     cluster.need(1)
 
@@ -557,8 +547,6 @@ def test_a_cell_that_kills_dask_workers_stops_the_study(tmp_path, cluster, monke
 
 def test_a_scheduler_that_dies_stops_the_study(tmp_path, cluster, monkeypatch):
     """The last test of this cluster."""
-    from empirical.study import cluster as ours
-
     monkeypatch.setattr(ours, "LOST_SECONDS", 2.0)
     cluster.need(1)
 
@@ -572,22 +560,6 @@ def test_a_scheduler_that_dies_stops_the_study(tmp_path, cluster, monkeypatch):
 
 
 def test_no_scheduler_is_one_line(tmp_path, monkeypatch):
-    pytest.importorskip("distributed", reason="the extra cluster is not installed")
-    from empirical.study import cluster as ours
-
     monkeypatch.setattr(ours, "CONNECT_SECONDS", 0.5)
     with pytest.raises(RequestError, match="no Dask scheduler answers at --dask tcp://127"):
         ours.run_on_dask(tiny_study(tmp_path), "tcp://127.0.0.1:1", lambda event: None)
-
-
-def test_local_workers_of_dask_on_the_command_line(tmp_path, whole, start):
-    pytest.importorskip("distributed", reason="the extra cluster is not installed")
-    process = start(tmp_path, "--dask", "local:2")
-    until_an_epoch(process)
-    os.killpg(process.pid, signal.SIGINT)
-    output, said = process.communicate(timeout=300)
-    assert process.returncode == 130 and not output
-    assert said.splitlines()[-1].startswith("interrupted; nothing recorded") and "Traceback" not in said
-    assert is_gone(process.pid)
-    run_study(tiny_study(tmp_path, seeds=(0, 1)), dataset=tiny_dataset(IMAGES))
-    assert without_times(tmp_path) == whole
