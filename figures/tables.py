@@ -30,6 +30,7 @@ from rich.text import Text
 from figures.fitting import FittingTable
 from figures.markup import html_table, in_terminal, latex_table, markdown_table
 from figures.maths import terminal
+from figures.style import some_layers
 
 PLAIN_WIDTH = 100  # characters of a table as a notebook's plain text
 LAYERS_SHOWN = 7
@@ -48,7 +49,7 @@ class Column:
     """
 
     name: str
-    source: str | Callable[[Row], Any]
+    source: Hashable | Callable[[Row], Any]
     form: Callable[[Any], str | Text] = str
     unit: str = ""
     align: Literal["left", "right"] = "right"
@@ -68,7 +69,7 @@ class Column:
         return written if isinstance(written, Text) else Text(written)
 
 
-def words(name: str, source: str | Callable[[Row], Any], **more: Any) -> Column:
+def words(name: str, source: Hashable | Callable[[Row], Any], **more: Any) -> Column:
     """A column of words: left, and folded where the terminal is narrow."""
     return Column(name, source, align="left", **{"folds": True} | more)
 
@@ -164,6 +165,11 @@ class Sheet:
     def records(self) -> list[dict[Hashable, Any]]:
         """The data as JSON has them: one mapping per row."""
         return self.data.to_dict("records")
+
+
+def shown_layers(table: pd.DataFrame, all_layers: bool) -> list[dict[Hashable, Any]]:
+    """The rows of a table by layer that a terminal has room for, or all."""
+    return (table if all_layers else some_layers(table, LAYERS_SHOWN)).to_dict("records")
 
 
 # --------------------------------------------------------------------------- how values are written

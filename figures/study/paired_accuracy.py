@@ -104,7 +104,7 @@ def initial_loss_figure(table: pd.DataFrame, same_size: pd.DataFrame) -> Figure:
         for axes in (left, right):
             axes.set_xlabel("predicted initial loss (nats)")
             style.power_of_ten_axis(axes, "x")
-            axes.axvline(math.log10(math.log(CLASSES)), color="black", linewidth=0.8, linestyle=":")
+            axes.axvline(math.log10(math.log(CLASSES)), **style.DOTTED)
         style.power_of_ten_axis(left)
         keys = [
             *_point_legend(table),
@@ -192,7 +192,7 @@ def _point_legend(table: pd.DataFrame) -> list[Line2D | Patch]:
 def _accuracy_axis(axes: Axes) -> None:
     axes.set_title("practice: final accuracy")
     axes.set_ylabel("final test accuracy (percent)")
-    axes.axhline(100 / CLASSES, color="black", linewidth=0.8, linestyle=":")
+    axes.axhline(100 / CLASSES, **style.DOTTED)
 
 
 # ------------------------------------------------------------------------------- heat map

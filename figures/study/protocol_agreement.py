@@ -183,8 +183,7 @@ def agreement_figure(records: Published) -> Figure:
     table = protocol_cells(evidence)
     protocols = list(dict.fromkeys(zip(table["augment"], table["fan"], strict=True)))
     colors = dict(zip(protocols, sns.color_palette("colorblind", len(protocols)), strict=True))
-    with style.styled():
-        figure = Figure(figsize=(style.PAGE_WIDTH, 5.4), layout="constrained")
+    with style.canvas(5.4) as figure:
         grid = figure.subplots(2, 2, sharex=True, sharey="row")
         for axes_row, initializer in zip(grid, INITIALIZERS, strict=True):
             for axes, activation in zip(axes_row, COURSE_REPORT.activations, strict=True):
