@@ -194,13 +194,18 @@ def scientific(log10: float, digits: int = 3) -> str:
     return f"{mantissa}e{exponent:+03d}"
 
 
-def fixed(digits: int) -> Callable[[float], str]:
-    """Writes a number with ``digits`` decimals, and NaN as –.
+def number(form: str, before: str = "") -> Callable[[float], str]:
+    """Writes a number by a ``form`` of Python's, with what stands ``before`` it, and NaN as –.
 
-    >>> fixed(2)(3.14159), fixed(2)(math.nan)
-    ('3.14', '–')
+    >>> number("+.2f")(3.14159), number(".4f", "×")(2.0), number(".1f")(math.nan)
+    ('+3.14', '×2.0000', '–')
     """
-    return lambda value: "–" if math.isnan(value) else f"{value:.{digits}f}"
+    return lambda value: "–" if math.isnan(value) else f"{before}{value:{form}}"
+
+
+def fixed(digits: int) -> Callable[[float], str]:
+    """``number`` with so many decimals."""
+    return number(f".{digits}f")
 
 
 def standard_errors(value: float, alarm: float = ALARM) -> Text:

@@ -118,8 +118,6 @@ def draw_curve(
     ``spread_keys`` says so in a legend.
     """
     measured = cells[cells[quantity].notna()]
-    if measured.empty:
-        return
     diverged = measured[measured["status"] == "diverged"]
     completed = measured.drop(diverged.index)
     shown = diverged if completed.empty else completed
