@@ -73,15 +73,9 @@ def verdict_words(row: Row) -> str:
 
 def _together(found: Mapping[str, list[str]]) -> str:
     """Which conditions have each answer: "Yes: very deep and plain. Open, so far no: …"."""
-    return " ".join(
-        _sentence(
-            [
-                f"{answer.replace(f"{OPEN} ", f"{OPEN}, so far ")}: "
-                f"{'; '.join(QUESTIONS[name][0] for name in names)}"
-            ]
-        )
-        for answer, names in found.items()
-    )
+    so_far = {f"{OPEN} {word}": f"{OPEN}, so far {word}" for word in (YES, NO)}
+    named = {answer: "; ".join(QUESTIONS[name][0] for name in names) for answer, names in found.items()}
+    return " ".join(_sentence([f"{so_far.get(one, one)}: {names}"]) for one, names in named.items())
 
 
 def ends(row: Row) -> str:
