@@ -38,6 +38,7 @@ FILTERS: dict[str, Callable[..., Any]] = {
     "s": lambda count: "" if count == 1 else "s",
     "finite": math.isfinite,
     "f": lambda value, form: f"{value:{form}}",
+    "percent": lambda share: f"{100 * share:.0f} %",
     "upperfirst": lambda text: text[:1].upper() + text[1:],
 }
 _ENVIRONMENT = Environment(

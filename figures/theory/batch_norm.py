@@ -16,7 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from figures import style
-from figures.tables import Column, Sheet, fixed, words
+from figures.tables import Column, Sheet, fixed, number, words
 from figures.theory.variance import compared
 from theory.activations import parse_activation
 from theory.law.batch_norm import gradient_growth
@@ -35,9 +35,9 @@ def norm_growth_table(table: pd.DataFrame) -> Sheet:
         rows=table.drop_duplicates(["activation", "measured"]).to_dict("records"),
         columns=(
             words("activation", "activation"),
-            Column(r"$\lambda$, $B = \infty$", "infinite_batch", _factor),
-            Column(r"$\lambda_B$", "theory", _factor),
-            Column("measured", "measured", _factor),
+            Column(r"$\lambda$, $B = \infty$", "infinite_batch", number(".4f", "×")),
+            Column(r"$\lambda_B$", "theory", number(".4f", "×")),
+            Column("measured", "measured", number(".4f", "×")),
             Column("± s.e.", "standard_error", fixed(4)),
             Column("mean $z^2$", "after_norm", fixed(4)),
         ),
@@ -48,10 +48,6 @@ def norm_growth_table(table: pd.DataFrame) -> Sheet:
         ),
         spare=("mean $z^2$", r"$\lambda$, $B = \infty$", "± s.e."),
     )
-
-
-def _factor(value: float) -> str:
-    return "–" if math.isnan(value) else f"×{value:.4f}"
 
 
 def norm_growth_figure(table: pd.DataFrame, growth: pd.DataFrame) -> Figure:
