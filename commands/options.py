@@ -3,45 +3,51 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import empirical
+from commands.answer import Session
 from figures.program import command_line
 from theory.activations import ACTIVATIONS
 from theory.errors import RequestError
 from theory.initializers import FANS, INITIALIZERS
 
+if TYPE_CHECKING:
+    from empirical.records.published import Published
+
 PUBLISHED = Path(__file__).parents[1] / "figures" / "data"  # the published study
 
 
-def add_number(parser: argparse.ArgumentParser, name: str, default: int, what: str) -> None:
-    """A whole number whose help ends in its default."""
-    parser.add_argument(name, type=int, default=default, help=f"{what} (default {default})")
+def add_numbers(parser: argparse.ArgumentParser, spec: Any, **what: str) -> None:
+    """Whole numbers with the defaults of ``spec``: the name of each, and ``what`` it counts."""
+    for name, text in what.items():
+        default = getattr(spec, name)
+        help_text = f"{text} (default {default})"
+        parser.add_argument(f"--{name.replace('_', '-')}", type=int, default=default, help=help_text)
 
 
 def add_names(
     parser: argparse.ArgumentParser,
-    name: str,
-    default: Sequence[str],
-    known: str,
+    spec: Any,
     *,
-    before: str = "",
+    marked: str = "",
+    but: str = "",
+    known: str = f"any of {', '.join(ACTIVATIONS)}",
 ) -> None:
-    """One or more names, such as initializers; ``known`` says which there are."""
-    text = f"{before}default {' '.join(default)}; {known}"
-    parser.add_argument(name, nargs="+", default=list(default), metavar="NAME", help=text)
+    """The initializers and activations of a ``spec``, where it has them, with its defaults.
 
-
-def add_initializers(
-    parser: argparse.ArgumentParser, *default: str, before: str = "", but: str = ""
-) -> None:
-    known = f"any of {', '.join(INITIALIZERS)}{but}"
-    add_names(parser, "--init", default, known, before=before)
-
-
-def add_activations(parser: argparse.ArgumentParser, *default: str) -> None:
-    add_names(parser, "--activation", default, f"any of {', '.join(ACTIVATIONS)}")
+    marked, but   what the initializers are for, and which are left out
+    known         which activations there are
+    """
+    initializers = f"any of {', '.join(INITIALIZERS)}{but}"
+    for option, field, before, names in (
+        ("--init", "initializers", marked, initializers),
+        ("--activation", "activations", "", known),
+    ):
+        if default := getattr(spec, field, None):
+            text = f"{before}default {' '.join(default)}; {names}"
+            parser.add_argument(option, nargs="+", default=list(default), metavar="NAME", help=text)
 
 
 def add_sigma_b(parser: argparse.ArgumentParser, what: str = "std of the biases") -> None:
@@ -97,12 +103,16 @@ def chosen_records(named: list[Path] | None, published: Path, *, needed: bool = 
     return named
 
 
-def no_finished_cell(folders: Sequence[Path]) -> RequestError:
-    """What to say where ``folders`` hold nothing to show."""
-    named = ", ".join(map(str, folders))
-    return RequestError(
-        f"no finished cell in {named}: {command_line('cifar')} trains some, and resumes"
-    )
+def read_records(folders: list[Path], session: Session) -> Published:
+    """All that is recorded in ``folders``; ``RequestError`` if no cell is finished."""
+    with session.study_progress() as on_event:
+        records = empirical.gather(folders, on_event)
+    if records.cells.empty:
+        raise RequestError(
+            f"no finished cell in {', '.join(map(str, folders))}: {command_line('cifar')} trains some, "
+            "and resumes"
+        )
+    return records
 
 
 def spec_fields(arguments: argparse.Namespace, *names: str) -> dict[str, Any]:

@@ -7,8 +7,7 @@ theirs from here.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
 
 import pandas as pd
 from rich.text import Text
@@ -19,8 +18,9 @@ from empirical.judgment.statistics import EQUIVALENT, INSUFFICIENT, LEVEL, MARGI
 from empirical.judgment.truth import AGREES, DISAGREES, NO, NO_RECORDS, OPEN, YES
 from empirical.presets import MANY_SEEDS
 from empirical.protocol import CLASSES
+from figures.prose import said
 from figures.study.report_figures import name_of
-from figures.tables import Column, Row, Sheet, words
+from figures.tables import Column, Row, Sheet, number, words
 
 STYLES = {"confirmed": "green", YES: "green", "refuted": "red", NO: "red"}
 QUESTIONS = {  # in a few words; and whole
@@ -36,6 +36,7 @@ QUESTIONS = {  # in a few words; and whole
                      "learning rate?"),
     "default": ("", "Should He be the default?"),
 }  # fmt: skip
+PERCENT = f"{100 * (1 - LEVEL):g} %"
 FIVE = 5  # the conditions that come first, ``conditions.ANSWERS``
 SO_FAR = {AGREES: YES, DISAGREES: NO}
 
@@ -49,10 +50,9 @@ def told(conditions: pd.DataFrame, contrasts: pd.DataFrame) -> pd.DataFrame:
             continue
         own = contrasts[contrasts["id"] == row["id"]].to_dict("records")
         own = own if row["id"] != "effective-lr" else []  # ``factors_table`` has them
-        more: Iterable[str] = FACTS.get(str(row["id"]), lambda facts: ())(row["facts"])
         size = ", ".join(f"{n.replace('_', ' ')} {v}" for n, v in row["facts"].get("size", {}).items())
-        texts = [f"in small ({size})" * bool(size), *map(ends, own), *more]
-        answers.append(f"{verdict_words(row)[:1].upper()}{verdict_words(row)[1:]}. {_sentence(texts)}")
+        texts = [f"in small ({size})" * bool(size), *map(ends, own), *_facts(row)]
+        answers.append(f"{_sentence([verdict_words(row)])} {_sentence(texts)}")
     questions = [QUESTIONS[str(name)][1] for name in conditions["id"]]
     return conditions.assign(question=questions, answer=[answer.strip() for answer in answers])
 
@@ -65,23 +65,17 @@ def verdict_words(row: Row) -> str:
     """
     verdict = str(row["verdict"])
     if verdict == INSUFFICIENT:
-        verdict += f" ({needed_words(row)})"
+        few = row["needed"] <= MANY_SEEDS
+        verdict += f" ({row['needed']} would do)" if few else f" ({MANY_SEEDS} will not do)"
     open_ = verdict not in (YES, NO, EQUIVALENT) and row["direction"]
     return f"{verdict}, so far {SO_FAR[row['direction']]}" if open_ else verdict
 
 
-def needed_words(row: Row) -> str:
-    return f"{row['needed']} would do" if row["needed"] <= MANY_SEEDS else f"{MANY_SEEDS} will not do"
-
-
 def _together(found: Mapping[str, list[str]]) -> str:
     """Which conditions have each answer: "Yes: very deep and plain. Open, so far no: …"."""
-    words_of = {f"{OPEN} {YES}": f"open, so far {YES}", f"{OPEN} {NO}": f"open, so far {NO}"}
-    lines = [
-        f"{words_of.get(answer, answer)}: {'; '.join(QUESTIONS[name][0] for name in names)}"
-        for answer, names in found.items()
-    ]
-    return " ".join(f"{line[0].upper()}{line[1:]}." for line in lines)
+    so_far = {f"{OPEN} {word}": f"{OPEN}, so far {word}" for word in (YES, NO)}
+    named = {answer: "; ".join(QUESTIONS[name][0] for name in names) for answer, names in found.items()}
+    return " ".join(_sentence([f"{so_far.get(one, one)}: {names}"]) for one, names in named.items())
 
 
 def ends(row: Row) -> str:
@@ -96,15 +90,11 @@ def ends(row: Row) -> str:
         where = f"{name_of(row['at'][0])}, {row['at'][1]} layers"
     sign = -1 if row["mean"] < 0 else 1
     low, high = sorted((sign * row["low"], sign * row["high"]))
-    interval = "" if math.isnan(low) else f", {_percent()} {low:.2f} to {high:.2f}"
+    interval = "" if math.isnan(low) else f", {PERCENT} {low:.2f} to {high:.2f}"
     return (
         f"{row['first']} ends {abs(row['mean']):.2f} points {'below' if sign < 0 else 'above'} "
         f"{row['second']} ({where}, {_seeds(row['seeds'])}{interval})"
     )
-
-
-def _percent() -> str:
-    return f"{100 * (1 - LEVEL):g} %"
 
 
 def _seeds(count: int) -> str:
@@ -117,89 +107,19 @@ def _sentence(texts: Iterable[str]) -> str:
     return f"{text[0].upper()}{text[1:]}." if text else ""
 
 
-# ------------------------------------------------------------------- what else the records say
-
-
-def _diverged(facts: Mapping[str, Any]) -> list[str]:
-    return [f"{name} diverged in {n} of {of} runs" for name, (n, of) in facts["diverged"].items()]
-
-
-def _deep(facts: Mapping[str, Any]) -> list[str]:
-    lines = []
-    for depth, levels in facts["levels"].items():
-        found = [
-            f"{name} diverged" if level["accuracy"] is None
-            else f"{name} ends at {level['accuracy']:.2f} %"
-            + " (it stalls: no better than guessing)" * level["stalls"]
-            for name, level in levels.items() if level
-        ]  # fmt: skip
-        lines.append(f"at {depth} layers {' and '.join(found)}" if found else "")
-    he, xavier = facts["signal"]["He"], facts["signal"]["Xavier"]
-    if math.isfinite(he) and math.isfinite(xavier):
-        lines.append(
-            f"of these networks as drawn theory predicts a second moment of {xavier:.3g} "
-            "at the last layer "
-            f"under Xavier and {he:.3g} under He (without biases Xavier's signal would be "
-            f"{facts['strength_without_biases']:.2e} as strong; biases put in signal of their own)"
-        )
-    return lines
-
-
-def _head(facts: Mapping[str, Any]) -> list[str]:
-    (printed, head), lines = facts["rises"], []
-    if math.isfinite(printed) and math.isfinite(head):
-        share = f", {100 * (1 - head / printed):.0f} % less" if printed > max(head, 0) else ""
-        lines.append(
-            f"from {facts['low']} to {facts['high']} layers accuracy changes by "
-            f"{printed:+.2f} points as "
-            f"printed and by {head:+.2f} with that one layer changed{share}"
-        )
-    losses = [
-        f"{measured:.2f} {title} (predicted {predicted:.2f})"
-        for title, (predicted, measured) in facts["first_loss"].items()
-        if math.isfinite(measured)
-    ]
-    if losses:
-        lines.append(
-            f"the first loss at {facts['low']} layers is {' and '.join(losses)}; guessing is "
-            f"{math.log(CLASSES):.2f}"
-        )
-    return lines
-
-
-def _rate(facts: Mapping[str, Any]) -> list[str]:
-    lines = [f"N(0, 1)'s learning rate between batch norms is {facts['rate_ratio']:.1f} times smaller"]
-    for depth, means in facts["means"].items():
-        gap = means.get("both", math.nan) - means.get("N(0, 1)", math.nan)
-        if gap > 0:
-            shares = [
-                f"{name} alone {100 * (means[name] - means['N(0, 1)']) / gap:.0f} %"
-                for name in ("He's last layer", "He's steps")
-                if name in means
-            ]
-            lacks = [name for name in ("He's last layer", "He's steps") if name not in means]
-            missing = (
-                f" (not recorded: {' and '.join(f'{name} alone' for name in lacks)})" if lacks else ""
-            )
-            what = " and ".join(shares) or "together all of it"
-            lines.append(f"of the {gap:.2f} points at {depth} layers {what}{missing}")
-    if math.isfinite(facts["loss_gap"]):
-        lines.append(
-            "with both, its training losses and He's differ by at most "
-            f"{100 * facts['loss_gap']:.2g} % in "
-            "any epoch"
-        )
-    return lines
-
-
-FACTS: dict[str, Callable[[Mapping[str, Any]], list[str]]] = {
-    "printed": _diverged,
-    "no-norm": _diverged,
-    "fan-in": _diverged,
-    "very-deep": _deep,
-    "last-layer": _head,
-    "effective-lr": _rate,
+# What else the records say of a condition: the block of ``figures/templates/answers.md``.
+FACTS = {
+    **dict.fromkeys(("printed", "no-norm", "fan-in"), "diverged"),
+    **{"very-deep": "deep", "last-layer": "head", "effective-lr": "rate"},
 }
+
+
+def _facts(row: Row) -> list[str]:
+    if row["id"] not in FACTS:
+        return []
+    causes, chance = ("He's last layer", "He's steps"), math.log(CLASSES)
+    told = said("answers", FACTS[row["id"]], **row["facts"], causes=causes, chance=chance)
+    return [part.strip() for part in told.split(";;")]
 
 
 # -------------------------------------------------------------------------------------- tables
@@ -208,18 +128,14 @@ FACTS: dict[str, Callable[[Mapping[str, Any]], list[str]]] = {
 def answer_lines(conditions: pd.DataFrame) -> list[str]:
     """The rows of ``answers_table`` as text: a line for each of the five."""
     lines = []
-    for row in _five(conditions).to_dict("records"):
+    for row in conditions.head(FIVE).to_dict("records"):
         text = f"{QUESTIONS[str(row['id'])][0]}: {_answer(row).plain}"
         if not math.isnan(row["value"]):
-            known = "" if math.isnan(row["low"]) else f", {_percent()} {interval(row)}"
+            known = "" if math.isnan(row["low"]) else f", {PERCENT} {interval(row)}"
             by = f"{row['part']} {in_unit(row['value'])} points{known}"
             text += f" ({by}, {_seeds(row['seeds']) if row['seeds'] else 'not all recorded'})"
         lines.append(f"{text}.")
     return lines
-
-
-def _five(conditions: pd.DataFrame) -> pd.DataFrame:
-    return conditions.head(FIVE)
 
 
 def answers_table(conditions: pd.DataFrame) -> Sheet:
@@ -227,13 +143,13 @@ def answers_table(conditions: pd.DataFrame) -> Sheet:
     return Sheet(
         name="answers",
         title="Should He be the default?",
-        data=_five(conditions).drop(columns="facts"),
+        data=conditions.head(FIVE).drop(columns="facts"),
         columns=(
             words("", lambda row: QUESTIONS[str(row["id"])][0]),
             words("answer", _answer),
             words("by", "part"),
-            Column("points", "value", lambda value: "–" if math.isnan(value) else in_unit(value)),
-            Column(_percent(), interval),
+            Column("points", "value", _points),
+            Column(PERCENT, interval),
             Column("seeds", "seeds"),
             words("theory", "theory_right"),
         ),
@@ -243,7 +159,7 @@ def answers_table(conditions: pd.DataFrame) -> Sheet:
             "Means over the settings of which both have seeds enough for a test, or any: "
             + "; ".join(
                 f"{QUESTIONS[str(row['id'])][0]} {settings_words(row['settings'])}"
-                for row in _five(conditions).to_dict("records")
+                for row in conditions.head(FIVE).to_dict("records")
                 if row["settings"]
             )
             + ".",
@@ -265,14 +181,15 @@ def settings_words(settings: Sequence[tuple[str, int]]) -> str:
     return ", ".join(f"{name_of(activation)} {depth}" for activation, depth in settings)
 
 
+def _points(value: float) -> str:
+    return "–" if math.isnan(value) else in_unit(value)
+
+
 def _answer(row: Row) -> Text:
     verdict = str(row["verdict"])
-    if verdict in STYLES or verdict == EQUIVALENT:
-        return Text(verdict, style=STYLES.get(verdict, "yellow"))
-    far = f"so far {SO_FAR[row['direction']]}" if row["direction"] else ""
-    if verdict == TOO_CLOSE:
-        return Text(verdict, style="yellow")
-    return Text(far or NO_RECORDS, style="yellow")
+    if verdict not in (*STYLES, EQUIVALENT, TOO_CLOSE):
+        verdict = f"so far {SO_FAR[row['direction']]}" if row["direction"] else NO_RECORDS
+    return Text(verdict, style=STYLES.get(verdict, "yellow"))
 
 
 def interval(row: Row) -> str:
@@ -289,7 +206,11 @@ def conditions_table(conditions: pd.DataFrame) -> Sheet:
         name="conditions",
         title="Should He be the default, and under which conditions?",
         data=conditions.drop(columns="facts"),
-        columns=(words("condition", _question), words("answer", "answer"), words("theory", _theory)),
+        columns=(
+            words("condition", _question),
+            words("answer", "answer"),
+            words("theory", lambda row: theory_words(row) if row["theory"] else ""),
+        ),
         notes=(
             "Points are of final test accuracy, mean over the settings (activation × depth) of which "
             "both arms have seeds enough for a test, or any. Theory: by the e-folds from an even "
@@ -301,10 +222,6 @@ def conditions_table(conditions: pd.DataFrame) -> Sheet:
 
 def _question(row: Row) -> Text:
     return Text(str(row["question"]), style="" if row["parts"] else "bold")
-
-
-def _theory(row: Row) -> str:
-    return theory_words(row) if row["theory"] else ""
 
 
 def theory_words(row: Row) -> str:
@@ -325,11 +242,11 @@ def factors_table(contrasts: pd.DataFrame) -> Sheet:
         data=own,
         section=lambda row: f"{row['at'][1]} layers",
         columns=(
-            words("", lambda row: f"{row['first']} − {row['second']}"),
-            Column("points", "mean", lambda value: "–" if math.isnan(value) else in_unit(value)),
-            Column(_percent(), interval),
+            words("", "{first} − {second}".format_map),
+            Column("points", "mean", _points),
+            Column(PERCENT, interval),
             Column("seeds", "seeds"),
-            Column("foretold (e-folds)", "theory", lambda v: "–" if math.isnan(v) else f"{v:+.2f}"),
+            Column("foretold (e-folds)", "theory", number("+.2f")),
         ),
         notes=("ReLU, with batch norm; – is not recorded.",),
     )

@@ -21,6 +21,7 @@ from matplotlib.patheffects import withStroke
 from empirical.frontier.spec import FrontierSpec
 from empirical.frontier.table import SCALES, TRAINED
 from figures import style
+from figures.prose import said
 from figures.study.report_figures import name_of
 from figures.tables import Column, Row, Sheet, words
 from theory.activations import Activation
@@ -37,9 +38,7 @@ LINES = {
 
 def frontier_figure(table: pd.DataFrame, spec: FrontierSpec) -> Figure:
     """A panel per activation: mean accuracy over seeds, 6ξ, and initializers above their columns."""
-    with style.styled():
-        size = (style.PAGE_WIDTH, 0.9 + 2.4 * len(spec.parsed))
-        figure = Figure(figsize=size, layout="constrained")
+    with style.canvas(0.9 + 2.4 * len(spec.parsed)) as figure:
         panels = figure.subplots(len(spec.parsed), 1, squeeze=False)[:, 0]
         for axes, phi in zip(panels, spec.parsed, strict=True):
             _map(axes, table[table["activation"] == phi.name])
@@ -51,9 +50,8 @@ def frontier_figure(table: pd.DataFrame, spec: FrontierSpec) -> Figure:
             axes.set_title(f"{name_of(phi.name)}, $\\sigma_b^2$ = {spec.bias_of(phi):g}", pad=16)
             axes.set(xlabel="", ylabel="layers")
         panels[-1].set_xlabel("$\\sigma_w^2 = $ fan_in · Var$[w]$")
-        bar = figure.colorbar(
-            ScalarMappable(SCALE, SHADES), ax=list(panels), aspect=50, label="test accuracy (percent)"
-        )
+        shades, label = ScalarMappable(SCALE, SHADES), "test accuracy (percent)"
+        bar = figure.colorbar(shades, ax=list(panels), aspect=50, label=label)
         bar.ax.axhline(TRAINED, color="white")
         keys = [style.legend_key(name, **_drawn(dash)) for name, dash in LINES.items()]
         style.legend_below(figure, keys)
@@ -94,23 +92,8 @@ def _drawn(dash: str) -> dict[str, Any]:
 
 def frontier_caption(table: pd.DataFrame, agreement: pd.DataFrame, spec: FrontierSpec) -> str:
     """How to read the map, and by how much the found frontier and the predicted one agree."""
-    text = (
-        f"Plain networks of width {spec.width} on digits, {spec.steps} steps of SGD at "
-        f"{spec.learning_rate:g} in batches of {spec.batch_size}, "
-        f"{len(spec.seeds)} seed{'s' * (len(spec.seeds) > 1)}. A network counts as trained above "
-        f"{TRAINED:g} % (bold); one that diverged has 0. Theory, with no free "
-        f"parameter: those up to {SCALES}ξ layers train."
-    )
-    for row in agreement.to_dict("records"):
-        agree, constant, short, beyond = (
-            f"{100 * row[name]:.0f} %" for name in ("agree", "best_constant", "short", "beyond")
-        )
-        text += (
-            f" {name_of(str(row['activation']))}: {agree} of {row['networks']} networks are on the "
-            f"side that theory says ({constant} would be right by saying the same of all); "
-            f"{short} train beyond the line, {beyond} below it do not."
-        )
-    return text
+    rows = agreement.to_dict("records")
+    return said("captions", "frontier", spec=spec, rows=rows, trained=TRAINED, scales=SCALES)
 
 
 def frontier_table(table: pd.DataFrame, agreement: pd.DataFrame, spec: FrontierSpec) -> Sheet:

@@ -9,21 +9,22 @@ same data give the same bytes.
 from __future__ import annotations
 
 import io
+import itertools
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import matplotlib as mpl
+import pandas as pd
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from matplotlib.textpath import TextPath
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from empirical.arm import Arm, Change
@@ -31,6 +32,7 @@ from figures.files import write_bytes
 
 BLUE, VERMILION, GREEN = "#0072B2", "#D55E00", "#009E73"
 ORANGE, SKY, PURPLE, BLACK = "#E69F00", "#56B4E9", "#CC79A7", "#000000"
+T = TypeVar("T")
 PAGE_WIDTH = 7.0  # inches: two columns of a LaTeX article
 
 RC: dict[str, Any] = {
@@ -58,28 +60,31 @@ RC: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class Look:
-    """How one thing is drawn everywhere."""
+    """How one thing is drawn everywhere; the properties are keywords of ``axes.plot``."""
 
     color: str
     marker: str
     dash: Any  # a matplotlib line style
 
+    @property
+    def line(self) -> dict[str, Any]:
+        return {"color": self.color, "linestyle": self.dash}
 
-_DASHES: tuple[Any, ...] = (
-    "-",
-    "--",
-    "-.",
-    ":",
-    (0, (5, 1, 1, 1, 1, 1)),
-    (0, (1, 1)),
-    (0, (8, 2)),
-)
-_LOOKS = tuple(
-    Look(color, marker, dash)
-    for color, marker, dash in zip(
-        (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY, BLACK), "osD^vPX", _DASHES, strict=True
-    )
-)
+    @property
+    def curve(self) -> dict[str, Any]:
+        """A line through markers."""
+        return self.line | {"marker": self.marker}
+
+    @property
+    def points(self) -> dict[str, Any]:
+        """Open markers, as of what was measured."""
+        return self.curve | {"linestyle": "none", "markerfacecolor": "white"}
+
+
+DOTTED: dict[str, Any] = {"color": "black", "linewidth": 0.8, "linestyle": ":"}  # a reference
+_DASHES: tuple[Any, ...] = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 1)), (0, (8, 2)))
+_COLORS = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY, BLACK)
+_LOOKS = tuple(map(Look, _COLORS, "osD^vPX", _DASHES))
 _INITIALIZER_ORDER = (
     "he",
     "xavier",
@@ -95,20 +100,14 @@ _INITIALIZER_ORDER = (
 
 def initializer_looks(names: Iterable[str]) -> dict[str, Look]:
     """A look for each initializer: fixed for the first seven known ones, then in turn."""
-    fixed = {name: _LOOKS[i % len(_LOOKS)] for i, name in enumerate(_INITIALIZER_ORDER)}
-    looks: dict[str, Look] = {}
-    spare = 3
-    for name in names:
-        if name not in fixed:
-            fixed[name] = _LOOKS[spare % len(_LOOKS)]
-            spare += 1
-        looks[name] = fixed[name]
-    return looks
+    fixed = looks_in_turn(_INITIALIZER_ORDER)
+    spare = itertools.cycle((*_LOOKS[3:], *_LOOKS[:3]))
+    return {name: fixed.get(name) or next(spare) for name in dict.fromkeys(names)}
 
 
-def depth_looks(depths: Iterable[int]) -> dict[int, Look]:
-    """A look for each depth, in rising order."""
-    return {depth: _LOOKS[i % len(_LOOKS)] for i, depth in enumerate(sorted(set(depths)))}
+def looks_in_turn(things: Iterable[T]) -> dict[T, Look]:
+    """A look for each thing, in order."""
+    return dict(zip(things, itertools.cycle(_LOOKS), strict=False))
 
 
 # What an arm changes beside its initializer, and how that shifts the initializer's look: towards white
@@ -198,9 +197,7 @@ def legend_key(label: str, **drawn: Any) -> Line2D:
 
 def curve_key(label: str, look: Look) -> Line2D:
     """The entry of a curve that is a line and, where something was measured, an open marker."""
-    return legend_key(
-        label, color=look.color, linestyle=look.dash, marker=look.marker, markerfacecolor="white"
-    )
+    return legend_key(label, **(look.points | look.line))
 
 
 def band_key(label: str) -> Patch:
@@ -210,23 +207,16 @@ def band_key(label: str) -> Patch:
 
 def legend_below(figure: Figure, handles: Sequence[Artist]) -> None:
     """A legend under the panels, in as many columns (three at most) as the figure has room for."""
-    settings: Any = mpl.rcParams  # the stubs want every key spelled out
-    size = float(settings["legend.fontsize"])
-    widths = [
-        max(TextPath((0, 0), line, size=size).get_extents().width for line in text.splitlines())
-        for text in (str(handle.get_label()) for handle in handles)
-    ]
-    # matplotlib fills column by column; beside a text stand its key and the space around both
-    beside = size * sum(
-        settings[f"legend.{name}"] for name in ("handlelength", "handletextpad", "columnspacing")
-    )
-    room = 72 * figure.get_figwidth() - 2 * size
     for columns in (3, 2, 1):
-        rows = math.ceil(len(widths) / columns)
-        each = [max(widths[first : first + rows]) for first in range(0, len(widths), rows)]
-        if sum(each) + len(each) * beside <= room:
-            break
-    figure.legend(handles=handles, loc="outside lower center", ncols=columns)
+        legend = figure.legend(handles=handles, loc="outside lower center", ncols=columns)
+        if columns == 1 or legend.get_window_extent().width <= figure.bbox.width:
+            return
+        legend.remove()
+
+
+def beside(axes: Axes, text: str, at: tuple[Any, Any], offset: tuple[int, int], **drawn: Any) -> None:
+    """``text``, small, ``offset`` points from ``at``."""
+    axes.annotate(text, at, xytext=offset, textcoords="offset points", **({"fontsize": 7} | drawn))
 
 
 def same_axes(panels: Iterable[Axes]) -> None:
@@ -253,34 +243,46 @@ def styled() -> Iterator[None]:
         yield
 
 
+def width_of(panels: int, in_a_row: int = 2, least: float = 4.6) -> float:
+    """Inches of a figure of so many ``panels`` side by side, of which a page's width takes two."""
+    return max(PAGE_WIDTH * panels / in_a_row, least)
+
+
+@contextmanager
+def canvas(height: float, width: float = PAGE_WIDTH) -> Iterator[Figure]:
+    """A new figure, to be drawn in the project's look inside this block; sizes in inches."""
+    with styled():
+        yield Figure(figsize=(width, height), layout="constrained")
+
+
+def widened(axes: Axes, least: float, which: str = "y") -> None:
+    """Let an axis span ``least`` of its units, so that noise around a constant does not fill it."""
+    low, high = axes.get_ylim() if which == "y" else axes.get_xlim()
+    missing = max(least - (high - low), 0.0) / 2
+    axes.set(**{f"{which}lim": (low - missing, high + missing)})
+
+
 # Ticks within one decade, sparse to dense.
-_PER_DECADE: tuple[tuple[float, ...], ...] = (
-    (1,),
-    (1, 2, 5),
-    (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8),
-    tuple(1 + k / 20 for k in range(180)),
-    tuple(1 + k / 100 for k in range(900)),
-    tuple(1 + k / 1000 for k in range(9000)),
+_PER_DECADE: tuple[Sequence[float], ...] = (
+    *((1,), (1, 2, 5), (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8)),
+    *([1 + k / n for k in range(9 * n)] for n in (20, 100, 1000)),
 )
 
 
-def power_of_ten_axis(axes: Axes, which: str = "y") -> None:
+def power_of_ten_axis(axes: Axes, which: str = "y", ticks: int = 7) -> None:
     """Label an axis, ``which`` x or y, that holds log10 values as powers of ten, at any range."""
     low, high = axes.get_ylim() if which == "y" else axes.get_xlim()
     axis = axes.yaxis if which == "y" else axes.xaxis
     if high - low < 2.5:  # less than a few decades: 1, 2, 5, 10, … as dense as three ticks ask for
-        ticks = next(
-            (found for found in map(lambda k: _ticks(low, high, k), _PER_DECADE) if len(found) >= 3),
-            _ticks(low, high, _PER_DECADE[-1]),
-        )
-        axis.set_ticks(ticks)
+        found = [_ticks(low, high, per_decade) for per_decade in _PER_DECADE]
+        axis.set_ticks(next((some for some in found if len(some) >= 3), found[-1]))
         axis.set_major_formatter(FuncFormatter(lambda value, _: f"{10**value:.4g}"))
     else:
-        axis.set_major_locator(MaxNLocator(nbins=7, steps=[1, 2, 5, 10], integer=True))
+        axis.set_major_locator(MaxNLocator(nbins=ticks, steps=[1, 2, 5, 10], integer=True))
         axis.set_major_formatter(FuncFormatter(lambda value, _: f"$10^{{{round(value)}}}$"))
 
 
-def _ticks(low: float, high: float, per_decade: tuple[float, ...]) -> list[float]:
+def _ticks(low: float, high: float, per_decade: Sequence[float]) -> list[float]:
     """log10 of k·10^d inside [low, high], at most about eight of them."""
     decades = range(math.floor(low), math.ceil(high) + 1)
     found = [decade + math.log10(k) for decade in decades for k in per_decade]
@@ -302,31 +304,21 @@ def thin(layers: int, most: int) -> list[int]:
     return sorted({1, *range(step, layers, step), layers})
 
 
+def some_layers(table: pd.DataFrame, most: int = 20) -> pd.DataFrame:
+    """The rows of the layers that a picture or a terminal has room for."""
+    return table[table["layer"].isin(thin(int(table["layer"].max()), most))]
+
+
 def save_figure(figure: Figure, stem: Path) -> list[Path]:
     """Write ``figure`` as ``stem``.png and ``stem``.pdf, without dates; returns the two paths."""
-    paths: list[Path] = []
-    with styled():
-        for suffix in ("png", "pdf"):
-            path = stem.with_name(f"{stem.name}.{suffix}")
-            no_date = {"CreationDate": None} if suffix == "pdf" else {"Software": None}
-            laid_out = _laid_out(figure) if paths else nullcontext()
-            drawn = io.BytesIO()  # of a full disk, matplotlib's PDF writer makes an error of its own
-            with laid_out:
-                figure.savefig(drawn, format=suffix, metadata=no_date)
-            write_bytes(path, drawn.getvalue())
-            paths.append(path)
-    return paths
-
-
-@contextmanager
-def _laid_out(figure: Figure) -> Iterator[None]:
-    """``figure`` keeps the layout it was last drawn in: to find one takes as long as to draw."""
+    no_date = {"png": {"Software": None}, "pdf": {"CreationDate": None}}
+    paths = [stem.with_name(f"{stem.name}.{suffix}") for suffix in no_date]
     engine = figure.get_layout_engine()
-    if engine is None:
-        yield
-        return
-    figure.set_layout_engine("none")
-    try:
-        yield
-    finally:
-        figure.set_layout_engine(engine)
+    with styled():
+        for path, (suffix, metadata) in zip(paths, no_date.items(), strict=True):
+            drawn = io.BytesIO()  # of a full disk, matplotlib's PDF writer makes an error of its own
+            figure.savefig(drawn, format=suffix, metadata=metadata)
+            figure.set_layout_engine("none")  # to find the layout again takes as long as to draw
+            write_bytes(path, drawn.getvalue())
+    figure.set_layout_engine(engine)
+    return paths

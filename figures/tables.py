@@ -30,6 +30,7 @@ from rich.text import Text
 from figures.fitting import FittingTable
 from figures.markup import html_table, in_terminal, latex_table, markdown_table
 from figures.maths import terminal
+from figures.style import some_layers
 
 PLAIN_WIDTH = 100  # characters of a table as a notebook's plain text
 LAYERS_SHOWN = 7
@@ -48,7 +49,7 @@ class Column:
     """
 
     name: str
-    source: str | Callable[[Row], Any]
+    source: Hashable | Callable[[Row], Any]
     form: Callable[[Any], str | Text] = str
     unit: str = ""
     align: Literal["left", "right"] = "right"
@@ -68,7 +69,7 @@ class Column:
         return written if isinstance(written, Text) else Text(written)
 
 
-def words(name: str, source: str | Callable[[Row], Any], **more: Any) -> Column:
+def words(name: str, source: Hashable | Callable[[Row], Any], **more: Any) -> Column:
     """A column of words: left, and folded where the terminal is narrow."""
     return Column(name, source, align="left", **{"folds": True} | more)
 
@@ -166,6 +167,11 @@ class Sheet:
         return self.data.to_dict("records")
 
 
+def shown_layers(table: pd.DataFrame, all_layers: bool) -> list[dict[Hashable, Any]]:
+    """The rows of a table by layer that a terminal has room for, or all."""
+    return (table if all_layers else some_layers(table, LAYERS_SHOWN)).to_dict("records")
+
+
 # --------------------------------------------------------------------------- how values are written
 
 
@@ -188,13 +194,18 @@ def scientific(log10: float, digits: int = 3) -> str:
     return f"{mantissa}e{exponent:+03d}"
 
 
-def fixed(digits: int) -> Callable[[float], str]:
-    """Writes a number with ``digits`` decimals, and NaN as –.
+def number(form: str, before: str = "") -> Callable[[float], str]:
+    """Writes a number by a ``form`` of Python's, with what stands ``before`` it, and NaN as –.
 
-    >>> fixed(2)(3.14159), fixed(2)(math.nan)
-    ('3.14', '–')
+    >>> number("+.2f")(3.14159), number(".4f", "×")(2.0), number(".1f")(math.nan)
+    ('+3.14', '×2.0000', '–')
     """
-    return lambda value: "–" if math.isnan(value) else f"{value:.{digits}f}"
+    return lambda value: "–" if math.isnan(value) else f"{before}{value:{form}}"
+
+
+def fixed(digits: int) -> Callable[[float], str]:
+    """``number`` with so many decimals."""
+    return number(f".{digits}f")
 
 
 def standard_errors(value: float, alarm: float = ALARM) -> Text:

@@ -13,7 +13,7 @@ from functools import cached_property
 from itertools import pairwise
 from typing import Any, ClassVar, Literal
 
-from theory.activations import Activation, parse_activation
+from theory.activations import SMOOTH, Activation, parse_activation
 from theory.devices import DEVICES
 from theory.errors import RequestError, check_choice, check_not_tiny, check_real, check_whole
 from theory.initializers import FANS, Initializer, default_bias_std, drawing_biases, parse_initializer
@@ -30,9 +30,7 @@ MAX_VALUES = 20_000_000  # singular values of one request
 # Layers at which single pixels are reported, and the last one.
 BORDER_LAYERS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 PHASE_ACTIVATIONS = ("relu", "prelu", "tanh")
-GAINS_ACTIVATIONS = (
-    *("relu", "leaky-relu:0.01", "prelu", "linear", "tanh", "gelu", "silu", "elu", "selu"),
-)
+GAINS_ACTIVATIONS = ("relu", "leaky-relu:0.01", "prelu", "linear", *SMOOTH)
 
 Range = tuple[int, int]
 WHOLE: dict[str, Range] = {
@@ -50,12 +48,7 @@ REAL = {
     "sigma_b": ("sigma-b", 0, 1e6),
     "gain_slope": ("gain slope", -10, 10),
 }
-CHOICES = {
-    "direction": DIRECTIONS,
-    "engine": ENGINES,
-    "padding": PADDINGS,
-    "device": DEVICES,
-}
+CHOICES = {"direction": DIRECTIONS, "engine": ENGINES, "padding": PADDINGS, "device": DEVICES}
 # Fields whose name in JSON is that of the command line's option.
 OPTION = {
     "initializers": "init",
@@ -106,7 +99,7 @@ class Spec:
 class Named:
     """What a spec with ``initializers`` and ``activations`` has: their names, parsed once."""
 
-    initializers: tuple[str, ...]
+    initializers: tuple[str, ...] = ()
     activations: tuple[str, ...]
     fan: str | None = None
 
@@ -120,14 +113,14 @@ class Named:
     @cached_property
     def parsed(self) -> tuple[Activation, ...]:
         """The activations, repeated ones dropped."""
-        return parse_activations(self.activations)
+        if not self.activations:
+            raise RequestError("name at least one activation")
+        return tuple(dict.fromkeys(map(parse_activation, self.activations)))
 
-
-def parse_activations(names: tuple[str, ...]) -> tuple[Activation, ...]:
-    """The activations called ``names``, repeated ones dropped; ``RequestError`` for none at all."""
-    if not names:
-        raise RequestError("name at least one activation")
-    return tuple(dict.fromkeys(parse_activation(name) for name in names))
+    @property
+    def curves(self) -> tuple[tuple[Initializer, Activation], ...]:
+        """Every (initializer, activation), activations outermost."""
+        return tuple((law, activation) for activation in self.parsed for law in self.laws)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -168,11 +161,6 @@ class EnsembleSpec(Named, Spec):
             )
         if self.sigma_b and (names := drawing_biases(laws)):
             raise RequestError(f"sigma-b contradicts {names}, whose law draws its own biases; drop one")
-
-    @property
-    def curves(self) -> tuple[tuple[Initializer, Activation], ...]:
-        """Every (initializer, activation), activations outermost."""
-        return tuple((law, activation) for activation in self.parsed for law in self.laws)
 
     @property
     def directions(self) -> tuple[str, ...]:
@@ -433,22 +421,16 @@ class JacobianSpec(Named, Spec):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for _, activation in self.curves:
-            if not activation.is_rectifier:
-                raise RequestError(
-                    f"the Jacobian's exact values hold for rectifiers, not for {activation.name}: "
-                    "use relu, prelu, leaky-relu:SLOPE or linear"
-                )
+        for smooth in (activation for _, activation in self.curves if not activation.is_rectifier):
+            raise RequestError(
+                f"the Jacobian's exact values hold for rectifiers, not for {smooth.name}: "
+                "use relu, prelu, leaky-relu:SLOPE or linear"
+            )
         values = len(self.curves) * self.draws * self.width
         if values > MAX_VALUES:
             raise RequestError(
                 f"{values:,} singular values are more than {MAX_VALUES:,}: ask for fewer draws"
             )
-
-    @property
-    def curves(self) -> tuple[tuple[Initializer, Activation], ...]:
-        """Every (initializer, activation), activations outermost."""
-        return tuple((law, activation) for activation in self.parsed for law in self.laws)
 
     @property
     def widths(self) -> tuple[int, ...]:
@@ -501,18 +483,13 @@ class DerivationSpec(Spec):
 
 
 @dataclass(frozen=True)
-class GainsSpec(Spec):
+class GainsSpec(Named, Spec):
     """The gains of some activations, named as on the command line; repeated names are dropped."""
 
     activations: tuple[str, ...] = GAINS_ACTIVATIONS
 
     def __post_init__(self) -> None:
         _ = self.parsed
-
-    @cached_property
-    def parsed(self) -> tuple[Activation, ...]:
-        """The activations, in the order asked for."""
-        return parse_activations(self.activations)
 
 
 @dataclass(frozen=True)

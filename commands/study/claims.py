@@ -36,10 +36,7 @@ def run(arguments: argparse.Namespace, session: Session) -> Answer:
     folders = options.chosen_records(arguments.records, DATA)
     session.prepare_out()
     theory.resolve_device(arguments.device)  # a missing one is said before the work
-    with session.study_progress() as on_event:
-        records = empirical.gather(folders, on_event)
-    if records.cells.empty:
-        raise options.no_finished_cell(folders)
+    records = options.read_records(folders, session)
     evidence = empirical.Evidence(records.study, records.cells, records.layers)
     claims, claim_parts = empirical.judge_claims(evidence)
     agreement, pairs = empirical.protocol_agreement(evidence), empirical.protocol_pairs(evidence)

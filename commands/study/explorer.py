@@ -3,18 +3,12 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
-from typing import TYPE_CHECKING
 
-import empirical
 import figures
 from commands import options
 from commands.answer import Answer, Session
 from figures.files import write_text
 from theory.errors import check_whole
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 PURPOSE = "One HTML page to explore the theory with sliders, and the study's results beside it."
 EXAMPLES = (
@@ -33,7 +27,7 @@ def run(arguments: argparse.Namespace, session: Session) -> Answer:
     folders = options.chosen_records(arguments.records, DATA, needed=False)
     check_whole("seed", arguments.seed, 0, figures.explorer.MAX_SEED)
     session.prepare_out()
-    study = read_study(folders, session) if folders else None
+    study = options.read_records(folders, session).study if folders else None
     text = figures.explorer.page(study, seed=arguments.seed)
     target = session.out / "explorer.html"
     write_text(target, text)
@@ -47,12 +41,3 @@ def run(arguments: argparse.Namespace, session: Session) -> Answer:
         show=[f"The page holds {holds}. Any browser opens it; it asks the network for nothing."],
         paths=[target],
     )
-
-
-def read_study(folders: list[Path], session: Session) -> pd.DataFrame:
-    """The epochs of every finished cell in ``folders``; ``RequestError`` if there is none."""
-    with session.study_progress() as on_event:
-        study = empirical.gather(folders, on_event).study
-    if study.empty:
-        raise options.no_finished_cell(folders)
-    return study

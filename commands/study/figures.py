@@ -46,10 +46,7 @@ def run(arguments: argparse.Namespace, session: Session) -> Answer:
     folders = options.chosen_records(arguments.records, DATA)
     if arguments.publish is None:
         session.prepare_out()
-    with session.study_progress() as on_event:
-        records = empirical.gather(folders, on_event)
-    if records.cells.empty:
-        raise options.no_finished_cell(folders)
+    records = options.read_records(folders, session)
     spec = {"records": [str(folder) for folder in folders], "publish": arguments.publish}
     if arguments.publish is not None:
         return _publish(arguments, records, spec)

@@ -24,8 +24,7 @@ SAME_NAMES = ("width", "steps", "batch_size", "learning_rate", "bias_variance", 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     default = FrontierSpec()
-    options.add_activations(parser, *default.activations)
-    options.add_initializers(parser, *default.initializers, before="marked; ", but=" but pytorch")
+    options.add_names(parser, default, marked="marked; ", but=" but pytorch")
     parser.add_argument(
         "--variances", type=float, nargs="+", default=default.variances, metavar="V",
         help="σ_w² = fan_in·Var[w] (default 0.5 to 8; those of --init come in addition)",
@@ -34,9 +33,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--depths", type=int, nargs="+", default=default.depths, metavar="L",
         help=f"weight layers (default {' '.join(map(str, default.depths))})",
     )  # fmt: skip
-    options.add_number(parser, "--width", default.width, "units of the hidden layers")
-    options.add_number(parser, "--steps", default.steps, "of SGD for every network")
-    options.add_number(parser, "--batch-size", default.batch_size, "images per step")
+    what = {"steps": "of SGD for every network", "batch_size": "images per step"}
+    options.add_numbers(parser, default, width="units of the hidden layers", **what)
     parser.add_argument(
         "--learning-rate", type=float, default=default.learning_rate, help="constant, default 0.01"
     )

@@ -26,16 +26,14 @@ SAME_NAMES = ("depth", "width", "draws", "fan", "gain_slope", "sigma_b", "input_
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    options.add_number(parser, "--depth", 50, "weight layers")
-    options.add_number(parser, "--width", 512, "units per layer")
-    options.add_number(parser, "--draws", 100, "networks per curve")
-    options.add_initializers(parser, "he")
-    options.add_activations(parser, "relu", "prelu")
+    what = {"depth": "weight layers", "width": "units per layer", "draws": "networks per curve"}
+    options.add_numbers(parser, CorrelationSpec, **what)
+    options.add_names(parser, CorrelationSpec)
     parser.add_argument(
         "--correlations",
         type=float,
         nargs="+",
-        default=[0.0, 0.5, 0.9],
+        default=list(CorrelationSpec.correlations),
         metavar="C",
         help="of the two inputs, each a pair of its own (default 0 0.5 0.9)",
     )

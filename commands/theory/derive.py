@@ -16,9 +16,8 @@ EXAMPLES = ("derive", "derive --negative-slope 0.5", "derive --width 512 --draws
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    options.add_number(parser, "--depth", 10, "layers")
-    options.add_number(parser, "--width", 128, "units per layer")
-    options.add_number(parser, "--draws", 100, "networks per kind")
+    what = {"depth": "layers", "width": "units per layer", "draws": "networks per kind"}
+    options.add_numbers(parser, DerivationSpec, **what)
     rectifier = parser.add_mutually_exclusive_group()
     rectifier.add_argument(
         "--activation", default="prelu", metavar="NAME", help="rectifier of the part after Eq. 15"
@@ -30,14 +29,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace, session: Session) -> Answer:
     a = arguments
-    spec = DerivationSpec(
-        depth=a.depth,
-        width=a.width,
-        draws=a.draws,
-        activation=a.activation if a.negative_slope is None else f"leaky-relu:{a.negative_slope}",
-        seed=a.seed,
-        device=a.device,
-    )
+    activation = a.activation if a.negative_slope is None else f"leaky-relu:{a.negative_slope}"
+    own = options.given(a, "depth", "width", "draws", "seed", "device")
+    spec = DerivationSpec(activation=activation, **own)
     session.prepare_out()
     device = theory.float64_device(spec.device)
     table = theory.derivation(spec)

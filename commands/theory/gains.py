@@ -9,14 +9,14 @@ import figures
 import theory
 from commands import options
 from commands.answer import Answer, Session
-from theory.specs import GAINS_ACTIVATIONS, GainsSpec
+from theory.specs import GainsSpec
 
 PURPOSE = "The exact gain of every activation, beside torch.nn.init.calculate_gain."
 EXAMPLES = ("gains", "gains --activation tanh gelu prelu:0.1")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    options.add_activations(parser, *GAINS_ACTIVATIONS)
+    options.add_names(parser, GainsSpec)
 
 
 def run(arguments: argparse.Namespace, session: Session) -> Answer:

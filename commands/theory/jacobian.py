@@ -20,12 +20,10 @@ EXAMPLES = (
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    options.add_number(parser, "--depth", 10, "layers")
-    options.add_number(parser, "--width", 200, "units per layer")
-    options.add_number(parser, "--draws", 30, "networks per curve")
-    options.add_initializers(parser, "he", "orthogonal")
+    what = {"depth": "layers", "width": "units per layer", "draws": "networks per curve"}
+    options.add_numbers(parser, JacobianSpec, **what)
     known = "rectifiers only, prelu:SLOPE and leaky-relu:SLOPE included"
-    options.add_names(parser, "--activation", ("linear", "relu", "prelu"), known)
+    options.add_names(parser, JacobianSpec, known=known)
 
 
 def run(arguments: argparse.Namespace, session: Session) -> Answer:

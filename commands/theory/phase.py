@@ -9,7 +9,7 @@ import figures
 import theory
 from commands import options
 from commands.answer import Answer, Session
-from theory.specs import PHASE_ACTIVATIONS, PhaseSpec
+from theory.specs import PhaseSpec
 
 PURPOSE = "The phase diagram (σ_w², σ_b²): ordered, critical and chaotic, initializers marked."
 EXAMPLES = (
@@ -20,9 +20,8 @@ EXAMPLES = (
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    options.add_number(parser, "--width", 512, "fan_in and fan_out")
-    options.add_activations(parser, *PHASE_ACTIVATIONS)
-    options.add_initializers(parser, "he", "xavier", "normal", before="marked; ", but=" but pytorch")
+    options.add_numbers(parser, PhaseSpec, width="fan_in and fan_out")
+    options.add_names(parser, PhaseSpec, marked="marked; ", but=" but pytorch")
     options.add_sigma_b(parser, "std of the marked networks' biases")
     parser.add_argument(
         "--max-bias-variance", type=float, default=1.0, metavar="V", help="end of the σ_b² axis (1)"

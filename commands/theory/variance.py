@@ -37,15 +37,13 @@ EXAMPLES = (
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    options.add_number(parser, "--depth", 30, "weight layers")
-    options.add_number(parser, "--width", 512, "units per layer")
+    what = {"draws": "networks per curve", "batch": "inputs per network"}
+    options.add_numbers(parser, VarianceSpec, depth="weight layers", width="units per layer")
     parser.add_argument(
         "--widths", type=int, nargs="+", metavar="N", help="n_0 n_1 … n_L instead of depth and width"
     )
-    options.add_number(parser, "--draws", 100, "networks per curve")
-    options.add_number(parser, "--batch", 1, "inputs per network")
-    options.add_initializers(parser, "he", "xavier", "normal")
-    options.add_activations(parser, "relu", "prelu")
+    options.add_numbers(parser, VarianceSpec, **what)
+    options.add_names(parser, VarianceSpec)
     parser.add_argument(
         "--direction",
         choices=DIRECTIONS,
@@ -99,18 +97,15 @@ def run(arguments: argparse.Namespace, session: Session) -> Answer:
     if arguments.histograms and isinstance(spec, VarianceSpec):
         _add_histograms(more, spec)
     pictures = _pictures(spec, measured.table)
+    tables = [
+        figures.variance_table(rows, all_layers=arguments.all_layers)
+        for _, rows in measured.table.groupby("direction", sort=False)
+    ]
     return Answer(
         spec=spec.as_dict(),
         device=device.type,
         document={"curves": curve_documents(measured.table, curves), **more.document},
-        show=[
-            *(
-                figures.variance_table(rows, all_layers=arguments.all_layers)
-                for _, rows in measured.table.groupby("direction", sort=False)
-            ),
-            figures.growth_table(curves, note=figures.drift_note(spec)),
-            *more.show,
-        ],
+        show=[*tables, figures.growth_table(curves, note=figures.drift_note(spec)), *more.show],
         tables={"variance.csv": measured.table, **more.tables},
         figures=pictures | more.figures,
         first=() if isinstance(spec, VarianceSpec) else tuple(pictures),
@@ -190,24 +185,23 @@ def _add_histograms(more: Answer, spec: VarianceSpec) -> None:
 def curve_documents(table: pd.DataFrame, curves: pd.DataFrame) -> list[dict[str, Any]]:
     """The curves of the variance document: names, layers, growth, verdict."""
     names = ["initializer", "activation", "negative_slope", "direction", "engine"]
-    documents = []
-    for curve in curves.to_dict("records"):
-        rows = table
-        for name in ("initializer", "activation", "direction"):
-            rows = rows[rows[name] == curve[name]]
-        layers = [
-            {key: value for key, value in row.items() if key not in names and "band" not in str(key)}
-            | {"log10_band": [row["log10_band_low"], row["log10_band_high"]]}
-            for row in rows.to_dict("records")
-        ]
-        factors = ("measured", "theory", "asymptotic", "border")
-        documents.append(
-            {name: curve[name] for name in names}
-            | {
-                "layers": layers,
-                "log10_growth_per_layer": {key: curve[key] for key in factors},
-                "agreement": curve["agreement"],
-                "verdict": curve["verdict"],
-            }
-        )
-    return documents
+    of_curve = ["initializer", "activation", "direction"]
+    bands = [name for name in table if "band" in str(name)]
+    both: Any = table[["log10_band_low", "log10_band_high"]].apply(list, axis=1)
+    table = table.assign(log10_band=both)
+    layers = {
+        key: rows.drop(columns=[*names, *bands]).to_dict("records")
+        for key, rows in table.groupby(of_curve)
+    }
+    return [
+        {name: curve[name] for name in names}
+        | {
+            "layers": layers[tuple(curve[name] for name in of_curve)],
+            "log10_growth_per_layer": {
+                key: curve[key] for key in ("measured", "theory", "asymptotic", "border")
+            },
+            "agreement": curve["agreement"],
+            "verdict": curve["verdict"],
+        }
+        for curve in curves.to_dict("records")
+    ]

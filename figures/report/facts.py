@@ -6,6 +6,7 @@ Nothing here draws or writes; each function returns a tidy table or plain values
 from __future__ import annotations
 
 import math
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,6 @@ from empirical.judgment.statistics import (
     EQUIVALENT,
     EXACT_SEEDS,
     INSUFFICIENT,
-    LEVEL,
     MARGIN,
     MINIMUM_SEEDS,
     TOO_CLOSE,
@@ -32,7 +32,6 @@ from empirical.presets import PRESETS
 from empirical.protocol import (
     CLASSES,
     COURSE_REPORT,
-    IMAGE_SIZE,
     TEST_IMAGES,
     TRAIN_IMAGES,
     StudySpec,
@@ -46,7 +45,7 @@ from theory.activations import parse_activation
 from theory.errors import RequestError
 from theory.law import mean_field
 from theory.law.batch_norm import gradient_growth
-from theory.lessons.paper import LEARNED_SLOPES, xavier_over_he
+from theory.lessons.paper import xavier_over_he
 
 # ------------------------------------------------------------------------------------ records
 
@@ -62,45 +61,30 @@ def coverage(published: Published) -> pd.DataFrame:
     for name, preset in PRESETS.items():
         if name == "seeds":  # the report's grid again; its seeds are counted there
             continue
-        chosen = select(published, name)
-        cells = chosen.own.cells
-        expected = len(StudySpec(**preset.fields).cells())
+        chosen, spec = select(published, name), StudySpec(**preset.fields)
+        cells, expected = chosen.own.cells, len(spec.cells())
         seeds = cells.groupby(["arm", "activation", "depth"])["seed"].nunique()
-        rows.append(
-            {
-                "study": name,
-                "question": preset.question,
-                "configurations": expected - len(chosen.missing),
-                "of": expected,
-                "seeds_least": int(seeds.min()) if len(seeds) else 0,
-                "seeds_most": int(seeds.max()) if len(seeds) else 0,
-                "diverged": int((cells["status"] == "diverged").sum()),
-                "size": _smaller(name, chosen.size) if len(cells) else "",
-                "command": f"python cli.py {chosen.command}" if chosen.missing else "",
-            }
-        )
+        changed = [(one, chosen.size[one]) for one in SIZE if chosen.size[one] != getattr(spec, one)]
+        smaller = ", ".join(f"{one.replace('_', ' ')} {value}" for one, value in changed)
+        rows.append({
+            "study": name,
+            "question": preset.question,
+            "configurations": expected - len(chosen.missing),
+            "of": expected,
+            "seeds_least": seeds.min() if len(seeds) else 0,
+            "seeds_most": seeds.max() if len(seeds) else 0,
+            "diverged": int((cells["status"] == "diverged").sum()),
+            "size": f"run in small, with {smaller}" if smaller and len(cells) else "",
+            "command": f"python cli.py {chosen.command}" if chosen.missing else "",
+        })  # fmt: skip
     return pd.DataFrame(rows)
-
-
-def _smaller(name: str, size: Any) -> str:
-    """In what the records of a study are not of the size that it asks for."""
-    spec = StudySpec(**PRESETS[name].fields)
-    changed = [(one, size[one]) for one in SIZE if size[one] != getattr(spec, one)]
-    words = ", ".join(f"{one.replace('_', ' ')} {value}" for one, value in changed)
-    return f"run in small, with {words}" if words else ""
 
 
 def machines(cells: pd.DataFrame) -> pd.DataFrame:
     """One row per machine, engine and version: ``MACHINE``, cells, epochs, hours."""
-    rows = []
-    for key, group in cells.groupby(list(MACHINE), sort=True):
-        totals = {
-            "cells": len(group),
-            "epochs": int(group["epochs_done"].sum()),
-            "hours": float(group["seconds"].sum()) / 3600,
-        }
-        rows.append(dict(zip(MACHINE, key, strict=True)) | totals)
-    return pd.DataFrame(rows, columns=[*MACHINE, "cells", "epochs", "hours"])
+    totals = cells.assign(hours=cells["seconds"] / 3600).groupby(list(MACHINE), as_index=False)
+    named = {"cells": ("cell", "size"), "epochs": ("epochs_done", "sum"), "hours": ("hours", "sum")}
+    return totals.agg(**named)
 
 
 def compared(published: Published, column: str, first: Any, second: Any) -> pd.DataFrame | None:
@@ -116,21 +100,21 @@ def compared(published: Published, column: str, first: Any, second: Any) -> pd.D
 
 def gap(table: pd.DataFrame | None) -> dict[str, Any]:
     """Smallest, largest and mean difference of a comparison, and how many of its rows are decided."""
-    if table is None or table["difference"].notna().sum() == 0:
+    if table is None or table["difference"].isna().all():
         return {"there": False}
     rows = table[table["difference"].notna()].sort_values("difference", kind="stable")
-    low, high = rows.iloc[0], rows.iloc[-1]
+    difference, seeds = rows["difference"], rows["seeds"]
     return {
         "there": True,
         "settings": len(rows),
-        "positive": int((rows["difference"] > 0).sum()),
-        "mean": float(rows["difference"].mean()),
-        "smallest": float(low["difference"]),
-        "largest": float(high["difference"]),
-        "smallest_at": _setting(low),
-        "largest_at": _setting(high),
-        "seeds_least": int(rows["seeds"].min()),
-        "seeds_most": int(rows["seeds"].max()),
+        "positive": int((difference > 0).sum()),
+        "mean": difference.mean(),
+        "smallest": difference.min(),
+        "largest": difference.max(),
+        "smallest_at": _setting(rows.iloc[0]),
+        "largest_at": _setting(rows.iloc[-1]),
+        "seeds_least": seeds.min(),
+        "seeds_most": seeds.max(),
         "first_higher": int((rows["verdict"] == "first higher").sum()),
         "second_higher": int((rows["verdict"] == "second higher").sum()),
         "tested": int(rows["p_holm"].notna().sum()),
@@ -185,7 +169,6 @@ def study(published: Published) -> dict[str, Any]:
         "seeds_least": int(seeds.min()),
         "seeds_most": int(seeds.max()),
         "enough": int((seeds >= MINIMUM_SEEDS).sum()),
-        "fewer": int((seeds < MINIMUM_SEEDS).sum()),
         "diverged": [
             {"cell": row["cell"], "epochs": row["epochs_done"]}
             for row in cells.to_dict("records")
@@ -207,12 +190,10 @@ def protocol() -> dict[str, Any]:
     shallow, deep = (TrainSpec(depth=depth) for depth in (min(depths), max(depths)))
     return COURSE_REPORT.shared() | {
         "depths": depths,
-        "experiments": len(COURSE_REPORT.initializers) * len(COURSE_REPORT.activations),
         "grid": len(COURSE_REPORT.cells()),
         "train_images": TRAIN_IMAGES,
         "test_images": TEST_IMAGES,
         "classes": CLASSES,
-        "image": IMAGE_SIZE,
         "shallow": shallow.depth,
         "deep": deep.depth,
         "deep_map": deep.map_sizes[-1],
@@ -223,7 +204,6 @@ def protocol() -> dict[str, Any]:
         "slope": parse_activation("prelu").negative_slope,
         "seeds": MINIMUM_SEEDS,
         "exact_seeds": EXACT_SEEDS,
-        "level": LEVEL,
         "uneven": UNEVEN,
         "alone": ALONE,
         "margin": MARGIN,
@@ -247,7 +227,6 @@ def theory(derivation: pd.DataFrame, stack: pd.DataFrame) -> dict[str, Any]:
         "undecided": list(derivation.loc[~derivation["verdict"].isin(("holds", "fails")), "equation"]),
         "largest_z": float(np.abs(true["z"]).max()),
         "rectified_variance": relu.second_moment * relu.variance_ratio,
-        "variance_ratio": relu.variance_ratio,
         "half": relu.second_moment,
         "prelu_second_moment": prelu.second_moment,
         "stall": [(depth, xavier_over_he(depth)) for depth in depths],
@@ -263,7 +242,6 @@ def theory(derivation: pd.DataFrame, stack: pd.DataFrame) -> dict[str, Any]:
             for activation in COURSE_REPORT.activations
             for depth in COURSE_REPORT.depths
         },
-        "paper_slopes": (LEARNED_SLOPES[0][1], LEARNED_SLOPES[-1][1]),
     } | _single_network(stack)  # fmt: skip
 
 
@@ -280,16 +258,17 @@ def counts(table: pd.DataFrame, fan: str) -> dict[str, int]:
     """How many claims, of one fan mode, have each verdict, and what the runs say of the open ones."""
     rows = table[table["fan"] == fan]
     decided = rows["verdict"].isin((CONFIRMED, REFUTED, EQUIVALENT))
-    found = {name: int((rows["verdict"] == name).sum()) for name in (CONFIRMED, REFUTED)}
-    directions = rows.loc[~decided, "direction"]
-    return found | {
-        "alike": int((rows["verdict"] == EQUIVALENT).sum()),
-        "few": int((rows["verdict"] == INSUFFICIENT).sum()),
-        "close": int((rows["verdict"] == TOO_CLOSE).sum()),
+    verdicts, directions = Counter(rows["verdict"]), Counter(rows.loc[~decided, "direction"])
+    return {
+        CONFIRMED: verdicts[CONFIRMED],
+        REFUTED: verdicts[REFUTED],
+        "alike": verdicts[EQUIVALENT],
+        "few": verdicts[INSUFFICIENT],
+        "close": verdicts[TOO_CLOSE],
         "open": int((~decided).sum()),
         "all": len(rows),
-        "agree": int((directions == AGREES).sum()),
-        "disagree": int((directions == DISAGREES).sum()),
+        "agree": directions[AGREES],
+        "disagree": directions[DISAGREES],
     }
 
 

@@ -308,10 +308,9 @@ class Report:
 
 
 NO_TABLE = {
-    "he-normal": "He and N(0, 1) share no setting in the records: there is nothing to compare. "
-    "`python cli.py cifar --preset report` makes both.",
-    "prelu-relu": "PReLU and ReLU share no setting in the records: there is nothing to compare. "
-    "`python cli.py cifar --preset report` makes both.",
+    name: f"{arms} share no setting in the records: there is nothing to compare. "
+    "`python cli.py cifar --preset report` makes both."
+    for name, arms in {"he-normal": "He and N(0, 1)", "prelu-relu": "PReLU and ReLU"}.items()
 }
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import html
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -18,8 +18,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from figures.markup import html_source
 from figures.maths import markdown, marked
+from figures.prose import FILTERS as SHARED
 from figures.report.tables import SETTINGS
-from figures.study.report_figures import name_of
 from figures.tables import Sheet
 
 if TYPE_CHECKING:
@@ -168,15 +168,6 @@ def few(value: int) -> str:
     return SMALL[value] if value < len(SMALL) else str(value)
 
 
-def listed(values: Sequence[Any]) -> str:
-    """
-    >>> listed((2, 5, 10, 12)), listed(["a"])
-    ('2, 5, 10 and 12', 'a')
-    """
-    *first, last = map(str, values)
-    return f"{', '.join(first)} and {last}" if first else last
-
-
 def span(least: int, most: int) -> str:
     """
     >>> span(1, 1), span(1, 10)
@@ -185,7 +176,7 @@ def span(least: int, most: int) -> str:
     return f"{least}" if least == most else f"{least} to {most}"
 
 
-FILTERS: dict[str, Callable[..., Any]] = {
+FILTERS: dict[str, Callable[..., Any]] = SHARED | {
     "raw": Marked,
     "verbatim": Marked,
     "code": code,
@@ -198,13 +189,9 @@ FILTERS: dict[str, Callable[..., Any]] = {
     "sci": scientific,
     "whole": whole,
     "few": few,
-    "listed": listed,
     "span": span,
-    "law": name_of,
     "setting": lambda value: SETTINGS.get(value, value),
     "indent": lambda text, width: Marked(text.replace("\n", "\n" + " " * width)),
-    "s": lambda value: "" if value == 1 else "s",
     "isare": lambda value: "is" if value == 1 else "are",
     "ordinal": lambda value: ORDINALS[value] if value < len(ORDINALS) else f"{value}th",
-    "upperfirst": lambda text: text[:1].upper() + text[1:],
 }

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import partial
 from typing import TypeVar
 
 from matplotlib.figure import Figure
@@ -43,28 +42,40 @@ Made = TypeVar("Made", Figure, str)
 class Paired:
     """One figure of theory beside practice.
 
-    title    what it shows, in a line
-    preset   the study whose cells it needs (``empirical.presets``)
-    used     of everything published, the cells that it is drawn from
-    draw     (those cells, everything published) -> figure
-    read     (those cells, everything published) -> the caption
-    wanted   which of the preset's cells it needs
+    title       what it shows, in a line
+    preset      the study whose cells it needs (``empirical.presets``)
+    draw        (its cells, everything published) -> figure
+    read        (its cells, everything published) -> the caption
+    activation  of its cells; "" for any
+    own         whether it is drawn from the preset's cells alone, or from all of their protocols
+    chosen      of everything published, its cells, where they are others
+    wanted      which of the preset's cells it needs, where they are fewer
     """
 
     title: str
     preset: str
-    used: Callable[[Published], Published]
     draw: Callable[[Published, Published], Figure]
     read: Callable[[Published, Published], str]
+    activation: str = ""
+    own: bool = True
+    chosen: Callable[[Published], Published] | None = None
     wanted: Callable[[TrainSpec], bool] = lambda cell: True
+
+    def used(self, published: Published) -> Published:
+        """Of everything published, the cells that it is drawn from."""
+        if self.chosen:
+            return self.chosen(published)
+        found = select(published, self.preset)
+        cells = found.own if self.own else found.records
+        return of_activation(cells, self.activation) if self.activation else cells
 
     def missing(self, published: Published) -> tuple[TrainSpec, ...]:
         """The configurations that it needs and that are not there, at seed 0."""
-        return tuple(filter(self.wanted, select(published, self.preset).missing))
-
-    def command(self, published: Published) -> str:
-        """The command that makes the missing ones, without where they go."""
-        return select(published, self.preset).command
+        return tuple(
+            cell
+            for cell in select(published, self.preset).missing
+            if self.activation in ("", cell.activation) and self.wanted(cell)
+        )
 
     def figure(self, published: Published) -> Figure | None:
         """The figure; None if there is nothing to draw."""
@@ -100,16 +111,6 @@ def describe(cells: Iterable[TrainSpec], preset_name: str) -> str:
 # ------------------------------------------------------------------------------- which cells
 
 
-def _of(preset: str, activation: str, published: Published) -> Published:
-    """The cells of a preset's protocols, whatever their initializer and depth."""
-    return of_activation(select(published, preset).records, activation)
-
-
-def _own(preset: str, activation: str, published: Published) -> Published:
-    """The cells that a preset asks for."""
-    return of_activation(select(published, preset).own, activation)
-
-
 CONDITIONS = {"xavier": "batch norm", "no-norm": "no batch norm", "he2015": "no batch norm"}
 
 
@@ -117,7 +118,7 @@ def _conditions(published: Published) -> dict[str, Published]:
     """Of each of ``CONDITIONS``, presets, the deepest ReLU networks that all of its laws have."""
     found: dict[str, Published] = {}
     for preset_name, words in CONDITIONS.items():
-        part = _of(preset_name, "relu", published)
+        part = of_activation(select(published, preset_name).records, "relu")
         laws = part.cells.groupby("depth")["initializer"].nunique()
         if not laws.empty:
             depth = max(laws.index[laws == laws.max()])
@@ -150,14 +151,15 @@ def _alone(make: Callable[[Published], Made]) -> Callable[[Published, Published]
     return lambda records, _: make(records)
 
 
-def _signal(preset: str, activation: str, practice: str, title: str) -> Paired:
+def _signal(preset: str, activation: str, setting: str) -> Paired:
     return Paired(
-        title,
+        "Signal and gradient by layer, predicted and measured, beside the learning curves; "
+        f"{name_of(activation)}, {setting}",
         preset,
-        partial(_of, preset, activation),
-        lambda records, _: signal_figure(records, activation, practice),
-        lambda records, _: captions.signal(records, activation, practice),
-        lambda cell: cell.activation == activation,
+        lambda records, _: signal_figure(records, activation),
+        lambda records, _: captions.signal(records, activation, "test_accuracy"),
+        activation,
+        own=False,
     )
 
 
@@ -166,91 +168,82 @@ def _last_layer(activation: str) -> Paired:
         f"What the last linear layer's fan does: first loss, accuracy, the printed numbers; "
         f"{name_of(activation)}",
         "head",
-        partial(_own, "head", activation),
         lambda records, _: last_layer_figure(records, activation),
         lambda records, _: captions.last_layer(records, activation),
-        lambda cell: cell.activation == activation,
+        activation,
     )
 
-
-_AS_DRAWN = "Signal and gradient by layer, predicted and measured, beside the learning curves"
 
 ALL: dict[str, Paired] = {
     "answer": Paired(
         "Should He be the default? Predicted signal and test accuracy, with and without batch norm",
         "no-norm",  # whose cells it cannot do without
-        _answer_cells,
         lambda records, _: answer_figure(_conditions(records)),
         lambda records, published: captions.answer(_conditions(records), published),
-        lambda cell: cell.activation == "relu" and cell.depth == 12,
+        chosen=_answer_cells,
+        wanted=lambda cell: cell.activation == "relu" and cell.depth == 12,
     ),
-    "signal-relu": _signal("report", "relu", "test_accuracy", f"{_AS_DRAWN}; ReLU, as printed"),
-    "signal-prelu": _signal("report", "prelu", "test_accuracy", f"{_AS_DRAWN}; PReLU, as printed"),
-    "signal-no-norm-relu": _signal(
-        "no-norm", "relu", "test_accuracy", f"{_AS_DRAWN}; ReLU, no batch norm"
-    ),
-    "signal-no-norm-prelu": _signal(
-        "no-norm", "prelu", "test_accuracy", f"{_AS_DRAWN}; PReLU, no batch norm"
-    ),
+    "signal-relu": _signal("report", "relu", "as printed"),
+    "signal-prelu": _signal("report", "prelu", "as printed"),
+    "signal-no-norm-relu": _signal("no-norm", "relu", "no batch norm"),
+    "signal-no-norm-prelu": _signal("no-norm", "prelu", "no batch norm"),
     "stall": Paired(
         "He and Xavier in plain nets of 22 and 30 layers: signal, gradient, training loss",
         "he2015",
-        partial(_own, "he2015", "relu"),
         lambda records, _: signal_figure(records, "relu", "train_loss"),
         _alone(captions.stall),
+        "relu",
     ),
     "initial-loss": Paired(
         "First loss, predicted against measured, and against the final accuracy; all cells",
         "report",
-        _with_first_losses,
         lambda records, _: initial_loss_figure(cell_table(records), cell_table(_normed(records))),
         _alone(captions.initial_loss),
+        chosen=_with_first_losses,
     ),
     "training-loss": Paired(
         "Training loss against epoch of all sixteen networks of the course report",
         "report",
-        lambda published: select(published, "report").own,
-        _alone(lambda records: loss_figure(records.study)),
+        lambda records, _: loss_figure(records.study),
         _alone(captions.training_loss),
     ),
     "weight-change": Paired(
         "How far each layer's weights have gone beside their size, by epoch; ReLU",
         "report",
-        partial(_own, "report", "relu"),
         _alone(weight_change_figure),
         _alone(captions.weight_change),
-        lambda cell: cell.activation == "relu",
+        "relu",
     ),
     "relative-steps": Paired(
         "N(0, 1) given He's last layer, then He's relative steps too, beside He: step, loss, accuracy",
         "effective-lr",
-        partial(_own, "effective-lr", "relu"),
         _alone(relative_step_figure),
         _alone(captions.relative_step),
+        "relu",
     ),
     "last-layer-relu": _last_layer("relu"),
     "last-layer-prelu": _last_layer("prelu"),
     "accuracy-map": Paired(
         "Initializer × depth: predicted first loss beside final accuracy, with significance",
         "report",
-        _normed,
         _alone(accuracy_map),
         _alone(captions.accuracy_map),
+        chosen=_normed,
     ),
     "protocol-agreement": Paired(
         "The printed accuracies over ours, by augmentation and fan mode: what most likely made them",
         "augmentation",
-        protocol_agreement.candidate_cells,
         _alone(protocol_agreement.agreement_figure),
         _alone(protocol_agreement.caption),
+        chosen=protocol_agreement.candidate_cells,
     ),
     "slopes": Paired(
         "PReLU's learned slopes by layer beside the paper's",
         "report",
-        partial(_of, "report", "prelu"),
         _alone(slopes_figure),
         _alone(captions.slopes),
-        lambda cell: cell.activation == "prelu",
+        "prelu",
+        own=False,
     ),
 }
 
@@ -258,37 +251,33 @@ ALL: dict[str, Paired] = {
 # ------------------------------------------------------------------------------- the report's own
 
 
-def _report_figure(quantity: str, initializer: str, activation: str) -> Paired:
+def _report_figure(name: str, quantity: str, initializer: str, activation: str) -> Paired:
     def used(published: Published) -> Published:
-        own = select(published, "report").own
-        cells = own.cells
-        same = (cells["initializer"] == initializer) & (cells["activation"] == activation)
-        return own.of(cells.loc[same, "cell"])
+        own = of_activation(select(published, "report").own, activation)
+        return own.of(own.cells.loc[own.cells["initializer"] == initializer, "cell"])
 
     def draw(records: Published, published: Published) -> Figure:
         """Drawn with all others of its kind, which share its axes."""
         own = select(published, "report").own
-        cells = own.cells.dropna(subset="initial_average_weight")
-        drawn = dict(zip(cells["cell"], cells["initial_average_weight"], strict=True))
-        stem = f"{quantity.replace('_', '-')}-{initializer}-{activation}"
-        return course_report_figures(own.study, (quantity,), drawn)[stem]
+        drawn = dict(zip(own.cells["cell"], own.cells["initial_average_weight"], strict=True))
+        return course_report_figures(own.study, (quantity,), drawn)[name]
 
-    what = {"average_weight": "Average weight", "test_accuracy": "Test accuracy"}[quantity]
     return Paired(
-        f"{what} against epoch, a line per depth; {name_of(initializer)}, {name_of(activation)}",
+        f"{quantity.replace('_', ' ').capitalize()} against epoch, a line per depth; "
+        f"{name_of(initializer)}, {name_of(activation)}",
         "report",
-        used,
         draw,
         lambda records, _: captions.report_figure(records.cells, quantity, initializer, activation),
-        lambda cell: (cell.initializer, cell.activation) == (initializer, activation),
+        activation,
+        chosen=used,
+        wanted=lambda cell: cell.initializer == initializer,
     )
 
 
 REPORT: dict[str, Paired] = {
-    f"{quantity.replace('_', '-')}-{initializer}-{activation}": _report_figure(
-        quantity, initializer, activation
-    )
+    name: _report_figure(name, quantity, initializer, activation)
     for initializer in ("he", "normal")
     for activation in ("relu", "prelu")
     for quantity in ("average_weight", "test_accuracy")
+    for name in [f"{quantity.replace('_', '-')}-{initializer}-{activation}"]
 }

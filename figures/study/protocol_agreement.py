@@ -6,13 +6,13 @@ From the tables of ``empirical.judgment.protocol_agreement``.
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import cast
 
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
 from empirical.judgment.evidence import Cells, Evidence
 from empirical.judgment.protocol_agreement import (
@@ -26,15 +26,13 @@ from empirical.judgment.protocol_agreement import (
 from empirical.protocol import AUGMENTED, COURSE_REPORT
 from empirical.records.published import Published
 from figures import style
+from figures.prose import said
 from figures.study.report_figures import name_of
-from figures.tables import Column, Row, Sheet, words
+from figures.tables import Column, Row, Sheet, number, words
 
 Protocol = tuple[str, str]
 INTERVAL = f"{100 * LEVEL:g} % predictive interval"
-HOW = (
-    "A printed accuracy is taken for one more seed of its cell: Student's t about our mean, with the "
-    f"cell's own spread from {OWN_SPREAD} seeds on, below that the pooled one of its depth."
-)
+LEAST_SHARED = 4  # printed accuracies below which no protocol is called the most likely
 
 
 def name(protocol: Protocol) -> str:
@@ -47,124 +45,68 @@ def name(protocol: Protocol) -> str:
     return f"{AUGMENTED[augment]}, {fan}"
 
 
+sentence = partial(
+    said, "protocols", interval=INTERVAL, level=100 * LEVEL, own_spread=OWN_SPREAD, least=LEAST_SHARED
+)
+
+
 def agreement_table(table: pd.DataFrame, pairs: pd.DataFrame, alone: bool = True) -> Sheet:
     """A row per candidate, the most likely first within an augmentation's section.
 
     ``alone``: no text beside it says ``most_likely``, so that it does.
     """
-    notes = [
-        f"{HOW} In: printed accuracies in the {INTERVAL}. Shift: printed minus ours, points; beside it "
-        "what is left (standard deviation over cells) and what seeds alone would leave. Log L and "
-        "share: on the cells that every recorded protocol has, equal priors.",
-        *([most_likely(table, pairs)] if alone else []),
-    ]
     return Sheet(
         name="protocol-agreement",
         title="What made the printed accuracies?",
         data=table,
         columns=(
             words("layers", "fan", folds=False),
-            Column("cells", lambda row: f"{row['cells']} of {row['of']}"),
+            Column("cells", "{cells} of {of}".format_map),
             Column("in", lambda row: f"{row['within']}" if row["cells"] else "–"),
-            Column("shift", lambda row: _number(row["mean_difference"], "+.1f")),
+            Column("shift", "mean_difference", number("+.1f")),
             Column("left", _left),
             Column("seeds", "seeds"),
             Column("shared", lambda row: f"{row['shared']}" if row["cells"] else "–"),
-            Column("log L", lambda row: _number(row["shared_log_likelihood"], ".1f")),
-            Column("share", lambda row: _number(row["share"], ".3f")),
+            Column("log L", "shared_log_likelihood", number(".1f")),
+            Column("share", "share", number(".3f")),
         ),
         section=lambda row: AUGMENTED[str(row["augment"])],
-        notes=tuple(notes),
+        notes=(sentence("note"), *([most_likely(table, pairs)] if alone else [])),
         spare=("seeds", "left", "shared"),
     )
 
 
-def _number(value: float, form: str) -> str:
-    return "–" if math.isnan(value) else f"{value:{form}}"
-
-
 def _left(row: Row) -> str:
-    if math.isnan(row["rest"]):
-        return "–"
-    return f"{row['rest']:.1f} ({row['expected']:.1f})"
-
-
-# ---------------------------------------------------------------------------------- in words
-
-
-LEAST_SHARED = 4  # printed accuracies below which no protocol is called the most likely
+    rest = row["rest"]
+    return "–" if math.isnan(rest) else f"{rest:.1f} ({row['expected']:.1f})"
 
 
 def most_likely(table: pd.DataFrame, pairs: pd.DataFrame) -> str:
     """Which protocol is most likely behind the print, by how much, and what is not recorded yet."""
-    recorded = table[table["cells"] > 0]
-    gaps = [name(key) for key in _keys(table[table["cells"] == 0])]
-    missing = f" Not recorded yet: {'; '.join(gaps)}." if gaps else ""
-    if len(recorded) < 2 or not recorded["shared"].iloc[0]:
-        return f"Open: no two protocols are recorded on the same cells.{missing}"
-    order = recorded.sort_values("share", ascending=False, kind="stable")
-    best = order.iloc[0]
-    if best["shared"] < LEAST_SHARED:
-        return (
-            f"Open: the {len(recorded)} protocols recorded share {best['shared']} of the printed "
-            f"cells, and fewer than {LEAST_SHARED} decide nothing."
-            f"{_two_by_two(recorded, pairs)}{missing}"
-        )
-    ahead = float(best["shared_log_likelihood"] - order["shared_log_likelihood"].iloc[1])
-    keys = _keys(order)
-    cells = f"{best['shared']} cell{'' if best['shared'] == 1 else 's'}"
-    text = (
-        f"Of the {len(recorded)} protocols recorded, {name(keys[0])} is the most likely one on the "
-        f"{cells} that all of them have: posterior share {best['share']:.3f} under equal priors, log "
-        f"likelihood {ahead:.1f} above "
-        f"the next ({name(keys[1])}). Over its own cells, {best['within']} of {best['cells']} printed "
-        f"accuracies lie in the {INTERVAL}{_shift(best)}."
+    told = table.assign(name=[name(key) for key in zip(table["augment"], table["fan"], strict=True)])
+    recorded = told[told["cells"] > 0].sort_values("share", ascending=False, kind="stable")
+    order = recorded.to_dict("records")
+    others = [row for row in order if (row["augment"], row["fan"]) != AS_PRINTED]
+    ratios = [(row["name"], *_ratio(pairs, row, AS_PRINTED)) for row in others]
+    return sentence(
+        "most_likely",
+        order=order,
+        shares=len(order) > 1 and bool(recorded.iloc[0]["shared"]),
+        printed=next((row for row in order if row not in others), None),
+        ratios=sorted(ratios, key=lambda ratio: -ratio[1]),
+        missing=list(told.loc[told["cells"] == 0, "name"]),
+        as_printed=name(AS_PRINTED),
     )
-    if AS_PRINTED in keys[1:]:
-        ratio, count = _ratio(pairs, keys[0], AS_PRINTED)
-        printed = order.iloc[keys.index(AS_PRINTED)]
-        text += (
-            f" Against the protocol as printed ({name(AS_PRINTED)}) its log likelihood is {ratio:+.1f} "
-            f"over the {count} cell{'' if count == 1 else 's'} that both have; of that one's "
-            f"{printed['cells']} printed "
-            f"accuracies {printed['within']} lie in the interval{_shift(printed)}."
-        )
-    return f"{text} The printed code stays the protocol of record.{missing}"
 
 
-def _two_by_two(recorded: pd.DataFrame, pairs: pd.DataFrame) -> str:
-    """What each protocol gains over the printed one, where the two share enough cells."""
-    others = [(key, *_ratio(pairs, key, AS_PRINTED)) for key in _keys(recorded) if key != AS_PRINTED]
-    told = [
-        f"{name(key)} {ratio:+.1f} over {count} cells"
-        for key, ratio, count in sorted(others, key=lambda other: -other[1])
-        if count >= LEAST_SHARED
-    ]
-    if not told:
-        return ""
-    return f" Log likelihood beside the protocol as printed ({name(AS_PRINTED)}): {'; '.join(told)}."
-
-
-def _keys(table: pd.DataFrame) -> list[Protocol]:
-    return [(str(row["augment"]), str(row["fan"])) for row in table.to_dict("records")]
-
-
-def _shift(row: pd.Series) -> str:
-    """What a protocol leaves unexplained."""
-    text = f"; the report's are {row['mean_difference']:+.2f} points from ours in the mean"
-    if math.isnan(row["shift_low"]):
-        return text
-    low, high = row["shift_low"], row["shift_high"]
-    return f"{text} ({100 * LEVEL:g} % interval over cells {low:+.2f} to {high:+.2f})"
-
-
-def _ratio(pairs: pd.DataFrame, first: Protocol, second: Protocol) -> tuple[float, int]:
+def _ratio(pairs: pd.DataFrame, row: Row, second: Protocol) -> tuple[float, int]:
     """The log likelihood ratio of two candidates, whichever stands first, and over how many cells."""
-    for row in pairs.to_dict("records"):
-        one, other = (row["augment"], row["fan"]), (row["other_augment"], row["other_fan"])
+    first = row["augment"], row["fan"]
+    for pair in pairs.to_dict("records"):
+        one, other = (pair["augment"], pair["fan"]), (pair["other_augment"], pair["other_fan"])
         if {one, other} == {first, second}:
-            return (row["log_ratio"] if one == first else -row["log_ratio"]), row["cells"]
-    raise KeyError(f"{first} and {second} are not compared")
+            return (pair["log_ratio"] if one == first else -pair["log_ratio"]), pair["cells"]
+    return math.nan, 0
 
 
 # ------------------------------------------------------------------------------- the figure
@@ -183,8 +125,7 @@ def agreement_figure(records: Published) -> Figure:
     table = protocol_cells(evidence)
     protocols = list(dict.fromkeys(zip(table["augment"], table["fan"], strict=True)))
     colors = dict(zip(protocols, sns.color_palette("colorblind", len(protocols)), strict=True))
-    with style.styled():
-        figure = Figure(figsize=(style.PAGE_WIDTH, 5.4), layout="constrained")
+    with style.canvas(5.4) as figure:
         grid = figure.subplots(2, 2, sharex=True, sharey="row")
         for axes_row, initializer in zip(grid, INITIALIZERS, strict=True):
             for axes, activation in zip(axes_row, COURSE_REPORT.activations, strict=True):
@@ -193,13 +134,11 @@ def agreement_figure(records: Published) -> Figure:
             axes.set_ylabel("final test accuracy (percent)")
         for axes in grid[-1]:
             axes.set_xlabel("layers")
-        keys = [style.legend_key("printed", color="black", marker="*", linestyle="none", markersize=9)]
-        keys += [
-            Line2D([], [], color=color, marker="o", markersize=4, label=name(one))
-            for one, color in colors.items()
-        ]
-        keys += [
-            style.legend_key("a seed", color="#555555", marker="o", linestyle="none", markersize=2.5),
+        dot = {"color": "#555555", "marker": "o", "linestyle": "none", "markersize": 2.5}
+        keys = [
+            style.legend_key("printed", color="black", marker="*", linestyle="none", markersize=9),
+            *(style.legend_key(name(one), color=color, marker="o") for one, color in colors.items()),
+            style.legend_key("a seed", **dot),
             style.legend_key(INTERVAL, color="#555555", linewidth=2, alpha=0.6),
         ]
         figure.legend(handles=keys, loc="outside upper center", ncols=3)
@@ -243,12 +182,5 @@ def caption(records: Published) -> str:
     """Of ``agreement_figure``."""
     table = protocol_cells(Evidence(records.study))
     counts = table.groupby(["augment", "fan"], sort=False)["within"].agg(["sum", "count"])
-    inside = "; ".join(
-        f"{name(cast('Protocol', key))} {row['sum']} of {row['count']}"
-        for key, row in counts.iterrows()
-    )
-    return (
-        "The course report's accuracies (stars) over ours, by protocol: a dot per seed, a bar for the "
-        f"{INTERVAL} of one more seed. {HOW} N(0, 1) has no fan mode, and its cells stand with every "
-        f"fan mode of their augmentation. In their intervals lie: {inside}."
-    )
+    inside = [(name(cast("Protocol", row[0])), *row[1:]) for row in counts.itertuples()]
+    return sentence("caption", inside=inside)

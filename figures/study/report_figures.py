@@ -12,20 +12,24 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from types import MappingProxyType
 from typing import Any, cast
 
+import numpy as np
 import pandas as pd
 import seaborn
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator
+from numpy.typing import NDArray
 
 from empirical.arm import NAMES, Arm
 from empirical.judgment.statistics import with_own_arms
 from empirical.protocol import CLASSES, COURSE_REPORT, published_accuracy
+from empirical.records.published import Published
 from figures import style
 
 QUANTITIES = {
@@ -33,6 +37,9 @@ QUANTITIES = {
     "test_accuracy": "test accuracy (percent)",
 }
 COURSE_REPORT_LAWS = ("he", "normal")
+STAR: dict[str, Any] = {
+    "marker": "*", "markersize": 9, "markeredgecolor": "black", "markeredgewidth": 0.6,
+}  # fmt: skip
 LAWS = ("head_initializer", "learning_rate_reference")  # changes whose value is an initializer
 
 
@@ -81,14 +88,14 @@ def _stem(words: str) -> str:
     return re.sub(r"[^a-z0-9.]+", "-", words.lower())
 
 
-def name_of(what: str | Arm) -> str:
+def name_of(what: object) -> str:
     """An initializer, an activation or an arm as it is written in a picture.
 
     >>> name_of("he"), name_of(Arm("normal", (("head_initializer", "he"),))), name_of("prelu")
     ('He', 'N(0, 1), head He', 'PReLU')
     """
-    if isinstance(what, str):
-        return NAMES.get(what, what)
+    if not isinstance(what, Arm):
+        return NAMES.get(str(what), str(what))
     changes = tuple(
         (field, NAMES.get(value, value) if field in LAWS else value) for field, value in what.changes
     )
@@ -120,22 +127,34 @@ def draw_curve(
         axes.plot(seed["epoch"].iloc[-1], seed[quantity].iloc[-1], "x", color="black", markersize=6)
 
 
+def keys_of(looks: Mapping[Any, style.Look], more: str = "", **drawn: Any) -> list[Artist]:
+    """An entry for each thing that has a look, with ``more`` words behind its name."""
+    return [
+        style.legend_key(f"{name_of(what)}{more}", **(look.curve | drawn))
+        for what, look in looks.items()
+    ]
+
+
 def spread_keys(cells: pd.DataFrame) -> list[Artist]:
     """What a legend says of bands and thin lines, if ``cells``, rows of curves, have any."""
     lost = cells["status"] == "diverged"
-    config = [name for name in ("variant", "initializer", "activation", "depth") if name in cells]
-    seeds = cells[~lost].groupby(config)["seed"].nunique()
-    keys: list[Artist] = [style.band_key("least to\ngreatest seed")] * bool((seeds > 1).any())
+    several = (seeds_of(cells[~lost]) > 1).any()
+    keys: list[Artist] = [style.band_key("least to\ngreatest seed")] * bool(several)
     if lost.any():
-        keys.append(
-            style.legend_key("a seed until\nit diverged", color="#555555", linewidth=0.5, marker="x")
-        )
+        thin = {"color": "#555555", "linewidth": 0.5, "marker": "x"}
+        keys.append(style.legend_key("a seed until\nit diverged", **thin))
     return keys
 
 
-def guessing_key(label: str) -> Artist:
+def seeds_of(cells: pd.DataFrame) -> pd.Series[int]:
+    """How many seeds each configuration has."""
+    config = [name for name in ("variant", "initializer", "activation", "depth") if name in cells]
+    return cells.groupby(config)["seed"].nunique()
+
+
+def guessing_key(label: str = f"ln {CLASSES}: guessing") -> Artist:
     """The entry of the dotted line at what a network reaches that has learned nothing."""
-    return style.legend_key(label, color="black", linewidth=0.8, linestyle=":")
+    return style.legend_key(label, **style.DOTTED)
 
 
 def over_seeds(axes: Axes, table: pd.DataFrame, x: str, y: str, look: style.Look, **drawn: Any) -> None:
@@ -145,6 +164,46 @@ def over_seeds(axes: Axes, table: pd.DataFrame, x: str, y: str, look: style.Look
     own["markeredgecolor"] = look.color
     seaborn.lineplot(table, x=x, y=y, errorbar=("pi", 100), ax=axes, legend=False, **own, **drawn)
     axes.set(**before)  # seaborn writes the columns' names there
+
+
+def weight_layers(records: Published) -> pd.DataFrame:
+    """The weight layers of every cell by epoch, with what the cell is.
+
+    ``number`` is 1, 2, …; the linear layer is last.
+    """
+    layers = records.layers[records.layers["relative_change"].notna()]
+    number = layers.groupby(["cell", "epoch"], sort=False).cumcount() + 1
+    return layers.assign(number=number).merge(records.cells, on="cell")
+
+
+def at_the_end(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows of each cell's last epoch."""
+    return table[table["epoch"] == table.groupby("cell")["epoch"].transform("max")]
+
+
+def log10(values: pd.Series) -> pd.Series:
+    """The logarithm; NaN of zero and of what is infinite."""
+    with np.errstate(divide="ignore"):
+        logs = np.log10(values.to_numpy(np.float64))
+    return pd.Series(np.where(np.isfinite(logs), logs, np.nan), values.index)
+
+
+@contextmanager
+def rows_by_depth(
+    depths: Sequence[int], by_layer: Sequence[str], by_epoch: Sequence[str]
+) -> Iterator[tuple[Figure, NDArray[np.object_]]]:
+    """A figure with a row of panels per depth; titles of its columns, by weight layer and by epoch."""
+    titles = [*by_layer, *by_epoch]
+    below = ["weight layer $l$ (h: linear)"] * len(by_layer) + ["epoch"] * len(by_epoch)
+    with style.canvas(1.5 + 1.45 * len(depths)) as figure:
+        grid = figure.subplots(len(depths), len(titles), squeeze=False, sharey="col")
+        yield figure, grid
+        for axes, depth in zip(grid[:, 0], depths, strict=True):
+            axes.set_ylabel(f"{depth} layers")
+        for axes, title in zip(grid[0], titles, strict=True):
+            axes.set_title(title)
+        for axes, label in zip(grid[-1], below, strict=True):
+            axes.set_xlabel(label)
 
 
 def whole_epochs(axes: Axes) -> None:
@@ -170,25 +229,23 @@ def divergence(cells: pd.DataFrame) -> str:
 def _against_epoch(cells: pd.DataFrame, quantity: str, title: str) -> Figure:
     initializer = str(cells["initializer"].iloc[0])
     color = style.initializer_looks([initializer])[initializer].color
-    with style.styled():
-        figure = Figure(figsize=(style.PAGE_WIDTH * 0.7, 3.4), layout="constrained")
+    with style.canvas(3.4, style.PAGE_WIDTH * 0.7) as figure:
         axes = figure.subplots()
         looks = style.depth_shades((int(depth) for depth in cells["depth"].unique()), color)
         for depth, look in looks.items():
             of_depth = cells[cells["depth"] == depth]
             draw_curve(axes, of_depth, quantity, look, f"{depth}{divergence(of_depth)}")
-        axes.set_title(title)
-        axes.set_xlabel("epoch")
-        axes.set_ylabel(QUANTITIES[quantity])
+        axes.set(title=title, xlabel="epoch", ylabel=QUANTITIES[quantity])
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         if cells[quantity].isna().all():
             axes.set(xticks=[], yticks=[])
-            axes.annotate(
-                "every cell diverged in epoch 1", (0.5, 0.5), xycoords="axes fraction", ha="center"
-            )
+            axes.text(0.5, 0.5, "every cell diverged in epoch 1", transform=axes.transAxes, ha="center")
         handles: list[Artist] = [*axes.get_legend_handles_labels()[0], *spread_keys(cells)]
         if quantity == "test_accuracy" and _stars(axes, cells, looks):
-            handles.append(printed_key())
+            key = style.legend_key(
+                "printed in\nthe course report", color="#BBBBBB", linestyle="none", **STAR
+            )
+            handles.append(key)
         figure.legend(handles=handles, loc="outside right center", title="layers", borderaxespad=0.8)
     return figure
 
@@ -196,23 +253,17 @@ def _against_epoch(cells: pd.DataFrame, quantity: str, title: str) -> Figure:
 def _stars(axes: Axes, cells: pd.DataFrame, looks: Mapping[int, style.Look]) -> bool:
     """The printed accuracies of an arm as printed, behind the last epoch; whether there are any."""
     arm, end = cast(Arm, cells["arm"].iloc[0]), float(cells["epoch"].max())
-    printed = {
-        depth: value
-        for depth in looks
-        if (value := published_accuracy(arm.initializer, str(cells["activation"].iloc[0]), depth))
-        and not arm.changes
-    }
+    names = arm.initializer, str(cells["activation"].iloc[0])
+    printed = {} if arm.changes else printed_accuracies(*names, looks)
     for place, (depth, value) in enumerate(printed.items(), start=1):
-        axes.plot(end * (1 + 0.04 * place), value, "*", color=looks[depth].color, markersize=9,
-                  markeredgecolor="black", markeredgewidth=0.6)  # fmt: skip
+        axes.plot(end * (1 + 0.04 * place), value, color=looks[depth].color, linestyle="none", **STAR)
     return bool(printed)
 
 
-def printed_key() -> Artist:
-    """The entry of the stars."""
-    return style.legend_key("printed in\nthe course report", color="#BBBBBB", marker="*",
-                            markersize=9, markeredgecolor="black", markeredgewidth=0.6,
-                            linestyle="none")  # fmt: skip
+def printed_accuracies(initializer: str, activation: str, depths: Iterable[int]) -> dict[int, float]:
+    """What the course report printed, at those of the ``depths`` that it has."""
+    found = {depth: published_accuracy(initializer, activation, depth) for depth in depths}
+    return {depth: value for depth, value in found.items() if value is not None}
 
 
 # ------------------------------------------------------------------------------- the loss
@@ -221,43 +272,28 @@ def printed_key() -> Artist:
 def loss_figure(study: pd.DataFrame) -> Figure:
     """Training loss against epoch: a column per initializer, a row per activation, a line per depth."""
     study = study.assign(train_loss=study["train_loss"].map(math.log10))
-    initializers, activations = (
-        [one for one in known if one in set(study[name])]
-        for name, known in (
-            ("initializer", COURSE_REPORT_LAWS),
-            ("activation", COURSE_REPORT.activations),
-        )
-    )
+    initializers = [one for one in COURSE_REPORT_LAWS if one in set(study["initializer"])]
+    activations = [one for one in COURSE_REPORT.activations if one in set(study["activation"])]
     depths = {int(depth) for depth in study["depth"]}
-    with style.styled():
-        size = (style.PAGE_WIDTH, 0.9 + 2.3 * len(activations))
-        figure = Figure(figsize=size, layout="constrained")
-        grid = figure.subplots(
-            len(activations), len(initializers), sharex=True, sharey=True, squeeze=False
-        )
+    with style.canvas(0.9 + 2.3 * len(activations)) as figure:
+        shape = len(activations), len(initializers)
+        grid = figure.subplots(*shape, sharex=True, sharey=True, squeeze=False)
         for row, activation in zip(grid, activations, strict=True):
-            for axes, initializer in zip(row, initializers, strict=True):
-                color = style.initializer_looks([initializer])[initializer].color
-                for depth, look in style.depth_shades(depths, color).items():
-                    of_depth = study[(study["initializer"] == initializer) & (study["depth"] == depth)
-                                     & (study["activation"] == activation)]  # fmt: skip
-                    if of_depth["train_loss"].notna().any():
-                        draw_curve(axes, of_depth, "train_loss", look, str(depth))
-                axes.axhline(math.log10(math.log(CLASSES)), color="black", linewidth=0.8, linestyle=":")
-                axes.set_title(f"{name_of(initializer)}, {name_of(activation)}")
+            for axes, (law, look) in zip(
+                row, style.initializer_looks(initializers).items(), strict=True
+            ):
+                own = study[(study["initializer"] == law) & (study["activation"] == activation)]
+                for depth, shade in style.depth_shades(depths, look.color).items():
+                    draw_curve(axes, own[own["depth"] == depth], "train_loss", shade, str(depth))
+                axes.axhline(math.log10(math.log(CLASSES)), **style.DOTTED)
+                axes.set_title(f"{name_of(law)}, {name_of(activation)}")
                 whole_epochs(axes)
             row[0].set_ylabel("training loss (nats per image)")
         style.power_of_ten_axis(grid[0, 0])
         for axes in grid[-1]:
             axes.set_xlabel("epoch")
-        keys: list[Artist] = [
-            style.legend_key(f"{depth} layers", color=look.color, linestyle=look.dash,
-                             marker=look.marker)
-            for depth, look in style.depth_shades(depths, "#777777").items()
-        ]  # fmt: skip
-        style.legend_below(
-            figure, [*keys, guessing_key(f"ln {CLASSES}: guessing"), *spread_keys(study)]
-        )
+        keys = keys_of(style.depth_shades(depths, "#777777"), " layers")
+        style.legend_below(figure, [*keys, guessing_key(), *spread_keys(study)])
     return figure
 
 

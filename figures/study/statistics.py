@@ -7,7 +7,7 @@ seed there is nothing to say but that there is nothing to say.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import pandas as pd
 from rich.text import Text
@@ -20,7 +20,7 @@ from empirical.judgment.statistics import (
     pair_statistics,
 )
 from figures.study.report_figures import name_of
-from figures.tables import Column, Row, Sheet, fixed, words
+from figures.tables import Column, Row, Sheet, fixed, number, words
 
 SINGLE_RUNS = (
     "One seed per cell: their differences are those of single runs, and no verdict is possible. From "
@@ -48,10 +48,10 @@ def cells_table(cells: pd.DataFrame) -> Sheet:
         columns=(
             words("layers", "depth", form="{:>6}".format, folds=False),
             Column("seeds", "seeds"),
-            Column("diverged", _all_seeds, _diverged),
+            Column("diverged", _diverged),
             Column("mean", "mean", fixed(2)),
             Column("std", "std", fixed(2)),
-            Column("95 % interval", _interval(2)),
+            Column("95 % interval", _interval(".2f")),
         ),
         notes=(
             "Mean, standard deviation and t interval of the mean over the seeds that did not diverge; "
@@ -67,7 +67,7 @@ def pairs_table(
     title: str = "Differences in final test accuracy, paired by seed",
 ) -> Sheet:
     """The table of ``empirical.judgment.statistics.pair_statistics``, a section per pair of arms."""
-    diverged = Column("diverged", lambda row: f"{row['diverged_first']}, {row['diverged_second']}")
+    diverged = Column("diverged", "{diverged_first}, {diverged_second}".format_map)
     some = bool((pairs["diverged_first"] + pairs["diverged_second"]).any())
     return Sheet(
         name=name,
@@ -78,8 +78,8 @@ def pairs_table(
             words("setting,\nlayers", _setting, room=12),
             Column("seeds", "seeds"),
             *([diverged] if some else []),
-            Column("points", "difference", _signed),
-            Column("95 % interval", _interval(1, "+")),
+            Column("points", "difference", number("+.2f")),
+            Column("95 % interval", _interval("+.1f")),
             Column("$d_z$", "effect_size", fixed(1)),
             Column("exact p", "p_exact", _probability),
             Column("p (Holm)", "p_holm", _probability),
@@ -109,33 +109,19 @@ def _setting(row: Row) -> str:
     return f"{name_of(shared)} · {row['depth']}"
 
 
-def _interval(digits: int, sign: str = "") -> Callable[[Row], str]:
-    def written(row: Row) -> str:
-        if math.isnan(row["low"]):
-            return "–"
-        return f"{row['low']:{sign}.{digits}f} to {row['high']:{sign}.{digits}f}"
-
-    return written
+def _interval(form: str) -> Callable[[Row], str]:
+    ends = f"{{low:{form}}} to {{high:{form}}}"
+    return lambda row: "–" if math.isnan(row["low"]) else ends.format_map(row)
 
 
-def _all_seeds(row: Row) -> Mapping[str, int]:
-    return {"diverged": row["diverged"], "seeds": row["seeds"] + row["diverged"]}
-
-
-def _diverged(counts: Mapping[str, int]) -> Text:
-    if not counts["diverged"]:
+def _diverged(row: Row) -> Text:
+    if not row["diverged"]:
         return Text("0")
-    return Text(f"{counts['diverged']} of {counts['seeds']}", style="red")
-
-
-def _signed(value: float) -> str:
-    return "–" if math.isnan(value) else f"{value:+.2f}"
+    return Text(f"{row['diverged']} of {row['seeds'] + row['diverged']}", style="red")
 
 
 def _probability(value: float) -> str:
-    if math.isnan(value):
-        return "–"
-    return f"{value:.4f}" if value >= 5e-5 else "< 0.0001"
+    return "< 0.0001" if value < 5e-5 else fixed(4)(value)
 
 
 def _verdict(row: Row) -> Text:

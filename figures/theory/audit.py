@@ -10,6 +10,8 @@ colored ground.
 from __future__ import annotations
 
 import math
+from collections.abc import Hashable
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -54,10 +56,10 @@ def layers_table(result: Audit) -> Sheet:
         data=table.drop(columns="findings").assign(findings=table["findings"].map(" ".join)),
         rows=rows,
         columns=(
-            words("layer", lambda row: _name(row), room=16),
+            words("layer", _name, room=16),
             words("kind", "kind", room=8),
             words("law", "law", room=12),
-            Column("fan in", "fan_in", _whole),
+            Column("fan in", "fan_in", "{:.0f}".format),
             Column("predicted", "forward_predicted", _power),
             Column("measured", "forward_measured", _power),
             Column("gradient", "backward_measured", _power),
@@ -74,10 +76,6 @@ def _name(row: Row) -> str:
     return name + (f" (call {row['call']})" if row["call"] else "")
 
 
-def _whole(value: float) -> str:
-    return f"{value:.0f}"
-
-
 def _power(value: float) -> str:
     return "–" if math.isnan(value) else scientific(math.log10(value) if value > 0 else -math.inf)
 
@@ -89,16 +87,11 @@ def _judged(row: Row) -> Text:
 
 def findings_table(result: Audit) -> Sheet:
     """A row for each finding, errors first, and the verdict."""
-    rows: list[Row] = [dict(finding.as_dict().items()) for finding in result.findings]
-    nothing: Row = {
-        "severity": "ok",
-        "code": "none",
-        "message": "No rule found anything.",
-        "fix": None,
-    }
-    data = pd.DataFrame(
-        [{**row, "modules": " ".join(row["modules"])} for row in rows],
-        columns=["severity", "code", "modules", "message", "evidence", "fix"],
+    columns = ["severity", "code", "modules", "message", "evidence", "fix"]
+    data = pd.DataFrame([finding.as_dict() for finding in result.findings], columns=columns)
+    data["modules"] = data["modules"].map(" ".join)
+    nothing: dict[Hashable, Any] = dict(
+        zip(columns, ("ok", "none", "", "No rule found anything.", {}, None), strict=True)
     )
     loss = result.loss
     about_loss = () if loss is None else (
@@ -109,7 +102,7 @@ def findings_table(result: Audit) -> Sheet:
         name="audit-findings",
         title=f"Verdict: {VERDICTS[result.verdict]}",
         data=data,
-        rows=rows or [nothing],
+        rows=data.to_dict("records") or [nothing],
         columns=(
             words("", lambda row: Text(row["severity"], STYLES[row["severity"]]), folds=False),
             words("finding", "code", folds=False),
@@ -148,9 +141,8 @@ def initialized_table(done: Initialized) -> Sheet:
 def audit_figure(result: Audit) -> Figure:
     """Signal and gradient through the network."""
     table = result.layers
-    with style.styled():
-        width = min(max(style.PAGE_WIDTH, 0.09 * len(table) + 3), 2 * style.PAGE_WIDTH)
-        figure = Figure(figsize=(width, 6.2), layout="constrained")
+    width = min(max(style.PAGE_WIDTH, 0.09 * len(table) + 3), 2 * style.PAGE_WIDTH)
+    with style.canvas(6.2, width) as figure:
         above, below = figure.subplots(2, 1, sharex=True)
         for axes, way in ((above, "forward"), (below, "backward")):
             _ground(axes, table)
@@ -172,20 +164,14 @@ def _panel(axes: Axes, table: pd.DataFrame, stream: pd.DataFrame, way: str) -> N
         low, high = (_logs(table[f"forward_band_{end}"]) for end in ("low", "high"))
         axes.vlines(place, low, high, color=color, alpha=0.25, linewidth=5)
     for _, part in stream.groupby("stack"):
-        axes.plot(
-            part["position"] + 0.5, _logs(part[f"{way}_measured"]), color=color, alpha=0.5, linewidth=3
-        )
+        logs = _logs(part[f"{way}_measured"])
+        axes.plot(part["position"] + 0.5, logs, color=color, alpha=0.5, linewidth=3)
     axes.hlines(predicted, place - 0.45, place + 0.45, color="black", linewidth=1.2)
     if way == "forward":
         axes.plot(place, _logs(table["spread"]), "x", color=style.SKY, markersize=4)
-    for inside, filled in ((False, color), (True, "white")):
-        chosen = branch == inside
-        axes.plot(
-            place[chosen], measured[chosen], "o", color=color, markerfacecolor=filled, markersize=4
-        )
-    bottom, top = axes.get_ylim()
-    missing = max(1.0 - (top - bottom), 0.0) / 2
-    axes.set_ylim(bottom - missing, top + missing)
+    for chosen, face in ((~branch, color), (branch, "white")):
+        axes.plot(place[chosen], measured[chosen], "o", color=color, mfc=face, markersize=4)
+    style.widened(axes, 1.0)
     style.power_of_ten_axis(axes)
 
 

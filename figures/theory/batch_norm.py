@@ -8,17 +8,20 @@ infinite batch (dotted), and this run's measurement.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
 from figures import style
-from figures.tables import Column, Sheet, fixed, words
+from figures.tables import Column, Sheet, fixed, number, words
+from figures.theory.variance import compared
 from theory.activations import parse_activation
 from theory.law.batch_norm import gradient_growth
+
+INFINITE: dict[str, Any] = {"linestyle": (0, (1, 2)), "linewidth": 1}  # how an infinite batch is drawn
 
 
 def norm_growth_table(table: pd.DataFrame) -> Sheet:
@@ -32,9 +35,9 @@ def norm_growth_table(table: pd.DataFrame) -> Sheet:
         rows=table.drop_duplicates(["activation", "measured"]).to_dict("records"),
         columns=(
             words("activation", "activation"),
-            Column(r"$\lambda$, $B = \infty$", "infinite_batch", _factor),
-            Column(r"$\lambda_B$", "theory", _factor),
-            Column("measured", "measured", _factor),
+            Column(r"$\lambda$, $B = \infty$", "infinite_batch", number(".4f", "×")),
+            Column(r"$\lambda_B$", "theory", number(".4f", "×")),
+            Column("measured", "measured", number(".4f", "×")),
             Column("± s.e.", "standard_error", fixed(4)),
             Column("mean $z^2$", "after_norm", fixed(4)),
         ),
@@ -47,38 +50,25 @@ def norm_growth_table(table: pd.DataFrame) -> Sheet:
     )
 
 
-def _factor(value: float) -> str:
-    return "–" if math.isnan(value) else f"×{value:.4f}"
-
-
 def norm_growth_figure(table: pd.DataFrame, growth: pd.DataFrame) -> Figure:
     """The picture of ``theory.draw.variance.measure``'s two tables, for the first initializer."""
     first = table["initializer"].iloc[0]
     rows = table[(table["direction"] == "backward") & (table["initializer"] == first)]
-    names = list(dict.fromkeys(rows["activation"]))
-    looks = dict(zip(names, style.depth_looks(range(len(names))).values(), strict=True))
-    with style.styled():
-        figure = Figure(figsize=(style.PAGE_WIDTH, 3.4), layout="constrained")
+    looks = style.looks_in_turn(dict.fromkeys(rows["activation"]))
+    with style.canvas(3.4) as figure:
         left, right = figure.subplots(1, 2)
         for name, curve in rows.groupby("activation", sort=False):
-            look = looks[str(name)]
-            left.plot(curve["layer"], curve["log10_theory"], color=look.color, linestyle=look.dash)
-            seen = curve[curve["layer"].isin(style.thin(len(curve), 14))]
-            left.plot(seen["layer"], seen["log10_measured"], look.marker, color=look.color,
-                      markerfacecolor="white", markersize=4.5)  # fmt: skip
-        left.set_xlabel("layer $l$")
-        left.set_ylabel("$\\mathrm{E}[(\\partial E/\\partial y_l)^2]$")
+            compared(left, curve, looks[str(name)], "log10_theory", "log10_measured")
+        left.set(xlabel="layer $l$", ylabel="$\\mathrm{E}[(\\partial E/\\partial y_l)^2]$")
         left.set_title(f"Gradient of a random cotangent, {first}")
         style.power_of_ten_axis(left)
         _against_batch(right, growth[growth["initializer"] == first], looks)
-        handles = [
+        keys = [
             style.curve_key(f"{name}: {_theory_word(name)}, simulation", look)
             for name, look in looks.items()
         ]
-        handles.append(
-            Line2D([], [], color="black", linestyle=(0, (1, 2)), linewidth=1, label="infinite batch")
-        )
-        style.legend_below(figure, handles)
+        infinite = style.legend_key("infinite batch", color="black", **INFINITE)
+        style.legend_below(figure, [*keys, infinite])
     return figure
 
 
@@ -90,14 +80,13 @@ def _against_batch(axes: Axes, growth: pd.DataFrame, looks: dict[str, style.Look
     batches = np.unique(np.geomspace(5, 2048, 60).round())
     for row in growth.to_dict("records"):
         look = looks[str(row["activation"])]
-        axes.axhline(row["infinite_batch"], color=look.color, linestyle=(0, (1, 2)), linewidth=1)
+        axes.axhline(row["infinite_batch"], color=look.color, **INFINITE)
         if not math.isnan(row["theory"]):
             activation = parse_activation(str(row["activation"]))
             line = [gradient_growth(activation, float(batch)) for batch in batches]
-            axes.plot(batches, line, color=look.color, linestyle=look.dash)
-        axes.errorbar(row["batch"], row["measured"], 2 * row["standard_error"], color=look.color,
-                      marker=look.marker, markerfacecolor="white", markersize=5, capsize=2)  # fmt: skip
+            axes.plot(batches, line, **look.line)
+        error = 2 * row["standard_error"]
+        axes.errorbar(row["batch"], row["measured"], error, **look.points, markersize=5, capsize=2)
     axes.set_xscale("log", base=2)
-    axes.set_xlabel("batch $B$")
-    axes.set_ylabel("growth per layer, $\\lambda_B$")
+    axes.set(xlabel="batch $B$", ylabel="growth per layer, $\\lambda_B$")
     axes.set_title("Growth per layer, towards the input")

@@ -17,42 +17,36 @@ from matplotlib.patches import Patch
 from rich.text import Text
 
 from figures import style
-from figures.style import Look, thin
+from figures.style import Look
 from figures.tables import (
     ALARM,
-    LAYERS_SHOWN,
     Column,
     Row,
     Sheet,
     curve_label,
     fixed,
+    shown_layers,
     standard_errors,
     words,
 )
-
-CURVE = ["initializer", "activation"]
-MOST_POINTS = 15
+from figures.theory.variance import compared
 
 
 def correlation_figure(table: pd.DataFrame) -> Figure:
     """The figure of a table of ``theory.draw.correlation.correlation``: a column per curve."""
-    curves = list(table.groupby(CURVE, sort=False))
-    pairs = list(dict.fromkeys(table["input_correlation"]))
-    looks = dict(zip(pairs, style.depth_looks(range(len(pairs))).values(), strict=True))
-    with style.styled():
-        width = max(style.PAGE_WIDTH * len(curves) / 2, 4.6)
-        figure = Figure(figsize=(width, 5.4), layout="constrained")
-        grid = figure.subplots(
-            2, len(curves), sharex=True, sharey="row", squeeze=False, height_ratios=(3, 2)
-        )
-        for column, ((initializer, activation), part) in enumerate(curves):
+    curves = list(table.groupby(["initializer", "activation"], sort=False))
+    looks = style.looks_in_turn(dict.fromkeys(table["input_correlation"]))
+    with style.canvas(5.4, style.width_of(len(curves))) as figure:
+        shape, ratios = (2, len(curves)), (3, 2)
+        grid = figure.subplots(*shape, sharex=True, sharey="row", squeeze=False, height_ratios=ratios)
+        for (above, below), ((initializer, activation), part) in zip(grid.T, curves, strict=True):
             for place, (c_0, look) in enumerate(looks.items()):
                 curve = part[part["input_correlation"] == c_0]
-                _absolute(grid[0, column], curve, look)
-                _deviation(grid[1, column], curve, look, place - (len(looks) - 1) / 2)
-            grid[1, column].axhline(0.0, color="black", linewidth=0.8)
-            grid[0, column].set_title(f"{initializer} · {activation}")
-            grid[1, column].set_xlabel("layer $l$")
+                _absolute(above, curve, look)
+                _deviation(below, curve, look, place - (len(looks) - 1) / 2)
+            below.axhline(0.0, color="black", linewidth=0.8)
+            above.set_title(f"{initializer} · {activation}")
+            below.set_xlabel("layer $l$")
         grid[0, 0].set_ylabel("correlation $c_l$ of\npre-activations")
         grid[1, 0].set_ylabel("measured − map")
         style.legend_below(figure, _legend(table, looks))
@@ -61,43 +55,18 @@ def correlation_figure(table: pd.DataFrame) -> Figure:
 
 def _absolute(axes: Axes, curve: pd.DataFrame, look: Look) -> None:
     spread = 1.96 * curve["std_theory"]
-    low, high = curve["finite_width"] - spread, curve["finite_width"] + spread
-    if low.notna().any():
-        axes.fill_between(
-            curve["layer"], low.clip(-1, 1), high.clip(-1, 1), color=look.color, alpha=0.2, linewidth=0
-        )
-    axes.plot(curve["layer"], curve["theory"], color=look.color, linestyle=look.dash)
-    seen = _points(curve)
-    axes.plot(
-        seen["layer"],
-        seen["measured"],
-        look.marker,
-        color=look.color,
-        markerfacecolor="white",
-        markersize=4.5,
-    )
+    low, high = ((curve["finite_width"] + sign * spread).clip(-1, 1) for sign in (-1, 1))
+    axes.fill_between(curve["layer"], low, high, color=look.color, alpha=0.2, linewidth=0)
+    compared(axes, curve, look, "theory", "measured")
 
 
 def _deviation(axes: Axes, curve: pd.DataFrame, look: Look, place: float) -> None:
-    seen = _points(curve)
+    seen = style.some_layers(curve)
     step = 0.012 * float(curve["layer"].max())  # side by side, so that no bar hides another
-    axes.errorbar(
-        seen["layer"] + step * place,
-        seen["measured"] - seen["theory"],
-        2 * seen["standard_error"],
-        fmt=look.marker,
-        color=look.color,
-        markerfacecolor="white",
-        markersize=4,
-        linewidth=0.8,
-    )
-    axes.plot(
-        curve["layer"], curve["finite_width"] - curve["theory"], color=look.color, linestyle=look.dash
-    )
-
-
-def _points(curve: pd.DataFrame) -> pd.DataFrame:
-    return curve[curve["layer"].isin(thin(int(curve["layer"].max()), MOST_POINTS))]
+    off, error = seen["measured"] - seen["theory"], 2 * seen["standard_error"]
+    beside = seen["layer"] + step * place
+    axes.errorbar(beside, off, error, **look.points, markersize=4, elinewidth=0.8)
+    axes.plot(curve["layer"], curve["finite_width"] - curve["theory"], **look.line)
 
 
 def _legend(table: pd.DataFrame, looks: dict[float, Look]) -> list[Line2D | Patch]:
@@ -105,31 +74,27 @@ def _legend(table: pd.DataFrame, looks: dict[float, Look]) -> list[Line2D | Patc
         style.curve_key(f"$c_0$ = {c_0:g}: map, simulation", look) for c_0, look in looks.items()
     ]
     if table["finite_width"].notna().any():
-        entries.append(style.band_key("95 % of single networks"))
-        entries.append(
-            Line2D(
-                [], [], color="#555555", label="below: correction of order\n1/width, ± 2 std. errors"
-            )
-        )
+        correction = "below: correction of order\n1/width, ± 2 std. errors"
+        entries += [
+            style.band_key("95 % of single networks"),
+            Line2D([], [], color="#555555", label=correction),
+        ]
     return entries
 
 
 def correlation_table(table: pd.DataFrame, *, all_layers: bool = False) -> Sheet:
     """Map, measurement and 1/width correction per layer, a section per curve and input correlation."""
-    shown = style.thin(int(table["layer"].max()), LAYERS_SHOWN)
     return Sheet(
         name="correlation",
         title="Correlation of two inputs' pre-activations",
         data=table,
-        rows=(table if all_layers else table[table["layer"].isin(shown)]).to_dict("records"),
+        rows=shown_layers(table, all_layers),
         section=lambda row: f"{curve_label(row)}, c₀ = {row['input_correlation']:g}",
         columns=(
             words("curve, layer", "layer", form="{:>8}".format, room=12),
             Column("map", "theory", fixed(5)),
             Column("this width", "finite_width", fixed(5)),
-            Column(
-                "measured ± s.e.", lambda row: f"{row['measured']:.4f} ± {row['standard_error']:.4f}"
-            ),
+            Column("measured ± s.e.", "{measured:.4f} ± {standard_error:.4f}".format_map),
             Column("z", lambda row: row, _map_z),
             Column("z width", "z_finite_width", standard_errors),
         ),

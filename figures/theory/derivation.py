@@ -35,7 +35,7 @@ def derivation_table(table: pd.DataFrame) -> Sheet:
             words("", "equation", folds=False),
             words("line", _line),
             Column("theory", "predicted", "{:.4g}".format),
-            Column("measured", lambda row: f"{row['measured']:.4g}\n± {row['standard_error']:.2g}"),
+            Column("measured", "{measured:.4g}\n± {standard_error:.2g}".format_map),
             Column("z", "z", "{:+.1f}".format),
             Column("", _mark),
         ),
@@ -75,41 +75,27 @@ def _surprises(table: pd.DataFrame) -> str:
 
 def derivation_figure(table: pd.DataFrame) -> Figure:
     """Measured over predicted, a row per line, with bars of two standard errors."""
-    with style.styled():
-        figure = Figure(figsize=(style.PAGE_WIDTH, 0.6 + 0.27 * len(table)), layout="constrained")
+    with style.canvas(0.6 + 0.27 * len(table)) as figure:
         axes = figure.subplots()
-        positions = np.arange(len(table))[::-1]
-        ratio = (table["measured"] / table["predicted"]).to_numpy()
-        error = (2 * table["standard_error"] / table["predicted"]).to_numpy()
-        slip = table["known_slip"].to_numpy(dtype=bool)
+        rows = table.assign(
+            ratio=table["measured"] / table["predicted"],
+            error=2 * table["standard_error"] / table["predicted"],
+            place=np.arange(len(table))[::-1],
+        )
         axes.axvline(1.0, color="black", linewidth=0.8)
-        for chosen, color, marker, label in (
-            (~slip, style.BLUE, "o", "lines of the derivation"),
-            (slip, style.VERMILION, "X", "the known slip: variance for second moment"),
+        for slip, color, marker, label in (
+            (False, style.BLUE, "o", "lines of the derivation"),
+            (True, style.VERMILION, "X", "the known slip: variance for second moment"),
         ):
-            axes.errorbar(
-                ratio[chosen],
-                positions[chosen],
-                xerr=error[chosen],
-                fmt=marker,
-                color=color,
-                markersize=5,
-                capsize=2,
-                label=label,
-            )
-        names = [
-            f"{row['equation']}   {unicode(str(row['formula']))}" for row in table.to_dict("records")
-        ]
-        axes.set_yticks(positions, names)
+            own = rows[rows["known_slip"] == slip]
+            axes.errorbar(own["ratio"], own["place"], xerr=own["error"], fmt=marker, color=color,
+                          markersize=5, capsize=2, label=label)  # fmt: skip
+        names = rows["equation"] + "   " + rows["formula"].map(unicode)
+        axes.set_yticks(rows["place"], names)
         axes.grid(visible=False, axis="y")
-        for boundary in _boundaries(table):
-            axes.axhline(positions[boundary] + 0.5, color="#999999", linewidth=0.6)
+        begins = rows["part"] != rows["part"].shift(fill_value=rows["part"].iloc[0])
+        for place in rows.loc[begins, "place"]:
+            axes.axhline(place + 0.5, color="#999999", linewidth=0.6)
         axes.set_xlabel("measured / predicted, ± 2 standard errors")
         figure.legend(loc="outside upper right", ncols=2)
     return figure
-
-
-def _boundaries(table: pd.DataFrame) -> list[int]:
-    """The rows at which a new part begins, but for the first."""
-    parts = table["part"].tolist()
-    return [index for index in range(1, len(parts)) if parts[index] != parts[index - 1]]

@@ -15,11 +15,10 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from rich.text import Text
 
 from figures import style
-from figures.tables import Column, Row, Sheet, fixed, words
+from figures.tables import Column, Sheet, fixed, words
 from theory.activations import Activation
 from theory.law import mean_field
 
@@ -33,9 +32,7 @@ OFF = 1e-3  # a torch gain further than this from the exact one is off
 
 def gains_figure(table: pd.DataFrame, activations: Sequence[Activation]) -> Figure:
     """The figure of a table of ``theory.lessons.torch_gains.gains`` over ``activations``."""
-    with style.styled():
-        height = max(2.8, 0.28 * len(table) + 1.2)
-        figure = Figure(figsize=(style.PAGE_WIDTH, height), layout="constrained")
+    with style.canvas(max(2.8, 0.28 * len(table) + 1.2)) as figure:
         left, right = figure.subplots(1, 2, width_ratios=(1, 1.1))
         _dots(left, table)
         _growth(right, [phi for phi in activations if phi.name in set(table["activation"])])
@@ -46,27 +43,11 @@ def _dots(axes: Axes, table: pd.DataFrame) -> None:
     rows = np.arange(len(table))
     for column, label, color, marker, size in GAINS:
         filled = color if marker == "x" else "white"
-        axes.plot(
-            table[column],
-            rows,
-            marker,
-            color=color,
-            markerfacecolor=filled,
-            markersize=size,
-            label=label,
-        )
-    for row, missing in enumerate(table["gain_torch"].isna()):
-        if missing:
-            place = max(table["gain"].iloc[row], table["backward_gain"].iloc[row])
-            axes.annotate(
-                "torch: none",
-                (place, row),
-                xytext=(7, 0),
-                textcoords="offset points",
-                va="center",
-                fontsize=7,
-                color=style.VERMILION,
-            )
+        (dots,) = axes.plot(table[column], rows, marker, color=color, markersize=size, label=label)
+        dots.set_markerfacecolor(filled)
+    for row in np.flatnonzero(table["gain_torch"].isna()):
+        at = (table[["gain", "backward_gain"]].iloc[row].max(), row)
+        style.beside(axes, "torch: none", at, (7, 0), va="center", color=style.VERMILION)
     axes.set_yticks(rows, table["activation"])
     axes.set_ylim(len(table) - 0.5, -0.5)
     axes.set_xlabel("gain $g$, weights of variance $g^2/$fan")
@@ -79,16 +60,14 @@ def _growth(axes: Axes, activations: Sequence[Activation]) -> None:
     log_q = np.linspace(math.log(1e-2), math.log(1e2), 121)
     axes.axhline(1.0, color="black", linewidth=0.8)
     curved = [phi for phi in activations if not phi.is_rectifier]
-    for phi, look in zip(curved, style.depth_looks(range(len(curved))).values(), strict=True):
-        at_one = mean_field.log_activation_gain(phi, 0.0)
-        growth = [math.exp(mean_field.log_activation_gain(phi, t) - at_one) for t in log_q]
-        axes.plot(np.exp(log_q), growth, color=look.color, linestyle=look.dash, label=phi.name)
+    for phi, look in style.looks_in_turn(curved).items():
+        log_gains = [mean_field.log_activation_gain(phi, t) for t in (0.0, *log_q)]
+        growth = np.exp(np.array(log_gains[1:]) - log_gains[0])
+        axes.plot(np.exp(log_q), growth, **look.line, label=phi.name)
     if len(curved) < len(activations):
-        axes.add_line(Line2D([], [], color="black", linewidth=0.8, label="rectifiers"))
+        axes.plot([], [], color="black", linewidth=0.8, label="rectifiers")
     axes.plot(1, 1, "o", color="black", markersize=4)
-    axes.set_xscale("log")
-    axes.set_yscale("log")
-    axes.set_ylim(0.2, 5)
+    axes.set(xscale="log", yscale="log", ylim=(0.2, 5))
     axes.set_yticks([0.2, 0.5, 1, 2, 5], ["0.2", "0.5", "1", "2", "5"])
     axes.minorticks_off()
     axes.set_xlabel("second moment $q$ of the pre-activations")
@@ -108,7 +87,7 @@ def gains_table(table: pd.DataFrame) -> Sheet:
             Column("forward", "gain", fixed(4)),
             Column("backward", "backward_gain", fixed(4)),
             Column("torch", "gain_torch", _torch_gain),
-            Column("torch ×", lambda row: row, _torch_growth),
+            Column("torch ×", "growth_torch", _torch_growth),
             words("$q = 1$", "slope", form=_stability, folds=False),
         ),
         notes=(
@@ -124,11 +103,8 @@ def _torch_gain(gain: float) -> Text:
     return Text("raises", style="yellow") if math.isnan(gain) else Text(f"{gain:.4f}")
 
 
-def _torch_growth(row: Row) -> Text:
-    if math.isnan(row["gain_torch"]):
-        return Text("–")
-    growth = row["growth_torch"]
-    return Text(f"{growth:.4f}", style="red" if abs(growth - 1) > OFF else "")
+def _torch_growth(growth: float) -> Text:
+    return Text(fixed(4)(growth), style="red" if abs(growth - 1) > OFF else "")
 
 
 def _stability(slope: float) -> str:

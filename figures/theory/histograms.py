@@ -23,26 +23,21 @@ TAIL = 0.002  # density below which a bin does not widen its panel
 def histogram_figure(table: pd.DataFrame, activation: str) -> Figure:
     """Of one activation of ``theory.draw.histograms``'s table: a column per initializer."""
     table = table[table["activation"] == activation]
-    laws = list(dict.fromkeys(table["initializer"]))
+    laws = style.initializer_looks(table["initializer"])
     layers = sorted(set(table["layer"]))
-    with style.styled():
-        width = max(style.PAGE_WIDTH * len(laws) / 3, 4.6)
-        figure = Figure(figsize=(width, 4.6), layout="constrained")
+    with style.canvas(4.6, style.width_of(len(laws), 3)) as figure:
         grid = figure.subplots(len(QUANTITIES), len(laws), sharey="row", squeeze=False)
         for row, (quantity, label) in zip(grid, QUANTITIES.items(), strict=True):
-            for axes, law in zip(row, laws, strict=True):
+            for axes, (law, look) in zip(row, laws.items(), strict=True):
                 part = table[(table["initializer"] == law) & (table["quantity"] == quantity)]
-                color = style.initializer_looks([law])[law].color
-                _panel(axes, part, style.depth_shades(layers, color))
+                _panel(axes, part, style.depth_shades(layers, look.color))
             row[0].set_ylabel(label)
         for axes, law in zip(grid[0], laws, strict=True):
             axes.set_title(f"{law}, {activation}")
         for axes in grid[-1]:
             axes.set_xlabel("absolute value")
-        keys = [
-            style.legend_key(f"layer {layer}", color=look.color, linestyle=look.dash)
-            for layer, look in style.depth_shades(layers, "#777777").items()
-        ]
+        looks = style.depth_shades(layers, "#777777")
+        keys = [style.legend_key(f"layer {layer}", **look.line) for layer, look in looks.items()]
         style.legend_below(figure, keys)
     return figure
 
@@ -51,10 +46,9 @@ def _panel(axes: Axes, part: pd.DataFrame, looks: dict[int, style.Look]) -> None
     for layer, look in looks.items():
         bins = part[part["layer"] == layer]
         middle = (bins["log10_low"] + bins["log10_high"]) / 2
-        axes.plot(middle, bins["density"], color=look.color, linestyle=look.dash)
+        axes.plot(middle, bins["density"], **look.line)
     seen = part[part["density"] > TAIL * part["density"].max()]
-    low, high = seen["log10_low"].min(), seen["log10_high"].max()
-    missing = max(LEAST - (high - low), 0.0) / 2
-    axes.set_xlim(low - missing, high + missing)
+    axes.set_xlim(seen["log10_low"].min(), seen["log10_high"].max())
+    style.widened(axes, LEAST, "x")
     axes.set_ylim(bottom=0)
     style.power_of_ten_axis(axes, "x")

@@ -50,7 +50,7 @@ def jacobian_table(table: pd.DataFrame) -> Sheet:
         data=table,
         columns=(
             words("curve", curve_label),
-            Column("mean", lambda row: f"{row['mean']:.3f}±{row['mean_error']:.3f}"),
+            Column("mean", "{mean:.3f}±{mean_error:.3f}".format_map),
             Column("z", "mean_z", standard_errors),
             Column(
                 "variance", lambda row: f"{_number(row['variance'])}±{_number(row['variance_error'])}"
@@ -77,28 +77,21 @@ def _number(value: float) -> str:
 def jacobian_figure(values: pd.DataFrame, table: pd.DataFrame) -> Figure:
     """The figure of ``theory.draw.jacobian.singular_values`` and of its summary ``jacobian``."""
     activations = list(dict.fromkeys(table["activation"]))
-    initializers = list(dict.fromkeys(table["initializer"]))
-    looks = style.initializer_looks(initializers)
-    first = table.iloc[0]
-    with style.styled():
-        columns, rows = len(initializers), len(activations)
-        size = (max(style.PAGE_WIDTH * columns / 2, 4.6), 1.1 + 1.9 * rows)
-        figure = Figure(figsize=size, layout="constrained")
-        grid = figure.subplots(rows, columns, squeeze=False, sharex="row")
+    looks = style.initializer_looks(table["initializer"])
+    squared = values.groupby(["activation", "initializer"])["relative_squared"]
+    with style.canvas(1.1 + 1.9 * len(activations), style.width_of(len(looks))) as figure:
+        grid = figure.subplots(len(activations), len(looks), squeeze=False, sharex="row")
         for row in table.to_dict("records"):
-            axes = grid[activations.index(row["activation"]), initializers.index(row["initializer"])]
-            chosen = (values["initializer"] == row["initializer"]) & (
-                values["activation"] == row["activation"]
-            )
-            squared = values.loc[chosen, "relative_squared"].to_numpy()
-            _panel(axes, squared, row, looks[str(row["initializer"])])
+            axes = grid[activations.index(row["activation"]), [*looks].index(row["initializer"])]
+            own = squared.get_group((row["activation"], row["initializer"])).to_numpy()
+            _panel(axes, own, row, looks[row["initializer"]])
         for axes in grid[-1]:
             axes.set_xlabel("squared singular value / expected mean")
         for axes in grid[:, 0]:
             axes.set_ylabel("density per decade")
         figure.suptitle(
-            f"Jacobian $\\partial x_L/\\partial x_0$ of {first['draws']} networks, "
-            f"$L$ = {first['depth']}, $n$ = {first['width']}",
+            "Jacobian $\\partial x_L/\\partial x_0$ of {draws} networks, $L$ = {depth}, "
+            "$n$ = {width}".format_map(table.iloc[0]),
             fontsize=10,
         )
         style.legend_below(figure, _legend())
@@ -109,7 +102,8 @@ def _panel(axes: Axes, squared: Array, row: Row, look: style.Look) -> None:
     axes.set_title(f"{row['initializer']} · {row['activation']}", loc="left")
     axes.axvline(0.0, color="black", linestyle=":", linewidth=1.2)
     axes.text(0.03, 0.97, _note(row), transform=axes.transAxes, va="top", fontsize=7.5)
-    logs = np.log10(squared[squared > _floor(squared)])
+    # relative to the largest of all networks, so a little above each network's own rounding
+    logs = np.log10(squared[squared > float(squared.max()) * 1e-28])
     if not len(logs) or np.ptp(logs) < 1e-6:  # an isometry: a single value, no density
         axes.axvline(0.0, color=look.color, alpha=0.45, linewidth=8)
         axes.set_yticks([])
@@ -131,11 +125,6 @@ def _panel(axes: Axes, squared: Array, row: Row, look: style.Look) -> None:
         axes.plot(line, density * math.log(10), color="black")
     _ten(axes)
     axes.set_ylim(0, 1.5 * axes.get_ylim()[1])
-
-
-def _floor(squared: Array) -> float:
-    # relative to the largest of all networks, so a little above each network's own rounding
-    return float(squared.max()) * (1e-14) ** 2
 
 
 def _ten(axes: Axes) -> None:
@@ -161,6 +150,6 @@ def _note(row: Row) -> str:
 def _legend() -> list[Line2D | Patch]:
     return [
         Patch(color="#888888", alpha=0.6, linewidth=0, label="simulated networks"),
-        Line2D([], [], color="black", label="infinite width"),
-        Line2D([], [], color="black", linestyle=":", label="expected mean"),
+        style.legend_key("infinite width", color="black"),
+        style.legend_key("expected mean", color="black", linestyle=":"),
     ]

@@ -69,33 +69,16 @@ def paper_figure() -> Figure:
     shrink = -np.cumsum([0.0] + [math.log10(step.ratio) for step in steps])
     looks = style.initializer_looks(["he", "normal"])
     names = ["above\nconv10", *(f"conv{step.layer}\n{step.filters}" for step in steps)]
-    with style.styled():
-        figure = Figure(figsize=(style.PAGE_WIDTH * 0.8, 3.0), layout="constrained")
+    with style.canvas(3.0, style.PAGE_WIDTH * 0.8) as figure:
         axes = figure.subplots()
-        positions = np.arange(len(names))
-        for name, label, values in (
-            ("he", r"He: $\sqrt{2/\hat n_l}$", np.zeros(len(names))),
-            ("normal", "fixed std 0.01", shrink),
+        for look, label, values in (
+            (looks["he"], r"He: $\sqrt{2/\hat n_l}$", 0 * shrink),
+            (looks["normal"], "fixed std 0.01", shrink),
         ):
-            look = looks[name]
-            axes.plot(
-                positions,
-                values,
-                color=look.color,
-                linestyle=look.dash,
-                marker=look.marker,
-                markerfacecolor="white",
-                label=label,
-            )
-        axes.annotate(
-            f"1/{gradient_ratio():,.0f}",
-            (positions[-1], shrink[-1]),
-            xytext=(-8, -2),
-            textcoords="offset points",
-            ha="right",
-            va="center",
-        )
-        axes.set_xticks(positions, names)
+            axes.plot(values, **(look.points | look.line), label=label)
+        last, lost = (len(steps), shrink[-1]), f"1/{gradient_ratio():,.0f}"
+        style.beside(axes, lost, last, (-8, -2), ha="right", va="center", fontsize=9)
+        axes.set_xticks(range(len(names)), names)
         axes.set_xlabel("gradient after passing back through (layer, filters)")
         axes.set_ylabel("std of the gradient, relative")
         style.power_of_ten_axis(axes)

@@ -8,6 +8,7 @@ inputs part and gradients explode.  Hatched: the second moment of a large signal
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -19,40 +20,41 @@ from matplotlib.ticker import FuncFormatter
 from rich.text import Text
 
 from figures import style
-from figures.tables import Column, Row, Sheet, words
+from figures.tables import Column, Sheet, words
 from theory.activations import parse_activation
 from theory.law.phase import divergence_scale
 
 ORDERED, CHAOTIC = "#DCEAF5", "#FBE6D8"
 PHASE_STYLES = {"critical": "green", "ordered": "yellow", "vanishing": "yellow"}
 LEFT_EDGE = 0.2
+LINES: dict[bool, dict[str, Any]] = {  # of equal χ₁; the critical one
+    False: {"color": "#555555", "linewidth": 0.8},
+    True: {"color": "black", "linewidth": 1.8},
+}
+HATCHED: dict[str, Any] = {"facecolor": "white", "edgecolor": "#BBBBBB", "hatch": "///"}
 
 
 def phase_figure(contours: pd.DataFrame, marks: pd.DataFrame) -> Figure:
     """The figure of the two tables of ``theory.law.phase``: a panel per activation."""
     names = list(dict.fromkeys(marks["activation"]))
-    with style.styled():
-        width = max(style.PAGE_WIDTH * len(names) / 2, 5.2)
-        figure = Figure(figsize=(width, 3.9), layout="constrained")
+    looks = style.initializer_looks(marks["initializer"])
+    top, right = contours["sigma_b2"].max(), max(2.5 * marks["sigma_w2"].max(), 10.0)
+    left = min(LEFT_EDGE, 0.5 * marks["sigma_w2"].min())
+    with style.canvas(3.9, style.width_of(len(names), least=5.2)) as figure:
         panels = figure.subplots(1, len(names), sharex=True, sharey=True, squeeze=False)[0]
-        top = contours["sigma_b2"].to_numpy(float).max()
-        right = max(2.5 * float(marks["sigma_w2"].max()), 10.0)
-        left = min(LEFT_EDGE, 0.5 * float(marks["sigma_w2"].min()))
         for axes, name in zip(panels, names, strict=True):
-            axes.set_xscale("log")
-            axes.set_xlim(left, right)
-            axes.set_ylim(-0.04 * top, top)
+            axes.set(xscale="log", xlim=(left, right), ylim=(-0.04 * top, top))
             _regions(axes, name, contours[contours["activation"] == name], top)
             _lines(axes, name, contours[contours["activation"] == name])
-            _marks(axes, marks[marks["activation"] == name])
+            for row in marks[marks["activation"] == name].to_dict("records"):
+                drawn = looks[row["initializer"]].curve | {"markeredgecolor": "white", "markersize": 8}
+                axes.plot(row["sigma_w2"], row["sigma_b2"], **drawn, clip_on=False, zorder=5)
             axes.set_title(name, pad=14)
             axes.set_xlabel("$\\sigma_w^2 = $ fan_in · Var$[w]$")
             axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         panels[0].set_ylabel("$\\sigma_b^2 = $ Var$[b]$")
-        handles = _legend(
-            marks, any(divergence_scale(parse_activation(name)) < right for name in names)
-        )
-        style.legend_below(figure, handles)
+        diverging = any(divergence_scale(parse_activation(name)) < right for name in names)
+        style.legend_below(figure, _legend(looks, diverging))
     return figure
 
 
@@ -61,87 +63,41 @@ def _regions(axes: Axes, name: str, lines: pd.DataFrame, top: float) -> None:
     phi = parse_activation(name)
     border = min(divergence_scale(phi), right)
     critical = lines[lines["chi_1"] == 1.0]
-    if phi.is_rectifier or critical.empty:
-        heights = np.array([0.0, top])
-        line = np.full(2, border)
-    else:
+    heights, line = np.array([0.0, top]), np.full(2, border)
+    if not phi.is_rectifier and not critical.empty:
         heights = np.concatenate([[0.0], critical["sigma_b2"], [top]])
         line = np.interp(heights, critical["sigma_b2"], critical["sigma_w2"])
     axes.fill_betweenx(heights, left, line, color=ORDERED, linewidth=0)
     axes.fill_betweenx(heights, line, np.maximum(border, line), color=CHAOTIC, linewidth=0)
     if border < right:
-        axes.axvspan(
-            border,
-            right,
-            ymin=0.04 / 1.04,
-            facecolor="white",
-            edgecolor="#BBBBBB",
-            hatch="///",
-            linewidth=0,
-        )
+        axes.axvspan(border, right, ymin=0.04 / 1.04, linewidth=0, **HATCHED)
 
 
 def _lines(axes: Axes, name: str, lines: pd.DataFrame) -> None:
     diverges = parse_activation(name).is_rectifier
-    for chi in sorted(set(lines["chi_1"])):
-        line = lines[lines["chi_1"] == chi]
+    for chi, line in lines.groupby("chi_1"):
         critical = chi == 1.0
-        if diverges and chi > 1.0:  # no fixed point there, and nothing to draw a line of
+        if diverges and float(str(chi)) > 1.0:  # no fixed point there, and nothing to draw a line of
             continue
-        axes.plot(
-            line["sigma_w2"],
-            line["sigma_b2"],
-            color="black" if critical else "#555555",
-            linewidth=1.8 if critical else 0.8,
-            linestyle=(0, (4, 2)) if critical and diverges else "-",
-        )
-        last = line.iloc[-1]
-        if last["sigma_w2"] < axes.get_xlim()[0]:
-            continue
-        axes.annotate(
-            f"{chi:g}",
-            (last["sigma_w2"], last["sigma_b2"]),
-            xytext=(0, 1),
-            textcoords="offset points",
-            ha="center",
-            va="bottom",
-            fontsize=7,
-            annotation_clip=False,
-        )
+        dash = (0, (4, 2)) if critical and diverges else "-"
+        axes.plot(line["sigma_w2"], line["sigma_b2"], **LINES[bool(critical)], linestyle=dash)
+        end = line["sigma_w2"].iloc[-1], line["sigma_b2"].iloc[-1]
+        if end[0] >= axes.get_xlim()[0]:
+            style.beside(axes, f"{chi:g}", end, (0, 1), ha="center", va="bottom", annotation_clip=False)
 
 
-def _marks(axes: Axes, marks: pd.DataFrame) -> None:
-    looks = style.initializer_looks(marks["initializer"])
-    for row in marks.to_dict("records"):
-        look = looks[str(row["initializer"])]
-        axes.plot(
-            row["sigma_w2"],
-            row["sigma_b2"],
-            look.marker,
-            color=look.color,
-            markeredgecolor="white",
-            markersize=8,
-            clip_on=False,
-            zorder=5,
-        )
-
-
-def _legend(marks: pd.DataFrame, diverging: bool) -> list[Line2D | Patch]:
-    looks = style.initializer_looks(dict.fromkeys(marks["initializer"]))
-    entries: list[Line2D | Patch] = [
-        Line2D([], [], color=look.color, marker=look.marker, linestyle="", markersize=7, label=name)
-        for name, look in looks.items()
-    ]
-    entries += [
-        Line2D([], [], color="black", linewidth=1.8, label="critical, $\\chi_1 = 1$"),
-        Line2D([], [], color="#555555", linewidth=0.8, label="equal $\\chi_1$ (number above)"),
+def _legend(looks: dict[str, style.Look], diverging: bool) -> list[Line2D | Patch]:
+    return [
+        *(
+            style.legend_key(name, color=look.color, marker=look.marker, linestyle="", markersize=7)
+            for name, look in looks.items()
+        ),
+        style.legend_key("critical, $\\chi_1 = 1$", **LINES[True]),
+        style.legend_key("equal $\\chi_1$ (number above)", **LINES[False]),
         Patch(facecolor=ORDERED, label="ordered, $\\chi_1 < 1$"),
         Patch(facecolor=CHAOTIC, label="chaotic, $\\chi_1 > 1$"),
+        *([Patch(**HATCHED, label="large $q$ diverges")] if diverging else []),
     ]
-    if diverging:
-        hatched = Patch(facecolor="white", edgecolor="#BBBBBB", hatch="///", label="large $q$ diverges")
-        entries.append(hatched)
-    return entries
 
 
 def phase_table(marks: pd.DataFrame) -> Sheet:
@@ -151,7 +107,7 @@ def phase_table(marks: pd.DataFrame) -> Sheet:
         title="Initializers in the phase diagram",
         data=marks,
         columns=(
-            words("activation · init", lambda row: f"{row['activation']} · {row['initializer']}"),
+            words("activation · init", "{activation} · {initializer}".format_map),
             Column(r"$\sigma_w^2$", "sigma_w2", _value),
             Column("$q^*$", "q", lambda q: "every" if math.isnan(q) else _value(q)),
             Column(r"$\chi_1$", "chi_1", _value),
@@ -178,21 +134,16 @@ def _value(value: float) -> str:
 
 def critical_table(critical: pd.DataFrame) -> Sheet:
     """Points of the critical line."""
-    biases = list(dict.fromkeys(critical["sigma_b2"]))
-    lines: list[Row] = [
-        {"activation": name, "line": dict(zip(part["sigma_b2"], part["sigma_w2"], strict=True))}
-        for name, part in critical.groupby("activation", sort=False)
-    ]
-
-    def column(bias: float) -> Column:
-        return Column(r"$\sigma_b^2$ =" + f"\n{bias:g}", lambda row: row["line"][bias], _on_the_line)
-
-    columns = tuple(map(column, biases))
+    lines = critical.pivot(index="activation", columns="sigma_b2", values="sigma_w2")
+    lines = lines.loc[critical["activation"].unique()]
+    columns = tuple(
+        Column(r"$\sigma_b^2$ =" + f"\n{bias:g}", bias, _on_the_line) for bias in lines.columns
+    )
     return Sheet(
         name="critical_line",
         title="Critical line, χ₁ = 1: the σ_w² that goes with a σ_b²",
         data=critical,
-        rows=lines,
+        rows=lines.reset_index().to_dict("records"),
         columns=(words("activation", "activation"), *columns),
         spare=tuple(column.name for column in columns[1:-1]),
     )

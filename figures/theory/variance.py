@@ -17,19 +17,18 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 from rich.text import Text
 
 from figures import style
 from figures.tables import (
-    LAYERS_SHOWN,
     Column,
     Row,
     Sheet,
     curve_label,
     fixed,
     scientific,
+    shown_layers,
     standard_errors,
     words,
 )
@@ -55,18 +54,12 @@ def variance_figure(table: pd.DataFrame) -> Figure:
     """
     activations = list(dict.fromkeys(table["activation"]))
     directions = list(dict.fromkeys(table["direction"]))
-    looks = style.initializer_looks(dict.fromkeys(table["initializer"]))
-    with style.styled():
-        width = max(style.PAGE_WIDTH * len(activations) / 2, 4.6)
-        figure = Figure(figsize=(width, 0.8 + 4.8 * len(directions)), layout="constrained")
-        grid = figure.subplots(
-            2 * len(directions),
-            len(activations),
-            sharex=True,
-            sharey="row",
-            squeeze=False,
-            height_ratios=(3, 2) * len(directions),
-        )
+    looks = style.initializer_looks(table["initializer"])
+    size = 0.8 + 4.8 * len(directions), style.width_of(len(activations))
+    with style.canvas(*size) as figure:
+        shape = 2 * len(directions), len(activations)
+        ratios = (3, 2) * len(directions)
+        grid = figure.subplots(*shape, sharex=True, sharey="row", squeeze=False, height_ratios=ratios)
         for row, direction in zip(range(0, len(grid), 2), directions, strict=True):
             for column, activation in enumerate(activations):
                 part = table[(table["activation"] == activation) & (table["direction"] == direction)]
@@ -76,8 +69,8 @@ def variance_figure(table: pd.DataFrame) -> Figure:
                 grid[-1, column].set_xlabel("layer $l$")
             _closer(grid[row], table[table["direction"] == direction], looks)
             style.power_of_ten_axis(grid[row, 0])
-            grid[row, 0].set_ylabel(LABELS[direction][0])
-            grid[row + 1, 0].set_ylabel(LABELS[direction][1])
+            for axes, label in zip(grid[row : row + 2, 0], LABELS[direction], strict=True):
+                axes.set_ylabel(label)
         style.legend_below(figure, _legend(table, looks))
     return figure
 
@@ -85,32 +78,20 @@ def variance_figure(table: pd.DataFrame) -> Figure:
 def weight_gradient_figure(table: pd.DataFrame) -> Figure:
     """Squared norms of ∂E/∂W_l by layer, theory and simulation, a panel per activation."""
     back = table[table["direction"] == "backward"]
-    activations = list(dict.fromkeys(back["activation"]))
-    looks = style.initializer_looks(dict.fromkeys(back["initializer"]))
-    with style.styled():
-        width = max(style.PAGE_WIDTH * len(activations) / 2, 4.6)
-        figure = Figure(figsize=(width, 3.4), layout="constrained")
-        grid = figure.subplots(1, len(activations), sharey=True, squeeze=False)[0]
-        names = ("log10_weight_gradient_theory", "log10_weight_gradient")
-        for axes, activation in zip(grid, activations, strict=True):
-            part = back[back["activation"] == activation]
+    parts = back.groupby("activation", sort=False)
+    looks = style.initializer_looks(back["initializer"])
+    with style.canvas(3.4, style.width_of(parts.ngroups)) as figure:
+        grid = figure.subplots(1, parts.ngroups, sharey=True, squeeze=False)[0]
+        for axes, (activation, part) in zip(grid, parts, strict=True):
             for name, curve in part.groupby("initializer", sort=False):
-                _curve(axes, curve, looks[str(name)], *names)
-            axes.set_title(_title(activation, part))
-            axes.set_xlabel("layer $l$")
-            _widen(axes)
+                names = ("log10_weight_gradient_theory", "log10_weight_gradient")
+                compared(axes, curve, looks[str(name)], *names)
+            axes.set(title=_title(str(activation), part), xlabel="layer $l$")
+            style.widened(axes, 0.6)
             style.power_of_ten_axis(axes)
-        label = "squared norm of weight gradients\n$\\|\\partial E/\\partial W_l\\|^2$"
-        grid[0].set_ylabel(label)
+        grid[0].set_ylabel("squared norm of weight gradients\n$\\|\\partial E/\\partial W_l\\|^2$")
         style.legend_below(figure, _curve_legend(looks))
     return figure
-
-
-def _widen(axes: Axes, decades: float = 0.6) -> None:
-    """At least ``decades`` on the y axis, so that noise around a constant does not fill the panel."""
-    low, high = axes.get_ylim()
-    missing = max(decades - (high - low), 0.0) / 2
-    axes.set_ylim(low - missing, high + missing)
 
 
 def _title(activation: str, part: pd.DataFrame) -> str:
@@ -120,24 +101,19 @@ def _title(activation: str, part: pd.DataFrame) -> str:
     return name if np.isnan(slope) or activation == "relu" else f"{name}, slope {slope:g}"
 
 
-def _points(curve: pd.DataFrame) -> pd.DataFrame:
-    layers = int(curve["layer"].max())
-    shown = {1, *range(2, layers + 1, max(round(layers / 14), 1))} if layers > 20 else {*range(1, 21)}
-    return curve[curve["layer"].isin(shown - {2} if layers > 20 else shown)]
+def compared(axes: Axes, curve: pd.DataFrame, look: style.Look, theory: str, measured: str) -> None:
+    """Theory by layer as a line, simulation as markers at some layers."""
+    axes.plot(curve["layer"], curve[theory], **look.line)
+    seen = style.some_layers(curve)
+    axes.plot(seen["layer"], seen[measured], **look.points, markersize=4.5)
 
 
 def _absolute(axes: Axes, part: pd.DataFrame, looks: dict[str, style.Look]) -> None:
     for name, curve in part.groupby("initializer", sort=False):
         look = looks[str(name)]
-        axes.fill_between(
-            curve["layer"],
-            curve["log10_band_low"],
-            curve["log10_band_high"],
-            color=look.color,
-            alpha=0.25,
-            linewidth=0,
-        )
-        _curve(axes, curve, look, "log10_theory", "log10_measured")
+        band = curve["log10_band_low"], curve["log10_band_high"]
+        axes.fill_between(curve["layer"], *band, color=look.color, alpha=0.25, linewidth=0)
+        compared(axes, curve, look, "log10_theory", "log10_measured")
 
 
 HIDDEN = 4  # a curve that moves by a decade, and another by so many times as much, cannot be seen
@@ -158,25 +134,9 @@ def _closer(panels: NDArray[np.object_], table: pd.DataFrame, looks: dict[str, s
     for axes, (_, part) in zip(panels, table.groupby("activation", sort=False), strict=True):
         inset = style.inset(axes, (0.5 if forward else 0.12, 0.6, 0.46, 0.34), "whole range")
         for name, curve in part.groupby("initializer", sort=False):
-            look = looks[str(name)]
-            inset.plot(curve["layer"], curve["log10_theory"], color=look.color, linestyle=look.dash)
-        style.power_of_ten_axis(inset)
-        inset.yaxis.set_major_locator(MaxNLocator(nbins=4, steps=[1, 2, 5, 10], integer=True))
+            inset.plot(curve["layer"], curve["log10_theory"], **looks[str(name)].line)
+        style.power_of_ten_axis(inset, ticks=4)
         axes.set_ylim(-widest, widest)
-
-
-def _curve(axes: Axes, curve: pd.DataFrame, look: style.Look, theory: str, measured: str) -> None:
-    """Theory as a line, simulation as markers at some layers."""
-    axes.plot(curve["layer"], curve[theory], color=look.color, linestyle=look.dash)
-    seen = _points(curve)
-    axes.plot(
-        seen["layer"],
-        seen[measured],
-        look.marker,
-        color=look.color,
-        markerfacecolor="white",
-        markersize=4.5,
-    )
 
 
 def _relative(axes: Axes, part: pd.DataFrame, looks: dict[str, style.Look]) -> None:
@@ -185,22 +145,16 @@ def _relative(axes: Axes, part: pd.DataFrame, looks: dict[str, style.Look]) -> N
     # with shared weight draws the initializers coincide here: markers stand side by side
     apart = 0.02 * part["layer"].max()
     for place, (name, curve) in enumerate(curves):
-        look, mean = looks[str(name)], curve["log10_theory"]
+        mean = curve["log10_theory"]
         low, high = curve["log10_band_low"] - mean, curve["log10_band_high"] - mean
         if low.notna().any():
             axes.fill_between(curve["layer"], low, high, color="#888888", alpha=0.15, linewidth=0)
-            axes.plot(
-                curve["layer"], curve["log10_median_theory"] - mean, ":", color="black", linewidth=1.2
-            )
-        seen = _points(curve)
-        axes.plot(
-            seen["layer"] + apart * (place - (curves.ngroups - 1) / 2),
-            seen["log10_measured"] - seen["log10_theory"],
-            look.marker,
-            color=look.color,
-            markerfacecolor="white",
-            markersize=4,
-        )
+            median = curve["log10_median_theory"] - mean
+            axes.plot(curve["layer"], median, ":", color="black", linewidth=1.2)
+        seen = style.some_layers(curve)
+        beside = seen["layer"] + apart * (place - (curves.ngroups - 1) / 2)
+        relative = seen["log10_measured"] - seen["log10_theory"]
+        axes.plot(beside, relative, **looks[str(name)].points, markersize=4)
     style.power_of_ten_axis(axes)
 
 
@@ -253,13 +207,12 @@ def variance_table(table: pd.DataFrame, *, all_layers: bool = False) -> Sheet:
             columns.append(Column(name, source, scientific))
     if table["log10_band_low"].notna().any():
         columns.append(Column("95 % of nets", _band))
-    shown = style.thin(int(table["layer"].max()), LAYERS_SHOWN)
     return Sheet(
         name="variance" if direction == "forward" else "variance-backward",
         title=f"Second moment of the {QUANTITIES[direction]}",
         data=table,
         data_file="variance",
-        rows=(table if all_layers else table[table["layer"].isin(shown)]).to_dict("records"),
+        rows=shown_layers(table, all_layers),
         section=curve_label,
         columns=(*columns, Column("z", "z", standard_errors)),
         spare=("95 % of nets", "median"),

@@ -20,6 +20,7 @@ from torch import nn
 
 from theory.activations import Activation
 from theory.draw.ensemble import Block, Curve, Group, Simulation
+from theory.draw.stacks import walked_back
 from theory.initializers import Initializer
 from theory.law.batch_norm import expected_log_second_moments, gradient_growth
 from theory.probe import Probe
@@ -95,16 +96,12 @@ class NormStack(nn.Module):
         """
         output = self.links[-1][1]
         cotangent = torch.randn(output.shape, generator=generator, device=output.device)
-        log_factor = torch.zeros((), dtype=torch.float64)
-        factors = []
-        while self.links:
-            signal, output = self.links.pop()
-            factors.append(log_factor)
-            (gradient,) = torch.autograd.grad(output, signal, cotangent)
-            rms = gradient.square().mean(dtype=torch.float64).sqrt().cpu()
-            log_factor = log_factor + rms.log()
-            cotangent = gradient / rms.float().to(gradient.device)
-        return torch.stack(factors[::-1])
+        return walked_back(
+            self.links,
+            cotangent,
+            lambda gradient: gradient.square().mean(dtype=torch.float64).sqrt().cpu(),
+            lambda gradient, rms: gradient / rms.float().to(gradient.device),
+        )
 
 
 class NormSimulation(Simulation[BatchNormSpec]):

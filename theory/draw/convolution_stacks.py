@@ -17,7 +17,7 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from theory.draw.stacks import LOG_SCALE_LIMIT, Stream
+from theory.draw.stacks import LOG_SCALE_LIMIT, Stream, unit_bias, walked_back
 from theory.initializers import Initializer
 from theory.specs import ConvSpec
 
@@ -115,26 +115,15 @@ class ConvEnsemble(nn.Module):
         cotangent = torch.randn(
             (batch, *output.shape[1:]), generator=generator, device=output.device
         ).repeat(len(self.streams), 1, 1, 1)
-        log_factor = torch.zeros_like(scales[0])
-        factors = []
-        while self.links:
-            signal, output = self.links.pop()
-            factors.append(log_factor)
-            (gradient,) = torch.autograd.grad(output, signal, cotangent)
-            rms = self._rms(gradient)
-            log_factor = log_factor + rms.log()
-            cotangent = self._scaled(gradient, 1 / rms)
         # y_L = e^{λ_L}·ŷ_L and y_l = e^{λ_l}·ŷ_l: the chain rule multiplies by e^{λ_L − λ_l}
-        return torch.stack(factors[::-1]) + scales[-1] - scales
+        divided = lambda gradient, rms: self._scaled(gradient, 1 / rms)  # noqa: E731
+        return walked_back(self.links, cotangent, self._rms, divided) + scales[-1] - scales
 
     def _bias(self, log_scale: torch.Tensor, generator: torch.Generator) -> torch.Tensor | None:
         if all(stream.bias_std is None for stream in self.streams):
             return None
-        unit = torch.empty(self.draws, self.spec.channels, device=log_scale.device)
-        if self.streams[0].uniform_bias:
-            unit.uniform_(-math.sqrt(3), math.sqrt(3), generator=generator)
-        else:
-            unit.normal_(generator=generator)
+        shape, uniform = (self.draws, self.spec.channels), self.streams[0].uniform_bias
+        unit = unit_bias(shape, uniform, log_scale.device, generator)
         stds = [stream.bias_std[0] if stream.bias_std else 0.0 for stream in self.streams]
         std = torch.tensor(stds, dtype=torch.float64)
         batch = len(log_scale) // len(self.streams)

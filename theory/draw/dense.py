@@ -146,7 +146,7 @@ class DenseSimulation(Simulation[VarianceSpec]):
         stream = generator(spec.seed, "law", block, device=self.device)
         log_input = math.log(spec.input_second_moment)
         if spec.needs_units:
-            log_q = sampler.batch(spec.widths, streams, self.x, draws, stream, log_input)
+            log_q, _ = sampler.batch(spec.widths, streams, self.x, draws, stream, log_input)
             return Block({"forward": log_q})
         back = "backward" in spec.directions
         forward, backward, weight = sampler.one_input(

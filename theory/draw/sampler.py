@@ -117,24 +117,12 @@ def batch(
     draws: int,
     generator: torch.Generator,
     log_input: float,
-) -> Array:
+) -> tuple[Array, Array]:
     """ln of the second moments of y_l of a batch, (draws, L, streams, batch).
 
-    ``inputs`` (n_0, batch) has second moment 1 per column; the true one is e^``log_input``.
+    ``inputs`` (n_0, batch) has second moment 1 per column; the true one is e^``log_input``.  Beside it
+    the cosine between the y_L of the first two inputs, (draws, streams).
     """
-    log_q, _ = batch_with_correlation(widths, streams, inputs, draws, generator, log_input)
-    return log_q
-
-
-def batch_with_correlation(
-    widths: Sequence[int],
-    streams: Sequence[Stream],
-    inputs: torch.Tensor,
-    draws: int,
-    generator: torch.Generator,
-    log_input: float,
-) -> tuple[Array, Array]:
-    """As ``batch``, with the cosine between the y_L of the first two inputs, (draws, streams)."""
     log_scale, log_bias = _scales(widths, streams)
     modules = [stream.activation.module().requires_grad_(False) for stream in streams]
     signal = inputs.to(torch.float64).expand(draws, len(streams), -1, -1)
@@ -194,13 +182,14 @@ def _scales(
     widths: Sequence[int], streams: Sequence[Stream]
 ) -> tuple[list[list[float]], list[list[float]]]:
     """ln s = ln(fan_in·Var[w]) and ln σ_b² of each layer and stream."""
-    log_scale, log_bias = [], []
-    for layer, fan_in in enumerate(widths[:-1]):
-        log_scale.append(
-            [2 * math.log(stream.weight_std[layer]) + math.log(fan_in) for stream in streams]
-        )
-        biases = [stream.bias_std[layer] if stream.bias_std else 0.0 for stream in streams]
-        log_bias.append([2 * math.log(bias) if bias else -math.inf for bias in biases])
+    log_scale = [
+        [2 * math.log(stream.weight_std[layer]) + math.log(fan_in) for stream in streams]
+        for layer, fan_in in enumerate(widths[:-1])
+    ]
+    biases = [stream.bias_std or (0.0,) * len(log_scale) for stream in streams]
+    log_bias = [
+        [2 * math.log(bias) if bias else -math.inf for bias in of] for of in zip(*biases, strict=True)
+    ]
     return log_scale, log_bias
 
 

@@ -17,7 +17,7 @@ is homogeneous, so its μ drops out: one unit-scale stream serves every initiali
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, cast
@@ -157,6 +157,37 @@ def column_rms(tensor: torch.Tensor) -> torch.Tensor:
     return torch.where(rms > 0, rms, 1.0)
 
 
+def unit_bias(
+    shape: Sequence[int], uniform: bool, device: torch.device, generator: torch.Generator
+) -> torch.Tensor:
+    """Biases of variance 1."""
+    unit = torch.empty(*shape, device=device)
+    if uniform:
+        return unit.uniform_(-math.sqrt(3), math.sqrt(3), generator=generator)
+    return unit.normal_(generator=generator)
+
+
+def walked_back(
+    links: list[tuple[torch.Tensor, torch.Tensor]],
+    cotangent: torch.Tensor,
+    rms: Callable[[torch.Tensor], torch.Tensor],
+    over: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
+) -> torch.Tensor:
+    """Send ``cotangent`` back through ``links``, a layer's (input, output) each, cut at every layer.
+
+    Each gradient goes on divided by its ``rms``, by ``over``, so that none overflows.  Returns ln of
+    the factor from what then arrives at each output to the true gradient there, stacked.
+    """
+    log_factor, factors = torch.zeros_like(rms(cotangent)), []
+    while links:
+        signal, output = links.pop()
+        factors.append(log_factor)
+        (gradient,) = torch.autograd.grad(output, signal, cotangent)
+        size = rms(gradient)
+        log_factor, cotangent = log_factor + size.log(), over(gradient, size)
+    return torch.stack(factors[::-1])
+
+
 @dataclass(frozen=True)
 class Stream:
     """One signal that runs through an ensemble: an activation, and the std of its weights.
@@ -239,7 +270,7 @@ class Ensemble(nn.Module):
         log_scale = torch.full((draws, signal.shape[2]), self.log_input, dtype=torch.float64)
         log_scale = log_scale.to(inputs.device)
         scales, powers = [], []
-        for index, layer in enumerate(self.layers):
+        for index, layer in enumerate(cast(Sequence[RedrawnLinear], self.layers)):
             std = torch.tensor([stream.weight_std[index] for stream in self.streams])
             log_std = std.to(inputs.device, torch.float64).log().repeat_interleave(batch)
             if backward:
@@ -248,8 +279,8 @@ class Ensemble(nn.Module):
                 signal = _RescaledGradient.apply(signal, rescaled)
             log_scale, bias = log_scale + log_std, None
             if self.has_bias:
-                units = cast(RedrawnLinear, layer).fan_out
-                unit = self._unit_bias(draws, units, inputs.device, bias_generator)
+                shape, uniform = (draws, layer.fan_out, 1), self.streams[0].uniform_bias
+                unit = unit_bias(shape, uniform, inputs.device, bias_generator)
                 log_bias = self._log_bias(index, log_scale, batch)
                 # in units of the larger of the two, so that neither overflows
                 larger = torch.maximum(log_scale, log_bias)
@@ -267,15 +298,6 @@ class Ensemble(nn.Module):
     def has_bias(self) -> bool:
         """Whether any stream has biases."""
         return any(stream.bias_std is not None for stream in self.streams)
-
-    def _unit_bias(
-        self, draws: int, units: int, device: torch.device, generator: torch.Generator
-    ) -> torch.Tensor:
-        """Biases of variance 1, (draws, units, 1), shared by the streams."""
-        unit = torch.empty(draws, units, 1, device=device)
-        if self.streams[0].uniform_bias:
-            return unit.uniform_(-math.sqrt(3), math.sqrt(3), generator=generator)
-        return unit.normal_(generator=generator)
 
     def _log_bias(self, index: int, like: torch.Tensor, batch: int) -> torch.Tensor:
         """ln of the standard deviation of layer ``index``'s biases, in the shape of ``like``."""

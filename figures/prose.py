@@ -1,0 +1,53 @@
+"""Sentences with numbers in them: templates of Jinja, strict about names.
+
+Each is a block of ``templates/FILE.md``, whose lines become one paragraph.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from figures.study.report_figures import name_of
+
+
+def listed(values: Sequence[Any]) -> str:
+    """
+    >>> listed((2, 5, 10, 12)), listed(["a"])
+    ('2, 5, 10 and 12', 'a')
+    """
+    *first, last = map(str, values)
+    return f"{', '.join(first)} and {last}" if first else last
+
+
+def each(rows: Iterable[Any], form: str, between: str = ", ") -> str:
+    """
+    >>> each([("He", 78.05), ("Xavier", 76.5)], "{} {:.1f} %")
+    'He 78.0 %, Xavier 76.5 %'
+    """
+    return between.join(form.format(*row) for row in rows)
+
+
+FILTERS: dict[str, Callable[..., Any]] = {
+    "each": each,
+    "listed": listed,
+    "law": name_of,
+    "s": lambda count: "" if count == 1 else "s",
+    "finite": math.isfinite,
+    "f": lambda value, form: f"{value:{form}}",
+    "percent": lambda share: f"{100 * share:.0f} %",
+    "upperfirst": lambda text: text[:1].upper() + text[1:],
+}
+_ENVIRONMENT = Environment(
+    loader=PackageLoader("figures"), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+)
+_ENVIRONMENT.filters |= FILTERS
+
+
+def said(file: str, block: str, **values: Any) -> str:
+    """The ``block`` of a file of templates as one paragraph; ``UndefinedError`` for a missing value."""
+    template = _ENVIRONMENT.get_template(f"{file}.md")
+    return " ".join("".join(template.blocks[block](template.new_context(values))).split())
