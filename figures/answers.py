@@ -18,8 +18,7 @@ from empirical.judgment.statistics import EQUIVALENT, INSUFFICIENT, LEVEL, MARGI
 from empirical.judgment.truth import AGREES, DISAGREES, NO, NO_RECORDS, OPEN, YES
 from empirical.presets import MANY_SEEDS
 from empirical.protocol import CLASSES
-from figures.prose import said
-from figures.study.report_figures import name_of
+from figures.prose import name_of, said
 from figures.tables import Column, Row, Sheet, number, words
 
 STYLES = {"confirmed": "green", YES: "green", "refuted": "red", NO: "red"}
