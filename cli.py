@@ -112,15 +112,12 @@ class Session:
         self.finish(head | answer.document)
 
     def write_files(self, answer: Answer) -> None:
-        """Write tables and pictures, in the order that the answer asks for.
+        """Write tables, then pictures.
 
         Every table that is shown is written too, unless the command asked for no folder.
         """
         if not self.prepared:
             return
-        pictures = dict(answer.figures)
-        for stem in answer.first:
-            self.write_figure(pictures.pop(stem), stem)
         sheets = [shown for shown in answer.show if isinstance(shown, figures.Sheet)]
         tables = dict(answer.tables)
         for sheet in sheets:
@@ -129,7 +126,7 @@ class Session:
             self.write(name, table.to_csv(index=False))
         for sheet in sheets:
             self.write_sheet(sheet)
-        for stem, picture in pictures.items():
+        for stem, picture in answer.figures.items():
             self.write_figure(picture, stem)
         self.written += answer.paths
 

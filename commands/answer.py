@@ -24,9 +24,9 @@ class Answer:
     """All that a command found out, for cli.py to show, to write and to list.
 
     ``spec``, the environment of ``device`` and ``document`` are the JSON document, in this order.  The
-    tables are written first, then the figures, each in the order of its dictionary; figures whose
-    stems are in ``first`` come before the tables.  A ``figures.tables.Sheet`` in ``show`` is written
-    too, as LaTeX and Markdown, and its data as CSV unless ``tables`` has a file of that name.
+    tables are written first, then the figures, each in the order of its dictionary.  A
+    ``figures.tables.Sheet`` in ``show`` is written too, as LaTeX and Markdown, and its data as CSV
+    unless ``tables`` has a file of that name.
     """
 
     spec: dict[str, Any]
@@ -35,7 +35,6 @@ class Answer:
     show: list[RenderableType]
     tables: dict[str, pd.DataFrame] = field(default_factory=dict)  # file name -> table
     figures: dict[str, Picture] = field(default_factory=dict)  # file stem -> picture
-    first: tuple[str, ...] = ()
     paths: list[Path] = field(default_factory=list)  # what the work itself has written
     alarm: bool = False  # a finding as grave as --fail-on: an exit code of its own
 

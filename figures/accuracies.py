@@ -10,7 +10,7 @@ from empirical.arm import Arm, Change
 from empirical.judgment.statistics import cell_statistics
 from empirical.protocol import COURSE_REPORT, published_accuracy
 from empirical.records.published import Published
-from figures.study.report_figures import name_of
+from figures.prose import name_of
 from figures.style import ordered_arms
 from figures.tables import Column, Row, Sheet, words
 

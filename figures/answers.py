@@ -19,7 +19,6 @@ from empirical.judgment.truth import AGREES, DISAGREES, NO, NO_RECORDS, OPEN, YE
 from empirical.presets import MANY_SEEDS
 from empirical.protocol import CLASSES
 from figures.prose import said
-from figures.study.report_figures import name_of
 from figures.tables import Column, Row, Sheet, number, words
 
 STYLES = {"confirmed": "green", YES: "green", "refuted": "red", NO: "red"}
@@ -82,18 +81,18 @@ def ends(row: Row) -> str:
     """How far an arm ends from another, with the interval and the number of seeds; "" if not of two."""
     if not isinstance(row["first"], str):
         return ""
-    if not row["seeds"]:
-        return f"{row['first']} against {row['second']}: no records"
-    settings = int(row["settings"])
-    where = f"{settings} settings" if settings > 1 else "1 setting"
-    if isinstance(row["at"], list) and all(row["at"]):
-        where = f"{name_of(row['at'][0])}, {row['at'][1]} layers"
     sign = -1 if row["mean"] < 0 else 1
     low, high = sorted((sign * row["low"], sign * row["high"]))
-    interval = "" if math.isnan(low) else f", {PERCENT} {low:.2f} to {high:.2f}"
-    return (
-        f"{row['first']} ends {abs(row['mean']):.2f} points {'below' if sign < 0 else 'above'} "
-        f"{row['second']} ({where}, {_seeds(row['seeds'])}{interval})"
+    whole = isinstance(row["at"], list) and all(row["at"])
+    return said(
+        "answers",
+        "ends",
+        row=row,
+        sign=sign,
+        low=low,
+        high=high,
+        at=whole and row["at"],
+        percent=PERCENT,
     )
 
 
@@ -254,15 +253,5 @@ def factors_table(contrasts: pd.DataFrame) -> Sheet:
 
 def theory_score(claims: pd.DataFrame, conditions: pd.DataFrame, sizes: pd.DataFrame) -> str:
     """How often theory was right, in one line."""
-    found = score(claims, conditions)
-    told_, far = found["right"] + found["wrong"], found["right so far"] + found["wrong so far"]
-    texts = [
-        f"{row['what']} in {row['right']} of {row['cells']} cells" for row in sizes.to_dict("records")
-    ]
-    return (
-        "Theory, before training: of the claims and conditions of which it speaks, the direction was "
-        f"right in {found['right']} of {told_} decided and so far in {found['right so far']} of {far} "
-        f"open ones; the size ({100 * WITHIN:g} %, of an average weight two standard "
-        f"deviations) was right of the {' and of the '.join(texts)}. No difference: within {MARGIN:g} "
-        f"point, or {TIE:g} e-folds foretold."
-    )
+    found, cells = score(claims, conditions), sizes[["what", "right", "cells"]].to_numpy().tolist()
+    return said("answers", "score", found=found, sizes=cells, within=WITHIN, margin=MARGIN, tie=TIE)

@@ -21,8 +21,7 @@ from matplotlib.patheffects import withStroke
 from empirical.frontier.spec import FrontierSpec
 from empirical.frontier.table import SCALES, TRAINED
 from figures import style
-from figures.prose import said
-from figures.study.report_figures import name_of
+from figures.prose import name_of, said
 from figures.tables import Column, Row, Sheet, words
 from theory.activations import Activation
 from theory.law.phase import depth_scales

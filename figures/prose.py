@@ -11,7 +11,23 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from figures.study.report_figures import name_of
+from empirical.arm import NAMES, Arm
+
+LAWS = ("head_initializer", "learning_rate_reference")  # changes whose value is an initializer
+
+
+def name_of(what: object) -> str:
+    """An initializer, an activation or an arm as it is written in a picture.
+
+    >>> name_of("he"), name_of(Arm("normal", (("head_initializer", "he"),))), name_of("prelu")
+    ('He', 'N(0, 1), head He', 'PReLU')
+    """
+    if not isinstance(what, Arm):
+        return NAMES.get(str(what), str(what))
+    changes = tuple(
+        (field, NAMES.get(value, value) if field in LAWS else value) for field, value in what.changes
+    )
+    return Arm(NAMES.get(what.initializer, what.initializer), changes).label
 
 
 def listed(values: Sequence[Any]) -> str:

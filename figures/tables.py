@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal, TypeAlias
@@ -158,13 +158,11 @@ class Sheet:
         rows = ["".join(part.text for part in line).rstrip() for line in lines]
         return {"text/html": self.html(), "text/plain": "\n".join(rows)}
 
-    def csv(self) -> str:
-        """The data in full precision."""
-        return str(self.data.to_csv(index=False))
 
-    def records(self) -> list[dict[Hashable, Any]]:
-        """The data as JSON has them: one mapping per row."""
-        return self.data.to_dict("records")
+def to_train(commands: Iterable[str]) -> Text | None:
+    """The ``commands`` that make what is missing, a line each, to be copied whole; None without any."""
+    lines = ["To train what is missing:", *dict.fromkeys(commands)]
+    return Text("\n  ".join(lines), no_wrap=True, overflow="ignore") if lines[1:] else None
 
 
 def shown_layers(table: pd.DataFrame, all_layers: bool) -> list[dict[Hashable, Any]]:

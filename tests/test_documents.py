@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from empirical.records import published
+from figures.report.report import Report
 from figures.results import TABLES, filled
 
 ROOT = Path(__file__).parent.parent
@@ -19,10 +20,15 @@ def records():
     return published.read(ROOT / "figures" / "data")
 
 
+@pytest.fixture(scope="module")
+def report(records):
+    return Report(records)
+
+
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
-def test_tables_are_made_from_the_records(path, records, request):
+def test_tables_are_made_from_the_records(path, report, request):
     text = path.read_text(encoding="utf-8")
-    made = filled(text, records)
+    made = filled(text, report)
     if request.config.getoption("--update-golden"):
         path.write_text(made, encoding="utf-8")
     assert path.read_text(encoding="utf-8") == made, "pytest --update-golden writes the tables anew"
@@ -34,14 +40,14 @@ def test_every_table_is_printed_somewhere_and_readme_has_the_accuracies():
     assert "figures/data: accuracy -->" in DOCUMENTS[0].read_text(encoding="utf-8")
 
 
-def test_a_changed_record_changes_the_table(records):
+def test_a_changed_record_changes_the_table(records, report):
     block = "<!-- made from figures/data: accuracy -->\n<!-- end -->"
     study = records.study.assign(test_accuracy=records.study["test_accuracy"] + 1)
-    changed = replace(records, study=study)
-    assert "| He, as printed" in filled(block, records)
-    assert filled(block, changed) != filled(block, records)
+    changed = Report(replace(records, study=study))
+    assert "| He, as printed" in filled(block, report)
+    assert filled(block, changed) != filled(block, report)
     with pytest.raises(KeyError):
-        filled(block.replace("accuracy", "no-such"), records)
+        filled(block.replace("accuracy", "no-such"), report)
 
 
 def anchors(path):

@@ -184,7 +184,7 @@ def run(arguments: argparse.Namespace, session: Session) -> Answer:
     return Answer(
         spec=spec.config(),
         device=spec.device if place.is_here else "auto",
-        document={"cells": results} | {one.name: one.records() for one in sheets},
+        document={"cells": results} | {one.name: one.data.to_dict("records") for one in sheets},
         show=[figures.accuracy_table(comparison, spec), *statistics],
         tables={"study.csv": table},
         figures={**figures.course_report_figures(table, drawn=drawn)},

@@ -96,7 +96,6 @@ def run(arguments: argparse.Namespace, session: Session) -> Answer:
     more = _besides(spec, measured)
     if arguments.histograms and isinstance(spec, VarianceSpec):
         _add_histograms(more, spec)
-    pictures = _pictures(spec, measured.table)
     tables = [
         figures.variance_table(rows, all_layers=arguments.all_layers)
         for _, rows in measured.table.groupby("direction", sort=False)
@@ -107,8 +106,7 @@ def run(arguments: argparse.Namespace, session: Session) -> Answer:
         document={"curves": curve_documents(measured.table, curves), **more.document},
         show=[*tables, figures.growth_table(curves, note=figures.drift_note(spec)), *more.show],
         tables={"variance.csv": measured.table, **more.tables},
-        figures=pictures | more.figures,
-        first=() if isinstance(spec, VarianceSpec) else tuple(pictures),
+        figures=_pictures(spec, measured.table) | more.figures,
     )
 
 

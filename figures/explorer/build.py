@@ -134,15 +134,15 @@ def _preset(name: str, rows: pd.DataFrame) -> dict[str, Any]:
 
 def _curve(key: dict[str, Any], rows: pd.DataFrame, quantities: list[str]) -> dict[str, Any]:
     """One configuration: its seeds' epochs, and what the course report printed for it."""
-    seeds = []
-    for seed in sorted(rows["seed"].unique()):
-        epochs = rows[rows["seed"] == seed].sort_values("epoch")
-        one = {
-            "seed": int(seed),
+    seeds = [
+        {
+            "seed": seed,
             "status": str(epochs["status"].iloc[-1]),
-            "epoch": [int(epoch) for epoch in epochs["epoch"]],
+            "epoch": epochs["epoch"].astype(int).tolist(),
         }
-        seeds.append(one | {name: [_number(value) for value in epochs[name]] for name in quantities})
+        | {name: [_number(value) for value in epochs[name]] for name in quantities}
+        for seed, epochs in rows.sort_values("epoch").groupby("seed")
+    ]
     key["depth"] = int(key["depth"])
     published = published_accuracy(str(key["initializer"]), str(key["activation"]), key["depth"])
     return {**key, "published": published if _is_the_reports(rows) else None, "seeds": seeds}

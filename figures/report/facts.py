@@ -40,7 +40,7 @@ from empirical.protocol import (
 from empirical.records.account import MACHINE
 from empirical.records.published import Published
 from figures.answers import theory_words
-from figures.study.report_figures import name_of
+from figures.prose import name_of
 from theory.activations import parse_activation
 from theory.errors import RequestError
 from theory.law import mean_field

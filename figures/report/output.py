@@ -14,10 +14,10 @@ import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
 import nbformat
@@ -66,23 +66,18 @@ def write(report: Report, out: Path, *, seed: int = 0, on_step: OnStep | None = 
         "report.ipynb": lambda: notebook(report, out),
     }
     total = len(shown.pictures) + len(makers)
-    steps: Iterator[int] = iter(range(1, total + 1))
-
-    def step() -> None:
-        if on_step:
-            on_step(next(steps), total)
-
+    step = on_step or (lambda done, total: None)
     for folder in (out, out / FIGURES, out / TABLES):
         folder.mkdir(parents=True, exist_ok=True)
-    for picture in shown.pictures:
+    for done, picture in enumerate(shown.pictures, start=1):
         draw(picture, out / FIGURES)
-        step()
+        step(done, total)
     for sheet in shown.sheets:
         write_text(out / TABLES / f"{sheet.name}.tex", sheet.latex())
-        write_text(out / TABLES / f"{sheet.name}.csv", sheet.csv())
-    for name, make in makers.items():
+        write_text(out / TABLES / f"{sheet.name}.csv", sheet.data.to_csv(index=False))
+    for done, (name, make) in enumerate(makers.items(), start=len(shown.pictures) + 1):
         write_text(out / name, make())
-        step()
+        step(done, total)
     paths = [*(out / name for name in makers), out / FIGURES, out / TABLES]
     return Written(paths, len(shown.pictures), len(shown.sheets), shown.gaps)
 
@@ -206,14 +201,8 @@ def compile_pdf(out: Path) -> Path:
     """Compile report.tex into report.pdf; ``WorkError`` with LaTeX's own line where it fails."""
     name = compiler()
     for _ in range(PASSES if name == PDFLATEX else 1):
-        ran = subprocess.run(
-            compile_command(name),
-            cwd=out,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            check=False,
-        )
+        piped: dict[str, Any] = {"capture_output": True, "text": True, "errors": "replace"}
+        ran = subprocess.run(compile_command(name), cwd=out, check=False, **piped)
         if ran.returncode:
             said = [one for one in ran.stdout.splitlines() if one.startswith(("!", "error"))]
             reason = said[0] if said else f"exit code {ran.returncode}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from empirical.protocol import StudySpec
-from figures.study.report_figures import name_of
+from figures.prose import name_of
 from figures.tables import Column, Row, Sheet, fixed, words
 
 PROTOCOL_WORDS = {

@@ -20,11 +20,11 @@ from empirical.protocol import CLASSES
 from empirical.records.published import Published
 from empirical.training.instruments import FIXED_BATCH
 from figures import style
-from figures.prose import said
+from figures.prose import name_of, said
 from figures.study.paired_accuracy import MARKS, SINGLE, cell_table, exceeds_the_panel
 from figures.study.paired_effects import learned_slopes
 from figures.study.paired_signal import first_look
-from figures.study.report_figures import at_the_end, log10, name_of, printed_accuracies, seeds_of
+from figures.study.report_figures import at_the_end, log10, printed_accuracies, seeds_of
 from theory.lessons.paper import LEARNED_SLOPES
 
 caption = partial(said, "captions", classes=CLASSES, chance=math.log(CLASSES))

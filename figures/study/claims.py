@@ -16,7 +16,7 @@ from empirical.presets import MANY_SEEDS
 from empirical.protocol import COURSE_REPORT
 from figures.answers import STYLES, interval, theory_words
 from figures.program import command_line
-from figures.tables import Column, Row, Sheet, words
+from figures.tables import Column, Row, Sheet, to_train, words
 
 HOW = (
     f"Value and {100 * (1 - LEVEL):g} % interval are of the claim's least positive part, "
@@ -90,10 +90,7 @@ def how_to_complete(claims: Iterable[str], conditions: pd.DataFrame) -> Text | N
     """
     of_conditions = (line for text in conditions["commands"] for line in str(text).split("; ") if line)
     lines = [line for line in of_conditions if "--seeds" not in line]
-    found = list(dict.fromkeys(command_line(line) for line in (*claims, *lines)))
-    if not found:
-        return None
-    return Text("\n  ".join(["To train what is missing:", *found]))
+    return to_train(command_line(line) for line in (*claims, *lines))
 
 
 def quantities_note() -> str:

@@ -17,7 +17,7 @@ from empirical.judgment.selection import Selection, select
 from empirical.records.published import Published
 from figures.program import command_line
 from figures.study.paired import ALL, REPORT, Paired, describe
-from figures.tables import Column, Sheet, words
+from figures.tables import Column, Sheet, to_train, words
 
 SECTIONS = {"The course report's figures": REPORT, "Theory beside practice": ALL}
 COLUMNS = {
@@ -108,10 +108,7 @@ def gap_notes(index: pd.DataFrame) -> tuple[str, ...]:
 
 def how_to_complete(index: pd.DataFrame) -> Text | None:
     """The commands that make what is missing, a line each, to be copied whole; None if nothing is."""
-    commands = list(dict.fromkeys(index.loc[index["missing"] > 0, "command"]))
-    if not commands:
-        return None
-    return Text("\n  ".join(["To train what is missing:", *commands]), no_wrap=True, overflow="ignore")
+    return to_train(index.loc[index["missing"] > 0, "command"])
 
 
 def published_table(published: Published) -> Sheet:

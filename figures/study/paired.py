@@ -18,6 +18,7 @@ from empirical.judgment.selection import arm, same_size, select, with_arms
 from empirical.presets import preset
 from empirical.protocol import TrainSpec
 from empirical.records.published import Published
+from figures.prose import name_of
 from figures.study import captions, protocol_agreement
 from figures.study.captions import of_activation
 from figures.study.paired_accuracy import (
@@ -33,7 +34,7 @@ from figures.study.paired_effects import (
     weight_change_figure,
 )
 from figures.study.paired_signal import answer_figure, signal_figure
-from figures.study.report_figures import course_report_figures, loss_figure, name_of
+from figures.study.report_figures import course_report_figures, loss_figure
 
 Made = TypeVar("Made", Figure, str)
 

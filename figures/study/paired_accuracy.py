@@ -34,7 +34,8 @@ from empirical.judgment.statistics import (
 from empirical.protocol import CLASSES, TrainSpec
 from empirical.records.published import Published, spec_of
 from figures import style
-from figures.study.report_figures import guessing_key, name_of
+from figures.prose import name_of
+from figures.study.report_figures import guessing_key
 from theory.errors import RequestError
 from theory.law.learning_rate import effective_learning_rate, equivalent_learning_rate
 

@@ -25,6 +25,7 @@ from empirical.arm import Arm
 from empirical.protocol import CLASSES, TrainSpec
 from empirical.records.published import Published, spec_of
 from figures import style
+from figures.prose import name_of
 from figures.study.report_figures import (
     at_the_end,
     draw_curve,
@@ -32,7 +33,6 @@ from figures.study.report_figures import (
     keys_of,
     layer_axis,
     log10,
-    name_of,
     over_seeds,
     printed_accuracies,
     rows_by_depth,

@@ -22,13 +22,13 @@ from matplotlib.ticker import FixedLocator
 from empirical.protocol import CLASSES
 from empirical.records.published import Published
 from figures import style
+from figures.prose import name_of
 from figures.study.report_figures import (
     draw_curve,
     guessing_key,
     keys_of,
     layer_axis,
     log10,
-    name_of,
     rows_by_depth,
     spread_keys,
     weight_layers,

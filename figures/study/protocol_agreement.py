@@ -26,8 +26,7 @@ from empirical.judgment.protocol_agreement import (
 from empirical.protocol import AUGMENTED, COURSE_REPORT
 from empirical.records.published import Published
 from figures import style
-from figures.prose import said
-from figures.study.report_figures import name_of
+from figures.prose import name_of, said
 from figures.tables import Column, Row, Sheet, number, words
 
 Protocol = tuple[str, str]

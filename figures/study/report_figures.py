@@ -15,7 +15,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import MappingProxyType
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import pandas as pd
@@ -26,11 +26,14 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator
 from numpy.typing import NDArray
 
-from empirical.arm import NAMES, Arm
+from empirical.arm import Arm
 from empirical.judgment.statistics import with_own_arms
 from empirical.protocol import CLASSES, COURSE_REPORT, published_accuracy
-from empirical.records.published import Published
 from figures import style
+from figures.prose import name_of
+
+if TYPE_CHECKING:
+    from empirical.records.published import Published
 
 QUANTITIES = {
     "average_weight": "average weight",
@@ -40,7 +43,6 @@ COURSE_REPORT_LAWS = ("he", "normal")
 STAR: dict[str, Any] = {
     "marker": "*", "markersize": 9, "markeredgecolor": "black", "markeredgewidth": 0.6,
 }  # fmt: skip
-LAWS = ("head_initializer", "learning_rate_reference")  # changes whose value is an initializer
 
 
 def course_report_figures(
@@ -86,20 +88,6 @@ def _from_epoch_0(study: pd.DataFrame, drawn: Mapping[str, float | None]) -> pd.
 
 def _stem(words: str) -> str:
     return re.sub(r"[^a-z0-9.]+", "-", words.lower())
-
-
-def name_of(what: object) -> str:
-    """An initializer, an activation or an arm as it is written in a picture.
-
-    >>> name_of("he"), name_of(Arm("normal", (("head_initializer", "he"),))), name_of("prelu")
-    ('He', 'N(0, 1), head He', 'PReLU')
-    """
-    if not isinstance(what, Arm):
-        return NAMES.get(str(what), str(what))
-    changes = tuple(
-        (field, NAMES.get(value, value) if field in LAWS else value) for field, value in what.changes
-    )
-    return Arm(NAMES.get(what.initializer, what.initializer), changes).label
 
 
 def draw_curve(

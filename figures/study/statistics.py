@@ -19,7 +19,7 @@ from empirical.judgment.statistics import (
     cell_statistics,
     pair_statistics,
 )
-from figures.study.report_figures import name_of
+from figures.prose import name_of
 from figures.tables import Column, Row, Sheet, fixed, number, words
 
 SINGLE_RUNS = (

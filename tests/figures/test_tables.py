@@ -91,7 +91,7 @@ def test_every_layer_is_shown_on_request_and_always_in_the_csv():
     short, long = variance_table(table), variance_table(table, all_layers=True)
     count = [len(re.findall(r"^ +\d+ ", render(sheet, 80), re.M)) for sheet in (short, long)]
     assert count == [14, 60]
-    assert len(pd.read_csv(io.StringIO(short.csv()))) == 60
+    assert len(pd.read_csv(io.StringIO(short.data.to_csv(index=False)))) == 60
 
 
 def test_a_table_without_a_band_leaves_its_column_out():
@@ -113,13 +113,13 @@ def test_with_one_depth_the_title_does_not_wrap_to_the_table(sheets):
 @pytest.mark.parametrize("name", SHEETS)
 def test_csv_and_records_are_the_data_to_the_last_bit(sheets, name):
     sheet = sheets[name]
-    back = pd.read_csv(io.StringIO(sheet.csv()), dtype=str, keep_default_na=False)
+    back = pd.read_csv(io.StringIO(sheet.data.to_csv(index=False)), dtype=str, keep_default_na=False)
     assert list(back) == list(sheet.data) and len(back) == len(sheet.data)
     for column in sheet.data.select_dtypes("float"):
         for ours, theirs in zip(sheet.data[column], back[column], strict=True):
             assert (math.isnan(ours) and theirs == "") or float(theirs) == ours
-    assert len(json.dumps(cli.plain(sheet.records()), allow_nan=False)) > 50
-    assert sheet.records()[0].keys() == set(sheet.data)
+    assert len(json.dumps(cli.plain(sheet.data.to_dict("records")), allow_nan=False)) > 50
+    assert sheet.data.to_dict("records")[0].keys() == set(sheet.data)
 
 
 # --------------------------------------------------------------------------------- as LaTeX

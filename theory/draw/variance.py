@@ -220,25 +220,26 @@ def growth(spec: EnsembleSpec, table: pd.DataFrame) -> pd.DataFrame:
     names = ["initializer", "activation", "negative_slope", "direction", "engine"]
     if isinstance(spec, BatchNormSpec) and spec.depth > 1:
         table = table[table["layer"] > 1]
+    laws = {law.name: law for law in spec.laws}
+    activations = {activation.name: activation for activation in spec.parsed}
     rows: list[dict[str, Any]] = []
-    for direction in spec.directions:
-        for law, activation in spec.curves:
-            of_curve = (table["initializer"] == law.name) & (table["activation"] == activation.name)
-            curve = table[of_curve & (table["direction"] == direction)]
-            ends = curve.iloc[0], curve.iloc[-1]
-            first, last = ends[::-1] if direction == "backward" else ends
-            steps = abs(int(last["layer"] - first["layer"]))
-            row = {name: first[name] for name in names}
-            for source in ("measured", "theory"):
-                change = last[f"log10_{source}"] - first[f"log10_{source}"]
-                row[source] = change / steps if steps else math.nan
-            row["asymptotic"] = stacks.asymptotic_growth(spec, law, activation, direction)
-            row["border"] = stacks.border_growth(spec, law, activation, direction)
-            row["law"] = first["law"]
-            row["largest_z"] = curve["z"].abs().max()
-            row["agreement"] = agreement(row["largest_z"], len(curve), degrees(spec))
-            row["verdict"] = stacks.verdict(row["asymptotic"])
-            rows.append(row)
+    for key, curve in table.groupby(["direction", "activation", "initializer"], sort=False):
+        direction, activation, law = str(key[0]), activations[str(key[1])], laws[str(key[2])]
+        first, last = (
+            curve.iloc[:: -1 if direction == "backward" else 1].iloc[[0, -1]].to_dict("records")
+        )
+        steps = abs(last["layer"] - first["layer"])
+        row = {name: first[name] for name in names}
+        for source in ("measured", "theory"):
+            change = last[f"log10_{source}"] - first[f"log10_{source}"]
+            row[source] = change / steps if steps else math.nan
+        row["asymptotic"] = stacks.asymptotic_growth(spec, law, activation, direction)
+        row["border"] = stacks.border_growth(spec, law, activation, direction)
+        row["law"] = first["law"]
+        row["largest_z"] = curve["z"].abs().max()
+        row["agreement"] = agreement(row["largest_z"], len(curve), degrees(spec))
+        row["verdict"] = stacks.verdict(row["asymptotic"])
+        rows.append(row)
     return pd.DataFrame(rows)
 
 

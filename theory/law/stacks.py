@@ -77,10 +77,8 @@ def theory(spec: EnsembleSpec, law: Initializer, activation: Activation, directi
         return _silent(convolution.expected_log_means(powers), known)
     if isinstance(spec, BatchNormSpec):
         known = "mean only" if forward and activation.is_rectifier else "infinite width"
-        expected = (
-            batch_norm.expected_log_second_moments if forward else (batch_norm.expected_log_gradients)
-        )
-        return _silent(expected(spec, activation, std), known)
+        gradients, moments = batch_norm.expected_log_gradients, batch_norm.expected_log_second_moments
+        return _silent((moments if forward else gradients)(spec, activation, std), known)
     raise _unknown(spec)
 
 
@@ -188,37 +186,26 @@ def verdict(log10_growth: float) -> str:
 
 @dataclass(frozen=True)
 class Chain:
-    """The numbers that a dense curve's theory needs: per layer ln s, ln ŝ and the bias variance."""
+    """The numbers that a dense curve's theory needs, per layer.
+
+    units            n_1, …, n_L
+    forward_scales   ln s_l = ln(n_{l−1}·Var[w_l]), backward_scales ln ŝ_l = ln(n_l·Var[w_l])
+    bias_variances   σ_b²
+    """
 
     spec: VarianceSpec
     law: Initializer
     activation: Activation
+    units: tuple[int, ...]
+    forward_scales: Array
+    backward_scales: Array
+    bias_variances: tuple[float, ...]
 
-    @property
-    def units(self) -> tuple[int, ...]:
-        """n_1, …, n_L."""
-        return self.spec.widths[1:]
-
-    def log_scales(self, fans: tuple[int, ...]) -> Array:
-        """ln(fan·Var[w_l]): fan_in forward, fan_out backward."""
-        std = self.spec.weight_std(self.law, self.activation)
-        scales: Array = 2 * np.log(std) + np.log(fans)
-        return scales
-
-    @property
-    def forward_scales(self) -> Array:
-        """ln s_l."""
-        return self.log_scales(self.spec.widths[:-1])
-
-    @property
-    def backward_scales(self) -> Array:
-        """ln ŝ_l."""
-        return self.log_scales(self.units)
-
-    @property
-    def bias_variances(self) -> tuple[float, ...]:
-        """σ_b² of each layer."""
-        return _bias_variances(self.spec, self.law)
+    @classmethod
+    def of(cls, spec: VarianceSpec, law: Initializer, activation: Activation) -> Chain:
+        log_variances, biases = 2 * np.log(spec.weight_std(law, activation)), _bias_variances(spec, law)
+        forward, back = (log_variances + np.log(fans) for fans in (spec.widths[:-1], spec.widths[1:]))
+        return cls(spec, law, activation, spec.widths[1:], forward, back, biases)
 
     @property
     def has_bias(self) -> bool:
@@ -249,7 +236,7 @@ class Chain:
 
 def forward_theory(spec: VarianceSpec, law: Initializer, activation: Activation) -> Theory:
     """Theory of the second moment of y_l."""
-    chain = Chain(spec, law, activation)
+    chain = Chain.of(spec, law, activation)
     expected, _ = chain.log_signal()
     if chain.source == "none":
         return _silent(expected)
@@ -270,7 +257,7 @@ def forward_theory(spec: VarianceSpec, law: Initializer, activation: Activation)
 
 def backward_theory(spec: VarianceSpec, law: Initializer, activation: Activation) -> Theory:
     """Theory of the second moment of ∂/∂y_l, for a cotangent of second moment 1 at y_L."""
-    chain = Chain(spec, law, activation)
+    chain = Chain.of(spec, law, activation)
     expected, dead = _gradient(chain), _closed(chain)
     if chain.source == "none":
         return _silent(expected + np.log1p(-dead["below"]))
@@ -297,7 +284,7 @@ def backward_theory(spec: VarianceSpec, law: Initializer, activation: Activation
 
 def log_weight_gradient(spec: VarianceSpec, law: Initializer, activation: Activation) -> Array:
     """ln of the expected squared norm of ∂/∂W_l, (L,): |∂/∂y_l|²·|x_{l−1}|², the two independent."""
-    chain = Chain(spec, law, activation)
+    chain = Chain.of(spec, law, activation)
     _, log_x = chain.log_signal()
     sizes = np.log(spec.widths[:-1]) + np.log(chain.units)
     result: Array = _gradient(chain) + log_x + sizes

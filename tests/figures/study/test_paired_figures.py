@@ -24,12 +24,13 @@ from empirical.judgment.statistics import INSUFFICIENT
 from empirical.protocol import TrainSpec, published_accuracy
 from empirical.records.published import read, spec_of
 from figures import style
+from figures.prose import name_of
 from figures.study.gallery import gallery, how_to_complete, index_table
 from figures.study.paired import ALL, REPORT
 from figures.study.paired_accuracy import MARKS, SINGLE, cell_table, comparison_marks, relative_step
 from figures.study.paired_effects import learned_slopes, relative_steps
 from figures.study.paired_signal import first_look
-from figures.study.report_figures import course_report_figures, name_of
+from figures.study.report_figures import course_report_figures
 from theory.lessons.paper import LEARNED_SLOPES
 
 FIGURES = REPORT | ALL
