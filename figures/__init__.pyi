@@ -1,4 +1,5 @@
-from . import theory as theory, study as study, report as report, explorer as explorer
+from . import theory as theory, study as study, beyond as beyond, report as report
+from . import explorer as explorer
 from . import answers as answers
 from .style import save_figure as save_figure
 from .frontier import (

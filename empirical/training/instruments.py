@@ -90,7 +90,7 @@ class Instruments:
             row["prediction_basis"] = ""
             row |= readings.get(name, {}) | table.get(name, {})
             if own:
-                row |= _weights(module)
+                row |= weight_row(module)
                 row["gradient_norm"] = math.hypot(*(gradients[parameter] for parameter in own))
             if name in self.drawn:
                 row |= self._steps(name, module)
@@ -145,7 +145,7 @@ def weight_law(spec: TrainSpec) -> predict.WeightLaw:
     """How the weights and biases of ``spec``'s network are drawn."""
     layers = dict.fromkeys(_weighted(spec), spec.weight_law) | {"head": spec.head_law}
     first = scale_free_layers(spec).get("conv01", 1.0)
-    bias = {"conv01": first**2 / (3 * 9 * spec.data.channels)} if first != 1.0 else None
+    bias = {"conv01": first**2 / (3 * 9 * spec.data.inputs)} if first != 1.0 else None
     return predict.WeightLaw(layers, spec.gain_slope, bias)
 
 
@@ -159,7 +159,8 @@ def average_weight(network: nn.Module) -> float:
     return math.fsum(means) / len(means) if all(map(math.isfinite, means)) else math.nan
 
 
-def _weights(module: nn.Module) -> dict[str, float]:
+def weight_row(module: nn.Module) -> dict[str, float]:
+    """What a row says of the parameters that ``module`` holds."""
     weight = _wide(module.get_parameter("weight"))
     values = {"weight_mean": weight.mean().item(), "weight_std": weight.std(correction=0).item()}
     if getattr(module, "bias", None) is not None:

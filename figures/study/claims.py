@@ -46,7 +46,7 @@ def claims_table(table: pd.DataFrame) -> Sheet:
             Column("value", _value),
             Column(f"{100 * (1 - LEVEL):g} %", interval),
             Column("seeds", "seeds"),
-            words("verdict", _verdict),
+            words("verdict", verdict_text),
             words("theory", "theory_right", form=MARKS.get, folds=False),
         ),
         notes=(HOW, *_check(table)),
@@ -128,7 +128,7 @@ def _value(row: Row) -> str:
     return "–" if math.isnan(row["value"]) else in_unit(row["value"], row["unit"] == POINTS)
 
 
-def _verdict(row: Row) -> Text:
+def verdict_text(row: Row) -> Text:
     """The verdict; of too few seeds, how many would do."""
     verdict = str(row["verdict"])
     if verdict == EQUIVALENT:

@@ -185,7 +185,7 @@ def edit(path, change):
         (CELLS, lambda text: text.replace(",prelu,2,0,", ",prelu,5,0,"), "describes another cell"),
         (CELLS, lambda text: text + text.splitlines()[-1] + "\n", "more than once"),
         (CELLS, lambda text: "", "cannot be read"),
-        (CELLS, lambda text: text.replace("batch,", "layer,", 1), "norm"),
+        (CELLS, lambda text: text.replace("batch,", "laier,", 1), "norm"),
         (STUDY, lambda text: text[: text.rindex("\n", 0, -1) + 1], "does not hold the 0 epochs of"),
         (STUDY, lambda text: re.sub(r"\n.*?\n", "\n", text, count=1), "does not hold the 3 epochs"),
         (STUDY, lambda text: text.replace(",3,", ",three,"), "cannot be read"),
