@@ -38,7 +38,7 @@ def run(arguments: argparse.Namespace, session: Session) -> Answer:
     if arguments.list_presets:
         return cifar.list_presets(arguments, presets)
     cifar.refuse_the_past(arguments)
-    spec = cifar.study_spec(arguments, session.out, _fields(arguments))
+    spec = cifar.study_spec(arguments, session.out, fields_of(arguments))
     if spec.data.task != arguments.task:
         raise RequestError(
             f"{spec.dataset} is a data set of {spec.data.task}: for {arguments.task} there are "
@@ -51,7 +51,7 @@ def _task(dataset: str) -> str:
     return data_set(dataset).task
 
 
-def _fields(a: argparse.Namespace) -> dict[str, Any]:
+def fields_of(a: argparse.Namespace) -> dict[str, Any]:
     """What the study is without further options: a preset, or what suits the data set."""
     if a.preset is not None:
         return dict(beyond(a.preset).fields)

@@ -157,7 +157,7 @@ def _generated(name: str) -> Callable[[Path | None], Dataset]:
     def load(data_dir: Path | None) -> Dataset:
         from empirical.data import generated
 
-        made: Dataset = getattr(generated, name)()
+        made: Dataset = getattr(generated, name)(DATASETS[name])
         return made
 
     return load

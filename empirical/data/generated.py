@@ -10,88 +10,83 @@ import codecs
 import hashlib
 import importlib.util
 import re
+from typing import TYPE_CHECKING
 
 import torch
 from sklearn import datasets
 
-from empirical.data.catalog import data_set
 from empirical.data.datasets import Dataset
 from theory.errors import RequestError
 from theory.initializers import parse_initializer
 from theory.randomness import generator
 
+if TYPE_CHECKING:
+    from empirical.data.catalog import DataSet
+
 TEACHER_DEPTH, TEACHER_WIDTH = 3, 32
 ZEN = "e250f274f33b9b621a04264025d50e5fb9b1f989f444d13bb373882e734e996f"  # SHA-256
 
 
-def _parted(name: str, inputs: torch.Tensor, targets: torch.Tensor) -> Dataset:
-    train = data_set(name).train_images
+def _parted(row: DataSet, inputs: torch.Tensor, targets: torch.Tensor) -> Dataset:
+    train = row.train_images
     return Dataset(inputs[:train], targets[:train], inputs[train:], targets[train:])
 
 
-def _counts(name: str) -> int:
-    row = data_set(name)
+def _count(row: DataSet) -> int:
     return row.train_images + row.test_images
 
 
-def _standardized(name: str, inputs: torch.Tensor, targets: torch.Tensor) -> Dataset:
+def _standardized(row: DataSet, inputs: torch.Tensor, targets: torch.Tensor) -> Dataset:
     """Mean 0 and variance 1 of every input and of the target, over the training part."""
-    train = data_set(name).train_images
     found = []
     for values in (inputs.double(), targets.double()):
-        known = values[:train]
+        known = values[: row.train_images]
         found.append(((values - known.mean(0)) / known.std(0, correction=0)).float())
-    return _parted(name, *found)
+    return _parted(row, *found)
 
 
-def teacher() -> Dataset:
+def teacher(row: DataSet) -> Dataset:
     """x ~ N(0, 1) and what a random network makes of it: He by fan_in, ReLU, three hidden layers of 32.
 
     No noise: a student of the same form could explain all of it.
     """
     stream, law = generator(0, "teacher"), parse_initializer("he")
-    row = data_set("teacher")
-    inputs = torch.randn(_counts("teacher"), row.inputs, generator=stream)
+    inputs = torch.randn(_count(row), row.inputs, generator=stream)
     signal = inputs
     for _ in range(TEACHER_DEPTH):
         weight = law.draw_(torch.empty(TEACHER_WIDTH, signal.shape[1]), stream)
         signal = (signal @ weight.T).relu()
     weight = law.draw_(torch.empty(1, TEACHER_WIDTH), stream)
-    return _standardized("teacher", inputs, signal @ weight.T)
+    return _standardized(row, inputs, signal @ weight.T)
 
 
-def diabetes() -> Dataset:
+def diabetes(row: DataSet) -> Dataset:
     """scikit-learn's 442 patients in a fixed random order: ten numbers, the disease a year later."""
     found = datasets.load_diabetes()
     order = torch.randperm(len(found.target), generator=generator(0, "diabetes"))
     inputs, targets = (torch.as_tensor(each)[order] for each in (found.data, found.target))
-    return _standardized("diabetes", inputs, targets[:, None])
+    return _standardized(row, inputs, targets[:, None])
 
 
-def adding() -> Dataset:
+def adding(row: DataSet) -> Dataset:
     """Uniform numbers: the first T are those of a sequence of T, the last two place its marks."""
-    drawn = torch.rand(
-        _counts("adding"), *data_set("adding").raw_shape, generator=generator(0, "adding")
-    )
-    return _parted("adding", drawn, torch.zeros(len(drawn)))
+    drawn = torch.rand(_count(row), *row.raw_shape, generator=generator(0, "adding"))
+    return _parted(row, drawn, torch.zeros(len(drawn)))
 
 
-def copy() -> Dataset:
+def copy(row: DataSet) -> Dataset:
     """Four symbols of eight."""
-    row = data_set("copy")
-    drawn = torch.randint(
-        row.classes, (_counts("copy"), *row.raw_shape), generator=generator(0, "copy")
-    )
-    return _parted("copy", drawn, torch.zeros(len(drawn)))
+    drawn = torch.randint(row.classes, (_count(row), *row.raw_shape), generator=generator(0, "copy"))
+    return _parted(row, drawn, torch.zeros(len(drawn)))
 
 
-def characters() -> Dataset:
+def characters(row: DataSet) -> Dataset:
     """All windows of 65 characters in the first four fifths of the text, and in the rest, as codes."""
     text = zen()
     codes = {letter: code for code, letter in enumerate(sorted(set(text)))}
     numbers = torch.tensor([codes[letter] for letter in text])
-    (window,) = data_set("characters").raw_shape
-    cut = data_set("characters").train_images + window - 1
+    (window,) = row.raw_shape
+    cut = row.train_images + window - 1
     train, test = (part.unfold(0, window, 1).clone() for part in (numbers[:cut], numbers[cut:]))
     return Dataset(train, torch.zeros(len(train)), test, torch.zeros(len(test)))
 

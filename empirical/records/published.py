@@ -365,6 +365,7 @@ def _ids_of_today(cells: pd.DataFrame) -> dict[str, str]:
             raise ValueError(f"it names {named} more than once")
         seen.add(spec.cell_id)
         today[named] = spec.cell_id
+        schema.check_score(spec.dataset, row["final_test_accuracy"])
         done, epochs = row["epochs_done"], row["epochs"]
         if done > epochs or (done < epochs and row["status"] == "completed"):
             raise ValueError(f"{named} is {row['status']} after {done} of {epochs} epochs")
@@ -382,6 +383,8 @@ def _check_study(cells: pd.DataFrame, study: pd.DataFrame) -> None:
     for cell, done in zip(cells["cell"], cells["epochs_done"], strict=True):
         if epochs.get(cell) != (list(range(1, done + 1)) or [0]):
             raise ValueError(f"it does not hold the {done} epochs of {cell}, each once, in order")
+    for dataset, least in study.groupby("dataset", sort=False)["test_accuracy"].min().items():
+        schema.check_score(str(dataset), least)
     measured = study[study["epoch"] > 0]
     for name in EPOCH_VALUES:
         lacking = measured.loc[measured[name].isna(), "cell"]

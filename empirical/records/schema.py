@@ -18,6 +18,7 @@ from typing import Annotated, Any, Literal, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, TypeAdapter, ValidationError, create_model
 
+from empirical.data.catalog import data_set
 from empirical.protocol import TrainSpec
 from theory.randomness import MAX_SEED
 
@@ -135,6 +136,12 @@ def check(model: type[BaseModel], content: Mapping[str, Any]) -> None:
         model.model_validate(content)
     except ValidationError as error:
         raise _one_line(error) from error
+
+
+def check_score(dataset: str, least: float) -> None:
+    """Only an explained variance may be below 0."""
+    if least < 0 and data_set(dataset).score == "accuracy":
+        raise ValueError(f"{least:g} is an accuracy below 0")
 
 
 def is_whole(name: str) -> bool:

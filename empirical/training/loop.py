@@ -37,7 +37,7 @@ from empirical.training.objectives import objective_of
 from empirical.training.optimizers import build_optimizer
 from empirical.training.taped import TapedInstruments
 from theory.errors import RequestError
-from theory.randomness import generator, stream_seed
+from theory.randomness import generator
 
 TEST_BATCH = 250
 REPORT_EVERY = 25  # steps between two looks at the loss, the only moments that wait for the device
@@ -225,9 +225,13 @@ class CellTraining:
     @contextlib.contextmanager
     def own_dropout(self, *purpose: int | str) -> Iterator[None]:
         """A stream of its own in the place of torch's, from which dropout draws."""
-        with torch.random.fork_rng(enabled=self.spec.dropout > 0):
+        gpus = [self.device] if self.device.type == "cuda" else []
+        with torch.random.fork_rng(gpus, enabled=self.spec.dropout > 0):
             if self.spec.dropout:
-                torch.manual_seed(stream_seed(self.spec.seed, "dropout", *purpose))
+                stream = (self.spec.seed, "dropout", *purpose)
+                torch.random.set_rng_state(generator(*stream).get_state())
+                for gpu in gpus:
+                    torch.cuda.set_rng_state(generator(*stream, device=gpu).get_state(), gpu)
             yield
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
