@@ -5,9 +5,7 @@ from __future__ import annotations
 import argparse
 from functools import partial
 from pathlib import Path
-from typing import Any
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 import empirical
 import figures
@@ -16,6 +14,9 @@ from commands.study import cifar
 from empirical.data.catalog import DATASETS, TASKS, data_set, of_task
 from empirical.presets import BEYOND, SEEDS, beyond
 from theory.errors import RequestError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 PURPOSE = "Train networks for images, regression or sequences; the same command resumes."
 EXAMPLES = (

@@ -164,6 +164,7 @@ def _generated(name: str) -> Callable[[Path | None], Dataset]:
 
 
 TRAIN_DIGITS = 1_437  # four fifths
+HE_NORMAL = {"initializers": ("he", "normal")}
 PLAIN = {"norm": "none", "fan": "fan_in", "gain_slope": 0.0, "augment": "none", "filters": 32}
 RECURRENT = PLAIN | {
     "activations": ("tanh",), "network": "rnn", "epochs": 5, "initializers": ("he", "xavier")
@@ -237,7 +238,7 @@ DATASETS: dict[str, DataSet] = {
         train_images=TRAIN_DIGITS,
         test_images=1_797 - TRAIN_DIGITS,
         load=load_digits,
-        defaults={"augment": "none", "filters": 8, "epochs": 5, "depths": (2, 4, 7)},
+        defaults={"augment": "none", "filters": 8, "epochs": 5, "depths": (2, 4, 7)} | HE_NORMAL,
     ),
     "teacher": Vectors(
         inputs=16,

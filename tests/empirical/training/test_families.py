@@ -67,7 +67,7 @@ def test_gates_are_drawn_part_by_part_and_biases_begin_as_asked():
     identity = TrainSpec(**SEQUENCE | {"network": "rnn", "recurrent": "identity"})
     assert torch.equal(build(identity).get_submodule("recurrent").hidden.weight, torch.eye(16))
     xavier = build(TrainSpec(**TRANSFORMER | {"initializer": "xavier", "filters": 128}))
-    packed = xavier.get_parameter("attention01.attention.qkv.weight")
+    packed = xavier.get_parameter("attention01.attention.qkv.weight").detach()
     assert packed.std() == pytest.approx(1 / math.sqrt(128), rel=0.02)  # with the fans of one part
 
 
