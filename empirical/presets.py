@@ -152,6 +152,7 @@ BEYOND: dict[str, Preset] = {
         SEEDS
         | RECURRENT
         | {"dataset": "copy", "depths": (20,), "initializers": ("xavier",), "network": "lstm"}
+        | {"filters": 16}
         | {"arms": ({}, {"forget_bias": 1.0}, {"network": "gru"},
                     {"network": "gru", "recurrent": "orthogonal", "gain_slope": 1.0})},
     ),
@@ -161,7 +162,7 @@ BEYOND: dict[str, Preset] = {
         | PLAIN
         | {"dataset": "characters", "network": "transformer", "norm": "layer", "depths": (4,)}
         | {"activations": ("gelu",), "initializers": ("he", "xavier", "normal:0.02")}
-        | {"arms": ({}, {"branch_scale": "depth"}), "epochs": 10},
+        | {"arms": ({}, {"branch_scale": "depth"}), "filters": 16, "epochs": 6},
     ),
 }  # fmt: skip
 

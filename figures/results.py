@@ -22,6 +22,7 @@ from empirical.judgment.statistics import (
 from empirical.records.published import Published
 from figures.accuracies import accuracy_results
 from figures.answers import answers_table, conditions_table, factors_table, told
+from figures.beyond.published import Beyond
 from figures.study.captions import handicap
 from figures.study.claims import claims_table
 from figures.study.protocol_agreement import agreement_table
@@ -109,6 +110,11 @@ def _loss(value: float) -> str:
     return f"{value:.3f}" if value < 1000 else f"{value:.2g}"
 
 
+def beyond_results(published: Published) -> Sheet:
+    """The claims about other tasks and networks, from their own published records."""
+    return Beyond.read().sheet("beyond")
+
+
 TABLES: dict[str, Callable[[Published], Sheet | str]] = {
     "handicap": lambda published: handicap(published).strip(),
     "accuracy": accuracy_results,
@@ -120,4 +126,5 @@ TABLES: dict[str, Callable[[Published], Sheet | str]] = {
     "seeds": seeds_results,
     "pairs": pairs_results,
     "losses": losses_results,
+    "beyond": beyond_results,
 }

@@ -228,10 +228,11 @@ class CellTraining:
         gpus = [self.device] if self.device.type == "cuda" else []
         with torch.random.fork_rng(gpus, enabled=self.spec.dropout > 0):
             if self.spec.dropout:
-                stream = (self.spec.seed, "dropout", *purpose)
-                torch.random.set_rng_state(generator(*stream).get_state())
+                seed, stream = self.spec.seed, ("dropout", *purpose)
+                torch.random.set_rng_state(generator(seed, *stream).get_state())
                 for gpu in gpus:
-                    torch.cuda.set_rng_state(generator(*stream, device=gpu).get_state(), gpu)
+                    state = generator(seed, *stream, device=gpu).get_state()
+                    torch.cuda.set_rng_state(state, gpu)
             yield
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:

@@ -1,7 +1,7 @@
 """Beyond the course report: other tasks and networks, theory's numbers beside the scores.
 
 ``scores`` draws, of every arm, how far theory saw it from an even start and where it ended;
-``verdicts`` is the table of what was claimed of them.
+``verdicts`` is the table of what was claimed of them, and ``published`` has the published records.
 """
 
 import lazy_loader

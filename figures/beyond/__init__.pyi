@@ -1,3 +1,4 @@
-from . import scores as scores, verdicts as verdicts
-from .scores import scores_figure as scores_figure
+from . import scores as scores, verdicts as verdicts, published as published
+from .published import Beyond as Beyond
+from .scores import scores_caption as scores_caption, scores_figure as scores_figure
 from .verdicts import verdicts_table as verdicts_table

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from scipy.stats import spearmanr
 
 from empirical.arm import Arm, shared_changes
 from empirical.judgment.evidence import Cells
@@ -42,9 +43,25 @@ def scores_figure(arms: pd.DataFrame) -> Figure:
             for axes in (left, right):
                 axes.set_ylim(len(found) - 0.4, -0.6)
                 axes.grid(visible=False, axis="y")
-        grid[-1, 0].set_xlabel("theory: e-folds from an even start (fewer is better)")
+        grid[-1, 0].set_xlabel("theory: e-folds from an even start")
         grid[-1, 1].set_xlabel("practice: final score (percent)")
     return figure
+
+
+def scores_caption(arms: pd.DataFrame) -> str:
+    """How to read the figure, and how far theory's order is that of the scores, group by group."""
+    texts = []
+    for name, part in arms.groupby("group", sort=False):
+        means = part.groupby("cells", sort=False)[["off", "score"]].mean().dropna()
+        if len(means) > 2:
+            rank = float(spearmanr(-means["off"], means["score"]).statistic)
+            texts.append(f"{name} {rank:+.2f}")
+    ranks = f" Rank correlation of the two, fewer e-folds with higher scores: {', '.join(texts)}."
+    return (
+        "Left: how far theory sees each arm from an even start, in e-folds, before training; the "
+        "fewer, the better it should end. Right: the final score of every seed (points), and their "
+        "mean (bar)." + ranks * bool(texts)
+    )
 
 
 def _diverged(axes: Axes, means: pd.Series) -> None:
@@ -61,6 +78,8 @@ def labels(cells: Sequence[Cells]) -> list[str]:
     ['He, 2', 'He, 4']
     """
     shared = shared_changes(Arm(one.initializer, one.changes) for one in cells)
+    fans = {change for one in cells for change in one.changes if change[0] == "fan"}
+    shared |= fans if len(fans) == 1 else set()  # where every law that has a fan has this one
     activations, depths = ({getattr(one, name) for one in cells} for name in ("activation", "depth"))
     found = []
     for one in cells:
