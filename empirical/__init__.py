@@ -2,7 +2,7 @@
 
 A cell is one configuration and seed (``TrainSpec``); a study is a grid of cells (``StudySpec``,
 ``run_study``). In reading order: ``protocol`` and ``presets`` write down what is trained before
-anything runs; ``data`` holds the images, ``training`` makes a cell's spec into its records,
+anything runs; ``data`` holds the data sets, ``training`` makes a cell's spec into its records,
 ``engines`` run a step; ``records`` are what is on disk, ``study`` is the grid, and ``judgment`` goes
 from seeds to verdicts.
 

@@ -14,11 +14,13 @@ from .protocol import (
     COURSE_REPORT as COURSE_REPORT,
     published_accuracy as published_accuracy,
 )
-from .presets import PRESETS as PRESETS, Preset as Preset, preset as preset
+from .architectures import ARCHITECTURES as ARCHITECTURES
+from .presets import BEYOND as BEYOND, PRESETS as PRESETS, Preset as Preset, preset as preset
 from .arm import Arm as Arm
 from .data.catalog import DATASETS as DATASETS, load_dataset as load_dataset
 from .data.datasets import Dataset as Dataset
 from .training.networks import build_network as build_network
+from .training.families import build as build
 from .training.loop import train_cell as train_cell
 from .engines.memory import keep_freed_memory as keep_freed_memory
 from .records.locations import needs_data as needs_data
@@ -35,6 +37,7 @@ from .study.placement import Placement as Placement
 from .study.cluster import run_at as run_at
 from .judgment.statistics import cell_statistics as cell_statistics, pair_statistics as pair_statistics
 from .judgment.evidence import Evidence as Evidence
+from .judgment.beyond import judge_beyond as judge_beyond
 from .judgment.claims import judge_claims as judge_claims, missing_commands as missing_commands
 from .judgment.conditions import judge_conditions as judge_conditions
 from .judgment.protocol_agreement import (

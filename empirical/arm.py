@@ -35,6 +35,12 @@ _WORDS: Mapping[str, Callable[[Any], str]] = {
     "optimizer": str,
     "precision": str,
     "augment": AUGMENTED.__getitem__,
+    "network": str,
+    "branch_scale": {
+        "none": "branches as drawn",
+        "depth": "branches / √n",
+        "zero": "branches from 0",
+    }.__getitem__,
 }
 
 

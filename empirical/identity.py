@@ -44,6 +44,12 @@ FIRST: Mapping[str, Any] = {
 }
 LATER: Mapping[str, Any] = {
     "augment": "flip+crop",
+    "network": "plain",
+    "branch_scale": "none",
+    "dropout": 0.0,
+    "weight_decay": 0.0,
+    "recurrent": None,
+    "forget_bias": 0.0,
 }
 DEFAULTS: Mapping[str, Any] = {**FIRST, **LATER}
 

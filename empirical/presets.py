@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from empirical.architectures import BRANCH_SCALES
+from empirical.data.catalog import PLAIN, RECURRENT
 from empirical.protocol import AUGMENTED
 from theory.errors import unknown_name
 
@@ -22,6 +24,10 @@ class Preset:
 
     question: str
     fields: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def dataset(self) -> str:
+        return str(self.fields.get("dataset", "cifar10"))
 
 
 REPORT = {"initializers": ("he", "normal")}
@@ -102,13 +108,81 @@ PRESETS: dict[str, Preset] = {
 }
 
 
+# Beyond the course report: small studies, of minutes, of the same question in other tasks and networks.
+SEEDS = {"seeds": (0, 1, 2)}
+RELU = SEEDS | {"activations": ("relu",), "initializers": ("he", "xavier")}
+DIGITS = RELU | PLAIN | {"dataset": "digits", "filters": 8, "epochs": 5, "pool_every": 6}
+ADDING = SEEDS | RECURRENT | {"dataset": "adding", "depths": (30,)}
+BEYOND: dict[str, Preset] = {
+    "plain": Preset(
+        "He's advantage in plain networks, and under dropout and weight decay: is it the same?",
+        DIGITS | {"depths": (16,), "arms": ({}, {"dropout": 0.1}, {"weight_decay": 0.1})},
+    ),
+    "layer-norm": Preset(
+        "Does initialization matter where layer norm takes out the scale of the weights?",
+        DIGITS | {"depths": (16,), "norm": "layer", "initializers": ("he", "xavier", "normal")},
+    ),
+    "residual": Preset(
+        "Does He's advantage carry over to residual networks, and what do branch scales do to it?",
+        DIGITS
+        | {"depths": (17,), "network": "residual"}
+        | {"arms": tuple({"branch_scale": scale} for scale in BRANCH_SCALES)},
+    ),
+    "teacher": Preset(
+        "Does He's advantage carry over to regression? A random network teaches",
+        RELU | PLAIN | {"dataset": "teacher", "depths": (2, 16)},
+    ),
+    "diabetes": Preset(
+        "Does He's advantage carry over to regression on a few hundred patients?",
+        RELU | PLAIN | {"dataset": "diabetes", "depths": (2, 16), "batch_size": 16, "epochs": 20},
+    ),
+    "adding": Preset(
+        "Does He's advantage carry over to recurrent ReLU networks, and is identity better?",
+        ADDING
+        | {"activations": ("relu",), "arms": ({}, {"initializer": "he", "recurrent": "identity"})},
+    ),
+    "adding-tanh": Preset(
+        "Are orthogonal recurrent weights better than Gaussian ones under tanh?",
+        ADDING
+        | {"initializers": ("xavier",)}
+        | {"arms": ({}, {"recurrent": "orthogonal", "gain_slope": 1.0})},
+    ),
+    "copy": Preset(
+        "Does a forget bias of 1 help an LSTM to remember, and does an orthogonal GRU?",
+        SEEDS
+        | RECURRENT
+        | {"dataset": "copy", "depths": (20,), "initializers": ("xavier",), "network": "lstm"}
+        | {"filters": 16}
+        | {"arms": ({}, {"forget_bias": 1.0}, {"network": "gru"},
+                    {"network": "gru", "recurrent": "orthogonal", "gain_slope": 1.0})},
+    ),
+    "characters": Preset(
+        "Does GPT-2's scale of residual branches matter in a small transformer, or any law at all?",
+        SEEDS
+        | PLAIN
+        | {"dataset": "characters", "network": "transformer", "norm": "layer", "depths": (4,)}
+        | {"activations": ("gelu",), "initializers": ("he", "xavier", "normal:0.02")}
+        | {"arms": ({}, {"branch_scale": "depth"}), "filters": 16, "epochs": 6},
+    ),
+}  # fmt: skip
+
+
 def preset(name: str) -> Preset:
     """The preset called ``name``; ``RequestError`` if there is none.
 
     >>> preset("textbook").fields["fan"]
     'fan_in'
     """
-    found = PRESETS.get(name.strip().lower())
+    return _named(PRESETS, name)
+
+
+def beyond(name: str) -> Preset:
+    """That of ``BEYOND``; ``RequestError`` if there is none."""
+    return _named(BEYOND, name)
+
+
+def _named(presets: Mapping[str, Preset], name: str) -> Preset:
+    found = presets.get(name.strip().lower())
     if found is None:
-        raise unknown_name("preset", name, tuple(PRESETS))
+        raise unknown_name("preset", name, tuple(presets))
     return found

@@ -24,14 +24,15 @@ from pathlib import Path
 from typing import Any
 
 from empirical import identity
-from empirical.data.catalog import DATASETS, ImageSet, image_set
+from empirical.architectures import ARCHITECTURES, BRANCH_SCALES, HEADS, IDENTITY, Architecture, Sizes
+from empirical.data.catalog import DATASETS, DataSet, Sequences, data_set
 from theory.activations import parse_activation
 from theory.devices import DEVICES
 from theory.errors import RequestError, check_choice, check_real, check_whole
 from theory.initializers import FANS, Initializer, parse_initializer
 from theory.randomness import MAX_SEED
 
-NORMS = ("batch", "none")
+NORMS = ("batch", "layer", "group", "none")
 AUGMENTED = {
     "flip+crop": "flips and crops",
     "flip": "flips alone",
@@ -67,7 +68,15 @@ class Protocol:
                     takes out again learns at the rate at which its relative step is the one it would
                     have had, had it been drawn by this law: η·k for Adam and η·k² for SGD, where k is
                     the ratio of the two standard deviations
-    augment         what is done at random to each training image: flipped, cropped, both or nothing
+    augment         what is done at random to each training image: flipped, cropped, both or nothing;
+                    of other data there is none
+    network         a family of ``architectures``; ``filters`` is its width
+    branch_scale    of residual branches: as drawn, the last weight / √branches, or 0
+    dropout         share of the activations, of a transformer of the branches, that is dropped
+    weight_decay    decoupled from the gradient under Adam, of weights alone: no biases, scales, slopes
+    recurrent       the law of a recurrent weight, gate by gate, or identity (None: the cell's)
+    forget_bias     what the bias of an LSTM's forget gate begins with; of networks for sequences every
+                    other bias begins at 0
     engine          how a step is run; not what it computes, so it is no part of a cell's id
     limit_train, limit_test  keep only the first so many images (None: all of them)
     """
@@ -90,6 +99,12 @@ class Protocol:
     limit_train: int | None = None
     limit_test: int | None = None
     augment: str = "flip+crop"
+    network: str = "plain"
+    branch_scale: str = "none"
+    dropout: float = 0.0
+    weight_decay: float = 0.0
+    recurrent: str | None = None
+    forget_bias: float = 0.0
 
     def __post_init__(self) -> None:
         check_choice("norm", self.norm, NORMS)
@@ -121,11 +136,62 @@ class Protocol:
             raise RequestError(
                 "learning_rate_reference needs batch norm: without it no weight is free of its scale"
             )
+        self._check_network()
+
+    def _check_network(self) -> None:
+        check_choice("network", self.network, tuple(ARCHITECTURES))
+        check_choice("branch scale", self.branch_scale, tuple(BRANCH_SCALES))
+        data, own = self.data, self.architecture
+        if data.takes not in own.takes:
+            fitting = ", ".join(name for name, one in ARCHITECTURES.items() if data.takes in one.takes)
+            raise RequestError(
+                f"{self.network} takes no {data.takes}, which {self.dataset} has: use {fitting}"
+            )
+        check_choice(f"the norm of {self.network}", self.norm, own.norms)
+        for name, value, fits in (
+            ("branch_scale", self.branch_scale, own.branches),
+            ("recurrent", self.recurrent, own.gates > 0),
+            ("forget_bias", self.forget_bias, self.network == "lstm"),
+            ("learning_rate_reference", self.learning_rate_reference, self.is_classic),
+            ("the engine stacked", self.engine if self.engine == "stacked" else None, self.is_classic),
+        ):
+            if value not in (None, "none", 0.0) and not fits:
+                raise RequestError(f"{name.replace('_', ' ')} does not apply to {self.described}")
+        if self.network == "transformer" and self.filters % (2 * HEADS):
+            raise RequestError(
+                f"the width of a transformer is a multiple of {2 * HEADS}, not {self.filters}"
+            )
+        if self.recurrent not in (None, IDENTITY):
+            _set(self, recurrent=parse_initializer(str(self.recurrent), self.fan).name)
+        if data.takes != "images":
+            _set(self, augment="none")
+        _set(
+            self,
+            dropout=check_real("dropout", self.dropout, 0, 0.99),
+            weight_decay=check_real("weight decay", self.weight_decay, 0, 1e3),
+            forget_bias=check_real("forget bias", self.forget_bias, -100, 100),
+        )
 
     @property
-    def data(self) -> ImageSet:
+    def architecture(self) -> Architecture:
+        return ARCHITECTURES[self.network]
+
+    @property
+    def described(self) -> str:
+        """The network in words: "a plain network with batch norm"."""
+        return f"a {self.network} network with {'no' if self.norm == 'none' else self.norm} norm"
+
+    @property
+    def is_classic(self) -> bool:
+        """Whether it is the course report's network, with batch norm or without any."""
+        plain = self.network == "plain" and self.data.takes == "images"
+        drops = self.dropout or self.weight_decay
+        return plain and not drops and self.norm in ("batch", "none")
+
+    @property
+    def data(self) -> DataSet:
         """The data set's row: shape, classes, statistics; ``RequestError`` if there is none."""
-        return image_set(self.dataset)
+        return data_set(self.dataset)
 
     def shared(self) -> dict[str, Any]:
         """The fields that every cell of a study has in common."""
@@ -155,6 +221,7 @@ class TrainSpec(Protocol):
         if self.head_initializer == self.initializer:
             _set(self, head_initializer=None)
         check_whole("depth", self.depth, 1, MAX_DEPTH)
+        self._check_depth()
         check_whole("seed", self.seed, 0, MAX_SEED)
         if self.parameters > MAX_PARAMETERS:
             raise RequestError(
@@ -190,7 +257,27 @@ class TrainSpec(Protocol):
 
     def filter_shape(self, layer: int) -> tuple[int, int, int, int]:
         """Shape of the weight of convolution ``layer`` = 0, 1, …"""
-        return (self.filters, self.filters if layer else 3, 3, 3)
+        return (self.filters, self.filters if layer else self.data.inputs, 3, 3)
+
+    @property
+    def length(self) -> int:
+        """Steps between the first input and the last answer that it takes a recurrent network, which is
+        its depth; else the data set's own."""
+        own = self.data
+        if not isinstance(own, Sequences):
+            return 1
+        return self.depth if self.architecture.gates else own.length
+
+    @property
+    def blocks(self) -> int:
+        """Residual blocks: of two branches in a transformer, of one with two weight layers else."""
+        return self.depth if self.network == "transformer" else (self.depth - 1) // 2
+
+    @property
+    def branch_factor(self) -> float:
+        """By what ``branch_scale`` multiplies the last weight of each residual branch."""
+        branches = self.blocks * (2 if self.network == "transformer" else 1)
+        return {"none": 1.0, "depth": 1 / math.sqrt(max(branches, 1)), "zero": 0.0}[self.branch_scale]
 
     def relative_scale(self, layer: int) -> float:
         """std(the cell's law)/std(the reference law) of convolution ``layer``; 1 without one."""
@@ -216,21 +303,39 @@ class TrainSpec(Protocol):
 
     @property
     def head_size(self) -> int:
-        """Side of the map that reaches the linear layer, after the last pooling."""
+        """Side of the map that reaches the linear layer, after the last pooling; 1 without a map."""
         return max(self.data.size >> ((self.depth - 1) // self.pool_every), 1)
 
     @property
     def parameters(self) -> int:
         """Number of learned values, by formula."""
-        width, later = self.filters, self.depth - 1
-        norms = 2 * width * later if self.norm == "batch" else 0
-        slopes = self.depth if parse_activation(self.activation).kind == "prelu" else 0
-        convolutions = (9 * self.data.channels + 1) * width + later * (9 * width + 1) * width
-        return convolutions + norms + slopes + (self.head_size**2 * width + 1) * self.data.classes
+        kernel = 9 if self.data.takes == "images" else 1
+        sizes = Sizes(
+            self.data.inputs,
+            self.filters,
+            self.depth,
+            self.head_size**2 * self.filters,
+            self.data.classes,
+            kernel,
+            normed=self.norm != "none",
+            slope=parse_activation(self.activation).kind == "prelu",
+        )
+        return self.architecture.parameters(sizes)
 
     def config(self) -> dict[str, Any]:
         """Every field, ready for JSON; ``TrainSpec(**config)`` is the same cell."""
         return asdict(self)
+
+    def _check_depth(self) -> None:
+        own, data = self.architecture, self.data
+        if self.network == "residual" and self.depth % 2 == 0:
+            raise RequestError(
+                f"a residual network has an odd depth, one layer and two per branch, not {self.depth}"
+            )
+        if isinstance(data, Sequences) and own.gates:
+            check_whole(f"the length of {self.dataset}", self.depth, 2, data.longest)
+        if own.gates > 1 and self.activation != "tanh":
+            raise RequestError(f"{self.network} has activations of its own: name tanh")
 
     def _check_batches(self) -> None:
         """Batch norm on a 1×1 map needs two images: refuse a batch of one before the training does."""

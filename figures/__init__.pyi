@@ -1,7 +1,8 @@
-from . import theory as theory, study as study, report as report, explorer as explorer
+from . import theory as theory, study as study, beyond as beyond, report as report
+from . import explorer as explorer
 from . import answers as answers
 from .style import save_figure as save_figure
-from .frontier import (
+from .beyond.frontier import (
     frontier_caption as frontier_caption,
     frontier_figure as frontier_figure,
     frontier_table as frontier_table,

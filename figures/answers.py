@@ -13,12 +13,11 @@ import pandas as pd
 from rich.text import Text
 
 from empirical.judgment.claim_theory import TIE, WITHIN, score
-from empirical.judgment.claims import in_unit
 from empirical.judgment.statistics import EQUIVALENT, INSUFFICIENT, LEVEL, MARGIN, TOO_CLOSE
-from empirical.judgment.truth import AGREES, DISAGREES, NO, NO_RECORDS, OPEN, YES
+from empirical.judgment.truth import AGREES, DISAGREES, NO, NO_RECORDS, OPEN, YES, in_unit
 from empirical.presets import MANY_SEEDS
 from empirical.protocol import CLASSES
-from figures.prose import said
+from figures.prose import name_of, said
 from figures.tables import Column, Row, Sheet, number, words
 
 STYLES = {"confirmed": "green", YES: "green", "refuted": "red", NO: "red"}
@@ -147,7 +146,7 @@ def answers_table(conditions: pd.DataFrame) -> Sheet:
             words("", lambda row: QUESTIONS[str(row["id"])][0]),
             words("answer", _answer),
             words("by", "part"),
-            Column("points", "value", _points),
+            Column("points", "value", points),
             Column(PERCENT, interval),
             Column("seeds", "seeds"),
             words("theory", "theory_right"),
@@ -180,7 +179,8 @@ def settings_words(settings: Sequence[tuple[str, int]]) -> str:
     return ", ".join(f"{name_of(activation)} {depth}" for activation, depth in settings)
 
 
-def _points(value: float) -> str:
+def points(value: float) -> str:
+    """A mean in points; a dash for none."""
     return "–" if math.isnan(value) else in_unit(value)
 
 
@@ -191,12 +191,23 @@ def _answer(row: Row) -> Text:
     return Text(verdict, style=STYLES.get(verdict, "yellow"))
 
 
+def verdict_text(row: Row) -> Text:
+    """The verdict; of too few seeds, how many would do."""
+    verdict = str(row["verdict"])
+    if verdict == EQUIVALENT:
+        return Text(f"alike (±{MARGIN:g} point)", style="yellow")
+    if "seeds" in verdict:
+        needed = f"{row['needed']}" if row["needed"] <= MANY_SEEDS else f"{MANY_SEEDS}+"
+        return Text(f"needs {needed} seeds", style="yellow")
+    return Text(verdict, style=STYLES.get(verdict, "yellow"))
+
+
 def interval(row: Row) -> str:
     """Of the value of a claim or a condition: points, or average weight."""
     if math.isnan(row["low"]):
         return "–"
-    points = row.get("unit", "points") == "points"
-    return f"{in_unit(row['low'], points)} to {in_unit(row['high'], points)}"
+    in_points = row.get("unit", "points") == "points"
+    return f"{in_unit(row['low'], in_points)} to {in_unit(row['high'], in_points)}"
 
 
 def conditions_table(conditions: pd.DataFrame) -> Sheet:
@@ -242,7 +253,7 @@ def factors_table(contrasts: pd.DataFrame) -> Sheet:
         section=lambda row: f"{row['at'][1]} layers",
         columns=(
             words("", "{first} − {second}".format_map),
-            Column("points", "mean", _points),
+            Column("points", "mean", points),
             Column(PERCENT, interval),
             Column("seeds", "seeds"),
             Column("foretold (e-folds)", "theory", number("+.2f")),

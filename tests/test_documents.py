@@ -8,7 +8,7 @@ import pytest
 
 from empirical.records import published
 from figures.report.report import Report
-from figures.results import TABLES, filled
+from figures.report.results import TABLES, filled
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]

@@ -94,13 +94,6 @@ def float64_device(name: str) -> torch.device:
     return resolve_device("cpu")
 
 
-def widened(tensor: torch.Tensor) -> torch.Tensor:
-    """``tensor`` in float64, where it lies; on the CPU for MPS, which has no float64."""
-    import torch
-
-    return (tensor.cpu() if tensor.device.type == "mps" else tensor).to(torch.float64)
-
-
 @contextmanager
 def threads_for(width: int) -> Iterator[None]:
     """Inside the block torch uses one CPU thread if ``width`` is small; then as many as before."""

@@ -31,8 +31,8 @@ import torch
 from torch import nn
 from torch.utils.hooks import RemovableHandle
 
-from theory.devices import widened
 from theory.errors import RequestError
+from theory.precision import widened
 
 
 @dataclass
@@ -219,7 +219,7 @@ class Whereabouts:
 
 def at_gradient(tensor: torch.Tensor, read: Callable[[torch.Tensor], None]) -> None:
     """Let ``read`` see the gradient that reaches ``tensor``; the hook goes with the graph."""
-    tensor.register_hook(lambda gradient: read(gradient.detach()))  # type: ignore[no-untyped-call]
+    tensor.register_hook(lambda gradient: None if gradient is None else read(gradient.detach()))  # type: ignore[no-untyped-call]
 
 
 def moments(tensor: torch.Tensor, keep: tuple[int, ...] = ()) -> dict[str, torch.Tensor]:

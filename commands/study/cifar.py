@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import empirical
 import figures
 import theory
 from commands import options
 from commands.answer import Answer, Session
-from empirical.data.catalog import DATASETS
-from empirical.presets import PRESETS, preset
+from empirical.architectures import ARCHITECTURES, BRANCH_SCALES
+from empirical.data.catalog import of_task
+from empirical.presets import PRESETS, Preset, preset
 from empirical.protocol import (
     AUGMENTED,
     ENGINES,
@@ -29,6 +31,8 @@ from theory.errors import RequestError
 from theory.initializers import FANS, INITIALIZERS
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from empirical.study.placement import Placement
 
 PURPOSE = "Train the course report's networks on CIFAR-10; the same command resumes."
@@ -47,7 +51,13 @@ SAME_NAMES = (
     "optimizer",
     "learning_rate",
     "learning_rate_reference",
+    "weight_decay",
     "augment",
+    "network",
+    "branch_scale",
+    "dropout",
+    "recurrent",
+    "forget_bias",
     "filters",
     "pool_every",
     "norm",
@@ -71,9 +81,15 @@ OTHER_NAMES = {
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_study(parser, of_task("images"))
+
+
+def add_study(parser: argparse.ArgumentParser, datasets: Sequence[str]) -> None:
+    """The options of a study on one of ``datasets``."""
     _add_grid(parser)
     _add_protocol(parser)
-    _add_data_and_engine(parser)
+    _add_network(parser)
+    _add_data_and_engine(parser, datasets)
     _add_place(parser)
 
 
@@ -112,7 +128,9 @@ def _add_protocol(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--augment", choices=AUGMENTED, help="training images, at random; default flip+crop"
     )
-    parser.add_argument("--filters", type=int, help="per convolution, default 32")
+    parser.add_argument(
+        "--filters", "--width", type=int, help="of a convolution, or units of a layer; default 32"
+    )
     parser.add_argument("--pool-every", type=int, metavar="N", help="convolutions, default 2")
     parser.add_argument("--norm", choices=NORMS, help="default batch")
     parser.add_argument("--fan", choices=FANS, help="default fan_out, as the report")
@@ -123,8 +141,24 @@ def _add_protocol(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_data_and_engine(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--dataset", choices=tuple(DATASETS), help="default cifar10")
+def _add_network(parser: argparse.ArgumentParser) -> None:
+    """Other networks than the course report's."""
+    parser.add_argument("--network", choices=tuple(ARCHITECTURES), help="a family; default plain")
+    parser.add_argument(
+        "--branch-scale",
+        choices=tuple(BRANCH_SCALES),
+        help="the last weight of every residual branch: as drawn, / √branches, or 0",
+    )
+    parser.add_argument("--dropout", type=float, metavar="P", help="share of activations dropped")
+    parser.add_argument("--weight-decay", type=float, metavar="W", help="of weights alone; default 0")
+    parser.add_argument(
+        "--recurrent", metavar="NAME", help="of recurrent weights: an initializer, or identity"
+    )
+    parser.add_argument("--forget-bias", type=float, metavar="B", help="of an LSTM, default 0")
+
+
+def _add_data_and_engine(parser: argparse.ArgumentParser, datasets: Sequence[str]) -> None:
+    parser.add_argument("--dataset", choices=tuple(datasets), help=f"default {datasets[0]}")
     parser.add_argument(
         "--data-dir",
         type=Path,
@@ -163,9 +197,22 @@ def _add_place(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace, session: Session) -> Answer:
     if arguments.list_presets:
-        return _presets(arguments)
-    _refuse_the_past(arguments)
-    spec = _spec(arguments, session.out)
+        return list_presets(arguments, PRESETS)
+    refuse_the_past(arguments)
+    fields = dict(preset(arguments.preset).fields) if arguments.preset is not None else {}
+    return train(study_spec(arguments, session.out, fields), arguments, session)
+
+
+def train(
+    spec: StudySpec,
+    arguments: argparse.Namespace,
+    session: Session,
+    more: Callable[[pd.DataFrame], Mapping[str, Any]] = lambda table: {},
+) -> Answer:
+    """Train ``spec``, or plan it, and answer with its tables and figures.
+
+    ``more`` are fields of the answer that a study of another task has beside: what is shown, and drawn.
+    """
     place = empirical.Placement.parse(arguments.workers, arguments.dask)
     if place.is_here and empirical.needs_data(spec):
         spec.data.find(spec.data_dir)  # a wrong folder is said before torch is imported
@@ -181,18 +228,21 @@ def run(arguments: argparse.Namespace, session: Session) -> Answer:
     statistics, results = figures.statistics_tables(table), empirical.results(spec)
     drawn = {result["cell"]: result["initial"].get("average_weight") for result in results}
     sheets = [sheet for sheet in statistics if isinstance(sheet, figures.Sheet)]
+    beside = more(table)
     return Answer(
         spec=spec.config(),
         device=spec.device if place.is_here else "auto",
-        document={"cells": results} | {one.name: one.data.to_dict("records") for one in sheets},
-        show=[figures.accuracy_table(comparison, spec), *statistics],
+        document={"cells": results}
+        | {one.name: one.data.to_dict("records") for one in sheets}
+        | beside.get("document", {}),
+        show=[figures.accuracy_table(comparison, spec), *statistics, *beside.get("show", ())],
         tables={"study.csv": table},
-        figures={**figures.course_report_figures(table, drawn=drawn)},
+        figures={**figures.course_report_figures(table, drawn=drawn), **beside.get("figures", {})},
         paths=[session.out / "cells"],
     )
 
 
-def _refuse_the_past(arguments: argparse.Namespace) -> None:
+def refuse_the_past(arguments: argparse.Namespace) -> None:
     """One line for options of earlier versions."""
     if arguments.shard is not None:
         raise RequestError(
@@ -206,14 +256,15 @@ def _refuse_the_past(arguments: argparse.Namespace) -> None:
         )
 
 
-def _spec(a: argparse.Namespace, out: Path) -> StudySpec:
+def study_spec(a: argparse.Namespace, out: Path, preset_fields: Mapping[str, Any]) -> StudySpec:
+    """The study that the options ask for, of which ``preset_fields`` are the fields without them."""
     if a.seeds is not None and a.seeds < 1:
         raise RequestError(f"--seeds must be at least 1, not {a.seeds}")
     if a.seeds is not None and a.seeds > MAX_CELLS:
         raise RequestError(f"--seeds must be at most {MAX_CELLS:,}, not {a.seeds:,}")
     if a.seed_list is not None and a.seed:
         raise RequestError("--seed and --seed-list contradict each other: name the seeds in one place")
-    fields = dict(preset(a.preset).fields) if a.preset is not None else {}
+    fields = dict(preset_fields)
     for name in fields.get("arms", ()):
         for field in name:
             options.refuse(a, f"is what preset {a.preset} compares: drop one of them", _option(field))
@@ -238,10 +289,11 @@ def _option(field: str) -> str:
     return singular.get(field, field)
 
 
-def _presets(a: argparse.Namespace) -> Answer:
+def list_presets(a: argparse.Namespace, known: Mapping[str, Preset]) -> Answer:
+    """The presets ``known``, each with its size and its question."""
     presets = [
-        {"preset": name, "cells": len(StudySpec(**known.fields).cells()), "question": known.question}
-        for name, known in PRESETS.items()
+        {"preset": name, "cells": len(StudySpec(**one.fields).cells()), "question": one.question}
+        for name, one in known.items()
     ]
     return Answer(
         spec={"list_presets": True},

@@ -2,7 +2,9 @@
 
 catalog    ``DATASETS``: a row per data set: shape, classes, statistics, where it is and its loader
 files      the official files: where they are, reading, checksums, download
+generated  what no file is needed for: a teacher's answers, sequences, the Zen of Python
 datasets   ``Dataset`` on a device; flips, crops and normalization in whole batches
+sequences  ``prepared``: from what is loaded to inputs and targets
 """
 
 import lazy_loader

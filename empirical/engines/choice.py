@@ -1,7 +1,8 @@
 """The engine of a cell, by a fixed rule: the same command runs the same engine everywhere it is alike.
 
     eager     the network's modules, one after the other, by torch's own kernels: on a CPU, and on MPS
-    stacked   cells of one shape in the calls of one, each step one CUDA graph (engines.groups): on CUDA
+    stacked   cells of one shape in the calls of one, each step one CUDA graph (engines.groups): on
+              CUDA, of the course report's networks alone
 
 Any can be asked for by name.  An engine runs the *same modules*, with the same parameters, buffers and
 optimizer, so that a cell's state does not depend on it.  Instruments read the modules themselves and
@@ -14,6 +15,7 @@ Nothing is timed here.  A stopwatch would give one command other last bits from 
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from typing import ClassVar
 
 import torch
@@ -21,6 +23,7 @@ from torch import nn
 
 from empirical.engines.stacked import stacked_forward
 from empirical.protocol import PAST_ENGINES, TrainSpec
+from empirical.training.objectives import objective_of
 from theory.errors import RequestError
 
 EAGER, STACKED = "eager", "stacked"
@@ -35,9 +38,14 @@ class Engine:
     name: ClassVar[str] = EAGER
 
     def __init__(
-        self, network: nn.Sequential, optimizer: torch.optim.Optimizer, precision: str = "fp32"
+        self,
+        network: nn.Sequential,
+        optimizer: torch.optim.Optimizer,
+        precision: str = "fp32",
+        loss: Callable[..., torch.Tensor] = nn.functional.cross_entropy,
     ) -> None:
         self.network, self.optimizer, self.precision = network, optimizer, precision
+        self.loss = loss
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Logits (B, classes) in float32 or wider; with bf16 the layers run under autocast."""
@@ -52,8 +60,8 @@ class Engine:
         return logits
 
     def step(self, images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        """One step on normalized images (B, C, H, W); returns their mean loss before it."""
-        loss = nn.functional.cross_entropy(self.forward(images), labels)
+        """One step on inputs and targets (B, …); returns their mean loss before it."""
+        loss = self.loss(self.forward(images), labels)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()
@@ -103,8 +111,9 @@ def engine_for(
     ``begun_with`` is the engine of a cell to go on with: it is taken whatever ``spec`` asks for; if
     there is none of that name any more, eager takes its place and a note says so.
     """
-    name = begun_with or engine_name(spec.engine, device.type)
+    name = begun_with or (EAGER if not spec.is_classic else engine_name(spec.engine, device.type))
+    loss = objective_of(spec).loss
     if name in _ENGINES:
-        return _ENGINES[name](network, optimizer, spec.precision), []
+        return _ENGINES[name](network, optimizer, spec.precision, loss), []
     note = f"begun with the engine {name}, which is gone: went on with eager, the same to rounding"
-    return Engine(network, optimizer, spec.precision), [note]
+    return Engine(network, optimizer, spec.precision, loss), [note]

@@ -27,6 +27,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from empirical.data.catalog import image_set
 from empirical.data.datasets import Offsets
 from empirical.engines.choice import STACKED, engine_name
 from empirical.engines.graphs import Batches, Captured, state_kept
@@ -60,7 +61,7 @@ def shape_of(spec: TrainSpec) -> Hashable:
     """What cells of one stack have in common; equal for those that may be trained together."""
     activation = parse_activation(spec.activation)
     learned = activation.kind == "prelu"  # the slope then only begins at its value
-    scales = scale_free_parameters(spec)
+    scales = scale_free_parameters(spec) if spec.is_classic else {}
     config = {name: value for name, value in spec.config().items() if name not in FREE}
     del config["learning_rate_reference"]
     config["activation"] = activation.kind if learned else activation.name
@@ -121,7 +122,7 @@ def groups_of(
 
 def is_stacked(spec: TrainSpec, kind: str) -> bool:
     """Whether ``spec`` is trained as part of a stack on a device of this ``kind``."""
-    return engine_name(spec.engine, kind) == STACKED
+    return spec.is_classic and engine_name(spec.engine, kind) == STACKED
 
 
 @dataclass(frozen=True)
@@ -169,7 +170,7 @@ class GroupTraining:
         self.stack = Stack(self.networks).train()
         self.optimizer = build_optimizer(self.spec, self.stack, self.device)
         self.stack.load(self.optimizer, self.networks, self.optimizers)
-        self.batches = Batches(self.dataset, self.spec.data)
+        self.batches = Batches(self.dataset, image_set(self.spec.dataset))
         self.captured: Captured | None = None
 
     def run_epoch(self, on_step: Sequence[Callable[[StepReport], None]]) -> None:

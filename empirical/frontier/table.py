@@ -152,6 +152,11 @@ def _trained(
     return np.array(networks.measured(test_images, test_labels)).T
 
 
+def load_map(path: Path) -> pd.DataFrame:
+    """The map in the file ``path``, with ``COLUMNS``; ``RequestError`` if it is none."""
+    return _read(path).reset_index()
+
+
 def _read(path: Path) -> pd.DataFrame:
     try:
         found = pd.DataFrame(columns=list(COLUMNS))

@@ -7,6 +7,7 @@ from . import (
     conditions as conditions,
     protocol_agreement as protocol_agreement,
     selection as selection,
+    beyond as beyond,
     calibration as calibration,
 )
 from .statistics import (
@@ -24,3 +25,9 @@ from .claims import Claim as Claim, judge_claims as judge_claims, missing_comman
 from .conditions import Condition as Condition, judge_conditions as judge_conditions
 from .protocol_agreement import protocol_cells as protocol_cells, protocol_pairs as protocol_pairs
 from .selection import Selection as Selection, select as select
+from .beyond import (
+    arms_of as arms_of,
+    contrasts as contrasts,
+    foretold_arms as foretold_arms,
+    judge_beyond as judge_beyond,
+)

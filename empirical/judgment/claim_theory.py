@@ -149,6 +149,8 @@ def drawn_signal(cells: Cells, evidence: Evidence) -> float:
 def off(cells: Cells, evidence: Evidence) -> float:
     """E-folds from an even start (see the module); NaN where a prediction is not recorded."""
     spec = cells.spec
+    if spec.dataset != COURSE_REPORT.dataset:
+        return recorded_off(cells, evidence)
     loss = evidence.initial("initial_loss_predicted", cells)
     loss = loss if math.isfinite(loss) else first_loss(spec)
     found = max(math.log(loss / math.log(CLASSES)), 0.0) if loss > 0 else math.nan
@@ -157,6 +159,35 @@ def off(cells: Cells, evidence: Evidence) -> float:
         return found + 0.5 * abs(math.log(signal)) if signal > 0 else math.nan
     growth = gradient_growth(parse_activation(spec.activation))
     return found + abs(math.log(_relative_step(spec))) + 0.5 * (spec.depth - 1) * math.log(growth)
+
+
+def recorded_off(cells: Cells, evidence: Evidence) -> float:
+    """The same of any other network, from what its records say of it before the first step.
+
+    ln(first loss/guessing)    as above
+    ½·|ln(g_1/g_L)|            the gradient's predicted second moments at the first and the last weight
+                               before the head: of a recurrent network at its first and last step, of
+                               one with norms between layers from the second layer on
+    |ln(std/std of He)|        of a weight that a norm follows: its relative step, as above
+    """
+    spec, loss = cells.spec, evidence.initial("initial_loss_predicted", cells)
+    layers, column = evidence.layers, "gradient_second_moment_predicted"
+    if not {"epoch", "layer", column} <= set(layers) or not loss > 0:
+        return math.nan
+    rows = layers[layers["cell"].isin(evidence.ids(cells)) & (layers["epoch"] == 0)]
+    rows = rows[(rows[column] > 0) & (rows["layer"] != "head")]
+    if spec.architecture.gates:
+        rows = rows[rows["layer"].str.startswith("recurrent.hidden")]
+    logs = [np.log(own[column].to_numpy()) for _, own in rows.groupby("cell", sort=False)]
+    followed = spec.network == "plain" and spec.norm != "none"
+    first = 1 if followed and spec.depth > 1 else 0
+    uneven = float(np.mean([abs(one[first] - one[-1]) for one in logs])) if logs else math.nan
+    found = max(math.log(loss / spec.data.guessing), 0.0) + 0.5 * uneven
+    if not followed:
+        return found
+    he = TrainSpec(fan="fan_in", gain_slope=0.0).weight_law
+    shape = spec.filter_shape(1)[: 4 if spec.data.takes == "images" else 2]
+    return found + abs(math.log(spec.weight_law.std_of(shape, spec.gain_slope) / he.std_of(shape)))
 
 
 def _relative_step(spec: TrainSpec) -> float:

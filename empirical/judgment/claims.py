@@ -41,6 +41,7 @@ from empirical.judgment.truth import (
     PartOutcome,
     Term,
     difference,
+    in_unit,
     judge,
     mean_of,
     published,
@@ -496,15 +497,6 @@ def part_row(name: str, outcome: PartOutcome, evidence: Evidence, fan: str = "")
         "theory": expected(outcome.part, evidence),
         "report_value": published(outcome.part),
     }
-
-
-def in_unit(value: float, points: bool = True) -> str:
-    """A difference with its sign: points with two decimals, average weights with three digits.
-
-    >>> in_unit(1.234), in_unit(-0.012, False)
-    ('+1.23', '-0.0120')
-    """
-    return f"{value:+.2f}" if points else f"{value:+#.3g}"
 
 
 def _single_values(outcome: PartOutcome) -> str:

@@ -122,6 +122,15 @@ class Part:
         return all(term.quantity == "accuracy" for term in self.terms)
 
 
+def in_unit(value: float, points: bool = True) -> str:
+    """A difference with its sign: points with two decimals, average weights with three digits.
+
+    >>> in_unit(1.234), in_unit(-0.012, False)
+    ('+1.23', '-0.0120')
+    """
+    return f"{value:+.2f}" if points else f"{value:+#.3g}"
+
+
 def mean_of(quantity: str, cells: Sequence[Cells], factor: float = 1.0) -> tuple[Term, ...]:
     """``factor`` times the mean of a quantity over several cells."""
     return tuple(Term(factor / len(cells), quantity, one) for one in cells)

@@ -11,8 +11,9 @@ from typing import Any
 
 import pandas as pd
 
+from empirical.data.catalog import data_set
 from empirical.identity import GRID
-from empirical.presets import PRESETS
+from empirical.presets import BEYOND, PRESETS
 from empirical.protocol import Protocol, StudySpec, TrainSpec
 
 OPTIONS = {"head_initializer": "--head-init"}  # every other field's option is its name
@@ -61,7 +62,7 @@ def _machines(cells: pd.DataFrame) -> list[str]:
 
 
 def commands(cells: pd.DataFrame, specs: list[TrainSpec]) -> list[str]:
-    """Commands of ``cifar`` that together make the cells, and what they make of each grid.
+    """Commands that together make the cells, and what they make of each grid.
 
     Cells that a preset asks for are made by its command (the first that asks for them); every other by
     one that names its protocol.
@@ -69,23 +70,30 @@ def commands(cells: pd.DataFrame, specs: list[TrainSpec]) -> list[str]:
     found: list[str] = []
     covered: set[str] = set()
     by_id = {spec.cell_id: spec for spec in specs}
-    for name in PRESETS:
+    for name, preset in (PRESETS | BEYOND).items():
         ids = [row["cell"] for row in cells.to_dict("records") if name in row["preset"].split()]
         if new := set(ids) - covered:
             seeds = {by_id[cell].seed for cell in new}
-            grid = len(StudySpec(**PRESETS[name].fields).cells())
+            grid = len(StudySpec(**preset.fields).cells())
             have = len({_without_seed(by_id[cell]) for cell in ids})
             parts = [f"{have} of its {grid} configurations"] if have < grid else []
             if len(seeds) > 1 and len(ids) < have * len(seeds):
                 parts.append(f"{len(ids)} of {have * len(seeds)} cells")
-            command = " ".join(["cifar", "--preset", name, *_seed_options(seeds)])
+            own = set(preset.fields.get("seeds", ())) == seeds and name in BEYOND
+            words = ["--preset", name, *([] if own else _seed_options(seeds))]
+            command = " ".join([*_command(preset.dataset), *words])
             found.append(command + ("   # " if parts else "") + ", ".join(parts))
             covered |= set(ids)
     return found + commands_of(spec for spec in specs if spec.cell_id not in covered)
 
 
+def _command(dataset: str) -> list[str]:
+    """What trains on ``dataset``: ``cifar`` what the course report trained on."""
+    return ["cifar"] if dataset == Protocol().dataset else ["study", data_set(dataset).task]
+
+
 def commands_of(specs: Iterable[TrainSpec]) -> list[str]:
-    """Commands of ``cifar`` that together make the cells ``specs``, each naming its protocol."""
+    """Commands that together make the cells ``specs``, each naming its protocol."""
     protocols: dict[tuple[Any, ...], list[TrainSpec]] = {}
     for spec in specs:
         protocols.setdefault(tuple(shared_fields(spec).items()), []).append(spec)
@@ -108,10 +116,21 @@ def _grids(specs: list[TrainSpec]) -> list[str]:
     found = []
     for (depths, seeds), arms in sets.items():
         for activations, laws in _rectangles(arms):
-            words = ["cifar", "--init", *laws, "--activation", *activations]
-            words += ["--depths", *map(str, depths), *_seed_options(seeds)]
-            found.append(" ".join([*words, *options(shared_fields(specs[0]))]))
+            words = ["--init", *laws, "--activation", *activations, "--depths", *map(str, depths)]
+            found.append(" ".join([*_asking(specs[0], words, seeds)]))
     return found
+
+
+def _asking(spec: TrainSpec, grid: list[str], seeds: Iterable[int]) -> list[str]:
+    """A command with the protocol of ``spec``; ``study`` begins with its data set's defaults."""
+    data, config = spec.data, shared_fields(spec)
+    if data.task == "images":
+        return ["cifar", *grid, *_seed_options(seeds), *options(config)]
+    known = {item.name for item in fields(Protocol)}
+    own = {name: value for name, value in data.defaults.items() if name in known}
+    differs = options(config, against=Protocol(dataset=spec.dataset, **own))
+    chosen = ["--seed-list", *map(str, sorted(set(seeds)))]
+    return ["study", data.task, "--dataset", spec.dataset, *grid, *chosen, *differs]
 
 
 def _rectangles(arms: Iterable[tuple[str, str]]) -> list[tuple[tuple[str, ...], list[str]]]:

@@ -7,9 +7,9 @@ from typing import Any
 
 EPOCH_COLUMNS = (
     "epoch",  # from 1
-    "train_loss",  # mean cross-entropy over the epoch's images, each before its step
-    "test_accuracy",  # percent, in eval mode
-    "test_loss",  # mean cross-entropy over the test images
+    "train_loss",  # mean loss over the epoch's images, each before its step
+    "test_accuracy",  # the score in percent, in eval mode: accuracy, or 100·R² under squared error
+    "test_loss",  # mean loss over the test images
     "average_weight",  # the report's: mean over parameter tensors of each tensor's mean
     "gradient_norm",  # L2 norm of the loss gradient on the fixed batch
     "seconds",  # wall time of the epoch: training, testing and measuring; in a stack, a cell's share
@@ -17,7 +17,7 @@ EPOCH_COLUMNS = (
 
 LAYER_COLUMNS = (
     "epoch",  # 0 is the network as drawn
-    "layer",  # the module's name: conv01, norm02, act01, head, …
+    "layer",  # the module's name: conv01, norm02, act01, head, …; hidden.2: a weight's second use
     "kind",  # the torch class: Conv2d, BatchNorm2d, ReLU, PReLU, Linear, …
     "weight_mean",  # mean of the weight tensor (of a PReLU: its slope; of a batch norm: its scale)
     "weight_std",  # its standard deviation about that mean, divisor n

@@ -291,6 +291,7 @@ def _check_result(spec: TrainSpec, result: dict[str, Any], epochs: list[dict[str
     for name in ("train_loss", "average_weight", "test_accuracy", "seconds"):
         if result[name] != [row[name] for row in epochs]:
             raise ValueError(f"{name} is not that of {EPOCHS}")
+    schema.check_score(spec.dataset, min(result["test_accuracy"], default=0.0))
     if result["final_test_accuracy"] != (epochs[-1]["test_accuracy"] if epochs else None):
         raise ValueError(f"final_test_accuracy is not the last of {EPOCHS}")
     if result["status"] == "completed" and len(epochs) != spec.epochs:

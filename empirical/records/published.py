@@ -33,7 +33,7 @@ import pandas as pd
 
 from empirical import identity
 from empirical.arm import Arm
-from empirical.presets import PRESETS
+from empirical.presets import BEYOND, PRESETS
 from empirical.protocol import Protocol, StudySpec, TrainSpec
 from empirical.records import schema
 from empirical.records.account import account
@@ -61,8 +61,8 @@ CELL_COLUMNS = (
     *IDENTITY_COLUMNS,
     "status",  # completed or diverged
     "epochs_done",  # finished epochs: fewer than epochs where it diverged
-    "final_test_accuracy",  # percent, after the last finished epoch; empty if there is none
-    "initial_loss",  # cross-entropy on the fixed batch of the network as drawn
+    "final_test_accuracy",  # the score after the last finished epoch; empty if there is none
+    "initial_loss",  # loss on the fixed batch of the network as drawn
     "initial_loss_predicted",  # its expectation, from the law of the weights
     "initial_average_weight",  # of the network as drawn
     "seconds",  # wall time of all epochs
@@ -88,6 +88,7 @@ LAYER_VALUES = (
 )
 LAYER_COLUMNS = ("cell", "epoch", "layer", "kind", *LAYER_VALUES, "prediction_basis")
 
+NEWER = {name: value for name, value in identity.LATER.items() if name != "augment"}
 MOVING = ("weight_mean", "weight_std", "negative_slope", "relative_change", "effective_learning_rate")
 PREDICTED = ("second_moment_predicted", "gradient_second_moment_predicted")
 
@@ -210,7 +211,7 @@ def _presets_by_key() -> dict[tuple[Any, ...], list[str]]:
     """Configuration -> the presets that ask for it, without those that only add seeds to another."""
     found: dict[tuple[Any, ...], list[str]] = {}
     seen: list[set[tuple[Any, ...]]] = []
-    for name, preset in PRESETS.items():
+    for name, preset in (PRESETS | BEYOND).items():
         keys = {seedless(cell.config()) for cell in StudySpec(**preset.fields).cells()}
         if keys in seen:
             continue
@@ -254,12 +255,19 @@ def _thinned(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 def write(published: Published, folder: Path) -> list[Path]:
     """Write the tables and ABOUT.md into ``folder``; returns their paths.
 
-    The same tables give the same bytes.  Raises ``RequestError`` where nothing can be written.
+    A column of ``NEWER`` is left out where every cell has the value that was the only one before.  The
+    same tables give the same bytes.  Raises ``RequestError`` where nothing can be written.
     """
+    unused = {
+        name for name, value in NEWER.items() if all(_is(one, value) for one in published.cells[name])
+    }
     contents = {
-        CELLS: _csv(published.cells, CELL_COLUMNS),
-        STUDY: _csv(published.study, STUDY_COLUMNS),
-        LAYERS: _csv(published.layers, LAYER_COLUMNS),
+        name: _csv(table, [column for column in columns if column not in unused])
+        for name, table, columns in (
+            (CELLS, published.cells, CELL_COLUMNS),
+            (STUDY, published.study, STUDY_COLUMNS),
+            (LAYERS, published.layers, LAYER_COLUMNS),
+        )
     }
     specs = [spec_of(row) for row in published.cells.to_dict("records")]
     contents[ABOUT] = account(published.cells, specs)
@@ -357,6 +365,7 @@ def _ids_of_today(cells: pd.DataFrame) -> dict[str, str]:
             raise ValueError(f"it names {named} more than once")
         seen.add(spec.cell_id)
         today[named] = spec.cell_id
+        schema.check_score(spec.dataset, row["final_test_accuracy"])
         done, epochs = row["epochs_done"], row["epochs"]
         if done > epochs or (done < epochs and row["status"] == "completed"):
             raise ValueError(f"{named} is {row['status']} after {done} of {epochs} epochs")
@@ -374,6 +383,8 @@ def _check_study(cells: pd.DataFrame, study: pd.DataFrame) -> None:
     for cell, done in zip(cells["cell"], cells["epochs_done"], strict=True):
         if epochs.get(cell) != (list(range(1, done + 1)) or [0]):
             raise ValueError(f"it does not hold the {done} epochs of {cell}, each once, in order")
+    for dataset, least in study.groupby("dataset", sort=False)["test_accuracy"].min().items():
+        schema.check_score(str(dataset), least)
     measured = study[study["epoch"] > 0]
     for name in EPOCH_VALUES:
         lacking = measured.loc[measured[name].isna(), "cell"]
@@ -425,7 +436,12 @@ def _frame(frame: pd.DataFrame) -> pd.DataFrame:
     return frame
 
 
-def _csv(table: pd.DataFrame, columns: tuple[str, ...]) -> str:
+def _is(value: object, other: object) -> bool:
+    """Equal, or both missing."""
+    return value == other or (other is None and value != value)
+
+
+def _csv(table: pd.DataFrame, columns: Sequence[str]) -> str:
     table = _frame(table[list(columns)])
     whole = {
         name: table[name].astype("Int64")

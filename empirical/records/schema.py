@@ -18,6 +18,7 @@ from typing import Annotated, Any, Literal, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, TypeAdapter, ValidationError, create_model
 
+from empirical.data.catalog import data_set
 from empirical.protocol import TrainSpec
 from theory.randomness import MAX_SEED
 
@@ -27,7 +28,7 @@ Whole = Annotated[int, Field(ge=0, lt=2**63)]
 Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
 Number = Annotated[float, Field(ge=-HUGE, le=HUGE)]
 Size = Annotated[float, Field(ge=0, le=HUGE)]
-Percent = Annotated[float, Field(ge=0, le=100)]
+Score = Annotated[float, Field(ge=-HUGE, le=100)]  # accuracy, or 100·R², which may be below 0
 Seconds = Annotated[float, Field(ge=0, le=1e12)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Outcome = Literal["completed", "diverged"]
@@ -39,10 +40,11 @@ COLUMNS: Mapping[str, Any] = {
     "seed": Seed,
     **dict.fromkeys(("epochs_done", "epoch", "threads"), Whole),
     **dict.fromkeys(("limit_train", "limit_test"), Whole | None),
-    **dict.fromkeys(("head_fan", "head_initializer", "learning_rate_reference"), str | None),
-    **dict.fromkeys(("gain_slope", "learning_rate"), Number),
+    **dict.fromkeys(("head_fan", "head_initializer"), str | None),
+    **dict.fromkeys(("learning_rate_reference", "recurrent"), str | None),
+    **dict.fromkeys(("gain_slope", "learning_rate", "dropout", "weight_decay", "forget_bias"), Number),
     "status": Outcome,
-    **dict.fromkeys(("final_test_accuracy", "test_accuracy"), Percent | None),
+    **dict.fromkeys(("final_test_accuracy", "test_accuracy"), Score | None),
     **dict.fromkeys(("initial_loss", "train_loss", "test_loss"), Size | None),
     **dict.fromkeys(("initial_loss_predicted", "initial_average_weight"), Number | None),
     "average_weight": Number | None,
@@ -91,10 +93,10 @@ class Result(_Strict):
 
     cell: str
     status: Outcome
-    final_test_accuracy: Percent | None
+    final_test_accuracy: Score | None
     train_loss: list[Size]
     average_weight: list[Number]
-    test_accuracy: list[Percent]
+    test_accuracy: list[Score]
     seconds: list[Seconds]
     initial: Initial
     engine: str
@@ -134,6 +136,12 @@ def check(model: type[BaseModel], content: Mapping[str, Any]) -> None:
         model.model_validate(content)
     except ValidationError as error:
         raise _one_line(error) from error
+
+
+def check_score(dataset: str, least: float) -> None:
+    """Only an explained variance may be below 0."""
+    if least < 0 and data_set(dataset).score == "accuracy":
+        raise ValueError(f"{least:g} is an accuracy below 0")
 
 
 def is_whole(name: str) -> bool:

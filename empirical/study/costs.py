@@ -29,7 +29,14 @@ def work(cell: TrainSpec) -> float:
 
 
 def work_per_image(cell: TrainSpec) -> float:
-    """Relative cost of training on one image: multiplications, and passes over the maps."""
+    """Relative cost of training on one image: multiplications, and passes over the maps.
+
+    Of a network for vectors or sequences its parameters, once for every step.
+    """
+    if cell.data.takes != "images":
+        return float(
+            cell.parameters * cell.length + PASSES * cell.filters * max(cell.length, cell.depth)
+        )
     products = _convolutions(cell)
     values = cell.filters * sum(size**2 for size in cell.map_sizes)
     return sum(products) + PASSES * values
@@ -54,7 +61,7 @@ def training_flops(cell: TrainSpec) -> int:
 
 def _convolutions(cell: TrainSpec) -> list[int]:
     """Multiplications of each convolution for one image."""
-    channels = [cell.data.channels] + [cell.filters] * (cell.depth - 1)
+    channels = [cell.data.inputs] + [cell.filters] * (cell.depth - 1)
     return [
         KERNEL * inside * cell.filters * size**2
         for inside, size in zip(channels, cell.map_sizes, strict=True)

@@ -279,11 +279,7 @@ def seconds_per_image(groups: Sequence[Sequence[Job]], device: torch.device) -> 
 def _timed_step(group: Sequence[Job], device: torch.device) -> Callable[[], None]:
     """One step of ``group`` on random images, run once already so that everything is set up."""
     spec, count = group[0][1], len(group)
-    channels, height, width = spec.data.shape
-    noise, size = generator(0, "calibration"), max(spec.batch_size, 2)
-    images = torch.randint(256, (size, height, width, channels), dtype=torch.uint8, generator=noise)
-    labels = torch.randint(spec.data.classes, (size,), generator=noise)
-    data = Dataset(images, labels, images, labels).to(device)
+    data = _examples(spec, max(spec.batch_size, 2)).to(device)
     training = CellTraining(spec, data, device)
     chosen = torch.arange(spec.batch_size, device=device)
     stack = GroupTraining([training] * count) if is_stacked(spec, device.type) else None
@@ -297,6 +293,17 @@ def _timed_step(group: Sequence[Job], device: torch.device) -> Callable[[], None
 
     step()
     return step
+
+
+def _examples(spec: TrainSpec, size: int) -> Dataset:
+    """Random images; of data without files its own."""
+    if spec.data.takes != "images":
+        return spec.data.load(None).limited(size, 2)
+    noise = generator(0, "calibration")
+    shape = (size, *spec.data.raw_shape)
+    images = torch.randint(256, shape, dtype=torch.uint8, generator=noise)
+    labels = torch.randint(spec.data.classes, (size,), generator=noise)
+    return Dataset(images, labels, images, labels)
 
 
 class CellRunner:

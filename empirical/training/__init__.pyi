@@ -1,5 +1,17 @@
-from . import networks as networks, optimizers as optimizers, instruments as instruments, loop as loop
+from . import (
+    networks as networks,
+    families as families,
+    objectives as objectives,
+    optimizers as optimizers,
+    looks as looks,
+    instruments as instruments,
+    taped as taped,
+    loop as loop,
+)
 from .networks import build_network as build_network
+from .families import build as build
+from .objectives import OBJECTIVES as OBJECTIVES, objective_of as objective_of
 from .optimizers import build_optimizer as build_optimizer
 from .instruments import Instruments as Instruments, average_weight as average_weight
+from .taped import TapedInstruments as TapedInstruments
 from .loop import CellTraining as CellTraining, train_cell as train_cell

@@ -3,34 +3,40 @@
 The protocol is the course report's: Adam with torch's defaults but the learning rate, cross-entropy,
 no schedule, every image once per epoch in a new order, the last partial batch kept.  A step is
 
-    gather the batch → augment → forward → cross-entropy → backward → Adam
+    gather the batch → augment → forward → loss → backward → Adam
 
-on tensors that stay on the device, without a DataLoader and without reading the loss back.
+on tensors that stay on the device, without a DataLoader and without reading the loss back.  In other
+tasks vectors and sequences are the "images", and the loss is the data set's.
 
-Randomness: the order of epoch e comes from the stream (seed, "shuffle", e) and its flips and crops
-from (seed, "augment", e).  So the state of a cell between two epochs is the network, the optimizer
-and the number e; a resumed cell ends with the same bits (on a CPU with the same number of threads).
+Randomness: the order of epoch e comes from the stream (seed, "shuffle", e), its flips and crops from
+(seed, "augment", e), and what is dropped from (seed, "dropout", e).  So the state of a cell between two
+epochs is the network, the optimizer and the number e; a resumed cell ends with the same bits (on a CPU
+with the same number of threads).
 """
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
 
-from empirical.data.datasets import Dataset, Offsets, augment_with, normalize, sample_offsets
+from empirical.data.datasets import Dataset, Offsets, sample_offsets
+from empirical.data.sequences import prepared
 from empirical.engines.choice import Engine, engine_for
 from empirical.protocol import TrainSpec
 from empirical.records.cell import CellState
 from empirical.records.provenance import Stopwatch, note_of_change, note_of_clock, provenance
-from empirical.training.instruments import FIXED_BATCH, Instruments, Look, average_weight
-from empirical.training.networks import build_network
+from empirical.training.families import build
+from empirical.training.instruments import FIXED_BATCH, Instruments, average_weight
+from empirical.training.looks import Look
+from empirical.training.objectives import objective_of
 from empirical.training.optimizers import build_optimizer
+from empirical.training.taped import TapedInstruments
 from theory.errors import RequestError
 from theory.randomness import generator
 
@@ -81,13 +87,14 @@ class CellTraining:
     ) -> None:
         check_dataset(spec, dataset)
         self.spec, self.dataset, self.device = spec, dataset, device
-        self.network = build_network(spec, device)
+        self.network = build(spec, device)
         self.optimizer = build_optimizer(spec, self.network, device)
-        self.instruments = Instruments(
-            spec,
-            self.normalized(dataset.train_images[:FIXED_BATCH]),
-            dataset.train_labels[:FIXED_BATCH],
-            self.forward,
+        self.objective = objective_of(spec)
+        fixed = self.prepared(dataset.train_images[:FIXED_BATCH], dataset.train_labels[:FIXED_BATCH])
+        self.instruments = (
+            Instruments(spec, *fixed, self.forward)
+            if spec.is_classic
+            else TapedInstruments(spec, *fixed, self.network)
         )
         self.epoch, self.status = 0, "running"
         self.epochs: list[dict[str, Any]] = []
@@ -136,7 +143,8 @@ class CellTraining:
     def run_epoch(self, on_step: Callable[[StepReport], None] = lambda report: None) -> None:
         """One pass over the training images, then the test and the instruments."""
         watch = Stopwatch()
-        train_loss = self.train_pass(on_step)
+        with self.own_dropout(self.epoch + 1):
+            train_loss = self.train_pass(on_step)
         accuracy, test_loss = self.test() if math.isfinite(train_loss) else (math.nan, math.nan)
         self.end_epoch(train_loss, accuracy, test_loss, watch)
 
@@ -203,13 +211,30 @@ class CellTraining:
 
     def gathered(self, chosen: torch.Tensor, offsets: Offsets) -> tuple[torch.Tensor, torch.Tensor]:
         """The training images ``chosen`` (B,), flipped, cropped and normalized, and their labels."""
-        images, row = self.dataset.train_images.index_select(0, chosen), self.spec.data
-        labels = self.dataset.train_labels.index_select(0, chosen)
-        return augment_with(images, *offsets, row.mean, row.std), labels
+        images, labels = self.dataset.train_images, self.dataset.train_labels
+        of_images, of_labels = images.index_select(0, chosen), labels.index_select(0, chosen)
+        return prepared(self.spec, of_images, of_labels, offsets)
+
+    def prepared(self, images: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Raw ``images`` and ``labels`` as inputs and targets, without anything random."""
+        return prepared(self.spec, images, labels)
 
     def normalized(self, images: torch.Tensor) -> torch.Tensor:
         """Raw ``images`` by the statistics of the spec's data set."""
-        return normalize(images, self.spec.data.mean, self.spec.data.std)
+        return self.prepared(images, images)[0]
+
+    @contextlib.contextmanager
+    def own_dropout(self, *purpose: int | str) -> Iterator[None]:
+        """A stream of its own in the place of torch's, from which dropout draws."""
+        gpus = [self.device] if self.device.type == "cuda" else []
+        with torch.random.fork_rng(gpus, enabled=self.spec.dropout > 0):
+            if self.spec.dropout:
+                seed, stream = self.spec.seed, ("dropout", *purpose)
+                torch.random.set_rng_state(generator(seed, *stream).get_state())
+                for gpu in gpus:
+                    state = generator(seed, *stream, device=gpu).get_state()
+                    torch.cuda.set_rng_state(state, gpu)
+            yield
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Logits in float32 from the modules themselves, which instruments can read."""
@@ -217,22 +242,25 @@ class CellTraining:
 
     @torch.no_grad()
     def test(self) -> tuple[float, float]:
-        """(accuracy in percent, mean cross-entropy) over the test images, in eval mode."""
+        """(score in percent, mean loss) over the test images, in eval mode."""
         images, labels = self.dataset.test_images, self.dataset.test_labels
-        right = torch.zeros((), dtype=torch.int64, device=self.device)
         loss = torch.zeros((), device=self.device)
+        found: list[tuple[torch.Tensor, torch.Tensor]] = []
         self.network.eval()
         for begin in range(0, len(images), TEST_BATCH):
-            answers = labels[begin : begin + TEST_BATCH]
-            logits = self.engine.forward(self.normalized(images[begin : begin + TEST_BATCH]))
-            right += (logits.argmax(1) == answers).sum()
-            loss += nn.functional.cross_entropy(logits, answers, reduction="sum")
+            part = slice(begin, begin + TEST_BATCH)
+            inputs, answers = self.prepared(images[part], labels[part])
+            outputs = self.engine.forward(inputs)
+            loss += self.objective.loss(outputs, answers, reduction="sum")
+            found.append((outputs, answers))
         self.network.train()
-        return 100 * right.item() / len(images), loss.item() / len(images)
+        outputs, answers = (torch.cat(parts) for parts in zip(*found, strict=True))
+        return self.objective.score(outputs, answers), loss.item() / answers.numel()
 
     def look(self, epoch: int) -> Look:
         """Let the instruments read the network after ``epoch`` epochs, and keep the layers' rows."""
-        seen = self.instruments.look(self.network, epoch)
+        with self.own_dropout("look", epoch):
+            seen = self.instruments.look(self.network, epoch)
         self.layers += seen.rows
         if epoch == 0:
             self.initial = {
@@ -259,12 +287,10 @@ def epoch_plan(
 def check_dataset(spec: TrainSpec, dataset: Dataset) -> None:
     """Refuse images of another shape than the spec's, and a batch of one image where batch norm would
     see a single value per channel."""
-    channels, height, width = spec.data.shape
-    found = tuple(dataset.train_images.shape[1:])
-    if found != (height, width, channels):
-        raise RequestError(
-            f"{spec.dataset} has images of {height}×{width}×{channels}, not {'×'.join(map(str, found))}"
-        )
+    expected, found = spec.data.raw_shape, tuple(dataset.train_images.shape[1:])
+    if found != expected:
+        shapes = ("×".join(map(str, shape)) for shape in (expected, found))
+        raise RequestError(f"{spec.dataset} has {spec.data.takes} of {', not '.join(shapes)}")
     images = len(dataset.train_images)
     smallest = min(images % spec.batch_size or spec.batch_size, FIXED_BATCH)
     if spec.norm == "batch" and 1 in spec.map_sizes[1:] and smallest == 1:

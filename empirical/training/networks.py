@@ -44,15 +44,15 @@ def build_network(spec: TrainSpec, device: torch.device | str = "cpu") -> nn.Seq
     network = nn.Sequential()
     for layer, size in enumerate(spec.map_sizes):
         number = f"{layer + 1:02d}"
-        channels = spec.data.channels if layer == 0 else spec.filters
-        network.add_module(f"conv{number}", _undrawn(nn.Conv2d, channels, spec.filters, 3, padding=1))
+        channels = spec.data.inputs if layer == 0 else spec.filters
+        network.add_module(f"conv{number}", undrawn(nn.Conv2d, channels, spec.filters, 3, padding=1))
         if layer > 0 and spec.norm == "batch":
             network.add_module(f"norm{number}", nn.BatchNorm2d(spec.filters))
         network.add_module(f"act{number}", activation_module(activation))
         if layer > 0 and layer % spec.pool_every == 0 and size > 1:
             network.add_module(f"pool{number}", nn.MaxPool2d(2))
     features, classes = spec.filters * spec.head_size**2, spec.data.classes
-    network.add_module("head", _undrawn(FlattenLinear, features, classes))
+    network.add_module("head", undrawn(FlattenLinear, features, classes))
     draw_weights_(network, spec)
     return to_device(network, torch.device(device))
 
@@ -99,10 +99,9 @@ def scale_free_parameters(spec: TrainSpec) -> dict[str, float]:
     return found
 
 
-def _undrawn(kind: type[nn.Module], *sizes: int, **options: int) -> nn.Module:
+def undrawn(kind: type[nn.Module], *sizes: int, **options: int) -> Any:
     """A layer whose weights are not yet drawn: torch's own draw would use the global generator."""
-    layer: nn.Module = nn.utils.skip_init(kind, *sizes, **options)  # type: ignore[no-untyped-call]
-    return layer
+    return nn.utils.skip_init(kind, *sizes, **options)  # type: ignore[no-untyped-call]
 
 
 def to_device(network: nn.Sequential, device: torch.device) -> nn.Sequential:

@@ -13,18 +13,24 @@ MOMENTUM = 0.9  # of SGD
 
 
 def build_optimizer(spec: TrainSpec, network: nn.Module, device: torch.device) -> torch.optim.Optimizer:
-    """Adam with torch's defaults, or SGD with momentum 0.9 (Krizhevsky et al. 2012, §5), both without
-    weight decay; fused into one kernel where there is one.
+    """Adam with torch's defaults, or SGD with momentum 0.9 (Krizhevsky et al. 2012, §5); fused into one
+    kernel where there is one.
 
     Parameters whose learning rate refers to another law make groups of their own, with η·k or η·k².
+    Weight decay is of the weights of layers alone; with it, Adam is AdamW (Loshchilov & Hutter 2019).
     """
-    scales = scale_free_parameters(spec)
-    groups: dict[float, list[nn.Parameter]] = {}
+    scales = scale_free_parameters(spec) if spec.is_classic else {}
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in network.named_parameters():
         rate = equivalent_learning_rate(spec.learning_rate, scales.get(name, 1.0), spec.optimizer)
-        groups.setdefault(rate, []).append(parameter)
-    sets = [{"params": parameters, "lr": rate} for rate, parameters in groups.items()]
+        decay = spec.weight_decay if parameter.dim() > 1 else 0.0
+        groups.setdefault((rate, decay), []).append(parameter)
+    sets = [
+        {"params": parameters, "lr": rate, "weight_decay": decay}
+        for (rate, decay), parameters in groups.items()
+    ]
     fused = device.type in ("cpu", "cuda") or None
     if spec.optimizer == "sgd":
         return torch.optim.SGD(sets, lr=spec.learning_rate, momentum=MOMENTUM, fused=fused)
-    return torch.optim.Adam(sets, lr=spec.learning_rate, fused=fused)
+    kind = torch.optim.AdamW if spec.weight_decay else torch.optim.Adam
+    return kind(sets, lr=spec.learning_rate, fused=fused)

@@ -4,6 +4,7 @@ from . import (
     source as source,
     report as report,
     output as output,
+    results as results,
 )
 from .report import (
     Report as Report,

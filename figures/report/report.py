@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 
 from empirical import protocol
 from empirical.arm import Arm
-from empirical.judgment.claim_theory import foretold_sizes
+from empirical.judgment.claim_theory import foretold_sizes, score
 from empirical.judgment.claims import FANS, judge_claims
 from empirical.judgment.conditions import judge_conditions
 from empirical.judgment.evidence import CURVE_NOTE, QUANTITIES, Evidence
@@ -38,6 +38,8 @@ from figures.answers import (
     theory_score,
     told,
 )
+from figures.beyond.published import DATA as BEYOND_DATA
+from figures.beyond.published import PICTURES, Beyond
 from figures.report import facts, tables
 from figures.study.claims import claims_table
 from figures.study.gallery import SECTIONS as GALLERY
@@ -64,6 +66,7 @@ SECTIONS = {  # the name of its template, which is its anchor -> its title
     "paired": "Theory beside practice",
     "claims": "The course report's claims",
     "default": "Should He be the default?",
+    "beyond": "Beyond CIFAR-10",
     "limits": "Limits",
     "reproduce": "How to reproduce this",
     "explorer": "Explore it",
@@ -137,7 +140,8 @@ class Report:
     ) -> None:
         if records.cells.empty:
             raise RequestError("there is no finished cell to report on: cifar trains them, and resumes")
-        self.records, self.folders = records, tuple(folders)
+        self.records: Published = records
+        self.folders = tuple(folders)
         self.derive = derive or DerivationSpec(device="cpu")
         self.stack = stack or VarianceSpec(depth=30, engine="law", device="cpu")
         self.drawn = drawn
@@ -203,6 +207,11 @@ class Report:
             rows[name]["draw"] = partial(paired.figure, self.records)
         return rows
 
+    @cached_property
+    def beyond(self) -> Beyond | None:
+        """What is beyond the course report; None in a copy without its records."""
+        return Beyond.read() if BEYOND_DATA.is_dir() else None
+
     # ------------------------------------------------------------------------- by name
 
     def sheets(self) -> dict[str, Callable[[], Sheet | None]]:
@@ -221,6 +230,8 @@ class Report:
             "answers": lambda: answers_table(self.conditions),
             "conditions": lambda: conditions_table(self.conditions),
             "factors": lambda: factors_table(self.contrasts[1]),
+            "beyond": lambda: self.beyond.sheet("beyond") if self.beyond else None,
+            "frontier": lambda: self.beyond.sheet("frontier") if self.beyond else None,
             "machines": lambda: tables.machines(facts.machines(self.records.cells)),
         }
 
@@ -240,8 +251,13 @@ class Report:
         }
         if name in own:
             return Picture(name, *own[name], self.drawn)
+        if name in PICTURES:
+            if self.beyond is None:
+                return None
+            title, caption, figure = self.beyond.picture(name)
+            return Picture(name, title, caption, lambda: figure, self.drawn)
         if name not in self.gallery:
-            known = ", ".join((*own, *self.gallery))
+            known = ", ".join((*own, *PICTURES, *self.gallery))
             raise RequestError(f"the report has no figure {name}: it has {known}")
         row = self.gallery[name]
         if not row["drawn"]:
@@ -294,6 +310,9 @@ class Report:
             "answers": answer_lines(self.conditions),
             "conditions": conditions[:-1],
             "course_pairs": list(zip(list(course)[::2], list(course)[1::2], strict=True)),
+            "beyond": self.beyond is not None,
+            "beyond_claims": [] if self.beyond is None else self.beyond.claims.to_dict("records"),
+            "beyond_score": score(self.beyond.claims) if self.beyond else {},
             "paired": list(GALLERY["Theory beside practice"]),
             "titles": {name: row["shows"] for name, row in self.gallery.items()},
             "commands": account.commands(self.records.cells, specs),
@@ -308,9 +327,12 @@ class Report:
 
 
 NO_TABLE = {
-    name: f"{arms} share no setting in the records: there is nothing to compare. "
-    "`python cli.py cifar --preset report` makes both."
-    for name, arms in {"he-normal": "He and N(0, 1)", "prelu-relu": "PReLU and ReLU"}.items()
+    **dict.fromkeys(("beyond", "frontier"), "The records of other tasks are not in this copy."),
+    **{
+        name: f"{arms} share no setting in the records: there is nothing to compare. "
+        "`python cli.py cifar --preset report` makes both."
+        for name, arms in {"he-normal": "He and N(0, 1)", "prelu-relu": "PReLU and ReLU"}.items()
+    },
 }
 
 

@@ -20,6 +20,7 @@ from often import often
 import cli
 import empirical
 from commands.parser import build_parser, find_commands
+from empirical.data.catalog import TASKS
 from theory.errors import RequestError
 
 OF_COMMANDS, OF_BYTES = 400, 150
@@ -62,8 +63,17 @@ def check(argv, monkeypatch):
     return code, said
 
 
-TARGETS = ("torch.nn:Identity", "torch.nn:Linear", "math:nan", "no:thing", "no.py:net", "torch.nn:")
+TARGETS = (
+    "torch.nn:Identity",
+    "torch.nn:Linear",
+    "math:nan",
+    "no:thing",
+    "no.py:net",
+    "torch.nn:",
+    *TASKS,
+)
 WHOLE = {name: [TARGETS[0], "--input", "2,3"] for name in ("audit", "init")}  # what must be given
+WHOLE["study"] = ["regression"]
 
 
 @cache

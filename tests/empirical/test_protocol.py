@@ -48,18 +48,48 @@ def test_the_id_is_readable_and_follows_the_configuration():
         ("filters", 5000, "4,096"), ("epochs", 0, "epochs"), ("epochs", 10**6, "epochs"),
         ("batch_size", 0, "batch size"), ("learning_rate", float("nan"), "finite"),
         ("learning_rate", 0.0, "above 0"), ("learning_rate", -1.0, "above 0"),
-        ("gain_slope", float("inf"), "finite"), ("seed", -1, "seed"), ("norm", "layer", "norm"),
+        ("gain_slope", float("inf"), "finite"), ("seed", -1, "seed"), ("norm", "laier", "layer"),
         ("fan", "fan", "fan_in"), ("dataset", "cifar11", "cifar10"), ("precision", "fp64", "fp32"),
         ("engine", "egaer", "eager"), ("limit_train", 0, "limit_train"),
         ("limit_test", 10**5, "10,000"),
         ("initializer", "hee", "did you mean he"), ("activation", "rleu", "did you mean relu"),
         ("initializer", "normal:-1", "above 0"),
+        ("network", "lstm", "lstm takes no images, which cifar10 has: use plain, residual"),
+        ("branch_scale", "depth", "branch scale does not apply to a plain network with batch norm"),
+        ("forget_bias", 1.0, "forget bias does not apply"), ("recurrent", "he", "does not apply"),
+        ("dropout", 1.0, "dropout"), ("weight_decay", -1.0, "weight decay"),
+        ("dataset", "adding", "plain takes no sequences"),
     ],
 )  # fmt: skip
 def test_a_wrong_value_is_refused_in_one_line(field, value, says):
     with pytest.raises(RequestError, match=says) as caught:
         TrainSpec(**{field: value})
     assert "\n" not in str(caught.value)
+
+
+SEQUENCE = {"dataset": "adding", "norm": "none", "activation": "tanh"}
+
+
+@pytest.mark.parametrize(
+    ("fields", "says"),
+    [
+        ({"network": "residual", "depth": 4}, "odd"),
+        (SEQUENCE | {"network": "rnn", "depth": 1}, "length of adding"),
+        (SEQUENCE | {"network": "gru", "activation": "relu", "depth": 9}, "of its own"),
+        (SEQUENCE | {"network": "rnn", "norm": "batch", "depth": 9}, "norm of rnn"),
+        (SEQUENCE | {"network": "transformer", "filters": 12}, "multiple of 8"),
+        ({"network": "residual", "depth": 5, "engine": "stacked"}, "stacked does not apply"),
+        ({"dropout": 0.1, "learning_rate_reference": "he"}, "learning rate reference does not apply"),
+    ],
+)
+def test_what_a_network_cannot_have_is_refused_in_one_line(fields, says):
+    with pytest.raises(RequestError, match=says):
+        TrainSpec(**fields)
+
+
+def test_data_that_are_no_images_are_not_augmented():
+    spec = TrainSpec(dataset="teacher", augment="flip")
+    assert spec.augment == "none" and spec == TrainSpec(dataset="teacher")
 
 
 def test_a_batch_of_one_is_refused_where_batch_norm_would_fail():

@@ -8,7 +8,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from empirical.frontier.spec import FrontierSpec
 from empirical.frontier.table import agreement, planned
-from figures.frontier import LINES, frontier_caption, frontier_figure, frontier_table
+from figures.beyond.frontier import LINES, frontier_caption, frontier_figure, frontier_table
 
 SPEC = FrontierSpec(
     activations=("tanh", "relu"), variances=(0.5, 1.5, 4.0), depths=(32, 2, 8, 128), seeds=(0, 1)

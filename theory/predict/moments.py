@@ -21,7 +21,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import nn
 
-from theory.devices import widened
+from theory.precision import widened
 from theory.predict.tape import second_moment
 
 

@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 from scipy import stats
 from torch import nn
 
-from theory.devices import widened
 from theory.errors import RequestError, check_whole
+from theory.precision import widened
 from theory.predict.bases import INFINITE_WIDTH, basis_name
 from theory.predict.moments import Moment
 from theory.predict.rules import (

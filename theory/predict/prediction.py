@@ -40,9 +40,9 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import fx, nn
 
-from theory.devices import widened
 from theory.errors import RequestError, check_choice, check_real
 from theory.initializers import Initializer, fans
+from theory.precision import widened
 from theory.predict.bases import BASES, EXACT, HELD_WEIGHTS, SHARED_WEIGHTS, basis_name
 from theory.predict.chain import (
     DROPOUTS,

@@ -32,8 +32,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from theory.devices import widened
 from theory.law import quadrature
+from theory.precision import widened
 from theory.predict.bases import INFINITE_BATCH, INFINITE_WIDTH, MEASURED_FACTOR, SHARED_WEIGHTS
 from theory.predict.moments import (
     Moment,

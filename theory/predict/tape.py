@@ -34,8 +34,8 @@ from torch.func import functional_call
 from torch.overrides import TorchFunctionMode, get_testing_overrides
 from torch.utils.weak import WeakIdKeyDictionary
 
-from theory.devices import widened
 from theory.errors import RequestError
+from theory.precision import widened
 from theory.probe import Whereabouts, at_gradient
 from theory.randomness import generator
 

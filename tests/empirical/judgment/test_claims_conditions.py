@@ -14,7 +14,7 @@ from made_up_records import cell, diverged, world
 from rich.console import Console
 
 import cli
-from empirical.judgment.claims import in_unit, judge_claims, missing_commands
+from empirical.judgment.claims import judge_claims, missing_commands
 from empirical.judgment.conditions import (
     ANSWERS,
     CONDITION_COLUMNS,
@@ -24,7 +24,7 @@ from empirical.judgment.conditions import (
 from empirical.judgment.evidence import Evidence
 from empirical.judgment.protocol_agreement import protocol_agreement, protocol_pairs
 from empirical.judgment.statistics import EQUIVALENT, INSUFFICIENT, TOO_CLOSE
-from empirical.judgment.truth import NO_RECORDS
+from empirical.judgment.truth import NO_RECORDS, in_unit
 from empirical.presets import PRESETS
 from empirical.protocol import COURSE_REPORT, StudySpec, TrainSpec
 from empirical.records import published

@@ -13,8 +13,9 @@ from cifar_format import tiny_dataset
 from synthetic_study import PRESETS, cells_of, study_of
 
 import cli
-from commands.study import cifar
+from commands.study import cifar, study
 from empirical.judgment.selection import arm, same_size, select
+from empirical.presets import preset
 from empirical.protocol import StudySpec, TrainSpec
 from empirical.records import published
 from empirical.records.account import commands
@@ -185,7 +186,7 @@ def edit(path, change):
         (CELLS, lambda text: text.replace(",prelu,2,0,", ",prelu,5,0,"), "describes another cell"),
         (CELLS, lambda text: text + text.splitlines()[-1] + "\n", "more than once"),
         (CELLS, lambda text: "", "cannot be read"),
-        (CELLS, lambda text: text.replace("batch,", "layer,", 1), "norm"),
+        (CELLS, lambda text: text.replace("batch,", "laier,", 1), "norm"),
         (STUDY, lambda text: text[: text.rindex("\n", 0, -1) + 1], "does not hold the 0 epochs of"),
         (STUDY, lambda text: re.sub(r"\n.*?\n", "\n", text, count=1), "does not hold the 3 epochs"),
         (STUDY, lambda text: text.replace(",3,", ",three,"), "cannot be read"),
@@ -242,8 +243,10 @@ def with_field(name, value, row=1):
         *(
             (table, with_field(column, value), f"{column} in row 3: should be")
             for table, column in ((CELLS, "final_test_accuracy"), (STUDY, "test_accuracy"))
-            for value in ("inf", "nan", "-5", "500", "1e308")
+            for value in ("inf", "nan", "-1e200", "500", "1e308")
         ),
+        (CELLS, with_field("final_test_accuracy", "-5"), "an accuracy below 0"),
+        (STUDY, with_field("test_accuracy", "-5"), "an accuracy below 0"),
     ],
 )
 def test_a_table_of_another_meaning_is_one_clear_line(folder, name, change, says):
@@ -277,7 +280,11 @@ def made_by(command):
     """The ids of the cells that a command of ``cifar`` would train."""
     words = command.partition("#")[0].split()
     arguments = cli.build_parser().parse_args([*words, "--out", "x"])
-    return {cell.cell_id for cell in cifar._spec(arguments, arguments.out).cells()}
+    if words[0] == "study":
+        fields = study.fields_of(arguments)
+    else:
+        fields = preset(arguments.preset).fields if arguments.preset else {}
+    return {cell.cell_id for cell in cifar.study_spec(arguments, arguments.out, fields).cells()}
 
 
 def test_the_named_commands_make_exactly_these_cells(collected):

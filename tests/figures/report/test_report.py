@@ -144,7 +144,7 @@ def test_a_template_that_asks_for_what_is_not_there_fails():
 
 def test_the_whole_study_has_every_section_figure_and_table(document):
     assert re.findall(r'^<a id="(.+)"></a>$', document.text, re.M) == [
-        "question", "theory", "protocol", "results", "paired", "claims", "default", "limits",
+        "question", "theory", "protocol", "results", "paired", "claims", "default", "beyond", "limits",
         "reproduce", "explorer", "references",
     ]  # fmt: skip
     names = {picture.name for picture in document.pictures}

@@ -82,7 +82,10 @@ def _of_report(name: str) -> Callable[[Report], Sheet | str | None]:
 
 
 TABLES: dict[str, Callable[[Report], Sheet | str | None]] = {
-    **{name: _of_report(name) for name in ("accuracy", "answers", "conditions", "factors", "claims")},
+    **{
+        name: _of_report(name)
+        for name in ("accuracy", "answers", "conditions", "factors", "claims", "beyond")
+    },
     "handicap": lambda report: handicap(report.records),
     "protocols": lambda report: agreement_table(*report.protocols),
     "seeds": _seeds,

@@ -1,0 +1,145 @@
+"""Beyond the course report: does what is said of He in CIFAR-10's networks hold elsewhere?
+
+Each sentence compares two arms of a preset of ``presets.BEYOND`` at one depth: the first ends above
+the second.  What theory foretells of it is known before a cell's first step: its record has, from epoch
+0, the predicted first loss and the predicted gradient at every layer (``claim_theory.off``).  Verdicts
+are those of ``truth``, in points of the score, 100·R² or accuracy; the sentences of a preset are one
+family of Holm's.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import pandas as pd
+
+from empirical.judgment.claim_theory import THEORY_COLUMNS, foretold, off
+from empirical.judgment.evidence import Cells, Evidence
+from empirical.judgment.truth import Part, difference, judge
+from empirical.presets import BEYOND, Preset
+from empirical.protocol import StudySpec, TrainSpec
+
+HE, XAVIER = {"initializer": "he"}, {"initializer": "xavier"}
+ORTHOGONAL = {"recurrent": "orthogonal", "gain_slope": 1.0}
+COLUMNS = {
+    "id": "E1, E2, …",
+    "preset": "of presets.BEYOND, which trains its cells",
+    "dataset": "what they are trained on",
+    "claim": "that the first of two arms ends above the second",
+    "value": "mean over seeds of the difference, in points of the score",
+    "low": "lower end of its 95 % t interval; NaN below three seeds",
+    "high": "its upper end",
+    "first": "mean score of the first arm",
+    "second": "of the second",
+    "seeds": "that completed in both",
+    "diverged": "diverged records among them, which are in no number",
+    "p_holm": "t test after Holm's correction over the claims of the preset",
+    "needed": "seeds that would decide it, if it is as it looks",
+    "verdict": "of ``truth``: confirmed, refuted, or why not",
+    "direction": "whether the runs there are agree with it or disagree, whatever the verdict",
+    **THEORY_COLUMNS,
+}
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """A sentence: ``first`` ends above ``second``, which are changes of the preset's own cells."""
+
+    name: str
+    preset: str
+    text: str
+    first: Mapping[str, Any]
+    second: Mapping[str, Any]
+    changes: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def part(self) -> Part:
+        first, second = (self.cells(one) for one in (self.first, self.second))
+        return difference(self.name, [first], [second])
+
+    def cells(self, arm: Mapping[str, Any]) -> Cells:
+        """Those of ``arm``, at the greatest depth of the preset unless ``changes`` say otherwise."""
+        study = StudySpec(**BEYOND[self.preset].fields)
+        own = {"activation": study.activations[0], "depth": max(study.depths)}
+        spec = TrainSpec(**study.shared() | own | dict(self.changes) | dict(arm))
+        return Cells.of(spec.config())
+
+
+def contrasts() -> list[Contrast]:
+    """Every sentence, in order."""
+    listed: list[tuple[str, str, Mapping[str, Any], Mapping[str, Any], Mapping[str, Any]]] = [
+        ("plain", "plain, 16 layers: He above Xavier", HE, XAVIER, {}),
+        ("plain", "the same with dropout", HE, XAVIER, {"dropout": 0.1}),
+        ("plain", "the same with weight decay", HE, XAVIER, {"weight_decay": 0.1}),
+        ("layer-norm", "layer norm, 16 layers: He above Xavier", HE, XAVIER, {}),
+        ("layer-norm", "layer norm: He above N(0, 1)", HE, {"initializer": "normal"}, {}),
+        ("residual", "residual, branches as drawn: He above Xavier", HE, XAVIER, {}),
+        ("residual", "residual, branches / √8: He above Xavier", HE, XAVIER, {"branch_scale": "depth"}),
+        ("residual", "residual, branches from 0: He above Xavier",
+         HE, XAVIER, {"branch_scale": "zero"}),
+        ("residual", "residual, He: branches / √8 above as drawn",
+         {"branch_scale": "depth"}, {"branch_scale": "none"}, HE),
+        ("teacher", "regression, 16 layers: He above Xavier", HE, XAVIER, {}),
+        ("teacher", "regression, 2 layers: He above Xavier", HE, XAVIER, {"depth": 2}),
+        ("diabetes", "diabetes, 16 layers: He above Xavier", HE, XAVIER, {}),
+        ("adding", "ReLU RNN, 30 steps: He above Xavier", HE, XAVIER, {}),
+        ("adding", "ReLU RNN: identity above He", {"recurrent": "identity"}, {}, HE),
+        ("adding-tanh", "tanh RNN, 30 steps: orthogonal above Xavier", ORTHOGONAL, {}, XAVIER),
+        ("copy", "LSTM, 20 steps: forget bias 1 above 0", {"forget_bias": 1.0}, {}, XAVIER),
+        ("copy", "GRU, 20 steps: orthogonal above Xavier", ORTHOGONAL, {}, XAVIER | {"network": "gru"}),
+        ("characters", "transformer, He: GPT-2's branch scale above none",
+         {"branch_scale": "depth"}, {}, HE),
+        ("characters", "transformer: He above Xavier", HE, XAVIER, {}),
+        ("characters", "transformer: He above N(0, 0.02²)", HE, {"initializer": "normal:0.02"}, {}),
+    ]  # fmt: skip
+    return [Contrast(f"E{number}", *one) for number, one in enumerate(listed, 1)]
+
+
+def judge_beyond(evidence: Evidence) -> pd.DataFrame:
+    """Those sentences of which there are records, judged; columns: ``COLUMNS``."""
+    rows: list[dict[str, Any]] = []
+    there = [one for one in contrasts() if all(map(evidence.recorded, one.part.cells))]
+    for preset in dict.fromkeys(one.preset for one in there):
+        family = {one.name: one for one in there if one.preset == preset}
+        judged = judge({name: [one.part] for name, one in family.items()}, evidence)
+        for name, judgment in judged.items():
+            (outcome,), one = judgment.outcomes, family[name]
+            first, second = (
+                evidence.mean("accuracy", one.cells(arm)) for arm in (one.first, one.second)
+            )
+            known = {"id": name, "preset": preset, "dataset": BEYOND[preset].dataset, "claim": one.text}
+            found = {"value": outcome.mean, "first": first, "second": second}
+            of_estimate = ("low", "high", "seeds")
+            found |= {key: getattr(outcome.estimate, key) for key in of_estimate}
+            of_judgment = ("p_holm", "needed", "verdict", "direction")
+            found |= {key: getattr(judgment, key) for key in of_judgment}
+            rows.append(known | found | {"diverged": outcome.diverged} | foretold(judgment, evidence))
+    return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def arms_of(presets: Mapping[str, Preset]) -> dict[str, list[Cells]]:
+    """Every arm of the ``presets``, by preset."""
+    studies = {name: StudySpec(**one.fields) for name, one in presets.items()}
+    return {
+        name: list(dict.fromkeys(Cells.of(cell.config()) for cell in study.cells()))
+        for name, study in studies.items()
+    }
+
+
+def foretold_arms(evidence: Evidence, arms: Mapping[str, Iterable[Cells]]) -> pd.DataFrame:
+    """How far theory sees each recorded arm from an even start, and where it ended: a row per seed.
+
+    Columns: group (the name in ``arms``), cells (``Cells``), off (e-folds: ``claim_theory.off``), seed,
+    score (percent; NaN, with seed −1, where every seed diverged).
+    """
+    rows: list[tuple[Any, ...]] = []
+    for group, found in arms.items():
+        for cells in filter(evidence.recorded, found):
+            start = off(cells, evidence)
+            scores = evidence.values("accuracy", cells)
+            ended = list(scores.items()) or [(-1, math.nan)]
+            rows += [(group, cells, start, seed, score) for seed, score in ended]
+    return pd.DataFrame(rows, columns=["group", "cells", "off", "seed", "score"])

@@ -1,0 +1,311 @@
+"""TrainSpec -> nn.Module, for every family of ``empirical.architectures``.
+
+The course report's network is ``networks.build_network``.  The others, for images (3×3 convolutions of
+``filters`` channels), vectors (linear layers of ``filters`` units) and sequences:
+
+    plain        layer, then norm (not after the first) → activation → dropout; pools as the report's
+    residual     layer, then branches x + layer(act(norm(layer(act(norm(x)))))), with dropout before the
+                 second layer (He et al. 2016), a pool where the map is to shrink; norm and activation
+    rnn          h_t = φ(W x_t + U h_(t−1) + b);  lstm and gru likewise, their gates' weights stacked
+    transformer  x + attention(norm(x)), x + MLP(norm(x)), causal; positions as sines; norm
+
+and a linear head.  One linear operation per step and weight, so that ``theory.predict`` sees each.
+
+Weights are drawn as the report's network's: on the CPU, from the stream (seed, "weights"), in module
+order; stacked weights part by part, with the fans of one part.  Biases keep torch's law U(±1/√fan_in)
+in networks for images and vectors; in those for sequences all but a forget gate's are 0 at first.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any, cast
+
+import torch
+from torch import nn
+
+from empirical.architectures import HEADS, IDENTITY, MLP
+from empirical.data.catalog import Sequences
+from empirical.protocol import TrainSpec
+from empirical.training.networks import build_network, to_device, undrawn
+from theory.activations import parse_activation
+from theory.initializers import parse_initializer
+from theory.randomness import generator
+
+GROUP = 8  # channels of group norm
+RECURRENT, LAST = "recurrent", "last"  # roles of a weight: of a state, and of a branch
+
+
+def build(spec: TrainSpec, device: torch.device | str = "cpu") -> nn.Sequential:
+    """The network of ``spec`` with its weights drawn.
+
+    Input: (B, C, H, W), (B, F) or (B, T, F); output: (B, classes), or (B, answers, classes).
+    """
+    if spec.is_classic:
+        return build_network(spec, device)
+    if not isinstance(spec.data, Sequences):
+        network = _residual(spec) if spec.network == "residual" else _plain(spec)
+    elif spec.network == "transformer":
+        network = _transformer(spec)
+    else:
+        network = nn.Sequential()
+        network.add_module("recurrent", Recurrent(spec))
+        _answer(network, spec)
+    _draw_(network, spec)
+    return to_device(network, torch.device(device))
+
+
+# --- feed-forward -------------------------------------------------------------------------------------
+
+
+def _plain(spec: TrainSpec) -> nn.Sequential:
+    network = nn.Sequential()
+    for layer in range(spec.depth):
+        network.add_module(_name(spec, layer), _layer(spec, first=layer == 0))
+        for name, module in _between(spec, layer, normed=layer > 0):
+            network.add_module(name, module)
+        _pool(network, spec, layer)
+    _end(network, spec)
+    return network
+
+
+def _residual(spec: TrainSpec) -> nn.Sequential:
+    network = nn.Sequential()
+    network.add_module(_name(spec, 0), _layer(spec, first=True))
+    for block in range(spec.blocks):
+        branch = Residual()
+        for layer in (2 * block + 1, 2 * block + 2):
+            for name, module in _between(spec, layer, drops=layer % 2 == 0):
+                branch.add_module(name, module)
+            role = LAST if layer % 2 == 0 else ""
+            branch.add_module(_name(spec, layer), _layer(spec, role=role))
+        network.add_module(f"block{block + 1:02d}", branch)
+        _pool(network, spec, 2 * block + 1)
+        _pool(network, spec, 2 * block + 2)
+    for name, module in _between(spec, spec.depth):
+        network.add_module(name, module)
+    _end(network, spec)
+    return network
+
+
+class Residual(nn.Sequential):
+    """x + branch(x)."""
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        made = input
+        for layer in self:
+            made = layer(made)
+        return input + made
+
+
+def _name(spec: TrainSpec, layer: int) -> str:
+    return f"{'conv' if spec.data.takes == 'images' else 'linear'}{layer + 1:02d}"
+
+
+def _layer(spec: TrainSpec, *, first: bool = False, role: str = "") -> nn.Module:
+    inputs = spec.data.inputs if first else spec.filters
+    if spec.data.takes == "images":
+        layer = undrawn(nn.Conv2d, inputs, spec.filters, 3, padding=1)
+        layer.role = role
+        return cast(nn.Module, layer)
+    return linear(inputs, spec.filters, role=role)
+
+
+def _between(
+    spec: TrainSpec, layer: int, *, normed: bool = True, drops: bool = True
+) -> Iterator[tuple[str, nn.Module]]:
+    number = f"{layer + 1:02d}"
+    if normed and spec.norm != "none":
+        yield f"norm{number}", _norm(spec)
+    yield f"act{number}", _activation(spec)
+    if drops and spec.dropout:
+        yield f"drop{number}", nn.Dropout(spec.dropout)
+
+
+def _pool(network: nn.Sequential, spec: TrainSpec, layer: int) -> None:
+    size = spec.map_sizes[layer]
+    if layer > 0 and layer % spec.pool_every == 0 and size > 1:
+        network.add_module(f"pool{layer + 1:02d}", nn.MaxPool2d(2))
+
+
+def _end(network: nn.Sequential, spec: TrainSpec) -> None:
+    if spec.data.takes == "images":
+        network.add_module("flatten", nn.Flatten())
+    network.add_module("head", linear(spec.filters * spec.head_size**2, spec.data.classes))
+
+
+def _norm(spec: TrainSpec) -> nn.Module:
+    width, images = spec.filters, spec.data.takes == "images"
+    if spec.norm == "batch":
+        return nn.BatchNorm2d(width) if images else nn.BatchNorm1d(width)
+    if spec.norm == "group":
+        return nn.GroupNorm(math.gcd(width, max(width // GROUP, 1)), width)
+    return nn.GroupNorm(1, width) if images else nn.LayerNorm(width)
+
+
+def _activation(spec: TrainSpec) -> nn.Module:
+    """As torch has it: theory's tape sees no operation of our own."""
+    activation = parse_activation(spec.activation)
+    if activation.kind == "prelu":
+        assert activation.negative_slope is not None
+        return nn.PReLU(1, activation.negative_slope)
+    return activation.module()
+
+
+def linear(
+    inputs: int, outputs: int, *, parts: int = 1, role: str = "", bias: bool = True
+) -> nn.Module:
+    """A linear layer that is not drawn yet; of ``parts`` that lie one on another."""
+    layer = undrawn(nn.Linear, inputs, outputs, bias=bias)
+    layer.parts, layer.role = parts, role
+    return cast(nn.Module, layer)
+
+
+# --- sequences ----------------------------------------------------------------------------------------
+
+
+class Recurrent(nn.Module):
+    """A recurrent layer from state 0, step by step: (B, T, inputs) → (B, T, width)."""
+
+    def __init__(self, spec: TrainSpec) -> None:
+        super().__init__()
+        self.kind, gates, width = spec.network, spec.architecture.gates, spec.filters
+        self.input = linear(spec.data.inputs, gates * width, parts=gates)
+        self.hidden = linear(width, gates * width, parts=gates, role=RECURRENT, bias=False)
+        self.act = _activation(spec)
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        states: list[torch.Tensor] = []
+        memory: torch.Tensor | None = None
+        for drive in self.input(input).unbind(1):
+            state, memory = getattr(self, self.kind)(drive, states[-1] if states else None, memory)
+            states.append(state)
+        return torch.stack(states, 1)
+
+    def rnn(
+        self, drive: torch.Tensor, state: torch.Tensor | None, memory: None
+    ) -> tuple[torch.Tensor, None]:
+        return self.act(drive if state is None else drive + self.hidden(state)), None
+
+    def lstm(
+        self, drive: torch.Tensor, state: torch.Tensor | None, memory: torch.Tensor | None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Gates in torch's order: input, forget, cell, output."""
+        gates = drive if state is None else drive + self.hidden(state)
+        let_in, forget, new, let_out = gates.chunk(4, 1)
+        written = let_in.sigmoid() * new.tanh()
+        memory = written if memory is None else forget.sigmoid() * memory + written
+        return let_out.sigmoid() * memory.tanh(), memory
+
+    def gru(
+        self, drive: torch.Tensor, state: torch.Tensor | None, memory: None
+    ) -> tuple[torch.Tensor, None]:
+        """Gates in torch's order: reset, update, new."""
+        reset, update, new = drive.chunk(3, 1)
+        if state is None:
+            return (1 - update.sigmoid()) * new.tanh(), None
+        own = self.hidden(state).chunk(3, 1)
+        kept = (update + own[1]).sigmoid()
+        fresh = (new + (reset + own[0]).sigmoid() * own[2]).tanh()
+        return (1 - kept) * fresh + kept * state, None
+
+
+def _transformer(spec: TrainSpec) -> nn.Sequential:
+    network = nn.Sequential()
+    network.add_module("embedding", linear(spec.data.inputs, spec.filters))
+    network.add_module("positions", Positions(spec.filters))
+    for block in range(spec.depth):
+        attention, perceptron = Residual(), Residual()
+        if spec.norm != "none":
+            attention.add_module("norm", nn.LayerNorm(spec.filters))
+            perceptron.add_module("norm", nn.LayerNorm(spec.filters))
+        attention.add_module("attention", Attention(spec.filters))
+        perceptron.add_module("up", linear(spec.filters, MLP * spec.filters))
+        perceptron.add_module("act", _activation(spec))
+        perceptron.add_module("down", linear(MLP * spec.filters, spec.filters, role=LAST))
+        for name, branch in (("attention", attention), ("mlp", perceptron)):
+            if spec.dropout:
+                branch.add_module("drop", nn.Dropout(spec.dropout))
+            network.add_module(f"{name}{block + 1:02d}", branch)
+    if spec.norm != "none":
+        network.add_module("norm", nn.LayerNorm(spec.filters))
+    _answer(network, spec)
+    return network
+
+
+class Positions(nn.Module):
+    """Adds sines and cosines of each step's number, of second moment 1 (Vaswani et al. 2017, §3.5)."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.rates: torch.Tensor
+        rates = torch.exp(-math.log(1e4) * torch.arange(0, width, 2) / width)
+        self.register_buffer("rates", rates, persistent=False)
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        angles = torch.arange(input.shape[1], device=input.device)[:, None] * self.rates
+        return input + math.sqrt(2) * torch.cat([angles.sin(), angles.cos()], 1)
+
+
+class Attention(nn.Module):
+    """Causal attention of ``HEADS`` heads (Vaswani et al. 2017)."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.qkv = linear(width, 3 * width, parts=3)
+        self.out = linear(width, width, role=LAST)
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        packed = self.qkv(input).unflatten(2, (3, HEADS, -1)).transpose(1, 3)
+        query, key, value = packed.unbind(2)
+        seen = nn.functional.scaled_dot_product_attention(query, key, value, is_causal=True)
+        made: torch.Tensor = self.out(seen.transpose(1, 2).flatten(2))
+        return made
+
+
+class Last(nn.Module):
+    """The last ``answers`` steps; of one alone, that step."""
+
+    def __init__(self, answers: int) -> None:
+        super().__init__()
+        self.answers = answers
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        return input[:, -1] if self.answers == 1 else input[:, -self.answers :]
+
+
+def _answer(network: nn.Sequential, spec: TrainSpec) -> None:
+    assert isinstance(spec.data, Sequences)
+    network.add_module("last", Last(spec.data.answers or spec.length))
+    if spec.dropout and spec.architecture.gates:
+        network.add_module("drop", nn.Dropout(spec.dropout))
+    network.add_module("head", linear(spec.filters, spec.data.classes))
+
+
+# --- drawing ------------------------------------------------------------------------------------------
+
+
+def _draw_(network: nn.Module, spec: TrainSpec) -> None:
+    stream, sequences = generator(spec.seed, "weights"), isinstance(spec.data, Sequences)
+    weighted: list[tuple[str, Any]] = [
+        (name, module)
+        for name, module in network.named_modules()
+        if isinstance(module, (nn.Conv2d, nn.Linear))
+    ]
+    for name, module in weighted:
+        law, parts = spec.head_law if name == "head" else spec.weight_law, getattr(module, "parts", 1)
+        if module.role == RECURRENT and spec.recurrent not in (None, IDENTITY):
+            law = parse_initializer(str(spec.recurrent), spec.fan)
+        law.draw_(module.weight, stream, negative_slope=spec.gain_slope, groups=parts)
+        with torch.no_grad():
+            if module.role == RECURRENT and spec.recurrent == IDENTITY:
+                module.weight.copy_(torch.eye(spec.filters).repeat(parts, 1))
+            if module.role == LAST:
+                module.weight.mul_(spec.branch_factor)
+            if module.bias is not None and sequences:
+                module.bias.zero_()
+            elif module.bias is not None:
+                law.draw_bias_(module.bias, module.weight[0].numel(), stream)
+            if spec.network == "lstm" and name == "recurrent.input":
+                module.bias.chunk(parts)[1].fill_(spec.forget_bias)

@@ -1,0 +1,71 @@
+"""The published records of what is beyond the course report, and all that is made of them.
+
+figures/data/beyond/    the tables of the studies' cells (``records.published``), and map.csv, that of
+                        ``frontier``
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from empirical.data.catalog import TASKS, data_set
+from empirical.frontier.spec import FrontierSpec
+from empirical.frontier.table import FILE, agreement, load_map
+from empirical.judgment.beyond import arms_of, foretold_arms, judge_beyond
+from empirical.judgment.evidence import Evidence
+from empirical.presets import BEYOND
+from empirical.records.published import Published, read
+from figures.beyond.frontier import frontier_caption, frontier_figure, frontier_table
+from figures.beyond.scores import scores_caption, scores_figure
+from figures.beyond.verdicts import verdicts_table
+from figures.tables import Sheet
+
+DATA = Path(__file__).parents[1] / "data" / "beyond"
+PICTURES = ("frontier", *(f"scores-{task}" for task in TASKS))
+
+
+@dataclass(frozen=True)
+class Beyond:
+    """The cells of ``presets.BEYOND``, and the map of trainability; ``spec`` is the map's."""
+
+    records: Published
+    map: pd.DataFrame
+    spec: FrontierSpec
+
+    @classmethod
+    def read(cls, folder: Path = DATA) -> Beyond:
+        """From published tables; ``RequestError`` where they are not."""
+        return cls(read(folder), load_map(folder / FILE), FrontierSpec())
+
+    @cached_property
+    def evidence(self) -> Evidence:
+        return Evidence(self.records.study, self.records.cells, self.records.layers)
+
+    @cached_property
+    def claims(self) -> pd.DataFrame:
+        return judge_beyond(self.evidence)
+
+    def arms(self, task: str) -> pd.DataFrame:
+        """``judgment.beyond.foretold_arms`` of the presets of ``task``."""
+        own = {name: one for name, one in BEYOND.items() if data_set(one.dataset).task == task}
+        return foretold_arms(self.evidence, arms_of(own))
+
+    def sheet(self, name: str) -> Sheet:
+        """The table called ``beyond`` or ``frontier``."""
+        if name == "beyond":
+            return verdicts_table(self.claims)
+        return frontier_table(self.map, agreement(self.map), self.spec)
+
+    def picture(self, name: str) -> tuple[str, str, Figure]:
+        """Title, caption and figure of one of ``PICTURES``."""
+        if name == "frontier":
+            caption = frontier_caption(self.map, agreement(self.map), self.spec)
+            return "Which plain networks train", caption, frontier_figure(self.map, self.spec)
+        task = name.removeprefix("scores-")
+        arms = self.arms(task)
+        return f"Theory and scores: {task}", scores_caption(arms), scores_figure(arms)
