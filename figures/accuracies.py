@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-from typing import cast
-
-import pandas as pd
-
 from empirical.arm import Arm, Change
 from empirical.judgment.statistics import cell_statistics
 from empirical.protocol import COURSE_REPORT, published_accuracy
@@ -22,23 +18,25 @@ Place = tuple[str, int]  # activation and depth: a column
 def accuracy_results(published: Published) -> Sheet:
     """Final test accuracy of everything recorded: a row per arm, a column per activation and depth."""
     cells = cell_statistics(published.study)
-    of_arms = {cast(Arm, arm): _of_arm(of_arm) for arm, of_arm in cells.groupby("arm", sort=False)}
-    places: list[Place] = sorted(
-        {place for row in of_arms.values() for place in row},
-        key=lambda place: (COURSE_REPORT.activations.index(place[0]), place[1]),
+    at: dict[Arm, dict[Place, str]] = {}
+    for row in cells.to_dict("records"):
+        at.setdefault(row["arm"], {})[row["activation"], row["depth"]] = _written(row)
+    activations = COURSE_REPORT.activations
+    places = sorted(
+        {place for row in at.values() for place in row},
+        key=lambda place: (activations.index(place[0]), place[1]),
     )
-    printed = [_printed(initializer, places) for initializer in COURSE_REPORT.initializers]
     recorded: list[Row] = [
-        {"section": _heading(setting), "arm": _in_setting(arm, setting), "at": of_arms[arm]}
-        for setting in dict.fromkeys(map(_setting, of_arms))
-        for arm in ordered_arms(of_arms)
+        {"section": _heading(setting), "arm": _in_setting(arm, setting), "at": at[arm]}
+        for setting in dict.fromkeys(map(_setting, at))
+        for arm in ordered_arms(at)
         if _setting(arm) == setting
     ]
     return Sheet(
         name="accuracy",
         title="Final test accuracy, percent",
         data=cells,
-        rows=[*printed, *recorded],
+        rows=[*(_printed(one, places) for one in COURSE_REPORT.initializers), *recorded],
         section=lambda row: str(row["section"]),
         columns=(words("", "arm"), *map(_column, places)),
         notes=(
@@ -48,14 +46,10 @@ def accuracy_results(published: Published) -> Sheet:
     )
 
 
-def _of_arm(cells: pd.DataFrame) -> dict[Place, str]:
-    """What is written of each setting of one arm."""
-    return {
-        (str(row["activation"]), int(row["depth"])): "diverged"
-        if not row["seeds"]
-        else f"{row['mean']:.2f}" + (f" ×{row['seeds']}" if row["seeds"] > 1 else "")
-        for row in cells.to_dict("records")
-    }
+def _written(row: Row) -> str:
+    if not row["seeds"]:
+        return "diverged"
+    return f"{row['mean']:.2f}" + (f" ×{row['seeds']}" if row["seeds"] > 1 else "")
 
 
 def _printed(initializer: str, places: list[Place]) -> Row:
