@@ -7,7 +7,6 @@ The lines come from hypothesis, without a stored database and derandomized: a ru
 What once failed stands as an example.
 """
 
-import argparse
 import io
 import os
 from functools import cache
@@ -19,7 +18,7 @@ from often import often
 
 import cli
 import empirical
-from commands.parser import build_parser, find_commands
+from commands.parser import command_parsers, find_commands
 from theory.errors import RequestError
 
 OF_COMMANDS, OF_BYTES = 400, 150
@@ -69,11 +68,6 @@ WHOLE = {name: [TARGETS[0], "--input", "2,3"] for name in ("audit", "init")}  # 
 @cache
 def options():
     """Of every command, its options, and what each is: its choices, and how many values it has."""
-    (commands,) = (
-        action.choices
-        for action in build_parser()._actions
-        if isinstance(action, argparse._SubParsersAction)
-    )
     return {
         name: {
             option: (tuple(action.choices or ()), action.nargs)
@@ -81,7 +75,7 @@ def options():
             for option in action.option_strings
             if option.startswith("--")
         }
-        for name, parser in commands.items()
+        for name, parser in command_parsers().items()
     }
 
 

@@ -1,0 +1,45 @@
+"""The site: ``uv run --group docs docs/build.py [FOLDER]`` writes it into runs/site, or into FOLDER.
+
+Lessons are run on the way, and the report and the explorer are made anew, beside Sphinx.  Nothing is
+downloaded, and no page asks for anything but what lies beside it.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+DOCS = Path(__file__).parent
+MADE = ("report", "explorer")
+
+
+def main(out: Path) -> int:
+    """The exit code of the first part that fails, or 0."""
+    cli = [sys.executable, str(DOCS.parent / "cli.py")]
+    parts = {name: [*cli, name, "--quiet", "--out", str(out / name)] for name in MADE}
+    sphinx = [
+        sys.executable,
+        "-m",
+        "sphinx",
+        "-b",
+        "html",
+        "--fail-on-warning",
+        "--keep-going",
+        "--quiet",
+    ]
+    parts["sphinx"] = [*sphinx, "-d", str(out.parent / f"{out.name}-cache"), str(DOCS), str(out)]
+    out.mkdir(parents=True, exist_ok=True)
+    started = time.monotonic()
+    running = {name: subprocess.Popen(part, stdout=subprocess.DEVNULL) for name, part in parts.items()}
+    codes = {name: process.wait() for name, process in running.items()}
+    for name in (name for name, code in codes.items() if code):
+        sys.stderr.write(f"error: {name} failed: {' '.join(parts[name])}\n")
+    if not any(codes.values()):
+        sys.stdout.write(f"{out / 'index.html'}, after {time.monotonic() - started:.0f} s\n")
+    return max(codes.values(), key=abs)
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(*sys.argv[1:] or [DOCS.parent / "runs" / "site"])))
