@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -81,7 +82,7 @@ def _vectors(width: int, count: int = 64) -> torch.Tensor:
 def _chain(*widths: int, activation: Callable[[], nn.Module] = nn.ReLU) -> nn.Sequential:
     """Dense layers by He's law without biases, an activation between them."""
     parts: list[nn.Module] = []
-    for fan_in, fan_out in zip(widths[:-1], widths[1:], strict=True):
+    for fan_in, fan_out in pairwise(widths):
         parts += [_he(nn.Linear(fan_in, fan_out)), activation()]
     return nn.Sequential(*parts[:-1])
 
@@ -139,7 +140,7 @@ def _low_biases() -> Made:
 def _a_bad_write() -> Made:
     model = _chain(64, 128, 128, 10)
     with torch.no_grad():
-        model[2].weight[3, 5] = 40.0  # type: ignore[index, operator]
+        model[2].weight[3, 5] = 40.0  # type: ignore[operator]
     return model, _vectors(64)
 
 

@@ -186,7 +186,7 @@ EXERCISES: dict[str, Exercise] = {
         **compared(cross_entropy.initial_cross_entropy, (0.0, 10), (0.01, 10), (0.02, 1000)),
         tolerance=1e-4,
         slips=(
-            Slip(lambda v, classes: math.log(classes), "that is guessing: logits that differ cost more"),
+            Slip(lambda v, classes: math.log(classes), "that is guessing: a spread costs more"),
             Slip(lambda v, classes: math.log(classes) + v, "half of the variance"),
             Slip(
                 lambda v, classes: math.log(classes) + v / 2,
