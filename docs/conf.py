@@ -30,7 +30,6 @@ html_css_files = ["site.css"]
 html_math_renderer = "mathml"
 extensions = ["myst_nb", "sphinx.ext.autodoc"]
 exclude_patterns = ["exercises"]
-suppress_warnings = ["mystnb.unknown_mime_type"]
 
 myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 3

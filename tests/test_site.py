@@ -38,20 +38,16 @@ class Page(HTMLParser):
 def site(tmp_path_factory):
     pytest.importorskip("myst_nb", reason="the docs group is not installed: uv sync --group docs")
     out = tmp_path_factory.mktemp("site")
-    options = [
-        "-b",
-        "html",
-        "-D",
-        "nb_execution_mode=off",
-        "--fail-on-warning",
-        "--keep-going",
-        "--quiet",
-    ]
+    options = ["-b", "html", "-D", "nb_execution_mode=off", "--quiet"]
     done = subprocess.run(
         [sys.executable, "-m", "sphinx", *options, str(ROOT / "docs"), str(out)],
         env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
+    said = [
+        line for line in done.stderr.splitlines() if "myst-nb.lexer" not in line
+    ]  # of cells not run
+    assert not any(said), done.stderr
     return {path: Page(path.read_text(encoding="utf-8")) for path in out.rglob("*.html")}
 
 
