@@ -25,10 +25,10 @@ def slides_page(lesson: NotebookNode, title: str) -> str:
     for cell in lesson.cells:
         if cell.cell_type == "markdown":
             for section in re.split(r"^(?=##? )", cell.source, flags=re.MULTILINE):
-                heading = section.startswith("#")
-                if heading:
-                    slides.append("")
-                slides[-1] += _said(section) if heading else "\n\n".join(FORMULA.findall(section))
+                if section.startswith("#"):
+                    slides.append(_said(section))
+                elif slides:
+                    slides[-1] += "\n\n".join(FORMULA.findall(section))
         elif slides:
             slides[-1] += "".join(map(_shown, cell.outputs))
     text = "\n\n".join(slide for slide in slides if not slide.startswith(f"## {LAST}"))

@@ -20,7 +20,7 @@ kernelspec:
 *What is this?*
 
 ```{code-cell}
-import fanin
+import figures.style
 from matplotlib.figure import Figure
 
 figure = Figure()
@@ -87,7 +87,7 @@ def test_run_has_results_and_slides_have_pictures_and_ask_for_nothing(capsys, on
     page = (one_lesson / "01-a-lesson.html").read_text(encoding="utf-8")
     assert len(re.findall("<section", page)) == 2 and "What is this?" in page
     assert "said by a cell" in page and "<math" in page and 'src="data:image/png;base64,' in page
-    assert "And a second one" not in page and "Nothing." not in page and "import fanin" not in page
+    assert "And a second one" not in page and "Nothing." not in page and "import figures" not in page
     assert not re.search(r"(?:src|href)=.?https?:|url\(|@import", page)
 
 

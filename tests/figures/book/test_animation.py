@@ -40,12 +40,14 @@ def test_a_frame_for_each_layer_and_the_last_is_held(table):
 def test_what_keeps_its_size_stays_and_what_explodes_walks(table):
     pictures = [picture for picture, _ in frames(signal_animation(table, "relu"))]
     half = pictures[0].shape[0] // 2
-    green = np.array([0, 158, 115]) * 0.8 + 255 * 0.2
-    normal = [centre(picture[half:-60], green) for picture in pictures]
-    assert np.all(np.diff(normal[1:]) > 0.05)  # in layer 1 it covers its own shadow
-    blue = np.array([0, 114, 178]) * 0.8 + 255 * 0.2
-    he = [centre(picture[60:half], blue) for picture in pictures]
-    assert np.ptp(he[1:]) < 0.05
+    green, blue = (np.array(rgb) * 0.8 + 255 * 0.2 for rgb in ((0, 158, 115), (0, 114, 178)))
+    normal = [centre(picture[half:-60], green) for picture in pictures[1:]]  # layer 1 hides its shadow
+    he = [centre(picture[60:half], blue) for picture in pictures[1:]]
+    activations = table[table["quantity"] == "activation"]
+    decades = activations["log10_high"].max() - activations["log10_low"].min() + 1
+    step = 0.9 * np.log10(4) / decades  # 16 = 32/2 per layer on the second moment, its root on |x|
+    assert np.all(np.diff(normal) > 0) and abs(normal[-1] - normal[0] - 4 * step) < step
+    assert np.ptp(he) < step
 
 
 def test_a_notebook_shows_it(table):
