@@ -1,7 +1,7 @@
 """The site: ``uv run --group docs docs/build.py [FOLDER]`` writes it into runs/site, or into FOLDER.
 
-Lessons are run on the way, and the report and the explorer are made anew, beside Sphinx.  Nothing is
-downloaded, and no page asks for anything but what lies beside it.
+Lessons are run on the way; report, explorer and the first lesson's slides are made anew beside Sphinx.
+Nothing is downloaded, and no page asks for anything but what lies beside it.
 """
 
 from __future__ import annotations
@@ -12,24 +12,16 @@ import time
 from pathlib import Path
 
 DOCS = Path(__file__).parent
-MADE = ("report", "explorer")
+MADE = {"report": ["report"], "explorer": ["explorer"], "slides": ["learn", "1", "--slides"]}
 
 
 def main(out: Path) -> int:
     """The exit code of the first part that fails, or 0."""
     cli = [sys.executable, str(DOCS.parent / "cli.py")]
-    parts = {name: [*cli, name, "--quiet", "--out", str(out / name)] for name in MADE}
-    sphinx = [
-        sys.executable,
-        "-m",
-        "sphinx",
-        "-b",
-        "html",
-        "--fail-on-warning",
-        "--keep-going",
-        "--quiet",
-    ]
-    parts["sphinx"] = [*sphinx, "-d", str(out.parent / f"{out.name}-cache"), str(DOCS), str(out)]
+    parts = {name: [*cli, *words, "--quiet", "--out", str(out / name)] for name, words in MADE.items()}
+    sphinx = "-m sphinx --builder html --fail-on-warning --keep-going --quiet --doctree-dir".split()
+    doctrees = str(out.with_name(f"{out.name}-doctrees"))
+    parts["sphinx"] = [sys.executable, *sphinx, doctrees, str(DOCS), str(out)]
     out.mkdir(parents=True, exist_ok=True)
     started = time.monotonic()
     running = {name: subprocess.Popen(part, stdout=subprocess.DEVNULL) for name, part in parts.items()}

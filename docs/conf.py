@@ -33,7 +33,7 @@ exclude_patterns = ["exercises"]
 
 myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 3
-nb_execution_mode = "cache"
+nb_execution_mode = "force"  # a cache knows nothing of a change in the program
 nb_execution_timeout = 120
 nb_execution_raise_on_error = True
 nb_execution_show_tb = True
@@ -45,7 +45,11 @@ autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_preserve_defaults = True
 
-MADE = ("explorer", "report")  # by docs/build.py
+MADE = {  # by docs/build.py
+    "the explorer": "explorer/explorer.html",
+    "the report": "report/report.html",
+    "slides of the first lesson": "slides/01-why-signals-die.html",
+}
 CHAPTERS = {
     "Lessons": ["lessons/*"],
     "How to": ["notebook", "audit", "study", "clusters", "costs", "extending"],
@@ -59,9 +63,8 @@ def completed(app: Sphinx, name: str, source: list[str]) -> None:
         for chapter, pages in CHAPTERS.items():
             options = f":hidden:\n:glob:\n:caption: {chapter}"
             source[0] += "\n".join(["", "```{toctree}", options, "", *pages, "```", ""])
-        source[0] += "\nMade anew with this site: " + " and ".join(
-            f'<a href="{name}/{name}.html">the {name}</a>' for name in MADE
-        )
+        links = ", ".join(f'<a href="{target}">{name}</a>' for name, target in MADE.items())
+        source[0] += f"\nMade anew with this site: {links}.\n"
     if name == "commands":
         for command, parser in command_parsers().items():
             source[0] += f"\n## {command}\n\n```text\n{parser.format_help()}```\n"

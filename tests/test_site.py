@@ -13,7 +13,11 @@ from figures.book.lessons import FOLDERS, table_of_contents
 
 ROOT = Path(__file__).parent.parent
 REMOTE = ("http://", "https://", "//")
-MADE = ("report/report.html", "explorer/explorer.html")  # by docs/build.py, beside Sphinx
+MADE = (  # by docs/build.py, beside Sphinx
+    "report/report.html",
+    "explorer/explorer.html",
+    f"slides/{table_of_contents()[0].path.stem}.html",
+)
 
 
 class Page(HTMLParser):

@@ -63,6 +63,7 @@ def check(argv, monkeypatch):
 
 TARGETS = ("torch.nn:Identity", "torch.nn:Linear", "math:nan", "no:thing", "no.py:net", "torch.nn:")
 WHOLE = {name: [TARGETS[0], "--input", "2,3"] for name in ("audit", "init")}  # what must be given
+WHOLE["learn"] = ["1"]  # or may be
 
 
 @cache
