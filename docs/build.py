@@ -19,7 +19,7 @@ def main(out: Path) -> int:
     """The exit code of the first part that fails, or 0."""
     cli = [sys.executable, str(DOCS.parent / "cli.py")]
     parts = {name: [*cli, *words, "--quiet", "--out", str(out / name)] for name, words in MADE.items()}
-    sphinx = "-m sphinx --builder html --fail-on-warning --keep-going --quiet --doctree-dir".split()
+    sphinx = "-m sphinx --builder html --fail-on-warning --jobs auto --quiet --doctree-dir".split()
     doctrees = str(out.with_name(f"{out.name}-doctrees"))
     parts["sphinx"] = [sys.executable, *sphinx, doctrees, str(DOCS), str(out)]
     out.mkdir(parents=True, exist_ok=True)

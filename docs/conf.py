@@ -118,8 +118,9 @@ def as_written(
     lines[:] = made
 
 
-def setup(app: Sphinx) -> None:
+def setup(app: Sphinx) -> dict[str, bool]:
     app.add_html_math_renderer("mathml", (inline_mathml, None), (block_mathml, None))
     app.add_directive("door", Door)
     app.connect("source-read", completed)
     app.connect("autodoc-process-docstring", as_written)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}  # lessons run side by side
