@@ -168,6 +168,12 @@ def build_parser() -> Parser:
     return parser
 
 
+def command_parsers() -> dict[str, argparse.ArgumentParser]:
+    """The parser of every command, by name."""
+    (found,) = (action for action in build_parser()._actions if isinstance(action.choices, dict))
+    return dict(found.choices)  # type: ignore[arg-type]
+
+
 def examples(lines: Iterable[str]) -> str:
     """The end of a help text."""
     return "\n".join(["examples:", *(f"  {command_line(line)}" for line in lines)])

@@ -1,5 +1,5 @@
 from . import theory as theory, study as study, beyond as beyond, report as report
-from . import explorer as explorer
+from . import explorer as explorer, book as book
 from . import answers as answers
 from .style import save_figure as save_figure
 from .beyond.frontier import (
@@ -16,6 +16,7 @@ from .theory.variance import (
     weight_gradient_figure as weight_gradient_figure,
 )
 from .theory.histograms import histogram_figure as histogram_figure
+from .book.animation import signal_animation as signal_animation
 from .theory.convolution import border_figure as border_figure, border_note as border_note
 from .theory.batch_norm import (
     norm_growth_figure as norm_growth_figure,

@@ -11,6 +11,7 @@ from __future__ import annotations
 import io
 import itertools
 import math
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -34,6 +35,7 @@ BLUE, VERMILION, GREEN = "#0072B2", "#D55E00", "#009E73"
 ORANGE, SKY, PURPLE, BLACK = "#E69F00", "#56B4E9", "#CC79A7", "#000000"
 T = TypeVar("T")
 PAGE_WIDTH = 7.0  # inches: two columns of a LaTeX article
+NOTEBOOK_DPI = 150
 
 RC: dict[str, Any] = {
     "font.size": 9,
@@ -322,3 +324,23 @@ def save_figure(figure: Figure, stem: Path) -> list[Path]:
             write_bytes(path, drawn.getvalue())
     figure.set_layout_engine(engine)
     return paths
+
+
+def show_in_notebooks() -> None:
+    """In IPython, a figure that ends a cell is shown, also where pyplot was never imported.
+
+    Whoever has chosen a format for figures keeps it.
+    """
+    if "IPython" not in sys.modules:
+        return
+    from IPython.core.getipython import get_ipython
+    from IPython.core.pylabtools import select_figure_formats
+
+    shell = get_ipython()
+    if shell and shell.display_formatter:
+        pictures = shell.display_formatter.formatters["image/png"]
+        if Figure not in pictures.type_printers:
+            select_figure_formats(shell, "png", dpi=NOTEBOOK_DPI)  # type: ignore[no-untyped-call]
+
+
+show_in_notebooks()

@@ -12,6 +12,7 @@ from figures.report.results import TABLES, filled
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+LESSONS = sorted((ROOT / "docs" / "lessons").glob("*.md"))
 SHORT = 1200  # words, those of the tables too
 
 
@@ -56,7 +57,7 @@ def anchors(path):
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
-@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+@pytest.mark.parametrize("path", [*DOCUMENTS, *LESSONS], ids=lambda path: path.name)
 def test_links_and_pictures_are_there(path):
     targets = re.findall(r"\]\(([^)\s]+)\)", path.read_text(encoding="utf-8"))
     for target in targets:
@@ -74,6 +75,11 @@ def test_every_document_is_in_the_index_and_readme_points_to_docs():
     for path in DOCUMENTS[1:]:
         if path.name != "index.md":
             assert f"({path.name})" in index and f"(docs/{path.name}" in readme, path.name
+    for path in LESSONS:
+        text = path.read_text(encoding="utf-8")
+        ((title, question),) = re.findall(r"^# (.+)\n\n\*((?:.+\n)+)", text, re.MULTILINE)
+        row = f"| [{title}](lessons/{path.name}) | {' '.join(question.split()).strip('*')} |"
+        assert row in index, row
 
 
 def test_readme_is_short():

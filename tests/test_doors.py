@@ -123,3 +123,5 @@ def test_an_unknown_field_is_refused_with_the_nearest():
         fanin.variance(dept=3)
     with pytest.raises(RequestError, match="depth must be"):
         fanin.variance(depth=0)
+    with pytest.raises(RequestError, match="did you mean digits"):  # a field, and an option's name too
+        fanin.run_study(dataset="digitz")

@@ -1,4 +1,11 @@
-from . import law as law, draw as draw, predict as predict, audit as audit, lessons as lessons
+from . import (
+    law as law,
+    draw as draw,
+    predict as predict,
+    audit as audit,
+    lessons as lessons,
+    exercises as exercises,
+)
 from .initializers import (
     Initializer as Initializer,
     Law as Law,
@@ -34,8 +41,10 @@ from .specs import (
 from .law.gains import gain as gain
 from .lessons.torch_gains import gains as gains
 from .draw.jacobian import jacobian as jacobian, singular_values as singular_values
-from .draw.variance import variance as variance, growth as growth
+from .draw.variance import variance as variance, growth as growth, histograms as histograms
 from .draw.correlation import correlation as correlation
 from .probe import Probe as Probe
 from .lessons.derivation import derivation as derivation
 from .lessons.paper import paper as paper
+from .exercises.questions import EXERCISES as EXERCISES, check_exercise as check_exercise
+from .exercises.broken import broken_network as broken_network

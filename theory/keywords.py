@@ -30,8 +30,8 @@ def takes_fields_of(
 ) -> Callable[[Callable[Concatenate[Spec, Rest], Answer]], Question[Spec, Rest, Answer]]:
     """Let a function of a ``kind`` be called with the fields of the ``kind`` as keywords, too.
 
-    The function's other arguments then go by keyword as well.  A name that is neither is refused with a
-    ``RequestError`` that names the nearest one.
+    The function's other arguments then go by keyword as well, unless a field has the same name.  A name
+    that is neither is refused with a ``RequestError`` that names the nearest one.
 
     >>> @dataclasses.dataclass(frozen=True)
     ... class Sum:
@@ -55,7 +55,9 @@ def takes_fields_of(
         def call(*given: Any, **keywords: Any) -> Answer:
             if given:
                 return ask(*given, **keywords)
-            own = {name: keywords.pop(name) for name in options if name in keywords}
+            own = {
+                name: keywords.pop(name) for name in options if name in keywords and name not in fields
+            }
             for name in keywords:
                 if name not in fields:
                     raise unknown_name(f"keyword of {function.__name__}", name, [*fields, *options])

@@ -30,5 +30,5 @@ def run(arguments: argparse.Namespace, session: Session) -> Answer:
         document={"gains": table.to_dict("records")},
         show=[figures.gains_table(table), figures.gains_notes(table)],
         tables={"gains.csv": table},
-        figures={"gains": partial(figures.gains_figure, table, spec.parsed)},
+        figures={"gains": partial(figures.gains_figure, table)},
     )

@@ -10,6 +10,7 @@ import figures
 import theory
 from commands import options
 from commands.answer import Answer, Picture, Session
+from figures.files import write_bytes
 from theory.errors import RequestError
 from theory.specs import DIRECTIONS, ENGINES, PADDINGS, BatchNormSpec, ConvSpec, VarianceSpec
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 Spec = VarianceSpec | ConvSpec | BatchNormSpec
 CONV_NAMES = ("channels", "image_size", "kernel_size", "padding")
 COMMON_NAMES = ("depth", "draws", "batch", "direction")
+MOST_FRAMES = 60
 SAME_NAMES = ("fan", "input_second_moment", "gain_slope")
 PURPOSE = "Simulate activation variance through a deep stack and lay exact theory over it."
 EXAMPLES = (
@@ -33,6 +35,7 @@ EXAMPLES = (
     "variance --stack conv --image-size 32 --channels 32",
     "variance --norm batch --init he",
     "variance --depth 5 --activation tanh --histograms",
+    "variance --depth 30 --activation relu --animation",
 )
 
 
@@ -60,6 +63,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--histograms",
         action="store_true",
         help="also draw activations and gradients by layer (Glorot & Bengio 2010, Fig. 6 and 7)",
+    )
+    parser.add_argument(
+        "--animation", action="store_true", help="also draw the activations, layer by layer, as a GIF"
     )
     options.add_signal(parser)
     _add_other_stacks(parser)
@@ -96,6 +102,8 @@ def run(arguments: argparse.Namespace, session: Session) -> Answer:
     more = _besides(spec, measured)
     if arguments.histograms and isinstance(spec, VarianceSpec):
         _add_histograms(more, spec)
+    if arguments.animation and isinstance(spec, VarianceSpec):
+        _add_animation(more, spec, session)
     tables = [
         figures.variance_table(rows, all_layers=arguments.all_layers)
         for _, rows in measured.table.groupby("direction", sort=False)
@@ -107,6 +115,7 @@ def run(arguments: argparse.Namespace, session: Session) -> Answer:
         show=[*tables, figures.growth_table(curves, note=figures.drift_note(spec)), *more.show],
         tables={"variance.csv": measured.table, **more.tables},
         figures=_pictures(spec, measured.table) | more.figures,
+        paths=more.paths,
     )
 
 
@@ -118,9 +127,10 @@ def _spec(a: argparse.Namespace) -> Spec:
     if (conv or norm) and a.engine != "modules":
         other = "--stack conv" if conv else "--norm batch"
         raise RequestError(f"--engine {a.engine} knows plain dense stacks only: drop it or {other}")
-    if a.histograms and (conv or norm or a.engine != "modules"):
+    shown = "--histograms" if a.histograms else "--animation" if a.animation else ""
+    if shown and (conv or norm or a.engine != "modules"):
         raise RequestError(
-            "--histograms is there for plain dense stacks of modules only: drop it or the other option"
+            f"{shown} is there for plain dense stacks of modules only: drop it or the other option"
         )
     given = options.spec_fields(a, *SAME_NAMES) | options.given(a, *COMMON_NAMES)
     if conv:
@@ -178,6 +188,15 @@ def _add_histograms(more: Answer, spec: VarianceSpec) -> None:
     for activation in dict.fromkeys(table["activation"]):
         stem = f"histograms-{activation.replace(':', '')}"
         more.figures[stem] = partial(figures.histogram_figure, table, activation)
+
+
+def _add_animation(more: Answer, spec: VarianceSpec, session: Session) -> None:
+    """A frame per layer, as many as a viewer may watch."""
+    table = theory.draw.histograms(spec, most_layers=min(spec.depth, MOST_FRAMES))
+    for activation in dict.fromkeys(table["activation"]):
+        path = session.out / f"layers-{activation.replace(':', '')}.gif"
+        write_bytes(path, figures.signal_animation(table, activation).gif)
+        more.paths.append(path)
 
 
 def curve_documents(table: pd.DataFrame, curves: pd.DataFrame) -> list[dict[str, Any]]:

@@ -21,10 +21,9 @@ from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
 import nbformat
-from nbclient import NotebookClient
-from nbclient.exceptions import CellExecutionError, DeadKernelError
 
 from figures import explorer, style
+from figures.book.notebooks import run
 from figures.files import write_text
 from figures.markup import pandoc
 from figures.maths import ascii_latex
@@ -128,18 +127,7 @@ def notebook(report: Report, out: Path) -> str:
     made = nbformat.reads(pandoc(text, "ipynb"), as_version=4)
     for number, cell in enumerate(made.cells):
         cell.id = f"cell-{number:03d}"
-    client = NotebookClient(
-        made,
-        kernel_name="python3",
-        record_timing=False,
-        resources={"metadata": {"path": str(out)}},
-        extra_arguments=["--IPKernelApp.log_level=ERROR"],
-    )
-    try:
-        client.execute()
-    except (CellExecutionError, DeadKernelError) as error:
-        said = str(error).strip().splitlines()[-1]
-        raise WorkError(f"report.ipynb cannot be executed: {said}") from error
+    run(made, out, "report.ipynb")
     return f"{nbformat.writes(made)}\n"
 
 

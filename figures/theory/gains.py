@@ -9,7 +9,8 @@ it is flat (rectifiers) every q stays.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 
 import numpy as np
 import pandas as pd
@@ -19,7 +20,8 @@ from rich.text import Text
 
 from figures import style
 from figures.tables import Column, Sheet, fixed, words
-from theory.activations import Activation
+from theory.activations import Activation, parse_activation
+from theory.errors import RequestError
 from theory.law import mean_field
 
 GAINS = (
@@ -30,13 +32,19 @@ GAINS = (
 OFF = 1e-3  # a torch gain further than this from the exact one is off
 
 
-def gains_figure(table: pd.DataFrame, activations: Sequence[Activation]) -> Figure:
-    """The figure of a table of ``theory.lessons.torch_gains.gains`` over ``activations``."""
+def gains_figure(table: pd.DataFrame) -> Figure:
+    """The figure of a table of ``theory.gains``; functions of one's own are dots alone."""
     with style.canvas(max(2.8, 0.28 * len(table) + 1.2)) as figure:
         left, right = figure.subplots(1, 2, width_ratios=(1, 1.1))
         _dots(left, table)
-        _growth(right, [phi for phi in activations if phi.name in set(table["activation"])])
+        _growth(right, list(_activations(table["activation"])))
     return figure
+
+
+def _activations(names: Iterable[str]) -> Iterator[Activation]:
+    for name in names:
+        with suppress(RequestError):
+            yield parse_activation(name)
 
 
 def _dots(axes: Axes, table: pd.DataFrame) -> None:

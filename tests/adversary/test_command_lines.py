@@ -7,7 +7,6 @@ The lines come from hypothesis, without a stored database and derandomized: a ru
 What once failed stands as an example.
 """
 
-import argparse
 import io
 import os
 from functools import cache
@@ -19,7 +18,7 @@ from often import often
 
 import cli
 import empirical
-from commands.parser import build_parser, find_commands
+from commands.parser import command_parsers, find_commands
 from empirical.data.catalog import TASKS
 from theory.errors import RequestError
 
@@ -74,16 +73,12 @@ TARGETS = (
 )
 WHOLE = {name: [TARGETS[0], "--input", "2,3"] for name in ("audit", "init")}  # what must be given
 WHOLE["study"] = ["regression"]
+WHOLE["learn"] = ["1"]  # or may be
 
 
 @cache
 def options():
     """Of every command, its options, and what each is: its choices, and how many values it has."""
-    (commands,) = (
-        action.choices
-        for action in build_parser()._actions
-        if isinstance(action, argparse._SubParsersAction)
-    )
     return {
         name: {
             option: (tuple(action.choices or ()), action.nargs)
@@ -91,7 +86,7 @@ def options():
             for option in action.option_strings
             if option.startswith("--")
         }
-        for name, parser in commands.items()
+        for name, parser in command_parsers().items()
     }
 
 

@@ -135,24 +135,25 @@ HISTOGRAM_COLUMNS = {
     "initializer": "the weight law, as named on the command line",
     "activation": "the activation, as named on the command line",
     "quantity": "activation: of x_l = φ(y_l); gradient: of ∂/∂y_l of a random cotangent",
-    "layer": "l, five at most, the first and the last among them",
+    "layer": "l, as many as asked for, the first and the last among them",
     "log10_low": "lower edge of the bin, log10 of the absolute value",
     "log10_high": "its upper edge",
     "density": "share of the values that are not zero, per decade",
     "zeros": "share of all values of the layer that are exactly zero",
 }
 BIN = 0.1  # decades
-HISTOGRAM_LAYERS = 5
 
 
-def histograms(spec: VarianceSpec) -> pd.DataFrame:
+@takes_fields_of(VarianceSpec)
+def histograms(spec: VarianceSpec, most_layers: int = 5) -> pd.DataFrame:
     """Activations and gradients by layer as histograms of log10|·|, as Glorot & Bengio (2010, Fig. 6
     and 7) draw their values: units of one block of networks together.  Columns: ``HISTOGRAM_COLUMNS``.
 
-    The logarithm, because Xavier's and N(0, 1)'s values leave every linear axis.
+    The logarithm, because Xavier's and N(0, 1)'s values leave every linear axis.  ``most_layers`` of
+    them are read, spread evenly.
     """
     spec = replace(spec, direction="both", engine="modules")
-    shown = {int(layer) for layer in np.linspace(1, spec.depth, HISTOGRAM_LAYERS).round()}
+    shown = {int(layer) for layer in np.linspace(1, spec.depth, most_layers).round()}
     tables: dict[tuple[int, str, int], pd.DataFrame] = {}
     for group in groups(spec):
         simulation = DenseSimulation(spec, group)

@@ -258,7 +258,7 @@ def test_the_tables_fit_80_columns_whole():
 def test_the_figure_draws_every_activation_and_any_subset():
     for names in (GainsSpec().activations, ("relu",), ("gelu", "relu")):
         spec = GainsSpec(names)
-        left, right = gains_figure(gains_of(spec), spec.parsed).axes
+        left, right = gains_figure(gains_of(spec)).axes
         assert [label.get_text() for label in left.get_yticklabels()] == [p.name for p in spec.parsed]
         curves = [line for line in right.lines if len(line.get_xdata()) > 100]
         assert len(curves) == sum(not phi.is_rectifier for phi in spec.parsed)

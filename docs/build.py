@@ -1,0 +1,37 @@
+"""The site: ``uv run --group docs docs/build.py [FOLDER]`` writes it into runs/site, or into FOLDER.
+
+Lessons are run on the way; report, explorer and the first lesson's slides are made anew beside Sphinx.
+Nothing is downloaded, and no page asks for anything but what lies beside it.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+DOCS = Path(__file__).parent
+MADE = {"report": ["report"], "explorer": ["explorer"], "slides": ["learn", "1", "--slides"]}
+
+
+def main(out: Path) -> int:
+    """The exit code of the first part that fails, or 0."""
+    cli = [sys.executable, str(DOCS.parent / "cli.py")]
+    parts = {name: [*cli, *words, "--quiet", "--out", str(out / name)] for name, words in MADE.items()}
+    sphinx = "-m sphinx --builder html --fail-on-warning --jobs auto --quiet --doctree-dir".split()
+    doctrees = str(out.with_name(f"{out.name}-doctrees"))
+    parts["sphinx"] = [sys.executable, *sphinx, doctrees, str(DOCS), str(out)]
+    out.mkdir(parents=True, exist_ok=True)
+    started = time.monotonic()
+    running = {name: subprocess.Popen(part, stdout=subprocess.DEVNULL) for name, part in parts.items()}
+    codes = {name: process.wait() for name, process in running.items()}
+    for name in (name for name, code in codes.items() if code):
+        sys.stderr.write(f"error: {name} failed: {' '.join(parts[name])}\n")
+    if not any(codes.values()):
+        sys.stdout.write(f"{out / 'index.html'}, after {time.monotonic() - started:.0f} s\n")
+    return max(codes.values(), key=abs)
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(*sys.argv[1:] or [DOCS.parent / "runs" / "site"])))
