@@ -70,6 +70,17 @@ def verdict_words(row: Row) -> str:
     return f"{verdict}, so far {SO_FAR[row['direction']]}" if open_ else verdict
 
 
+def verdict_text(row: Row) -> Text:
+    """The verdict; of too few seeds, how many would do."""
+    verdict = str(row["verdict"])
+    if verdict == EQUIVALENT:
+        return Text(f"alike (±{MARGIN:g} point)", style="yellow")
+    if "seeds" in verdict:
+        needed = f"{row['needed']}" if row["needed"] <= MANY_SEEDS else f"{MANY_SEEDS}+"
+        return Text(f"needs {needed} seeds", style="yellow")
+    return Text(verdict, style=STYLES.get(verdict, "yellow"))
+
+
 def needed_words(row: Row) -> str:
     return f"{row['needed']} would do" if row["needed"] <= MANY_SEEDS else f"{MANY_SEEDS} will not do"
 

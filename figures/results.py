@@ -23,6 +23,7 @@ from empirical.records.published import Published
 from figures.accuracies import accuracy_results
 from figures.answers import answers_table, conditions_table, factors_table, told
 from figures.beyond.published import Beyond
+from figures.beyond.verdicts import verdicts_table
 from figures.study.captions import handicap
 from figures.study.claims import claims_table
 from figures.study.protocol_agreement import agreement_table
@@ -112,7 +113,7 @@ def _loss(value: float) -> str:
 
 def beyond_results(published: Published) -> Sheet:
     """The claims about other tasks and networks, from their own published records."""
-    return Beyond.read().sheet("beyond")
+    return verdicts_table(Beyond.read().claims)
 
 
 TABLES: dict[str, Callable[[Published], Sheet | str]] = {

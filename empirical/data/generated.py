@@ -9,6 +9,7 @@ from __future__ import annotations
 import codecs
 import hashlib
 import importlib.util
+import math
 import re
 from typing import TYPE_CHECKING
 
@@ -17,13 +18,12 @@ from sklearn import datasets
 
 from empirical.data.datasets import Dataset
 from theory.errors import RequestError
-from theory.initializers import parse_initializer
 from theory.randomness import generator
 
 if TYPE_CHECKING:
     from empirical.data.catalog import DataSet
 
-TEACHER_DEPTH, TEACHER_WIDTH = 3, 32
+TEACHER = (32, 32, 32, 1)  # widths
 ZEN = "e250f274f33b9b621a04264025d50e5fb9b1f989f444d13bb373882e734e996f"  # SHA-256
 
 
@@ -50,14 +50,14 @@ def teacher(row: DataSet) -> Dataset:
 
     No noise: a student of the same form could explain all of it.
     """
-    stream, law = generator(0, "teacher"), parse_initializer("he")
+    stream = generator(0, "teacher")
     inputs = torch.randn(_count(row), row.inputs, generator=stream)
     signal = inputs
-    for _ in range(TEACHER_DEPTH):
-        weight = law.draw_(torch.empty(TEACHER_WIDTH, signal.shape[1]), stream)
-        signal = (signal @ weight.T).relu()
-    weight = law.draw_(torch.empty(1, TEACHER_WIDTH), stream)
-    return _standardized(row, inputs, signal @ weight.T)
+    for width in TEACHER:
+        fan_in = signal.shape[1]
+        weight = torch.empty(width, fan_in).normal_(0, math.sqrt(2 / fan_in), generator=stream)
+        signal = signal.relu() @ weight.T if signal is not inputs else inputs @ weight.T
+    return _standardized(row, inputs, signal)
 
 
 def diabetes(row: DataSet) -> Dataset:

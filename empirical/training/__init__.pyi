@@ -3,6 +3,7 @@ from . import (
     families as families,
     objectives as objectives,
     optimizers as optimizers,
+    look as look,
     instruments as instruments,
     taped as taped,
     loop as loop,

@@ -18,7 +18,6 @@ import itertools
 import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -27,6 +26,7 @@ from torch import nn
 
 from empirical.protocol import TrainSpec
 from empirical.records.cell import LAYER_COLUMNS
+from empirical.training.look import Look, weight_row, wide
 from empirical.training.networks import build_network, scale_free_layers, scale_free_parameters
 from theory.law.cross_entropy import initial_cross_entropy, softmax_second_moment
 from theory.law.learning_rate import effective_learning_rate, equivalent_learning_rate
@@ -36,23 +36,6 @@ from theory.probe import Probe
 
 FIXED_BATCH = 256
 CALIBRATION_BATCH = 64  # of the fixed batch: enough for the factor of a pool
-
-
-@dataclass(frozen=True)
-class Look:
-    """What the instruments saw after ``epoch`` epochs.
-
-    rows            one of ``LAYER_COLUMNS`` per layer with parameters or an activation
-    gradient_norm   L2 norm of the loss gradient over all parameters
-    loss            mean cross-entropy on the fixed batch
-    loss_predicted  its expectation for Gaussian logits of the predicted second moment that know
-                    nothing of the labels: only of a network that has not learned yet
-    """
-
-    rows: list[dict[str, Any]]
-    gradient_norm: float
-    loss: float
-    loss_predicted: float
 
 
 class Instruments:
@@ -71,7 +54,7 @@ class Instruments:
     ) -> None:
         self.spec, self.images, self.labels, self.forward = spec, images, labels, forward
         drawn = dict(build_network(spec).named_parameters())
-        self.drawn = {name: _wide(drawn[f"{name}.weight"]) for name in _weighted(spec)}
+        self.drawn = {name: wide(drawn[f"{name}.weight"]) for name in _weighted(spec)}
 
     def look(self, network: nn.Module, epoch: int) -> Look:
         """Read ``network`` after ``epoch`` epochs."""
@@ -98,7 +81,7 @@ class Instruments:
         return Look(rows, math.hypot(*gradients.values()), loss, loss_predicted)
 
     def _steps(self, name: str, module: nn.Module) -> dict[str, float]:
-        weight, drawn = _wide(module.get_parameter("weight")), self.drawn[name]
+        weight, drawn = wide(module.get_parameter("weight")), self.drawn[name]
         rms, spec = weight.square().mean().sqrt().item(), self.spec
         scale = scale_free_parameters(spec).get(f"{name}.weight", 1.0)
         rate = equivalent_learning_rate(spec.learning_rate, scale, spec.optimizer)
@@ -155,19 +138,8 @@ def _weighted(spec: TrainSpec) -> list[str]:
 
 def average_weight(network: nn.Module) -> float:
     """The report's average weight: the mean over all parameter tensors of each tensor's mean."""
-    means = [_wide(tensor).mean().item() for tensor in network.parameters()]
+    means = [wide(tensor).mean().item() for tensor in network.parameters()]
     return math.fsum(means) / len(means) if all(map(math.isfinite, means)) else math.nan
-
-
-def weight_row(module: nn.Module) -> dict[str, float]:
-    """What a row says of the parameters that ``module`` holds."""
-    weight = _wide(module.get_parameter("weight"))
-    values = {"weight_mean": weight.mean().item(), "weight_std": weight.std(correction=0).item()}
-    if getattr(module, "bias", None) is not None:
-        values["bias_mean"] = _wide(module.get_parameter("bias")).mean().item()
-    if isinstance(module, nn.PReLU):
-        values["negative_slope"] = weight.mean().item()
-    return values
 
 
 def _probe(
@@ -188,7 +160,7 @@ def _probe(
     ):
         loss = nn.functional.cross_entropy(forward(images), labels)
         found = torch.autograd.grad(loss, list(parameters.values()))
-    norms = (_wide(gradient).norm().item() for gradient in found)
+    norms = (wide(gradient).norm().item() for gradient in found)
     gradients = dict(zip(parameters, norms, strict=True))
     readings: dict[str, dict[str, float]] = {}
     for reading in probe.readings:
@@ -243,16 +215,11 @@ def second_moment(values: torch.Tensor) -> torch.Tensor:
     that matters; only where a square leaves float32's range is everything widened first.
     """
     flat = (values.movedim(1, -1) if values.dim() == 4 else values).flatten(1)  # as it lies in memory
-    norms = _wide(torch.linalg.vector_norm(flat, dim=1, dtype=torch.float32))
+    norms = wide(torch.linalg.vector_norm(flat, dim=1, dtype=torch.float32))
     if not torch.all((norms > 1e-15) & (norms < 1e15)):
-        return _wide(values).square().mean()
+        return wide(values).square().mean()
     return norms.square().sum() / values.numel()
 
 
 def _is_activation(name: str) -> bool:
     return name.startswith("act")
-
-
-def _wide(tensor: torch.Tensor) -> torch.Tensor:
-    """``tensor`` on the CPU in float64: MPS has no float64, and the sums are small."""
-    return tensor.detach().cpu().to(torch.float64)

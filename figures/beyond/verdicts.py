@@ -9,8 +9,7 @@ import pandas as pd
 from empirical.judgment.claim_theory import TIE, score
 from empirical.judgment.claims import in_unit
 from empirical.judgment.statistics import LEVEL, MINIMUM_SEEDS
-from figures.answers import interval, theory_words
-from figures.study.claims import verdict_text
+from figures.answers import interval, theory_words, verdict_text
 from figures.tables import Column, Sheet, words
 
 

@@ -11,10 +11,9 @@ from rich.text import Text
 
 from empirical.judgment.claims import POINTS, in_unit
 from empirical.judgment.evidence import CURVE_NOTE, QUANTITIES
-from empirical.judgment.statistics import EQUIVALENT, EXACT_SEEDS, LEVEL, MARGIN, MINIMUM_SEEDS
-from empirical.presets import MANY_SEEDS
+from empirical.judgment.statistics import EXACT_SEEDS, LEVEL, MINIMUM_SEEDS
 from empirical.protocol import COURSE_REPORT
-from figures.answers import STYLES, interval, theory_words
+from figures.answers import interval, theory_words, verdict_text
 from figures.program import command_line
 from figures.tables import Column, Row, Sheet, words
 
@@ -126,14 +125,3 @@ def _measure(row: Row) -> Text:
 def _value(row: Row) -> str:
     """The decisive part's mean, with its unit's digits."""
     return "–" if math.isnan(row["value"]) else in_unit(row["value"], row["unit"] == POINTS)
-
-
-def verdict_text(row: Row) -> Text:
-    """The verdict; of too few seeds, how many would do."""
-    verdict = str(row["verdict"])
-    if verdict == EQUIVALENT:
-        return Text(f"alike (±{MARGIN:g} point)", style="yellow")
-    if "seeds" in verdict:
-        needed = f"{row['needed']}" if row["needed"] <= MANY_SEEDS else f"{MANY_SEEDS}+"
-        return Text(f"needs {needed} seeds", style="yellow")
-    return Text(verdict, style=STYLES.get(verdict, "yellow"))
