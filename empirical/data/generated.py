@@ -9,12 +9,12 @@ from __future__ import annotations
 import codecs
 import hashlib
 import importlib.util
+import math
 import re
 from typing import TYPE_CHECKING
 
 import torch
 from sklearn import datasets
-from torch import nn
 
 from empirical.data.datasets import Dataset
 from theory.errors import RequestError
@@ -23,7 +23,7 @@ from theory.randomness import generator
 if TYPE_CHECKING:
     from empirical.data.catalog import DataSet
 
-TEACHER_DEPTH, TEACHER_WIDTH = 3, 32
+TEACHER = (32, 32, 32, 1)  # widths
 ZEN = "e250f274f33b9b621a04264025d50e5fb9b1f989f444d13bb373882e734e996f"  # SHA-256
 
 
@@ -53,14 +53,11 @@ def teacher(row: DataSet) -> Dataset:
     stream = generator(0, "teacher")
     inputs = torch.randn(_count(row), row.inputs, generator=stream)
     signal = inputs
-    for _ in range(TEACHER_DEPTH):
-        signal = _he(TEACHER_WIDTH, signal, stream).relu()
-    return _standardized(row, inputs, _he(1, signal, stream))
-
-
-def _he(width: int, inputs: torch.Tensor, stream: torch.Generator) -> torch.Tensor:
-    weight = torch.empty(width, inputs.shape[1])
-    return inputs @ nn.init.kaiming_normal_(weight, nonlinearity="relu", generator=stream).T
+    for width in TEACHER:
+        fan_in = signal.shape[1]
+        weight = torch.empty(width, fan_in).normal_(0, math.sqrt(2 / fan_in), generator=stream)
+        signal = signal.relu() @ weight.T if signal is not inputs else inputs @ weight.T
+    return _standardized(row, inputs, signal)
 
 
 def diabetes(row: DataSet) -> Dataset:

@@ -3,7 +3,7 @@ from . import (
     families as families,
     objectives as objectives,
     optimizers as optimizers,
-    looks as looks,
+    look as look,
     instruments as instruments,
     taped as taped,
     loop as loop,

@@ -26,7 +26,7 @@ from torch import nn
 
 from empirical.protocol import TrainSpec
 from empirical.records.cell import LAYER_COLUMNS
-from empirical.training.looks import Look, weight_row, wide
+from empirical.training.look import Look, weight_row, wide
 from empirical.training.networks import build_network, scale_free_layers, scale_free_parameters
 from theory.law.cross_entropy import initial_cross_entropy, softmax_second_moment
 from theory.law.learning_rate import effective_learning_rate, equivalent_learning_rate

@@ -33,7 +33,7 @@ from empirical.records.cell import CellState
 from empirical.records.provenance import Stopwatch, note_of_change, note_of_clock, provenance
 from empirical.training.families import build
 from empirical.training.instruments import FIXED_BATCH, Instruments, average_weight
-from empirical.training.looks import Look
+from empirical.training.look import Look
 from empirical.training.objectives import objective_of
 from empirical.training.optimizers import build_optimizer
 from empirical.training.taped import TapedInstruments

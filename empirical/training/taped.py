@@ -21,13 +21,11 @@ from torch import nn
 
 from empirical.protocol import TrainSpec
 from empirical.records.cell import LAYER_COLUMNS
-from empirical.training.looks import Look, weight_row
+from empirical.training.look import Look, weight_row
 from empirical.training.objectives import objective_of
 from theory.law.learning_rate import effective_learning_rate
+from theory.predict import follow, record, weights_of
 from theory.predict.bases import INFINITE_WIDTH, basis_name
-from theory.predict.network import follow
-from theory.predict.rules import weights_of
-from theory.predict.tape import record
 
 BATCH = 64  # of the fixed batch
 

@@ -20,10 +20,8 @@ from empirical.judgment.beyond import arms_of, foretold_arms, judge_beyond
 from empirical.judgment.evidence import Evidence
 from empirical.presets import BEYOND
 from empirical.records.published import Published, read
-from figures.beyond.frontier import frontier_caption, frontier_figure, frontier_table
+from figures.beyond.frontier import frontier_caption, frontier_figure
 from figures.beyond.scores import scores_caption, scores_figure
-from figures.beyond.verdicts import verdicts_table
-from figures.tables import Sheet
 
 DATA = Path(__file__).parents[1] / "data" / "beyond"
 PICTURES = ("frontier", *(f"scores-{task}" for task in TASKS))
@@ -54,12 +52,6 @@ class Beyond:
         """``judgment.beyond.foretold_arms`` of the presets of ``task``."""
         own = {name: one for name, one in BEYOND.items() if data_set(one.dataset).task == task}
         return foretold_arms(self.evidence, arms_of(own))
-
-    def sheet(self, name: str) -> Sheet:
-        """The table called ``beyond`` or ``frontier``."""
-        if name == "beyond":
-            return verdicts_table(self.claims)
-        return frontier_table(self.map, agreement(self.map), self.spec)
 
     def picture(self, name: str) -> tuple[str, str, Figure]:
         """Title, caption and figure of one of ``PICTURES``."""

@@ -19,6 +19,7 @@ from matplotlib.figure import Figure
 
 from empirical import protocol
 from empirical.arm import Arm
+from empirical.frontier.table import agreement
 from empirical.judgment.claim_theory import foretold_sizes, score
 from empirical.judgment.claims import FANS, judge_claims
 from empirical.judgment.conditions import judge_conditions
@@ -38,8 +39,10 @@ from figures.answers import (
     theory_score,
     told,
 )
+from figures.beyond.frontier import frontier_table
 from figures.beyond.published import DATA as BEYOND_DATA
 from figures.beyond.published import PICTURES, Beyond
+from figures.beyond.verdicts import verdicts_table
 from figures.report import facts, tables
 from figures.study.claims import claims_table
 from figures.study.gallery import SECTIONS as GALLERY
@@ -230,8 +233,8 @@ class Report:
             "answers": lambda: answers_table(self.conditions),
             "conditions": lambda: conditions_table(self.conditions),
             "factors": lambda: factors_table(self.contrasts[1]),
-            "beyond": lambda: self.beyond.sheet("beyond") if self.beyond else None,
-            "frontier": lambda: self.beyond.sheet("frontier") if self.beyond else None,
+            "beyond": lambda: verdicts_table(self.beyond.claims) if self.beyond else None,
+            "frontier": lambda: _frontier(self.beyond),
             "machines": lambda: tables.machines(facts.machines(self.records.cells)),
         }
 
@@ -338,6 +341,10 @@ NO_TABLE = {
 
 def _compared(table: pd.DataFrame | None, name: str, title: str) -> Sheet | None:
     return None if table is None else pairs_table(table, name, title)
+
+
+def _frontier(beyond: Beyond | None) -> Sheet | None:
+    return frontier_table(beyond.map, agreement(beyond.map), beyond.spec) if beyond else None
 
 
 def _source() -> str:

@@ -100,7 +100,7 @@ def test_every_use_of_a_weight_has_its_row():
     assert names == ["recurrent.input", "recurrent.hidden", "recurrent.hidden.2", "recurrent.hidden.3",
                      "head"]  # fmt: skip
     assert math.isnan(training.layers[2]["weight_std"]) and training.layers[1]["weight_std"] > 0
-    weight = build(spec).get_parameter("recurrent.hidden.weight")
+    weight = build(spec).get_parameter("recurrent.hidden.weight").detach()
     assert training.layers[1]["effective_learning_rate"] == pytest.approx(
         spec.learning_rate / float(weight.square().mean().sqrt()), rel=1e-5
     )

@@ -153,8 +153,9 @@ def test_the_whole_study_has_every_section_figure_and_table(document):
     assert course | {"derive", "variance", "stall", "slopes", "accuracy-map"} <= names
     assert {sheet.name for sheet in document.sheets} == {
         "derive", "protocol", "coverage", "accuracy", "protocol-agreement", "he-normal", "prelu-relu",
-        "answers", "claims", "conditions", "factors", "machines",
+        "answers", "claims", "conditions", "factors", "machines", "beyond", "frontier",
     }  # fmt: skip
+    assert {"frontier", "scores-images", "scores-regression", "scores-sequence"} <= names
     about = "augmentation"  # the one figure that only cells of full size have, and its preset's rest
     known = (about, "made them", "second seed")
     assert all(any(one in gap for one in known) for gap in document.gaps), document.gaps

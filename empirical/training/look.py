@@ -1,4 +1,4 @@
-"""What every network's instruments have in common: what they saw, and a row of it on a weight."""
+"""A look at a network: what every instrument gives, whatever it reads."""
 
 from __future__ import annotations
 

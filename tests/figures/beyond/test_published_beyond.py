@@ -1,0 +1,59 @@
+"""The published records beyond the report: whole, foretold before training, beside CIFAR-10's own."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+
+from empirical.frontier.spec import FrontierSpec
+from empirical.frontier.table import planned
+from empirical.judgment.beyond import contrasts
+from empirical.records.published import read, write
+from figures.beyond.published import DATA, PICTURES, Beyond
+
+
+@pytest.fixture(scope="module")
+def beyond():
+    return Beyond.read()
+
+
+def test_every_claim_has_its_records_of_three_seeds_and_a_verdict(beyond):
+    assert list(beyond.claims["id"]) == [one.name for one in contrasts()]
+    assert (beyond.claims["seeds"] >= 3).all()
+    assert not (beyond.claims["verdict"] == "records missing").any()
+    assert set(beyond.claims["theory"]) <= {"true", "false", "no difference"}
+    assert np.isfinite(beyond.claims["theory_value"]).all()
+
+
+def test_what_theory_foretold_is_of_the_network_as_drawn(beyond):
+    told = beyond.records.layers["second_moment_predicted"].notna()
+    assert set(beyond.records.layers.loc[told, "epoch"]) == {0}
+    assert beyond.records.cells["initial_loss_predicted"].notna().all()
+
+
+def test_the_map_is_that_of_the_default_command(beyond):
+    expected = planned(FrontierSpec())
+    names = ["activation", "depth", "weight_variance", "predicted"]
+    found = beyond.map.sort_values(names).reset_index(drop=True)
+    expected = expected.sort_values(names).reset_index(drop=True)
+    assert len(found) == len(expected) and beyond.map["accuracy"].notna().all()
+    assert (found["activation"] == expected["activation"]).all()
+    assert np.allclose(found["depth_scale"], expected["depth_scale"], rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", PICTURES)
+def test_every_picture_is_drawn_and_says_how_it_is_read(beyond, name):
+    title, caption, figure = beyond.picture(name)
+    assert isinstance(figure, Figure) and title and caption.endswith(".")
+
+
+def test_the_tables_of_the_course_reports_study_stay_as_they_are(tmp_path):
+    """A field that came later has no column where every cell has its default."""
+    paths = write(read(DATA.parent), tmp_path)
+    for path in paths[:3]:
+        header = path.read_text(encoding="utf-8").partition("\n")[0]
+        assert header == (DATA.parent / path.name).read_text(encoding="utf-8").partition("\n")[0]
+        assert "branch_scale" not in header
+    assert "branch_scale" in (DATA / "cells.csv").read_text(encoding="utf-8").partition("\n")[0]
+    assert Path(paths[0]).read_bytes() == (DATA.parent / "cells.csv").read_bytes()
