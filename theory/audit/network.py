@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from theory.predict.rules import RECURRENT, Weights, needs_slopes, weights_of
+from theory.predict.rules import RECURRENT, Weights, needs_channels, needs_slopes, weights_of
 from theory.predict.tape import Operation, Tape, record
 
 NORMS = frozenset("batch_norm layer_norm group_norm instance_norm rms_norm normalize".split())
@@ -107,6 +107,7 @@ class Network:
                 inputs,
                 gradients=gradients,
                 slopes=needs_slopes if gradients else None,
+                channels=needs_channels if gradients else None,
                 seed=seed,
             ),
         )
