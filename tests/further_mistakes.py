@@ -6,6 +6,7 @@ Each is the structure in small, rebuilt from what the issue says; ``where`` is r
 from __future__ import annotations
 
 import copy
+import itertools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -265,7 +266,7 @@ def upsampler(taken_for: str) -> nn.Module:
     """Transposed convolutions by He's law whose fans were read from the wrong axis."""
     widths = (256, 128, 64, 32)
     layers: list[nn.Module] = []
-    for before, after in zip(widths[:-1], widths[1:], strict=True):
+    for before, after in itertools.pairwise(widths):
         layer = nn.ConvTranspose2d(before, after, 4, stride=2, padding=1)
         size = (after if taken_for == "out" else before) * 16
         nn.init.normal_(layer.weight, std=math.sqrt(2 / size))
@@ -422,61 +423,214 @@ class Einsum(nn.Module):
 
 
 FURTHER = (
-    Case("mnielsen/neural-networks-and-deep-learning #30", "1/√n_out where 1/√n_in is meant",
-         lambda: Pooled("out"), images(8, 28, 1), ("wrong-fan",), ("fc",), lambda: Pooled("in")),
-    Case("LBANN/lbann #316", "He's law was LeCun's", lambda: drawn(mlp(40), lecun), vectors(128),
-         ("vanishing-signal", "wrong-gain"), ("",), lambda: drawn(mlp(40), he)),
-    Case("huggingface/transformers #742", "BERT: all layers are copies of one",
-         lambda: Encoder(True), tokens(100), ("identical-weights",), ("layers.",), lambda: Encoder(False)),
-    Case("open-mmlab/mmdetection #5622", "1/√n with n of all groups, F.conv2d",
-         lambda: deformable(True), images(8, 16), ("grouped-fan",), ("2", "4"), lambda: deformable(False)),
-    Case("tensorflow/tfjs #8568", "depthwise LeCun uniform with the channels in fan_in",
-         lambda: built(separable(True), torch.randn(2, 3, 16, 16)), images(8, 16), ("grouped-fan",), ("1", "4"),
-         lambda: built(separable(False), torch.randn(2, 3, 16, 16))),
-    Case("huggingface/transformers #26441", "T5: a head of N(0, 1)", lambda: Summarizer(1.0), tokens(400),
-         ("first-loss",), ("lm_head",), lambda: Summarizer(128**-0.5)),
-    Case("huggingface/transformers #47478", "CLVP: c_proj is not divided by √(2L)", lambda: Clvp(False),
-         tokens(200), ("branch-scale",), ("decoder.",), lambda: Clvp(True)),
-    Case("circle-hit/SAPT #11, Guitaricet/relora #18", "LoRA: A and B zero, x @ A @ B",
-         lambda: Lora("AB"), vectors(64), ("zero-weights",), ("lora_",), lambda: Lora("")),
-    Case("nvidia-cosmos/cosmos-predict2.5 #15", "LoRA: A zeroed by a later init_weights",
-         lambda: Adapter(True), sequences(8, 64), ("zero-weights",), ("q_lora", "v_lora"), None),
-    Case("tianzhi0549/FCOS #217", "a convolution that is never called", lambda: Towers(False), images(4, 16),
-         ("unused",), ("bbox_tower", "mask_pred"), lambda: Towers(True)),
-    Case("pytorch/pytorch #41324", "a layer that takes no part", lambda: Toy(False), vectors(10),
-         ("unused",), ("net1",), lambda: Toy(True)),
-    Case("tensorflow/tensorflow #31192", "Conv2DTranspose: fan from the wrong axis", lambda: upsampler("out"),
-         lambda: torch.randn(4, 256, 4, 4), ("wrong-fan",), ("",), lambda: upsampler("in")),
-    Case("keras-team/keras #2252", "fan_out without the window", lambda: kernel_less(True), images(4, 16),
-         ("wrong-fan", "first-loss"), ("",), lambda: kernel_less(False)),
-    Case("lucidrains/deep-cross-attention #2", "zero weights before a ReLU", lambda: Routed(0.0), vectors(64),
-         ("zero-weights",), ("aggregate",), lambda: Routed(0.02)),
-    Case("LeelaChessZero/lczero-training #218", "one initializer object for all layers",
-         lambda: one_instance(FeedForward(), nn.Linear, nn.init.xavier_normal_, True), vectors(64),
-         ("identical-weights",), ("ffn",),
-         lambda: one_instance(FeedForward(), nn.Linear, nn.init.xavier_normal_, False)),
-    Case("keras-team/keras-hub #352", "one initializer object: q, k, v and output alike",
-         lambda: one_instance(Encoder(False), nn.Linear, nn.init.xavier_uniform_, True), tokens(100),
-         ("identical-weights",), ("layers.",), lambda: Encoder(False)),
-    Case("deel-ai/deel-lip #64", "one orthogonal initializer for all layers",
-         lambda: one_instance(mlp(3, 64), nn.Linear, nn.init.orthogonal_, True), vectors(64),
-         ("identical-weights",), ("0", "2"),
-         lambda: one_instance(mlp(3, 64), nn.Linear, nn.init.orthogonal_, False)),
-    Case("uber-research/DeepPruner #6", "weight_init no longer called; batch norm hides it",
-         lambda: matching(True, False), images(4, 16), ("default-law",), ("",), lambda: matching(True, True)),
-    Case("lavi135246/pytorch-Learning-to-See-in-the-Dark #17", "init function never called, no norm",
-         lambda: Dark(False), images(2, 32, 4), ("default-law",), ("",), lambda: Dark(True)),
-    Case("keras-team/keras #8048", "He's law truncated without the correction, 60 layers",
-         lambda: truncated(False), vectors(256), ("vanishing-signal", "wrong-gain"), ("",),
-         lambda: truncated(True)),
-    Case("pytorch/pytorch #750, craffel/nntools #19", "forget bias from N(0, .1)",
-         lambda: biased(Recurrent(), 0.1), sequences(28, 32), ("forget-bias",), ("lstm",),
-         lambda: remembering(Recurrent())),
-    Case("gordicaleksa/pytorch-GAT #11", "a tensor that was never drawn", lambda: Graph(False),
-         lambda: (torch.randn(12, 32), torch.eye(12)), ("exploding-signal",), ("",), lambda: Graph(True)),
-    Case("clankur/einygpt #3", "1/√d_head where 1/√d is meant", lambda: Einsum(16**-0.5), sequences(16, 128),
-         ("wrong-gain",), ("attention",), lambda: Einsum(128**-0.5)),
-)  # fmt: skip
+    Case(
+        "mnielsen/neural-networks-and-deep-learning #30",
+        "1/√n_out where 1/√n_in is meant",
+        lambda: Pooled("out"),
+        images(8, 28, 1),
+        ("wrong-fan",),
+        ("fc",),
+        lambda: Pooled("in"),
+    ),
+    Case(
+        "LBANN/lbann #316",
+        "He's law was LeCun's",
+        lambda: drawn(mlp(40), lecun),
+        vectors(128),
+        ("vanishing-signal", "wrong-gain"),
+        ("",),
+        lambda: drawn(mlp(40), he),
+    ),
+    Case(
+        "huggingface/transformers #742",
+        "BERT: all layers are copies of one",
+        lambda: Encoder(True),
+        tokens(100),
+        ("identical-weights",),
+        ("layers.",),
+        lambda: Encoder(False),
+    ),
+    Case(
+        "open-mmlab/mmdetection #5622",
+        "1/√n with n of all groups, F.conv2d",
+        lambda: deformable(True),
+        images(8, 16),
+        ("grouped-fan",),
+        ("2", "4"),
+        lambda: deformable(False),
+    ),
+    Case(
+        "tensorflow/tfjs #8568",
+        "depthwise LeCun uniform with the channels in fan_in",
+        lambda: built(separable(True), torch.randn(2, 3, 16, 16)),
+        images(8, 16),
+        ("grouped-fan",),
+        ("1", "4"),
+        lambda: built(separable(False), torch.randn(2, 3, 16, 16)),
+    ),
+    Case(
+        "huggingface/transformers #26441",
+        "T5: a head of N(0, 1)",
+        lambda: Summarizer(1.0),
+        tokens(400),
+        ("first-loss",),
+        ("lm_head",),
+        lambda: Summarizer(128**-0.5),
+    ),
+    Case(
+        "huggingface/transformers #47478",
+        "CLVP: c_proj is not divided by √(2L)",
+        lambda: Clvp(False),
+        tokens(200),
+        ("branch-scale",),
+        ("decoder.",),
+        lambda: Clvp(True),
+    ),
+    Case(
+        "circle-hit/SAPT #11, Guitaricet/relora #18",
+        "LoRA: A and B zero, x @ A @ B",
+        lambda: Lora("AB"),
+        vectors(64),
+        ("zero-weights",),
+        ("lora_",),
+        lambda: Lora(""),
+    ),
+    Case(
+        "nvidia-cosmos/cosmos-predict2.5 #15",
+        "LoRA: A zeroed by a later init_weights",
+        lambda: Adapter(True),
+        sequences(8, 64),
+        ("zero-weights",),
+        ("q_lora", "v_lora"),
+        None,
+    ),
+    Case(
+        "tianzhi0549/FCOS #217",
+        "a convolution that is never called",
+        lambda: Towers(False),
+        images(4, 16),
+        ("unused",),
+        ("bbox_tower", "mask_pred"),
+        lambda: Towers(True),
+    ),
+    Case(
+        "pytorch/pytorch #41324",
+        "a layer that takes no part",
+        lambda: Toy(False),
+        vectors(10),
+        ("unused",),
+        ("net1",),
+        lambda: Toy(True),
+    ),
+    Case(
+        "tensorflow/tensorflow #31192",
+        "Conv2DTranspose: fan from the wrong axis",
+        lambda: upsampler("out"),
+        lambda: torch.randn(4, 256, 4, 4),
+        ("wrong-fan",),
+        ("",),
+        lambda: upsampler("in"),
+    ),
+    Case(
+        "keras-team/keras #2252",
+        "fan_out without the window",
+        lambda: kernel_less(True),
+        images(4, 16),
+        ("wrong-fan", "first-loss"),
+        ("",),
+        lambda: kernel_less(False),
+    ),
+    Case(
+        "lucidrains/deep-cross-attention #2",
+        "zero weights before a ReLU",
+        lambda: Routed(0.0),
+        vectors(64),
+        ("zero-weights",),
+        ("aggregate",),
+        lambda: Routed(0.02),
+    ),
+    Case(
+        "LeelaChessZero/lczero-training #218",
+        "one initializer object for all layers",
+        lambda: one_instance(FeedForward(), nn.Linear, nn.init.xavier_normal_, True),
+        vectors(64),
+        ("identical-weights",),
+        ("ffn",),
+        lambda: one_instance(FeedForward(), nn.Linear, nn.init.xavier_normal_, False),
+    ),
+    Case(
+        "keras-team/keras-hub #352",
+        "one initializer object: q, k, v and output alike",
+        lambda: one_instance(Encoder(False), nn.Linear, nn.init.xavier_uniform_, True),
+        tokens(100),
+        ("identical-weights",),
+        ("layers.",),
+        lambda: Encoder(False),
+    ),
+    Case(
+        "deel-ai/deel-lip #64",
+        "one orthogonal initializer for all layers",
+        lambda: one_instance(mlp(3, 64), nn.Linear, nn.init.orthogonal_, True),
+        vectors(64),
+        ("identical-weights",),
+        ("0", "2"),
+        lambda: one_instance(mlp(3, 64), nn.Linear, nn.init.orthogonal_, False),
+    ),
+    Case(
+        "uber-research/DeepPruner #6",
+        "weight_init no longer called; batch norm hides it",
+        lambda: matching(True, False),
+        images(4, 16),
+        ("default-law",),
+        ("",),
+        lambda: matching(True, True),
+    ),
+    Case(
+        "lavi135246/pytorch-Learning-to-See-in-the-Dark #17",
+        "init function never called, no norm",
+        lambda: Dark(False),
+        images(2, 32, 4),
+        ("default-law",),
+        ("",),
+        lambda: Dark(True),
+    ),
+    Case(
+        "keras-team/keras #8048",
+        "He's law truncated without the correction, 60 layers",
+        lambda: truncated(False),
+        vectors(256),
+        ("vanishing-signal", "wrong-gain"),
+        ("",),
+        lambda: truncated(True),
+    ),
+    Case(
+        "pytorch/pytorch #750, craffel/nntools #19",
+        "forget bias from N(0, .1)",
+        lambda: biased(Recurrent(), 0.1),
+        sequences(28, 32),
+        ("forget-bias",),
+        ("lstm",),
+        lambda: remembering(Recurrent()),
+    ),
+    Case(
+        "gordicaleksa/pytorch-GAT #11",
+        "a tensor that was never drawn",
+        lambda: Graph(False),
+        lambda: (torch.randn(12, 32), torch.eye(12)),
+        ("exploding-signal",),
+        ("",),
+        lambda: Graph(True),
+    ),
+    Case(
+        "clankur/einygpt #3",
+        "1/√d_head where 1/√d is meant",
+        lambda: Einsum(16**-0.5),
+        sequences(16, 128),
+        ("wrong-gain",),
+        ("attention",),
+        lambda: Einsum(128**-0.5),
+    ),
+)
 
 
 class Aggregated(nn.Module):
@@ -499,7 +653,7 @@ class Siren(nn.Module):
     def __init__(self, layers: int = 4, width: int = 128) -> None:
         super().__init__()
         sizes = [2, *[width] * layers]
-        self.net = nn.ModuleList(nn.Linear(a, b) for a, b in zip(sizes[:-1], sizes[1:], strict=True))
+        self.net = nn.ModuleList(nn.Linear(a, b) for a, b in itertools.pairwise(sizes))
         self.out = nn.Linear(width, 3)
         for index, layer in enumerate((*self.net, self.out)):
             n = layer.in_features
@@ -607,12 +761,27 @@ def flow() -> nn.Module:
 ALSO_FINE = (
     Case("microsoft/LoRA #98", "A zero and B drawn", lambda: Lora("A"), vectors(64)),
     Case("jthickstun/pytorch_musicnet #4", "a linear model of zeros", zero_linear, vectors(128)),
-    Case("atong01/conditional-flow-matching #134", "a U-Net whose output begins at zero", Unet, images(4, 16)),
-    Case("lllyasviel/ControlNet #510", "zero convolutions behind zero convolutions", Controlled, images(4, 16)),
+    Case(
+        "atong01/conditional-flow-matching #134",
+        "a U-Net whose output begins at zero",
+        Unet,
+        images(4, 16),
+    ),
+    Case(
+        "lllyasviel/ControlNet #510",
+        "zero convolutions behind zero convolutions",
+        Controlled,
+        images(4, 16),
+    ),
     Case("peisuke/MomentumContrast.pytorch #4", "two encoders that begin alike", Momentum, vectors(64)),
     Case("vsitzmann/siren #17", "U(±√(6/n)/30) before sin(30·)", Siren, vectors(2, 256)),
     Case("allenai/OLMo #797", "a stream that grows by 1 per branch", Reordered, tokens(100)),
     Case("ClementPinard/FlowNetPytorch #19", "fan_out where Caffe has fan_in", flow, images(4, 32, 6)),
-    Case("karpathy/build-nanogpt #18", "position embeddings of .02 where .01 was", lambda: GPT(scaled=True), tokens(500)),
+    Case(
+        "karpathy/build-nanogpt #18",
+        "position embeddings of .02 where .01 was",
+        lambda: GPT(scaled=True),
+        tokens(500),
+    ),
     Case("JiaminRen/RandWireNN #8", "aggregation weights that are all 1", Aggregated, images(8, 16)),
-)  # fmt: skip
+)

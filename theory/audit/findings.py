@@ -37,6 +37,7 @@ DEAD = 0.9  # share of silent units; a ReLU silences half of its units even wher
 DEEP = 4  # residual sums in a row from which their number counts
 GROWN = 10.0  # growth of the stream of a pre-norm stack, unscaled
 GROWN_PLAIN = 30.0  # of a stack without norms
+IDLE = 1e-3  # what a branch adds that changes nothing, as behind a LayerScale of 1e-6
 FORGETS = 0.5  # mean forget bias below which a cell forgets by half
 LOST = 1e-2  # what may be left of a cell's state at the end
 OUTLIER = 30.0  # robust standard deviations
@@ -259,9 +260,15 @@ def _deviating_laws(seen: Seen, factor: float) -> Iterator[Finding]:
     """The laws of the layers that change the signal the way the whole network does."""
     net = seen.network
     groups: dict[str, list[tuple[Weight, float]]] = defaultdict(list)
+    idle = {index for join in net.joins if abs(join.growth - 1) < IDLE for index in join.weights}
     for index, weight, law in seen.drawn():
         change = _change(net, index)
-        if not net.hidden[index] and weight.kind != "Embedding" and change == change:
+        if (
+            index not in idle
+            and not net.hidden[index]
+            and weight.kind != "Embedding"
+            and change == change
+        ):
             groups[law.label].append((weight, change))
     for label, found in groups.items():
         weights = [weight for weight, _ in found]

@@ -142,6 +142,29 @@ def needs_channels(name: str) -> bool:
     return rule_for not in (keep, move, layer_norm, rms_norm)
 
 
+def unit_axis(name: str) -> int | None:
+    """Along which axis, from the end, the operation ``name`` makes units; 0 if it keeps its input's."""
+    if name.startswith("conv"):
+        return -1 - int(name[-2])
+    if name in ("linear", "addmm", "matmul", "mm"):
+        return -1
+    keeps = RULES.get(name) in (rectifier, activation, dropout, keep) or "pool" in name
+    return 0 if keeps else None
+
+
+def log_weights(call: Call) -> dict[int, float]:
+    """∂ ln q of the output by ln q of each input: shares of what is added or joined, else degrees."""
+    inputs = [number for number in call.operation.inputs if number in call.moments]
+    if call.operation.name in ("batch_norm", "layer_norm", "group_norm", "instance_norm", "rms_norm"):
+        return {}
+    if call.operation.name in ("add", "sub", "rsub", "cat", "stack"):
+        sizes = [call.moments[n].mean * math.prod(call.values[n].shape) for n in inputs]
+        return {n: size / (sum(sizes) or 1.0) for n, size in zip(inputs, sizes, strict=True)}
+    return {
+        n: d for n, d in zip(call.operation.inputs, _degrees(call), strict=True) if n in call.moments
+    }
+
+
 def only_moves(name: str) -> bool:
     """Whether the operation ``name`` makes no new numbers."""
     return RULES.get(name) in (keep, move)
