@@ -37,6 +37,7 @@ DEAD = 0.9  # share of silent units; a ReLU silences half of its units even wher
 DEEP = 4  # residual sums in a row from which their number counts
 GROWN = 10.0  # growth of the stream of a pre-norm stack, unscaled
 GROWN_PLAIN = 30.0  # of a stack without norms
+IDLE = 1e-3  # what a branch adds that changes nothing, as behind a LayerScale of 1e-6
 FORGETS = 0.5  # mean forget bias below which a cell forgets by half
 LOST = 1e-2  # what may be left of a cell's state at the end
 OUTLIER = 30.0  # robust standard deviations
@@ -259,15 +260,22 @@ def _deviating_laws(seen: Seen, factor: float) -> Iterator[Finding]:
     """The laws of the layers that change the signal the way the whole network does."""
     net = seen.network
     groups: dict[str, list[tuple[Weight, float]]] = defaultdict(list)
+    idle = {index for join in net.joins if abs(join.growth - 1) < IDLE for index in join.weights}
     for index, weight, law in seen.drawn():
         change = _change(net, index)
-        if not net.hidden[index] and weight.kind != "Embedding" and change == change:
+        if (
+            index not in idle
+            and not net.hidden[index]
+            and weight.kind != "Embedding"
+            and change == change
+        ):
             groups[law.label].append((weight, change))
     for label, found in groups.items():
         weights = [weight for weight, _ in found]
         whole = sum(math.log(change) for _, change in found)
         each = math.exp(whole / len(found))
-        if (each * OFF > 1 if factor < 1 else each < OFF) or abs(whole) < math.log(LOCAL):
+        little = (each * OFF > 1 if factor < 1 else each < OFF) and not _adds_up(net, found, factor)
+        if little or abs(whole) < math.log(LOCAL):
             continue
         law = seen.laws[weights[-1].parameter]
         if law.fan == "fan_out" and LAWS[law.name or ""].gain == "he":
@@ -289,6 +297,21 @@ def _deviating_laws(seen: Seen, factor: float) -> Iterator[Finding]:
             evidence,
             cure=fixes.redraw(net, weights),
         )
+
+
+def _adds_up(net: Network, found: Sequence[tuple[Weight, float]], factor: float) -> bool:
+    """Whether a small deviation of the weights from what their activation asks for explains it all.
+
+    Of the weights, and not of the signal: a narrow layer or a border loses some by itself.
+    """
+    whole = sum(math.log(change) for _, change in found)
+    own = [
+        float(weight.fan_in * weight.tensor.double().square().mean())
+        / fixes.gain_after(fixes.activation_before(net, weight)) ** 2
+        for weight, _ in found
+    ]  # fmt: skip
+    deviation = sum(math.log(one) for one in own if one > 0) / len(own)
+    return whole / math.log(factor) >= 0.5 and abs(deviation) > 0.1 and deviation * math.log(factor) > 0
 
 
 def _cause(law: Recognized) -> str:
@@ -322,7 +345,7 @@ def _change(net: Network, index: int) -> float:
     before = net.nearest_weights(weight.source)
     from_value = net.weights[before[-1]].result if before else weight.source
     if before and net.references[from_value] != net.references[weight.source]:
-        from_value = weight.source  # a norm stands in between
+        from_value = weight.source  # a norm or a mean over places stands in between
     made, given = (net.tape.values[one].spread for one in (weight.result, from_value))
     return made / given if given > 0 and made > 0 else math.nan
 

@@ -3,9 +3,10 @@
 The signal here is what the inputs tell apart: the ``spread``, the variance over the inputs of a batch,
 mean over units.  (A bias that all inputs share is in the second moment, and carries nothing.)  A value
 is held against its *reference*: the spread of the input or of the embedding, or the second moment that
-the last normalization has set, whichever came last.  So a small signal that is normalized again counts
-as none lost.  The gradient at a value is the sum of (∂E/∂x)² over the tensor, times the reference, so
-that a scale which a norm takes out again does not count either.
+the last normalization has set, whichever came last, less what means over places took out of it.  So a
+small signal that is normalized again counts as none lost.  The gradient at a value is the sum of
+(∂E/∂x)² over the tensor, times the reference, so that a scale which a norm takes out again does not
+count either.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from theory.predict.rules import RECURRENT, Weights, needs_slopes, weights_of
+from theory.predict.rules import RECURRENT, Weights, needs_channels, needs_slopes, unit_axis, weights_of
 from theory.predict.tape import Operation, Tape, record
 
 NORMS = frozenset("batch_norm layer_norm group_norm instance_norm rms_norm normalize".split())
@@ -33,6 +34,9 @@ KEEPS_SCALE = frozenset(
     adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d adaptive_max_pool2d mean pad interpolate
     pixel_shuffle channel_shuffle to float movedim T mT roll clone detach identity narrow select
     index_select write_view repeat tile rearrange type_as view_as reshape_as""".split()
+)
+AVERAGES = frozenset(  # over places: of pixels that are drawn apart little is left, of an image much
+    "mean avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool1d adaptive_avg_pool2d".split()
 )
 SELECTS = frozenset("chunk split unbind getitem tensor_split narrow".split())
 ACTIVATIONS = frozenset(
@@ -107,6 +111,8 @@ class Network:
                 inputs,
                 gradients=gradients,
                 slopes=needs_slopes if gradients else None,
+                channels=needs_channels if gradients else None,
+                units=unit_axis if gradients else None,
                 seed=seed,
             ),
         )
@@ -241,6 +247,10 @@ class Network:
                 made = self.tape.values[value]
                 if (self.is_norm(operation) and not self.bites(operation)) or not known:
                     found[value] = made.second_moment if self.is_norm(operation) else made.spread
+                elif operation.name in AVERAGES:
+                    before = [self.tape.values[value].spread for value in operation.inputs]
+                    kept = made.spread / before[0] if before[0] > 0 else 1.0
+                    found[value] = max(known) * (min(kept, 1.0) if kept == kept else 1.0)
                 else:
                     found[value] = max(known)
         return found

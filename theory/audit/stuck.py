@@ -2,9 +2,9 @@
 
 A layer of equal units whose gradients are equal too stays one unit; a zero without a gradient stays
 zero.  But a zero whose gradient is cut by another zero wakes up when that one has moved, and a single
-step does not tell the two apart.  So the tensors in question and the vectors (biases, gains) are moved
-along their gradients, from independent random signs at the outputs, in place of the model's own; the
-model itself is not touched.
+step does not tell the two apart.  So the tensors in question, all other zeros and the vectors (biases,
+gains) are moved along their gradients, from independent random signs at the outputs, in place of the
+model's own; the model itself is not touched.
 """
 
 from __future__ import annotations
@@ -45,7 +45,8 @@ def fates(net: Network, inputs: Any, *, seed: int = 0) -> dict[str, Fate]:
     moved = {
         name: parameter.detach().clone().requires_grad_()
         for name, parameter in net.model.named_parameters()
-        if name in suspects or (parameter.dim() < 2 and parameter.is_floating_point())
+        if parameter.is_floating_point()
+        and (name in suspects or parameter.dim() < 2 or not bool(parameter.any()))
     }
     largest = dict.fromkeys(moved, 0.0)
     positional, keywords = as_arguments(inputs)

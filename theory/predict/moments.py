@@ -35,6 +35,7 @@ class Moment:
     symmetric  x and −x have one law over draws, unit by unit
     gaussian   x is Gaussian with mean 0 in the limit of infinite width
     center     E[μ²] of the channels (dimension 1), like ``power``; None if the run's share of it holds
+    with_mean  E[xμ], μ the mean of the channel; None if it is the same everywhere
     units      which output of its weight layer each number is, if it is one
     basis      what ``power`` rests on, empty for exact
     back       what the slopes of the operation that made it rest on
@@ -46,6 +47,7 @@ class Moment:
     symmetric: bool = False
     gaussian: bool = False
     center: torch.Tensor | None = None
+    with_mean: torch.Tensor | None = None
     units: torch.Tensor | None = None
     basis: frozenset[str] = frozenset()
     back: frozenset[str] = frozenset()

@@ -22,16 +22,19 @@ from scipy import stats
 from torch import nn
 
 from theory.errors import RequestError, check_whole
+from theory.law.finite_width import spread_coefficient
 from theory.precision import widened
 from theory.predict.bases import INFINITE_WIDTH, basis_name
 from theory.predict.moments import Moment
 from theory.predict.rules import (
     Call,
     Weights,
+    log_weights,
     moments_after,
     needs_channels,
     needs_slopes,
     only_moves,
+    unit_axis,
     weights_of,
 )
 from theory.predict.tape import Operation, Tape, record, tensors_in
@@ -51,7 +54,8 @@ FOLLOWED_COLUMNS = {
     "groups": "1, or into how many parts a convolution is cut",
     "forward_predicted": "second moment of its output, mean over units and inputs, over draws",
     "forward_measured": "of this network on these inputs",
-    "forward_band_low": "where one network in 40 lies below, over draws; NaN without draws",
+    "forward_band_low": "where one network in 40 lies below: measured over ``draws``, or log-normal "
+    "from how uneven the units of each layer are; NaN where that is not known",
     "forward_band_high": "where one network in 40 lies above",
     "backward_predicted": "second moment of the gradient at its output",
     "backward_measured": "of this network on these inputs",
@@ -73,8 +77,9 @@ def follow(model: nn.Module, inputs: Any, *, draws: int = 0, seed: int = 0) -> p
     if draws == 1:
         raise RequestError("one draw has no spread: ask for 0 draws, or for at least 2")
     tape = record(
-        model, inputs, gradients=True, slopes=needs_slopes, channels=needs_channels, seed=seed
-    )
+        model, inputs, gradients=True, slopes=needs_slopes, channels=needs_channels, units=unit_axis,
+        seed=seed,
+    )  # fmt: skip
     table = table_of(model, tape, inputs)
     if draws:
         bands = band([forward_of_draw(model, inputs, tape, seed, draw) for draw in range(draws)])
@@ -87,19 +92,21 @@ def table_of(model: nn.Module, tape: Tape, inputs: Any) -> pd.DataFrame:
     calls = calls_of(tape, inputs)
     backward = _backward(tape, calls)
     bases = _backward_bases(tape, calls)
+    variances = _log_variances(tape, calls)
     uses: Counter[str] = Counter()
     rows = []
     for call, moments in calls:
         number = call.operation.outputs[0]
         for weights in weights_of(call.operation):
             value = tape.values[number]
+            low, high = analytic_band(moments[0].mean, variances[number])
             rows.append(
                 _named(model, call.operation, weights, uses)
                 | {
                     "forward_predicted": moments[0].mean,
                     "forward_measured": value.second_moment,
-                    "forward_band_low": math.nan,
-                    "forward_band_high": math.nan,
+                    "forward_band_low": low,
+                    "forward_band_high": high,
                     "backward_predicted": backward.get(number, math.nan),
                     "backward_measured": value.gradient_second_moment,
                     "basis": basis_name(moments[0].basis),
@@ -222,6 +229,55 @@ def _backward_bases(
             # the parts of a gradient are uncorrelated in the limit of wide layers
             bases[number] |= after | ({INFINITE_WIDTH} if uses[number] > 1 else set())
     return bases
+
+
+def _log_variances(tape: Tape, calls: Sequence[tuple[Call, list[Moment]]]) -> dict[int, float]:
+    """Var[ln q] over draws of every value, to first order in what its sources do to ln q.
+
+    Each weight layer is a source: given what enters it, its second moment has the relative variance r
+    of a mean over its units, which their unevenness shows, before and behind an activation (2/n and
+    5/n of one input through ReLU: theory.md §4 counts the same).  Sources multiply, so ln(1 + r) add.
+    """
+    noise: dict[int, dict[int, float]] = defaultdict(dict)  # value → source → √r
+    for call, _ in calls:
+        made: dict[int, float] = defaultdict(float)
+        weighted = bool(weights_of(call.operation))
+        for number, weight in log_weights(call).items():
+            for source, size in noise[number].items():
+                made[source] += weight * size
+        number = call.operation.outputs[0]
+        uneven = _relative_variance(call)
+        if weighted:
+            made[call.operation.index] = math.sqrt(uneven)
+        elif math.isfinite(uneven) and made:  # the units of the last source, behind φ or a pool
+            made[max(made)] = math.sqrt(uneven)
+        for each in call.operation.outputs:
+            noise[each] = dict(made)
+    return {
+        number: sum(math.log1p(size**2) for size in sources.values())
+        for number, sources in noise.items()
+    }
+
+
+def _relative_variance(call: Call) -> float:
+    """Of the second moment of an output, given what enters its weights; of one input exactly."""
+    value = call.out()
+    units = max(value.shape, default=1)
+    if math.prod(value.shape) == units > 1 and math.isfinite(value.uneven):
+        slope = call.argument("negative_slope") if call.operation.name == "leaky_relu" else 0.0
+        if weights_of(call.operation):
+            return 2 / units
+        if call.operation.name in ("relu", "leaky_relu"):
+            return spread_coefficient(float(slope)) / units
+    return value.uneven
+
+
+def analytic_band(mean: float, variance: float) -> tuple[float, float]:
+    """Where 95 % of draws lie if ln q is normal, of that variance, and E[q] the ``mean``."""
+    if not mean > 0 or not math.isfinite(variance):
+        return math.nan, math.nan
+    middle, reach = math.log(mean) - variance / 2, stats.norm.ppf(0.975) * math.sqrt(variance)
+    return math.exp(middle - reach), math.exp(middle + reach)
 
 
 def forward_of_draw(model: nn.Module, inputs: Any, tape: Tape, seed: int, draw: int) -> list[float]:

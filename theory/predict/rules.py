@@ -137,9 +137,32 @@ def needs_slopes(name: str) -> bool:
 
 
 def needs_channels(name: str) -> bool:
-    """Whether channel means after the operation ``name`` may be asked for: batch norm asks."""
+    """Whether channel means after the operation ``name`` may be asked for."""
     rule_for = RULES.get(name)
-    return rule_for not in (keep, move, batch_norm, layer_norm, rms_norm, rectifier, activation)
+    return rule_for not in (keep, move, layer_norm, rms_norm)
+
+
+def unit_axis(name: str) -> int | None:
+    """Along which axis, from the end, the operation ``name`` makes units; 0 if it keeps its input's."""
+    if name.startswith("conv"):
+        return -1 - int(name[-2])
+    if name in ("linear", "addmm", "matmul", "mm"):
+        return -1
+    keeps = RULES.get(name) in (rectifier, activation, dropout, keep) or "pool" in name
+    return 0 if keeps else None
+
+
+def log_weights(call: Call) -> dict[int, float]:
+    """∂ ln q of the output by ln q of each input: shares of what is added or joined, else degrees."""
+    inputs = [number for number in call.operation.inputs if number in call.moments]
+    if call.operation.name in ("batch_norm", "layer_norm", "group_norm", "instance_norm", "rms_norm"):
+        return {}
+    if call.operation.name in ("add", "sub", "rsub", "cat", "stack"):
+        sizes = [call.moments[n].mean * math.prod(call.values[n].shape) for n in inputs]
+        return {n: size / (sum(sizes) or 1.0) for n, size in zip(inputs, sizes, strict=True)}
+    return {
+        n: d for n, d in zip(call.operation.inputs, _degrees(call), strict=True) if n in call.moments
+    }
 
 
 def only_moves(name: str) -> bool:
@@ -372,9 +395,31 @@ def convolution(call: Call) -> Outputs:
     flat = seen.reshape(-1, 1, *seen.shape[2:])
     functions: Any = {1: nn.functional.conv1d, 2: nn.functional.conv2d, 3: nn.functional.conv3d}
     through = functions[len(kernel)](flat, window, **ways)
-    return _weighted(
+    made = _weighted(
         call, weights, x, _ungrouped(through, seen, weights.shape[0], batched), -1 - len(kernel)
     )
+    if not made or not batched:
+        return made
+    mean = _with_mean(functions[len(kernel)], seen, window, ways)
+    share = call.center(call.operation.inputs[0]).mean() / (x.power.detach().mean() or 1.0)
+    common = share * seen.detach().mean() / (seen.detach().sqrt().mean() ** 2 or 1.0)
+    bias = second_moment(weights.bias) if isinstance(weights.bias, torch.Tensor) else 0.0
+    return [replace(made[0], with_mean=second_moment(weights.tensor) * common * mean + bias)]
+
+
+def _with_mean(
+    function: Any, seen: torch.Tensor, window: torch.Tensor, ways: Mapping[str, Any]
+) -> torch.Tensor:
+    """(B, 1, …): the product of an output and the mean output of its channel, of weights of size 1.
+
+    E[x_p x_p'] goes as √(q_p·q_p'): the mean of the outputs weighs a tap by the mean over outputs of
+    the √q that it sees, 0 outside of the image; a place keeps the sum over its taps.
+    """
+    amplitude = seen.detach().mean(1, keepdim=True).sqrt()
+    taps = window.clone().requires_grad_()
+    (shares,) = torch.autograd.grad(function(amplitude, taps, **ways).mean(), taps)
+    made: torch.Tensor = function(amplitude, shares, **ways)
+    return made
 
 
 @rule("conv_transpose1d conv_transpose2d conv_transpose3d")
@@ -681,10 +726,14 @@ def batch_norm(call: Call) -> Outputs:
     mean, variance = call.argument("running_mean"), call.argument("running_var")
     if call.argument("training") or mean is None:
         over = [dimension for dimension in range(x.power.dim()) if dimension != 1]
-        power, eps = x.power.detach().mean(over, keepdim=True), float(call.argument("eps") or 0.0)
-        variance = power - call.center(call.operation.inputs[0]).mean(over, keepdim=True)
-        level = variance.clamp_min(0.0) + eps
-        profile = x.power.detach() / power * (variance / level) if power.all() else power
+        shared = call.center(call.operation.inputs[0]).mean(over, keepdim=True)
+        if x.with_mean is not None and x.with_mean.any():
+            shared = shared * x.with_mean / x.with_mean.mean()
+        center = shared.mean(over, keepdim=True)
+        centered = (x.power.detach() - 2 * shared + center).clamp_min(0.0)  # E[(x − μ)²]
+        variance = centered.mean(over, keepdim=True)
+        level = variance + float(call.argument("eps") or 0.0)
+        profile = centered / level if level.all() else centered
         return _normalized(call, x, level, profile, None, 1, INFINITE_BATCH)
     if mean.any():
         return None

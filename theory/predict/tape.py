@@ -74,6 +74,9 @@ class Value:
     spread                  variance over the inputs (the first dimension), mean over all others: what
                             tells inputs apart; of a single input its variance over everything
     silent                  share of the units that are 0 for every input
+    uneven                  variance over the n units of their second moments, over n times the squared
+                            mean: given what enters a layer, its units are drawn alike and apart, and
+                            this is the relative variance of its second moment over draws
     """
 
     shape: tuple[int, ...]
@@ -83,6 +86,7 @@ class Value:
     gradient_second_moment: float = float("nan")
     spread: float = float("nan")
     silent: float = float("nan")
+    uneven: float = float("nan")
 
 
 @dataclass(frozen=True)
@@ -144,6 +148,7 @@ def record(
     gradients: bool = False,
     slopes: Callable[[str], bool] | None = None,
     channels: Callable[[str], bool] | None = None,
+    units: Callable[[str], int | None] | None = None,
     weights: Mapping[str, torch.Tensor] | None = None,
     seed: int = 0,
 ) -> Tape:
@@ -153,6 +158,8 @@ def record(
     gradients  also run backward from random signs at every real output
     slopes     of which operations, by name, the slopes are measured (with ``gradients``)
     channels   of which operations the outputs' channel means are measured
+    units      of which operations the outputs are units along which axis, from the end; 0 where they
+               are those of the input
     weights    parameters by name, to run with in the place of the model's own
     seed       of the cotangent, and of what the model draws (dropout)
 
@@ -164,6 +171,7 @@ def record(
     device = next((tensor.device for tensor in given), torch.device("cpu"))
     with left_as_it_was(model, device, seed), Whereabouts(model) as where:
         recorder = _Recorder(model, where, slopes or _none, channels or _none, gradients, weights or {})
+        recorder.units = units or recorder.units
         with torch.set_grad_enabled(gradients):
             positional, keywords = recorder.entered((positional, keywords))
             try:
@@ -244,6 +252,8 @@ class _Recorder(TorchFunctionMode):
         super().__init__()
         self.where, self.gradients = where, gradients
         self.slopes, self.channels = slopes, channels
+        self.units: Callable[[str], int | None] = lambda name: None
+        self.axes = WeakIdKeyDictionary()  # of tensors whose units are known
         self.operations: list[Operation] = []
         self.values: list[Value] = []
         self.inputs: tuple[int, ...] = ()
@@ -319,7 +329,10 @@ class _Recorder(TorchFunctionMode):
         if not made:
             return result
         known_size = None if taken[0]._version != version else self._viewed(taken, made)
-        outputs = tuple(self._value(tensor, name, known_size) for tensor in made)
+        axis = self.units(name)
+        if axis == 0:
+            axis = self.axes[taken[0]] if taken[0] in self.axes else None
+        outputs = tuple(self._value(tensor, name, known_size, axis) for tensor in made)
         operation = Operation(
             len(self.operations), name, *self.where.now, inputs, outputs,
             parameters, bound, func, template,
@@ -349,12 +362,16 @@ class _Recorder(TorchFunctionMode):
             None,
         )
 
-    def _value(self, tensor: torch.Tensor, name: str = "", size: float | None = None) -> int:
+    def _value(
+        self, tensor: torch.Tensor, name: str = "", size: float | None = None, axis: int | None = None
+    ) -> int:
         number = len(self.values)
         self.numbers[tensor] = number
         size = second_moment(tensor) if size is None else size
         center = channel_mean(tensor) if self.channels(name) else math.nan
         apart = {"spread": spread(tensor), "silent": silent(tensor)}
+        if axis is not None and -axis <= tensor.dim():
+            self.axes[tensor], apart["uneven"] = axis, uneven(tensor, axis)
         self.values.append(Value(tuple(tensor.shape), tensor.dtype, size, center, **apart))
         if self.gradients and tensor.requires_grad:
 
@@ -431,6 +448,8 @@ class _Recorder(TorchFunctionMode):
                 return tensor
             mine, key = tensor.view_as(tensor), (operation, self.numbers[tensor])
             self.numbers[mine] = key[1]
+            if tensor in self.axes:
+                self.axes[mine] = self.axes[tensor]
 
             def read(gradient: torch.Tensor) -> None:
                 if self.uses[key[1]] == 1:
@@ -521,6 +540,16 @@ def silent(tensor: torch.Tensor) -> float:
     if not real or tensor.dim() < 2 or not tensor.numel():
         return float("nan")
     return float((tensor.detach() == 0).all(0).float().mean())
+
+
+def uneven(tensor: torch.Tensor, axis: int) -> float:
+    """Relative variance of the mean over the units along ``axis``, from how their moments differ."""
+    if tensor.is_meta or not tensor.is_floating_point() or tensor.shape[axis] < 2:
+        return float("nan")
+    norms = torch.linalg.vector_norm(tensor.detach().movedim(axis, 0).flatten(1), dim=1)
+    squares = widened(norms).square()
+    mean = float(squares.mean())
+    return float(squares.var()) / (len(squares) * mean**2) if mean > 0 else float("nan")
 
 
 def channel_mean(tensor: torch.Tensor) -> float:

@@ -105,7 +105,41 @@ def test_the_band_holds_other_draws():
         others < table.forward_band_high.to_numpy()
     )
     assert inside.mean() > 0.85
-    assert follow(seeded(build), x).forward_band_low.isna().all()
+
+
+def he(width, depth):
+    layers = [part for _ in range(depth) for part in (nn.Linear(width, width, bias=False), nn.ReLU())]
+    for layer in layers[::2]:
+        nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+    return nn.Sequential(*layers[:-1])
+
+
+def test_the_band_without_a_draw():
+    """Log-normal from the units' unevenness: it holds networks that it has not seen."""
+    x = torch.randn(8, 40, generator=SOURCE)
+    table = follow(seeded(lambda: he(40, 5)), x)
+    others = np.array(
+        [follow(seeded(lambda: he(40, 5), seed), x).forward_measured for seed in range(1, 60)]
+    )
+    low, high = table.forward_band_low.to_numpy(), table.forward_band_high.to_numpy()
+    assert 0.85 < ((low < others) & (others < high)).mean() < 0.995
+
+
+def test_the_band_of_one_input_is_that_of_theory():
+    """Var[ln q] = ln(1 + 2/n) + (L − 1)·ln(1 + 5/n), E[q] as predicted (Hanin & Nica 2020)."""
+    table = follow(seeded(lambda: he(32, 4)), torch.randn(1, 32, generator=SOURCE))
+    width = np.log(table.forward_band_high / table.forward_band_low) / (2 * 1.959964)
+    expected = np.log1p(2 / 32) + np.arange(4) * np.log1p(5 / 32)
+    np.testing.assert_allclose(width**2, expected, rtol=1e-6)
+    middle = np.log(table.forward_band_high * table.forward_band_low) / 2
+    np.testing.assert_allclose(middle, np.log(table.forward_predicted) - expected / 2, rtol=1e-9)
+
+
+def test_batch_norm_forgets_the_band():
+    model = seeded(lambda: nn.Sequential(he(16, 4), nn.BatchNorm1d(16), nn.Linear(16, 400)))
+    table = follow(model, torch.randn(32, 16, generator=SOURCE))
+    width = np.log(table.forward_band_high / table.forward_band_low)
+    assert width.iloc[-1] < 0.3 * width.iloc[-2]
 
 
 def test_recurrent_networks_run_through_and_are_drawn_anew():
