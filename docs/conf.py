@@ -70,13 +70,19 @@ def completed(app: Sphinx, name: str, source: list[str]) -> None:
             source[0] += f"\n## {command}\n\n```text\n{parser.format_help()}```\n"
 
 
+def mathml(formula: str, *, block: bool) -> str:
+    """docutils' MathML; in its \\text an escaped underscore would keep its backslash."""
+    formula = re.sub(r"\\text\{[^}]*\}", lambda words: words[0].replace(r"\_", "_"), formula)
+    return str(tex2mathml(formula, as_block=block))
+
+
 def inline_mathml(self: object, node: nodes.math) -> None:
-    self.body.append(tex2mathml(node.astext(), as_block=False))  # type: ignore[attr-defined]
+    self.body.append(mathml(node.astext(), block=False))  # type: ignore[attr-defined]
     raise nodes.SkipNode
 
 
 def block_mathml(self: object, node: nodes.math_block) -> None:
-    self.body.append(tex2mathml(node.astext(), as_block=True))  # type: ignore[attr-defined]
+    self.body.append(f'<div class="math">{mathml(node.astext(), block=True)}</div>')  # type: ignore[attr-defined]
     raise nodes.SkipNode
 
 

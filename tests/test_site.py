@@ -1,6 +1,7 @@
 """The site, built without running lessons: links lead somewhere, nothing is asked of the network."""
 
 import os
+import re
 import subprocess
 import sys
 from html.parser import HTMLParser
@@ -26,6 +27,7 @@ class Page(HTMLParser):
     def __init__(self, text):
         super().__init__()
         self.links, self.loaded, self.anchors = [], [], set()
+        self.formulas = re.findall(r"<math.*?</math>", text, re.DOTALL)
         self.feed(text)
 
     def handle_starttag(self, tag, attributes):
@@ -73,6 +75,12 @@ def test_every_link_leads_somewhere(site):
 def test_no_page_loads_anything_from_elsewhere(site):
     for path, page in site.items():
         assert not [link for link in page.loaded if link.startswith(REMOTE)], path.name
+
+
+def test_formulas_are_mathml_and_nothing_of_their_latex_is_left(site):
+    formulas = [one for page in site.values() for one in page.formulas]
+    assert len(formulas) > 100 and any("fan_in" in one for one in formulas)
+    assert not [one for one in formulas if "\\" in one]
 
 
 def test_every_lesson_every_name_and_every_command_has_its_place(site):
