@@ -81,6 +81,8 @@ def test_formulas_are_mathml_and_nothing_of_their_latex_is_left(site):
     formulas = [one for page in site.values() for one in page.formulas]
     assert len(formulas) > 100 and any("fan_in" in one for one in formulas)
     assert not [one for one in formulas if "\\" in one]
+    halves = [one for one in formulas if "<mfrac>" in one and "<mn>12</mn>" in one]
+    assert not halves, "docutils takes \\tfrac12 for 12 over what follows: write \\tfrac{1}{2}"
 
 
 def test_every_lesson_every_name_and_every_command_has_its_place(site):
