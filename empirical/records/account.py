@@ -74,7 +74,7 @@ def commands(cells: pd.DataFrame, specs: list[TrainSpec]) -> list[str]:
         ids = [row["cell"] for row in cells.to_dict("records") if name in row["preset"].split()]
         if new := set(ids) - covered:
             seeds = {by_id[cell].seed for cell in new}
-            grid = len(StudySpec(**preset.fields).cells())
+            grid = len({_without_seed(cell) for cell in StudySpec(**preset.fields).cells()})
             have = len({_without_seed(by_id[cell]) for cell in ids})
             parts = [f"{have} of its {grid} configurations"] if have < grid else []
             if len(seeds) > 1 and len(ids) < have * len(seeds):
