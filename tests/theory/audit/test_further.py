@@ -154,9 +154,8 @@ def narrowing(mode):
     """Plain layers that narrow by two each, He's law with the fan of the wrong side."""
     widths = (2048, 1024, 512, 256, 128, 64, 32)
     body = [part for a, b in itertools.pairwise(widths) for part in (nn.Linear(a, b), nn.ReLU())]
-    return drawn(
-        nn.Sequential(*body), lambda w: nn.init.kaiming_uniform_(w, mode=mode, nonlinearity="relu")
-    )
+    law = functools.partial(nn.init.kaiming_uniform_, mode=mode, nonlinearity="relu")
+    return drawn(nn.Sequential(*body), law)
 
 
 def wide_default(depth):
