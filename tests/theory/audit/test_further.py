@@ -144,7 +144,8 @@ def changed(model, name, change):
 def grouped(law):
     model = nn.Sequential(
         nn.Conv2d(3, 48, 3, padding=1), nn.ReLU6(),
-        nn.Conv2d(48, 48, 5, padding=2, groups=48), nn.ReLU6(), nn.Conv2d(48, 48, 1), nn.ReLU6(), nn.Conv2d(48, 48, 3, padding=1, groups=12), nn.Flatten(),
+        nn.Conv2d(48, 48, 5, padding=2, groups=48), nn.ReLU6(), nn.Conv2d(48, 48, 1),
+        nn.ReLU6(), nn.Conv2d(48, 48, 3, padding=1, groups=12), nn.Flatten(),
         nn.Linear(48 * 64, 10),
     )  # fmt: skip
     return law(drawn(model, he))
