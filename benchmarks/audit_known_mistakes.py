@@ -19,10 +19,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import timm
 import torch
 import torchvision
-import transformers
 from rich.console import Console
 from rich.table import Table
 
@@ -131,6 +129,9 @@ def zoo(limit: int | None) -> Iterator[dict[str, str]]:
 
 def networks() -> Iterator[tuple[str, Callable[[], torch.nn.Module], Callable[[], Any]]]:
     """Name, network and inputs; ten classes, or two thousand words; the largest last."""
+    import timm  # these two are of the group zoo
+    import transformers
+
     for name in TIMM:
         fixed = name.startswith(("vit", "deit", "mixer", "resmlp", "xcit"))
         more = {"img_size": 64} if fixed else {}
