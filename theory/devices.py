@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import platform
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
@@ -94,13 +94,21 @@ def float64_device(name: str) -> torch.device:
     return resolve_device("cpu")
 
 
-@contextmanager
-def threads_for(width: int) -> Iterator[None]:
+def threads_for(width: int) -> AbstractContextManager[None]:
     """Inside the block torch uses one CPU thread if ``width`` is small; then as many as before."""
+    return one_thread_if(width < WIDTH_FOR_THREADS)
+
+
+@contextmanager
+def one_thread_if(small: bool) -> Iterator[None]:
+    """Inside the block torch uses one CPU thread if the work of a step is ``small``.
+
+    A second thread gains little on it, and on a busy machine the two wait for each other.
+    """
     import torch
 
     before = torch.get_num_threads()
-    if width < WIDTH_FOR_THREADS:
+    if small:
         torch.set_num_threads(1)
     try:
         yield

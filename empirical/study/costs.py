@@ -20,12 +20,22 @@ from __future__ import annotations
 from empirical.protocol import TrainSpec
 
 KERNEL = 9  # a 3×3 window
+SMALL_STEP = 5e8  # work of a step that a second thread does not make faster
 PASSES = 300.0  # cost of a map's value beside the products, in products
 
 
 def work(cell: TrainSpec) -> float:
     """Relative cost of the whole cell, of images of the same number per epoch."""
     return work_per_image(cell) * cell.epochs
+
+
+def is_small(cell: TrainSpec) -> bool:
+    """Whether one thread does a step of ``cell`` as fast as two: of digits, not of CIFAR-10.
+
+    >>> is_small(TrainSpec(depth=2)), is_small(TrainSpec(depth=2, dataset="digits", augment="none"))
+    (False, True)
+    """
+    return work_per_image(cell) * cell.batch_size < SMALL_STEP
 
 
 def work_per_image(cell: TrainSpec) -> float:

@@ -46,7 +46,7 @@ from empirical.records import folders as records
 from empirical.records.cell import CellState
 from empirical.records.folders import DamagedRecord, Finished
 from empirical.records.locations import cell_folder
-from empirical.study.costs import work, work_per_image
+from empirical.study.costs import is_small, work, work_per_image
 from empirical.study.events import CellFinished as CellFinished
 from empirical.study.events import CellStarted as CellStarted
 from empirical.study.events import CellWaiting as CellWaiting
@@ -60,7 +60,7 @@ from empirical.study.events import WorkerLost as WorkerLost
 from empirical.study.events import WorkersAwaited as WorkersAwaited
 from empirical.study.overview import Overview
 from empirical.training.loop import CellTraining, StepReport, check_dataset, train_cell
-from theory.devices import environment, resolve_device
+from theory.devices import environment, one_thread_if, resolve_device
 from theory.keywords import takes_fields_of
 from theory.randomness import generator
 
@@ -368,10 +368,11 @@ class CellRunner:
         state = self._begin(cell)
         on_step, on_epoch = self._start(index, cell, state)
         assert self.dataset is not None
-        state = train_cell(
-            cell, self.dataset, self.device, resume=state, on_step=on_step, on_epoch=on_epoch
-        )
-        return records.write_result(self.spec.out, cell, state, environment(self.device))
+        with one_thread_if(is_small(cell)):
+            state = train_cell(
+                cell, self.dataset, self.device, resume=state, on_step=on_step, on_epoch=on_epoch
+            )
+            return records.write_result(self.spec.out, cell, state, environment(self.device))
 
     def _run_together(self, jobs: list[Job]) -> None:
         """Train ``jobs``, less those that are finished, in stacks of those that are equally far."""

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -398,3 +399,20 @@ def test_between_equal_cells_the_time_left_is_the_images_left_over_the_speed(tmp
         epochs_left = spec.epochs * (event.total - event.index) + spec.epochs - event.epoch + 1
         images_left = epochs_left * event.images_per_epoch - event.images
         assert event.seconds_left == pytest.approx(images_left / event.images_per_second)
+
+
+def test_a_small_cell_computes_with_one_thread(tmp_path):
+    """Two threads of a busy machine wait for each other in every small step."""
+    before, found = torch.get_num_threads(), []
+
+    def on_event(event):
+        if isinstance(event, EpochDone):
+            found.append(torch.get_num_threads())
+
+    torch.set_num_threads(2)
+    try:
+        small = StudySpec(activations=("relu",), depths=(2,), filters=4, epochs=1, device="cpu")
+        run_study(replace(small, out=tmp_path), on_event, dataset=tiny_dataset(64))
+        assert found == [1] and torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
