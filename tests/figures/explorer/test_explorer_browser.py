@@ -22,7 +22,7 @@ HOSTILE = "</script><script>document.title = 'taken over'</script>"
 def study():
     """Two presets, two initializers, two depths, two seeds; one seed diverged after epoch 1."""
     rows = []
-    for preset, variant in (("report", ""), ("textbook", "fan_in")):
+    for preset, filters in (("report", 32), ("textbook", 16)):
         for place, initializer in enumerate(("he", "normal")):
             for depth in (2, 12):
                 for seed in (0, 1):
@@ -31,7 +31,7 @@ def study():
                         rows.append(
                             {
                                 "preset": preset,
-                                "variant": variant,
+                                "filters": filters,
                                 "initializer": initializer,
                                 "activation": "relu",
                                 "depth": depth,
@@ -529,7 +529,7 @@ def test_another_study_and_another_quantity(page):
     page.keyboard.press("ArrowDown")
     assert page.evaluate("document.activeElement.id") == "fx-preset"
     hint = page.evaluate("document.querySelector('#fx-filters .fx-hint').textContent")
-    assert "as in textbooks" in hint and "All here: fan_in." in hint
+    assert "as in textbooks" in hint and "All here: filters 16." in hint
     assert len(cells(page, "results")) == 5 and cells(page, "results")[4][0] == f"{HOSTILE} · relu · 2"
     focus(page, "quantity")
     page.keyboard.press("ArrowDown")
