@@ -239,12 +239,16 @@ def as_csv(rows):
 @example(("cells.csv", [("hardware", 0, "[/]"), ("notes", 0, "a\nb")]))
 @example(("cells.csv", [("seed", 0, str(2**63))]))
 @example(("study.csv", [("test_accuracy", 0, "1e308")]))
+@example(("cells.csv", [("network", 0, "")]))
+@example(("cells.csv", [("network", 0, "lstm")]))
 @example(("study.csv", [("status", 0, "diverged")]))
 @given(changes())
 def test_any_field_of_a_table_is_read_or_refused(tables, tmp_path, change):
     name, edits = change
     header, *rows = csv.reader(io.StringIO((tables / name).read_text(), newline=""))
     for column, row, text in edits:
+        if column not in header:  # a field in which no cell here differs from the first protocol
+            header, rows = [*header, column], [[*known, ""] for known in rows]
         rows[row % len(rows)][header.index(column)] = text
     with standing_in(tables / name, as_csv([header, *rows])):
         read_everywhere(tables, tmp_path)
