@@ -35,6 +35,7 @@ QUESTIONS = {  # in a few words; and whole
     "default": ("", "Should He be the default?"),
 }  # fmt: skip
 PERCENT = f"{100 * (1 - LEVEL):g} %"
+MARKS = {"right": "✓", "wrong": "✗", "right so far": "(✓)", "wrong so far": "(✗)", "": "–"}
 FIVE = 5  # the conditions that come first, ``conditions.ANSWERS``
 SO_FAR = {AGREES: YES, DISAGREES: NO}
 
@@ -149,11 +150,12 @@ def answers_table(conditions: pd.DataFrame) -> Sheet:
             Column("points", "value", points),
             Column(PERCENT, interval),
             Column("seeds", "seeds"),
-            words("theory", "theory_right"),
+            words("theory", "theory_right", form=MARKS.get, folds=False),
         ),
         notes=(
             "Points of final test accuracy; of the comparison that says yes least. So far: what the "
-            "runs there are say, where they do not decide.",
+            "runs there are say, where they do not decide. Theory: ✓ foretold it, ✗ did not, in "
+            "brackets so far.",
             "Means over the settings of which both have seeds enough for a test, or any: "
             + "; ".join(
                 f"{QUESTIONS[str(row['id'])][0]} {settings_words(row['settings'])}"
@@ -188,7 +190,7 @@ def _answer(row: Row) -> Text:
     verdict = str(row["verdict"])
     if verdict not in (*STYLES, EQUIVALENT, TOO_CLOSE):
         verdict = f"so far {SO_FAR[row['direction']]}" if row["direction"] else NO_RECORDS
-    return Text(verdict, style=STYLES.get(verdict, "yellow"))
+    return Text(verdict.removesuffix(" to call"), style=STYLES.get(verdict, "yellow"))
 
 
 def verdict_text(row: Row) -> Text:

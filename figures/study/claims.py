@@ -14,7 +14,7 @@ from empirical.judgment.evidence import CURVE_NOTE, QUANTITIES
 from empirical.judgment.statistics import EXACT_SEEDS, LEVEL, MINIMUM_SEEDS
 from empirical.judgment.truth import in_unit
 from empirical.protocol import COURSE_REPORT
-from figures.answers import interval, theory_words, verdict_text
+from figures.answers import MARKS, interval, theory_words, verdict_text
 from figures.program import command_line
 from figures.tables import Column, Row, Sheet, to_train, words
 
@@ -26,9 +26,6 @@ HOW = (
     "on, after Holm's correction over the claims of one fan mode. As printed, He is by "
     f"{COURSE_REPORT.fan}. Theory: ✓ foretold it, ✗ did not, in brackets by the runs of an open claim."
 )
-
-
-MARKS = {"right": "✓", "wrong": "✗", "right so far": "(✓)", "wrong so far": "(✗)", "": "–"}
 
 
 def claims_table(table: pd.DataFrame) -> Sheet:

@@ -261,12 +261,12 @@ def test_missing_cells_are_named_with_the_command_that_makes_them():
     ],
 )
 def test_the_commands_make_the_missing_cells(cells):
-    from commands.study.cifar import _spec
+    from commands.study.cifar import study_spec
 
     made = set()
     for line in training(cells):
         arguments = cli.build_parser().parse_args(line.removeprefix("cli.py ").split())
-        made |= {spec.cell_id for spec in _spec(arguments, Path("runs/cifar")).cells()}
+        made |= {spec.cell_id for spec in study_spec(arguments, Path("runs/cifar"), {}).cells()}
     assert {one.spec.cell_id for one in cells} <= made
 
 

@@ -21,6 +21,7 @@ from empirical.arm import Arm
 from empirical.judgment.selection import arm as spec_arm
 from empirical.judgment.selection import select, with_arms
 from empirical.judgment.statistics import INSUFFICIENT
+from empirical.presets import PRESETS
 from empirical.protocol import TrainSpec, published_accuracy
 from empirical.records.published import read, spec_of
 from figures import style
@@ -458,7 +459,8 @@ def test_what_is_missing_is_named_with_the_command_that_makes_it(everything, tmp
         words = command.split()
         assert words[:3] == ["python", "cli.py", "cifar"]
         arguments = cli.build_parser().parse_args(words[2:])
-        made |= {cell.cell_id for cell in cifar._spec(arguments, Path("x")).cells()}
+        preset = PRESETS[arguments.preset].fields if arguments.preset else {}
+        made |= {cell.cell_id for cell in cifar.study_spec(arguments, Path("x"), preset).cells()}
     assert set(gone) <= made
     lacking = REPORT["test-accuracy-he-relu"]
     assert lacking.caption(left).endswith(" No records: He · ReLU 12 layers.")
