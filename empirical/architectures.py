@@ -59,9 +59,8 @@ def _plain(n: Sizes) -> int:
     return first + later * ((n.kernel * n.width + 1) * n.width + norms) + n.depth * n.slope + _head(n)
 
 
-def _residual(
-    n: Sizes,
-) -> int:  # the norm and activation of a layer come before it, and once at the end
+def _residual(n: Sizes) -> int:
+    """The norm and activation of a layer come before it, and once at the end."""
     return _plain(n) + 2 * n.width * n.normed
 
 
@@ -70,10 +69,8 @@ def _recurrent(gates: int) -> Callable[[Sizes], int]:
 
 
 def _transformer(n: Sizes) -> int:
-    attention, mlp = (
-        4 * n.width * (n.width + 1),
-        MLP * n.width * (n.width + 1) + (MLP * n.width + 1) * n.width,
-    )
+    attention = 4 * n.width * (n.width + 1)
+    mlp = MLP * n.width * (n.width + 1) + (MLP * n.width + 1) * n.width
     block = attention + mlp + 4 * n.width * n.normed + n.slope
     return (n.inputs + 1) * n.width + n.depth * block + 2 * n.width * n.normed + _head(n)
 

@@ -22,13 +22,13 @@ from figures.tables import Column, Row, Sheet, number, words
 
 STYLES = {"confirmed": "green", YES: "green", "refuted": "red", NO: "red"}
 QUESTIONS = {  # in a few words; and whole
-    "printed": ("with batch norm, as printed", "With batch norm, by fan_out as printed: should He be "
+    "printed": ("batch norm, as printed", "With batch norm, by fan_out as printed: should He be "
                 "the default?"),
-    "no-norm": ("without batch norm", "Without batch norm, by fan_in: should He be the default?"),
-    "very-deep": ("very deep and plain", "Very deep plain nets: should He be the default?"),
-    "fan": ("fan_in against fan_out", "Should He go by fan_in instead of fan_out?"),
-    "prelu": ("PReLU against ReLU", "Should PReLU take ReLU's place, with He?"),
-    "fan-in": ("with batch norm, by fan_in", "With batch norm, by fan_in: should He be the default?"),
+    "no-norm": ("no batch norm", "Without batch norm, by fan_in: should He be the default?"),
+    "very-deep": ("very deep, plain", "Very deep plain nets: should He be the default?"),
+    "fan": ("fan_in or fan_out", "Should He go by fan_in instead of fan_out?"),
+    "prelu": ("PReLU or ReLU", "Should PReLU take ReLU's place, with He?"),
+    "fan-in": ("batch norm, by fan_in", "With batch norm, by fan_in: should He be the default?"),
     "last-layer": ("the last layer", "Is part of the depth effect the last linear layer's fan alone?"),
     "effective-lr": ("head and steps", "Is N(0, 1)'s only handicap, under batch norm, its effective "
                      "learning rate?"),
@@ -148,7 +148,7 @@ def answers_table(conditions: pd.DataFrame) -> Sheet:
             words("answer", _answer),
             words("by", "part"),
             Column("points", "value", points),
-            Column(PERCENT, interval),
+            Column(PERCENT, _reach),
             Column("seeds", "seeds"),
             words("theory", "theory_right", form=MARKS.get, folds=False),
         ),
@@ -202,6 +202,11 @@ def verdict_text(row: Row) -> Text:
         needed = f"{row['needed']}" if row["needed"] <= MANY_SEEDS else f"{MANY_SEEDS}+"
         return Text(f"needs {needed} seeds", style="yellow")
     return Text(verdict, style=STYLES.get(verdict, "yellow"))
+
+
+def _reach(row: Row) -> str:
+    """How far a t interval, which is even, reaches to either side."""
+    return "–" if math.isnan(row["low"]) else f"±{(row['high'] - row['low']) / 2:.2f}"
 
 
 def interval(row: Row) -> str:

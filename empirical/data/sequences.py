@@ -18,7 +18,7 @@ from empirical.protocol import TrainSpec
 Batch = tuple[torch.Tensor, torch.Tensor]
 
 
-def adding(numbers: torch.Tensor, length: int) -> Batch:
+def adding(numbers: torch.Tensor, length: int, row: Sequences) -> Batch:
     """Σ of two marked numbers out of ``length``, one marked in each half: answered after the last step.
 
     numbers  float (B, ≥ length + 2), uniform on [0, 1); the last two place the marks
@@ -36,19 +36,19 @@ def adding(numbers: torch.Tensor, length: int) -> Batch:
     return torch.stack([centered, marks * math.sqrt(length / 2)], 2), (total - 1) * math.sqrt(6)
 
 
-def copied(symbols: torch.Tensor, length: int) -> Batch:
+def copied(symbols: torch.Tensor, length: int, row: Sequences) -> Batch:
     """Symbols to be said again, each ``length`` steps after it was read; blanks between.
 
     symbols  int (B, S)
-    returns  (B, length + S, 9): symbol or blank; (B, S): the symbols
+    returns  (B, length + S, inputs): symbol or blank, the last; (B, S): the symbols
     """
-    blank = torch.full((len(symbols), length), 8, dtype=symbols.dtype, device=symbols.device)
-    return one_hot(torch.cat([symbols, blank], 1), 9), symbols
+    blank = symbols.new_full((len(symbols), length), row.inputs - 1)
+    return one_hot(torch.cat([symbols, blank], 1), row.inputs), symbols
 
 
-def characters(codes: torch.Tensor, length: int) -> Batch:
+def characters(codes: torch.Tensor, length: int, row: Sequences) -> Batch:
     """Each character from those before it: (B, ≥ length + 1) → (B, length, V), (B, length)."""
-    return one_hot(codes[:, :length], 45), codes[:, 1 : length + 1]
+    return one_hot(codes[:, :length], row.inputs), codes[:, 1 : length + 1]
 
 
 def one_hot(codes: torch.Tensor, symbols: int) -> torch.Tensor:
@@ -56,7 +56,7 @@ def one_hot(codes: torch.Tensor, symbols: int) -> torch.Tensor:
     return torch.nn.functional.one_hot(codes, symbols).float() * math.sqrt(symbols)
 
 
-UNROLLED: dict[str, Callable[[torch.Tensor, int], Batch]] = {
+UNROLLED: dict[str, Callable[[torch.Tensor, int, Sequences], Batch]] = {
     "adding": adding,
     "copied": copied,
     "characters": characters,
@@ -76,5 +76,5 @@ def prepared(
             return normalize(raw, row.mean, row.std), labels
         return augment_with(raw, *offsets, row.mean, row.std), labels
     if isinstance(row, Sequences):
-        return UNROLLED[row.unrolled](raw, spec.length)
+        return UNROLLED[row.unrolled](raw, spec.length, row)
     return raw, labels

@@ -19,7 +19,7 @@ import pandas as pd
 from empirical.judgment.claim_theory import THEORY_COLUMNS, foretold, off
 from empirical.judgment.evidence import Cells, Evidence
 from empirical.judgment.truth import Part, difference, judge
-from empirical.presets import BEYOND, Preset
+from empirical.presets import BEYOND, SEEDS, Preset
 from empirical.protocol import StudySpec, TrainSpec
 
 HE, XAVIER = {"initializer": "he"}, {"initializer": "xavier"}
@@ -40,6 +40,7 @@ COLUMNS = {
     "needed": "seeds that would decide it, if it is as it looks",
     "verdict": "of ``truth``: confirmed, refuted, or why not",
     "direction": "whether the runs there are agree with it or disagree, whatever the verdict",
+    "planned": "the verdict by the seeds of the preset alone: others were added once these were seen",
     **THEORY_COLUMNS,
 }
 
@@ -100,6 +101,13 @@ def contrasts() -> list[Contrast]:
 
 def judge_beyond(evidence: Evidence) -> pd.DataFrame:
     """Those sentences of which there are records, judged; columns: ``COLUMNS``."""
+    study = evidence.study[evidence.study["seed"].isin(SEEDS["seeds"])]
+    planned = _judged(Evidence(study, evidence.cells, evidence.layers)).set_index("id")["verdict"]
+    table = _judged(evidence)
+    return table.assign(planned=table["id"].map(planned).fillna(""))
+
+
+def _judged(evidence: Evidence) -> pd.DataFrame:
     rows: list[dict[str, Any]] = []
     there = [one for one in contrasts() if all(map(evidence.recorded, one.part.cells))]
     for preset in dict.fromkeys(one.preset for one in there):

@@ -149,7 +149,7 @@ def drawn_signal(cells: Cells, evidence: Evidence) -> float:
 def off(cells: Cells, evidence: Evidence) -> float:
     """E-folds from an even start (see the module); NaN where a prediction is not recorded."""
     spec = cells.spec
-    if spec.dataset != COURSE_REPORT.dataset:
+    if spec.dataset != COURSE_REPORT.dataset or not spec.is_classic:
         return recorded_off(cells, evidence)
     loss = evidence.initial("initial_loss_predicted", cells)
     loss = loss if math.isfinite(loss) else first_loss(spec)

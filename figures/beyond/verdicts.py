@@ -6,6 +6,7 @@ import pandas as pd
 
 from empirical.judgment.claim_theory import TIE, score
 from empirical.judgment.statistics import LEVEL, MINIMUM_SEEDS
+from empirical.presets import SEEDS
 from figures.answers import interval, points, theory_words, verdict_text
 from figures.tables import Column, Sheet, words
 
@@ -34,6 +35,20 @@ def verdicts_table(claims: pd.DataFrame, name: str = "beyond") -> Sheet:
             f"claims of a preset. Theory: true, false, or no difference below {TIE:g} e-folds; it was "
             f"right of {found['right']} of {told} decided claims, so far of {found['right so far']} of "
             f"{found['right so far'] + found['wrong so far']} open ones.",
+            *_added(claims),
         ),
         spare=("seeds",),
     )
+
+
+def _added(claims: pd.DataFrame) -> list[str]:
+    """What the claims with more seeds than planned were by the planned ones alone."""
+    more = claims[claims["seeds"] > len(SEEDS["seeds"])]
+    if more.empty:
+        return []
+    changed = more[more["verdict"] != more["planned"]]
+    by = "; ".join(f"{one['id']} {one['planned']}" for one in changed.to_dict("records"))
+    return [
+        f"{', '.join(more['id'])} have more seeds than the {len(SEEDS['seeds'])} that were planned, "
+        f"added once these had been seen. By the planned ones alone: {by or 'the same verdicts'}."
+    ]

@@ -96,3 +96,13 @@ def test_arms_are_listed_with_their_seeds():
     table = foretold_arms(found, arms_of(BEYOND))
     assert set(table["group"]) == {"adding"} and table["score"].tolist() == [1.0, 2.0, 3.0]
     assert (table["off"] == 0).all()
+
+
+def test_the_verdict_by_the_planned_seeds_stands_beside_that_of_all():
+    """Five even differences decide what three did not; seeds that came later are told apart."""
+    pair = {("E1", "first"): [60.0, 70.0, 61.0, 71.0, 62.0], ("E1", "second"): [50.0] * 5}
+    row = judge_beyond(evidence(pair)).set_index("id").loc["E1"]
+    assert (row["verdict"], row["planned"], row["seeds"]) == ("confirmed", "not enough seeds", 5)
+    first = {key: values[:3] for key, values in pair.items()}
+    row = judge_beyond(evidence(first)).set_index("id").loc["E1"]
+    assert row["verdict"] == row["planned"] == "not enough seeds"

@@ -82,10 +82,10 @@ def test_the_drawn_together_answer_says_what_the_runs_say_so_far():
     few = [arm("he", 70.0, seeds=1), arm("normal", 50.0, seeds=1), arm("xavier", 65.0, seeds=1)]
     row = answers(*few).loc["default"]
     assert row["verdict"] == "open"
-    assert "Open, so far yes: with batch norm, as printed" in row["answer"]
+    assert "Open, so far yes: batch norm, as printed" in row["answer"]
     worse = [*few[:2], arm("xavier", 75.0, seeds=1)]
-    assert "Open, so far no: with batch norm" in answers(*worse).loc["default", "answer"]
-    assert re.search("Open: [^.]*with batch norm, by fan_in", row["answer"])  # there is no record
+    assert "Open, so far no: batch norm" in answers(*worse).loc["default", "answer"]
+    assert re.search("Open: [^.]*batch norm, by fan_in", row["answer"])  # there is no record
 
 
 def test_settings_with_too_few_seeds_do_not_hold_up_those_that_have_enough():
@@ -137,8 +137,8 @@ def test_fan_in_is_a_condition_of_its_own():
     )
     assert (table.loc["printed", "verdict"], table.loc["fan-in", "verdict"]) == ("no", "yes")
     assert table.loc["default", "verdict"] == "open in part"
-    assert "Yes: with batch norm, by fan_in" in table.loc["default", "answer"]
-    assert "No: with batch norm, as printed" in table.loc["default", "answer"]
+    assert "Yes: batch norm, by fan_in" in table.loc["default", "answer"]
+    assert "No: batch norm, as printed" in table.loc["default", "answer"]
 
 
 def test_an_arm_that_diverged_everywhere_is_told_and_not_averaged():
@@ -471,7 +471,7 @@ def test_the_command_shows_its_tables(tmp_path, capsys, monkeypatch):
 
 
 def test_the_answer_comes_first_in_five_lines_and_each_claim_in_one(capsys, monkeypatch, tmp_path):
-    monkeypatch.setenv("COLUMNS", "110")  # decided answers have intervals, which take room
+    monkeypatch.setenv("COLUMNS", "100")
     code, captured = run(capsys, "--out", tmp_path)
     lines = captured.out.splitlines()
     assert code == 0 and lines[0] == "Should He be the default?"
@@ -480,9 +480,6 @@ def test_the_answer_comes_first_in_five_lines_and_each_claim_in_one(capsys, monk
     short = [worded.QUESTIONS[name][0] for name in ANSWERS]
     assert [line.strip()[: len(name)] for line, name in zip(five, short, strict=True)] == short
     assert all(re.search(r"[+-]\d+\.\d\d", line) for line in five)
-    monkeypatch.setenv("COLUMNS", "100")
-    code, captured = run(capsys, "--out", tmp_path)
-    lines = captured.out.splitlines()
     where = next(number for number, line in enumerate(lines) if line.split()[:1] == ["C1"])
     rows = lines[where : lines.index("", where) if "" in lines[where:] else None]
     rows = [line for line in rows[:30] if line.strip()][:23]

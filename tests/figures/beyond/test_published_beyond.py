@@ -11,6 +11,7 @@ from empirical.frontier.table import planned
 from empirical.judgment.beyond import contrasts
 from empirical.records.published import read, write
 from figures.beyond.published import DATA, PICTURES, Beyond
+from figures.beyond.verdicts import verdicts_table
 
 
 @pytest.fixture(scope="module")
@@ -24,6 +25,14 @@ def test_every_claim_has_its_records_of_three_seeds_and_a_verdict(beyond):
     assert not (beyond.claims["verdict"] == "records missing").any()
     assert set(beyond.claims["theory"]) <= {"true", "false", "no difference"}
     assert np.isfinite(beyond.claims["theory_value"]).all()
+
+
+def test_seeds_that_were_added_later_are_said_to_be(beyond):
+    more = beyond.claims[beyond.claims["seeds"] > 3]
+    changed = more[more["verdict"] != more["planned"]]
+    said = verdicts_table(beyond.claims).notes[-1]
+    assert len(changed) and said.startswith(", ".join(more["id"]))
+    assert all(f"{row.id} {row.planned}" in said for row in changed.itertuples())
 
 
 def test_what_theory_foretold_is_of_the_network_as_drawn(beyond):
