@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from theory.errors import RequestError
-from theory.probe import Probe, moments
+from theory.probe import Probe, at_gradient, moments
 from theory.randomness import generator
 
 
@@ -199,3 +199,13 @@ def test_a_compiled_model_is_refused_and_silence_is_named():
         Probe(compiled)
     with pytest.raises(RequestError, match="read nothing"), Probe(small()):
         pass
+
+
+def test_a_part_that_nothing_comes_back_to_is_passed_over():
+    """What is cut out of a tensor, and not used, gets no gradient at all."""
+    tensor, seen = torch.randn(2, 4, requires_grad=True), []
+    used, unused = (tensor * 1).chunk(2, 1)
+    for part in (used, unused):
+        at_gradient(part, seen.append)
+    used.sum().backward()
+    assert len(seen) == 1 and seen[0].eq(1).all()
