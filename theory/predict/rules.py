@@ -235,7 +235,7 @@ def measured(call: Call) -> Sequence[Moment]:
             power = profile * (level / mean) if mean > 0 else power
         for each in inputs:
             slope = slopes.get(each, math.nan) * growth / (ratios[each] or 1.0)
-            if math.isfinite(slope) and slope:
+            if slope and not math.isinf(slope):  # NaN: no gradient came, and none is sent on
                 power = power + with_slope(0.0, slope, _profile(call, each, shape))
         made.append(Moment(power, 0, seen, basis=basis, back=frozenset({MEASURED_FACTOR})))
     return made

@@ -177,6 +177,24 @@ def test_a_small_gpt2():
     assert tables[0].module.iloc[-1] == "lm_head"
 
 
+def test_behind_a_head_of_zeros_no_gradient_is_predicted_through_attention_either():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.attention = nn.MultiheadAttention(16, 2, batch_first=True)
+            self.head = nn.Linear(16, 3)
+            nn.init.zeros_(self.head.weight)
+
+        def forward(self, x):
+            return self.head(self.attention(x, x, x, need_weights=False)[0])
+
+    table = follow(seeded(Net), torch.randn(2, 5, 16, generator=SOURCE)).set_index("parameter")
+    before = table.loc[["attention.in_proj_weight", "attention.out_proj.weight"]]
+    assert list(before["backward_measured"]) == [0.0, 0.0]
+    assert list(before["backward_predicted"]) == [0.0, 0.0]
+    assert table.loc["head.weight", "backward_predicted"] > 0
+
+
 def test_what_comes_back_through_a_weight_used_twice_is_not_called_exact():
     """In 3 units the first call's gradient is a fifth above that of independent weights."""
     tied = nn.Linear(3, 3, bias=False)
