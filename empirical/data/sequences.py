@@ -26,7 +26,7 @@ def adding(numbers: torch.Tensor, length: int, row: Sequences) -> Batch:
     """
     half = max(length // 2, 1)
     first = (numbers[:, -2] * half).long()
-    second = (half + (numbers[:, -1] * (length - half)).long()).clamp_max(length - 1)
+    second = half + (numbers[:, -1] * (length - half)).long()
     shown = numbers[:, :length]
     marks = torch.zeros_like(shown)
     for places in (first, second):

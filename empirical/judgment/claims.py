@@ -69,12 +69,14 @@ CLAIM_COLUMNS = {
     "claim": "in own words",
     "operationalised": "what must be positive, in the quantities of ``evidence.QUANTITIES``",
     "unit": "of the value: points of accuracy, or of average weight",
-    "value": "mean over seeds of the decisive part: the one that is least positive",
+    "value": "mean over seeds of the decisive part: the least positive of the negative ones with seeds "
+    "enough for a test, or of all",
     "part": "which part that is",
     "low": "lower end of its 95 % t interval; NaN below three seeds",
     "high": "its upper end",
     "single_values": "below three seeds: the decisive part's value for each seed",
-    "seeds": "the fewest completed seeds of any part; 0 unless all parts were measured",
+    "seeds": "the fewest completed seeds of any part, 0 unless all were measured; of what is refuted, "
+    "those of the decisive part",
     "diverged": "diverged records among its cells, which are in no number",
     "p_value": "of the sentence (``truth``), NaN below three seeds",
     "p_holm": "the same after Holm's correction over the claims of this fan mode",
@@ -85,7 +87,7 @@ CLAIM_COLUMNS = {
     "report_value": "the decisive part by the report's own printed accuracies; NaN for other claims",
     "report_direction": "whether the report's own numbers agree with the claim",
     **THEORY_COLUMNS,
-    "parts": "every part with its mean",
+    "parts": "every part with its mean, and its seeds where these are not the same of all",
     "records": "ids of the cells it rests on",
     "missing": "cells without a record",
     "commands": "what makes the missing records, or more seeds",
@@ -98,7 +100,8 @@ PART_COLUMNS = {
     "mean": "mean over seeds; in the claim's unit",
     "low": "lower end of its 95 % t interval; NaN below three seeds",
     "high": "its upper end",
-    "seeds": "seeds that completed in all of the cells of the part; of a claim, of all its parts",
+    "seeds": "seeds that completed in all of the cells of the part; if at least three did in all parts "
+    "of a claim, these",
     "paired": "whether they are the same seeds in all of them (else Welch's test)",
     "diverged": "diverged records among them",
     "p_value": "two-sided t test, uncorrected; NaN below three seeds",
@@ -469,7 +472,7 @@ def judgment_fields(judgment: Judgment, evidence: Evidence) -> dict[str, Any]:
         "needed": judgment.needed,
         "verdict": judgment.verdict,
         "direction": judgment.direction,
-        "parts": "; ".join(_part_words(outcome) for outcome in judgment.outcomes),
+        "parts": _parts_words(judgment.outcomes),
         "records": " ".join(name for one in judgment.cells for name in evidence.ids(one)),
         "missing": "; ".join(one.name for one in judgment.missing),
         "commands": "; ".join(wanted),
@@ -503,8 +506,20 @@ def _single_values(outcome: PartOutcome) -> str:
     return ", ".join(in_unit(float(value), outcome.part.points) for value in outcome.values)
 
 
-def _part_words(outcome: PartOutcome) -> str:
+def _parts_words(outcomes: Sequence[PartOutcome]) -> str:
+    """Every part with its mean; the seeds once if they are as many of all."""
+    counts = {outcome.seeds for outcome in outcomes if outcome.seeds}
+    alike = f" (over {_seeds(*counts)})" if len(counts) == 1 else ""
+    return "; ".join(_part_words(one, counted=not alike) for one in outcomes) + alike
+
+
+def _seeds(count: int) -> str:
+    return f"{count} seed{'s' * (count != 1)}"
+
+
+def _part_words(outcome: PartOutcome, *, counted: bool) -> str:
     if outcome.seeds:
-        return f"{outcome.part.name}: {in_unit(outcome.mean, outcome.part.points)}"
+        over = f" ({_seeds(outcome.seeds)})" if counted else ""
+        return f"{outcome.part.name}: {in_unit(outcome.mean, outcome.part.points)}{over}"
     why = "no record" if outcome.missing else "diverged" if outcome.lost else "no common seed"
     return f"{outcome.part.name}: {why}"

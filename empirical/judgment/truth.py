@@ -7,8 +7,8 @@ combination of one number per cell and seed,
 
 and the sentence is true if every part's mean over seeds is positive; ``evidence.QUANTITIES`` has the Q.
 Cells of one seed share their shuffles and crops, so a part is taken seed by seed, over the seeds that
-completed in all of its cells, or of all parts' (``one_set``); ``statistics`` has the tests.  A diverged
-cell has no numbers: it takes its seed out, and is counted.
+completed in all of its cells, or of all parts' where these are enough for a test (``one_set``);
+``statistics`` has the tests.  A diverged cell has no numbers: it takes its seed out, and is counted.
 
     confirmed   every part is positive, each by its two-sided t test: p = max p_i, which for a
                 conjunction needs no correction (intersection–union test, Berger 1982)
@@ -238,6 +238,7 @@ class Judgment:
     """A sentence's parts on the records, and the verdict in its family.
 
     The *decisive* part is the one with the smallest mean: the sentence holds if even that is positive.
+    Where a negative part has seeds enough for a test, it is the smallest of these: one refutes.
     ``p_exact`` is the exact test's, joined as ``p_value`` is; ``needed`` are the seeds that would do.
     """
 
@@ -264,11 +265,14 @@ class Judgment:
 
     @property
     def decisive(self) -> PartOutcome | None:
-        return min(self.measured, key=lambda outcome: outcome.mean, default=None)
+        refuting = [one for one in self.measured if one.mean <= 0 and one.estimate.p_value <= 1]
+        return min(refuting or self.measured, key=lambda outcome: outcome.mean, default=None)
 
     @property
     def seeds(self) -> int:
-        """The fewest seeds of any part; 0 unless every part was measured."""
+        """The fewest of any part, 0 unless all were measured; of a refuted one, of the decisive."""
+        if self.verdict == REFUTED and self.decisive is not None:
+            return self.decisive.seeds
         return min((outcome.seeds for outcome in self.outcomes), default=0)
 
     @property
@@ -289,8 +293,8 @@ def judge(
 ) -> dict[str, Judgment]:
     """Judge a family of sentences, each by its name with its parts; Holm's correction is over all.
 
-    ``one_set``: all parts of a sentence are over the same seeds, if any are shared, so that a part
-    which sums up others is what they add up to.
+    ``one_set``: all parts of a sentence are over the same seeds, if those that all share are enough for
+    a test, so that a part which sums up others is what they add up to.
     """
     found = {
         name: _joined(list(parts), evidence, len(sentences), one_set=one_set)
@@ -312,8 +316,8 @@ def judge(
 def _joined(parts: Sequence[Part], evidence: Evidence, family: int, *, one_set: bool) -> Judgment:
     among = None
     if one_set:
-        own = [seeds for part in parts if (seeds := shared_seeds(part, evidence))]
-        among = (frozenset.intersection(*own) if own else None) or None
+        shared = frozenset.intersection(*(shared_seeds(part, evidence) for part in parts))
+        among = shared if len(shared) >= MINIMUM_SEEDS else None
     outcomes = tuple(evaluate(part, evidence, among) for part in parts)
     return Judgment(
         outcomes,

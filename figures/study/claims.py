@@ -19,12 +19,12 @@ from figures.program import command_line
 from figures.tables import Column, Row, Sheet, to_train, words
 
 HOW = (
-    f"Value and {100 * (1 - LEVEL):g} % interval are of the claim's least positive part, "
-    "over the seeds "
-    f"that all its parts share. Confirmed and refuted: p ≤ {LEVEL:g} by t tests from "
-    f"{MINIMUM_SEEDS} seeds "
-    "on, after Holm's correction over the claims of one fan mode. As printed, He is by "
-    f"{COURSE_REPORT.fan}. Theory: ✓ foretold it, ✗ did not, in brackets by the runs of an open claim."
+    f"Value and {100 * (1 - LEVEL):g} % interval are of the claim's least positive part (of those that "
+    "can refute it, if any can), over the seeds that all its parts share; where these are fewer than "
+    f"{MINIMUM_SEEDS}, over its own. Confirmed and refuted: p ≤ {LEVEL:g} by t tests from "
+    f"{MINIMUM_SEEDS} seeds on, after Holm's correction over the claims of one fan mode. As printed, "
+    f"He is by {COURSE_REPORT.fan}. Theory: ✓ foretold it, ✗ did not, in brackets by the runs of an "
+    "open claim."
 )
 
 
@@ -105,8 +105,7 @@ def _measure(row: Row) -> Text:
     """A claim, its measure, its parts and what theory says; what repeats is not said again."""
     lines = [] if row["again"] else [str(row["claim"]), f"measured by: {row['operationalised']}"]
     if row["direction"]:
-        over = f" (over {row['seeds']} seed{'s' * (row['seeds'] != 1)})" if row["seeds"] else ""
-        lines.append(f"parts{over}: {row['parts']}")
+        lines.append(f"parts: {row['parts']}")
         if row["missing"]:
             lines.append(f"missing: {row['missing']}")
     if row["report_direction"] and not row["again"]:

@@ -206,6 +206,19 @@ def test_a_total_is_what_its_parts_add_up_to():
     assert far["mean"].to_numpy()[4] == pytest.approx(gaps[2:].mean() - gaps[:2].mean(), abs=1e-9)
 
 
+def test_a_part_with_seeds_enough_refutes_whatever_is_missing_of_the_others():
+    """Three seeds at 2 layers, one of the rest: the 2-layer gap is against C5 for all of them."""
+    shallow = [(name, activation, 2) for name in ("he", "normal") for activation in ("relu", "prelu")]
+    low = with_accuracy(he_prelu_2=45, he_prelu_5=20)
+    study = pd.concat([world(3, grid=shallow, **low), world(1, **low)])
+    study = study.drop_duplicates(["cell", "epoch"])
+    found = judged(study).loc["C5"]
+    assert found["verdict"] == REFUTED and found["part"] == "PReLU − ReLU, 2" and found["seeds"] == 3
+    assert "PReLU − ReLU, 2: " in found["parts"] and "(3 seeds)" in found["parts"]
+    assert "PReLU − ReLU, 5: " in found["parts"] and "(1 seed)" in found["parts"]
+    assert not judged(world(3, grid=shallow)).loc["C5", "verdict"] == REFUTED
+
+
 def test_claims_with_too_few_seeds_do_not_enlarge_the_family():
     many = world(6, grid=[("he", "relu", 2)])
     table = judged(pd.concat([many, world(1, grid=[arm for arm in GRID if arm != ("he", "relu", 2)])]))

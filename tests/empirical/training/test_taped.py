@@ -92,6 +92,19 @@ def test_predicted_moments_are_the_means_over_draws():
             assert (abs(np.log(np.median(ratios, 0))) < 0.7).all()
 
 
+@pytest.mark.parametrize("dataset", ["characters", "copy"])
+def test_the_gradient_of_many_answers_is_that_of_their_mean(dataset):
+    """At the head the prediction is of Gaussian logits that know nothing: near the measured one."""
+    spec = TrainSpec(
+        **PLAIN | {"dataset": dataset, "network": "gru", "activation": "tanh", "filters": 64}
+    )
+    training = CellTraining(spec, data(spec), CPU)
+    training.look(0)
+    head = training.layers[-1]
+    told, found = head["gradient_second_moment_predicted"], head["gradient_second_moment"]
+    assert head["layer"] == "head" and found == pytest.approx(told, rel=0.3)
+
+
 def test_every_use_of_a_weight_has_its_row():
     spec = TrainSpec(**PLAIN | {"dataset": "adding", "network": "rnn", "activation": "tanh"})
     training = CellTraining(spec, data(spec), CPU)
