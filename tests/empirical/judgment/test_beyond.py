@@ -71,6 +71,13 @@ def test_a_weight_before_a_norm_counts_by_its_relative_step():
     assert he == pytest.approx(0.0) and normal == pytest.approx(0.5 * math.log(72 / 2))  # fan_in 9·8
 
 
+def test_of_layers_with_norms_between_the_gradient_counts_from_the_second_on():
+    gradients = (math.exp(-8.0), math.exp(-2.0), 1.0)
+    found = evidence({("E5", "first"): [50.0]}, gradients={("E5", "first"): gradients})
+    claim = next(one for one in contrasts() if one.name == "E5")
+    assert off(claim.cells(claim.first), found) == pytest.approx(0.5 * 2.0)
+
+
 def test_verdicts_are_those_of_the_tests_and_theory_is_marked():
     found = evidence(
         {

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from empirical.protocol import TrainSpec
-from empirical.training.families import build
+from empirical.training.families import Positions, build
 from theory.randomness import generator
 
 PLAIN = {"norm": "none", "fan": "fan_in", "gain_slope": 0.0, "filters": 16}
@@ -93,6 +93,12 @@ def test_a_transformer_sees_no_later_step():
     before, after = network(x), network(later)
     assert torch.allclose(before[:, :20], after[:, :20], atol=1e-5)
     assert not torch.allclose(before[:, 20:], after[:, 20:], atol=1e-2)
+
+
+def test_the_sines_of_every_step_have_second_moment_1():
+    added = Positions(16)(torch.zeros(1, 40, 16))
+    assert torch.allclose(added.square().mean(2), torch.ones(1, 40), atol=1e-5)
+    assert not torch.allclose(added[0, 3], added[0, 30], atol=0.1)
 
 
 def test_norms_are_where_they_are_said_to_be():
