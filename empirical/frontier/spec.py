@@ -1,9 +1,12 @@
-"""What the map of trainability asks: plain networks in the plane of weight variance and depth.
+"""What a map of trainability asks: networks of one kind in the plane of weight variance and depth.
 
 Width, steps, batch and learning rate are the same all over the map: σ_w² and depth alone differ.
 The learning rate was chosen at two layers, of which theory says that nearly all train: after 300 steps
 of plain SGD on ``digits`` they are at about 30 % with 10⁻³ and near 90 % with 10⁻².  The default width
 is that of the images: all fans but the last fan_out are equal, and an initializer is one σ_w².
+
+The depth of a recurrent network is the steps between what it reads and when it is to say it (``copy``
+with one symbol, in ``networks``); its σ_w² is that of the recurrent weight, the gain squared.
 """
 
 from __future__ import annotations
@@ -13,11 +16,18 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from theory.activations import Activation
-from theory.errors import RequestError, check_real, check_whole
+from theory.errors import RequestError, check_choice, check_real, check_whole
 from theory.initializers import drawing_biases
 from theory.randomness import MAX_SEED
 from theory.specs import WHOLE, Named, Range, Spec
 
+NETWORKS = ("plain", "residual", "rnn")
+BRANCH_SCALES = ("none", "depth")
+VARIANCES = {
+    "plain": (0.5, 0.7, 1.0, 1.2, 1.4, 1.6, 1.8, 2.0, 2.25, 2.5, 3.0, 4.0, 8.0),
+    "residual": (0.05, 0.1, 0.2, 0.35, 0.5, 0.7, 1.0, 1.4, 2.0, 4.0, 8.0, 16.0, 32.0),
+    "rnn": (0.3, 0.5, 0.7, 1.0, 1.4, 2.0, 2.5, 3.0, 4.0, 6.0, 8.0, 16.0),
+}
 SMOOTH_BIAS_VARIANCE = 0.05  # Schoenholz et al. (2017), Fig. 5
 MAX_CELLS = 100_000
 MAX_STACK = 128  # networks in a stack
@@ -28,11 +38,14 @@ MAX_NUMBERS = 2**27  # weights and activations of networks trained at once: some
 class FrontierSpec(Named, Spec):
     """A map for each activation: σ_w² × depth, every network trained for the same few steps.
 
+    network        plain, residual or rnn, of ``networks``
+    branch_scale   none, or depth: the weights of residual branches are drawn 1/√branches as large
     initializers   marked on the map: their σ_w² are trained in addition
-    variances      σ_w² = fan_in·Var[w] of every layer
+    variances      σ_w² = fan_in·Var[w] of every layer, of rnn of the recurrent one; (): ``VARIANCES``
     depths         weight layers, the last one (to the ten classes) among them
-    bias_variance  σ_b² at the start; None: 0 for rectifiers, of which only then one σ_w² is critical,
-                   and Schoenholz's 0.05 for the others
+    bias_variance  σ_b² at the start, of rnn what the input adds at a step; None: of plain networks 0
+                   for rectifiers, of which only then one σ_w² is critical, and Schoenholz's 0.05 for
+                   the others; of residual ones 0, of rnn 1
     learning_rate  of plain SGD, constant
     """
 
@@ -41,9 +54,11 @@ class FrontierSpec(Named, Spec):
         "steps": (1, 1_000_000),
         "batch_size": (1, 1_437),
     }
+    network: str = "plain"
+    branch_scale: str = "none"
     initializers: tuple[str, ...] = ("he", "xavier", "normal")
     activations: tuple[str, ...] = ("tanh", "relu", "prelu")
-    variances: tuple[float, ...] = (0.5, 0.7, 1.0, 1.2, 1.4, 1.6, 1.8, 2.0, 2.25, 2.5, 3.0, 4.0, 8.0)
+    variances: tuple[float, ...] = ()
     depths: tuple[int, ...] = (2, 4, 8, 12, 16, 24, 32, 48, 64)
     width: int = 64
     steps: int = 300
@@ -55,6 +70,12 @@ class FrontierSpec(Named, Spec):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        check_choice("network", self.network, NETWORKS)
+        check_choice("branch scale", self.branch_scale, BRANCH_SCALES)
+        if self.network != "residual" and self.branch_scale != "none":
+            raise RequestError(f"a {self.network} network has no branches: use --network residual")
+        if self.variances == ():
+            object.__setattr__(self, "variances", VARIANCES[self.network])
         if names := drawing_biases(self.laws):
             raise RequestError(f"{names} draws biases of its own: name initializers of weights alone")
         for depth in _distinct("depths", self.depths):
@@ -92,9 +113,10 @@ class FrontierSpec(Named, Spec):
 
     def bias_of(self, phi: Activation) -> float:
         """σ_b² of the map of ``phi``."""
-        if self.bias_variance is None:
-            return 0.0 if phi.is_rectifier else SMOOTH_BIAS_VARIANCE
-        return self.bias_variance
+        if self.bias_variance is not None:
+            return self.bias_variance
+        smooth = 0.0 if phi.is_rectifier else SMOOTH_BIAS_VARIANCE
+        return {"plain": smooth, "residual": 0.0, "rnn": 1.0}[self.network]
 
 
 def _distinct(what: str, values: Collection[float]) -> Collection[float]:

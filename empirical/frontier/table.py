@@ -1,22 +1,8 @@
 """The map as a table: theory's prediction first, then what was found, and how the two agree.
 
-Predicted is what Schoenholz et al. (2017, Fig. 5) found for tanh, with no free parameter: a network
-trains up to a depth of 6ξ, where ξ = 1/|ln χ| (``theory.law.phase.depth_scales``) is the number of
-layers after which what a layer knows of the input has changed by a factor e.
-
-    tanh         ξ_c.  The correlation of two inputs goes to c*, and what is left of their difference
-                 from it shrinks by χ_c* per layer: at 6ξ_c, e⁻⁶ = 0.25 % are left to tell them apart
-    rectifiers   1/|ln χ₁|.  Without bias the correlation decides nothing, since its map is the same for
-                 every σ_w²; but the second moments of signal and gradient change by the factor
-                 χ₁ = σ_w²·(1 + a²)/2 per layer.  At 6ξ they are e^±6 ≈ 400 times what they were: far
-                 inside float32, which gives out near 88ξ, but no step of SGD fits all scales
-
-For rectifiers 6 is thus no derived number: the paper's is carried over and put to the test.  The scale
-of the gradient, ξ_∇ = 1/|ln χ₁|, is recorded too: it differs from ξ_c in the chaotic phase alone.
-
-The table is OUT/map.csv, a row per network.  Rows are there, with their prediction, before the first
-step; they get accuracy and loss depth by depth, the file replaced whole each time.  The same command
-goes on where it was; the rows of others stay.
+What theory says is in ``prediction``.  The table is OUT/map.csv, a row per network.  Rows are there,
+with their prediction, before the first step; they get accuracy and loss depth by depth, the file
+replaced whole each time.  The same command goes on where it was; the rows of others stay.
 """
 
 from __future__ import annotations
@@ -31,35 +17,38 @@ import pandas as pd
 import torch
 from filelock import FileLock, Timeout
 
-from empirical.data.catalog import image_set
-from empirical.frontier.networks import DATASET, Networks, digits
+from empirical.data.catalog import data_set
+from empirical.frontier.networks import KINDS, TASKS, Data, data_of
+from empirical.frontier.prediction import SCALES, scales_of
 from empirical.frontier.spec import FrontierSpec
 from empirical.records.folders import write_whole
 from theory.activations import Activation
 from theory.errors import RequestError
-from theory.law.phase import depth_scales
 
 COLUMNS = {
+    "network": "plain, residual or rnn",
+    "branch_scale": "of residual branches: none or depth",
     "activation": "as named on the command line",
-    "depth": "weight layers",
-    "weight_variance": "σ_w² = fan_in·Var[w] of every layer",
-    "bias_variance": "σ_b² of every layer",
+    "depth": "weight layers; steps of rnn",
+    "weight_variance": "σ_w² = fan_in·Var[w] of every layer, of the recurrent one of rnn",
+    "bias_variance": "σ_b² of every layer; of rnn that of U·x",
     "seed": "of weights and batches",
     "width": "units of each hidden layer",
-    "batch_size": "images per step",
+    "batch_size": "images or sequences per step",
     "learning_rate": "of plain SGD",
     "steps": "of SGD",
-    "depth_scale": "ξ_c in layers, for rectifiers without bias 1/|ln χ₁|; inf at criticality",
-    "gradient_depth_scale": "ξ_∇ = 1/|ln χ₁| in layers",
+    "depth_scale": "ξ_c in layers, for rectifiers without bias 1/|ln χ₁|; inf at criticality; of a "
+    "residual network its depth over its e-folds",
+    "gradient_depth_scale": "ξ_∇ = 1/|ln χ₁| in layers; likewise",
     "predicted": "whether theory says that it trains: depth ≤ 6ξ",
-    "accuracy": "percent of the test images, after the last step; NaN until then",
-    "loss": "mean cross-entropy of the test images then; inf where it is no number",
+    "accuracy": "percent of the test set, after the last step; NaN until then",
+    "loss": "mean cross-entropy of the test set then; inf where it is no number",
 }
-KEYS = list(COLUMNS)[:9]
+KEYS = list(COLUMNS)[:11]
+LATER = {"network": "plain", "branch_scale": "none"}  # what a file without these columns means
 FOUND = ["accuracy", "loss"]
 FILE = "map.csv"
-SCALES = 6  # Schoenholz et al. (2017), Fig. 5
-TRAINED = 55.0  # percent: halfway from guessing one of ten to perfection
+TRAINED = 55.0  # percent: halfway from guessing one of ten to perfection (of eight: 56)
 
 AGREEMENT_COLUMNS = {
     "activation": "as named on the command line",
@@ -82,13 +71,12 @@ def planned(spec: FrontierSpec) -> pd.DataFrame:
     rows = []
     for phi in spec.parsed:
         bias = spec.bias_of(phi)
-        scales = {variance: depth_scales(phi, variance, bias) for variance in spec.columns(phi)}
-        for depth, (variance, (gradient, correlation)), seed in product(
-            spec.depths, scales.items(), spec.seeds
-        ):
-            key = (phi.name, depth, variance, bias, seed)
-            says = (correlation, gradient, depth <= SCALES * correlation)
-            rows.append((*key, *shared, *says, math.nan, math.nan))
+        for depth, variance in product(spec.depths, spec.columns(phi)):
+            gradient, decides = scales_of(spec, phi, variance, depth)
+            says = (decides, gradient, depth <= SCALES * decides)
+            for seed in spec.seeds:
+                key = (spec.network, spec.branch_scale, phi.name, depth, variance, bias, seed)
+                rows.append((*key, *shared, *says, math.nan, math.nan))
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
@@ -124,11 +112,12 @@ def _filled(
         on_progress(int(table["accuracy"].notna().sum()), len(table))
 
     save()
-    data = digits(device)
     for phi, depth in product(spec.parsed, sorted(spec.depths)):
         rows = table.index[table["accuracy"].isna()].to_frame(index=False)
         rows = rows[(rows["activation"] == phi.name) & (rows["depth"] == depth)]
-        size = spec.at_once(depth)
+        if rows.empty:
+            continue
+        size, data = spec.at_once(depth), data_of(spec.network, depth, device)
         for first in range(0, len(rows), size):
             part = rows.iloc[first : first + size]
             table.loc[pd.MultiIndex.from_frame(part), FOUND] = _trained(spec, phi, depth, part, data)
@@ -141,13 +130,14 @@ def _trained(
     phi: Activation,
     depth: int,
     rows: pd.DataFrame,
-    data: tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor],
+    data: Data,
 ) -> np.ndarray:
     """Accuracy and loss (K, 2) of the networks ``rows``."""
     images, labels, test_images, test_labels = data
-    widths = [images.shape[1], *[spec.width] * (depth - 1), image_set(DATASET).classes]
     variances, seeds = rows["weight_variance"].tolist(), rows["seed"].tolist()
-    networks = Networks(phi, widths, variances, spec.bias_of(phi), seeds, images.device)
+    kind, classes = KINDS[spec.network], data_set(TASKS[spec.network]).classes
+    widths, bias = kind.widths(depth, images.shape[-1], spec.width, classes), spec.bias_of(phi)
+    networks = kind(phi, widths, variances, bias, seeds, images.device, spec.branch_scale)
     networks.train(images, labels, spec.steps, spec.batch_size, spec.learning_rate)
     return np.array(networks.measured(test_images, test_labels)).T
 
@@ -161,7 +151,9 @@ def _read(path: Path) -> pd.DataFrame:
     try:
         found = pd.DataFrame(columns=list(COLUMNS))
         if path.exists():
-            found = pd.read_csv(path, engine="python")[list(COLUMNS)]
+            found = pd.read_csv(path, engine="python")
+            later = {name: value for name, value in LATER.items() if name not in found}
+            found = found.assign(**later)[list(COLUMNS)]
         found = found.astype(dict.fromkeys(FOUND, float)).set_index(KEYS)
         if found.index.has_duplicates:
             raise ValueError("a network stands there twice")

@@ -18,8 +18,9 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 
+from empirical.frontier.prediction import SCALES
 from empirical.frontier.spec import FrontierSpec
-from empirical.frontier.table import SCALES, TRAINED
+from empirical.frontier.table import TRAINED
 from figures import style
 from figures.prose import name_of, said
 from figures.tables import Column, Row, Sheet, words

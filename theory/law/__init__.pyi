@@ -40,6 +40,7 @@ from .phase import (
     critical_line as critical_line,
     depth_scales as depth_scales,
     marks as marks,
+    residual_growth as residual_growth,
 )
 from .finite_width import (
     SignalLaw as SignalLaw,

@@ -51,6 +51,7 @@ MARK_COLUMNS = {
 }
 CHI_LEVELS = (0.25, 0.5, 1.0, 2.0, 4.0)
 CRITICAL_SHARES = (0.0, 0.01, 0.05, 0.1, 0.5)  # of the diagram's largest σ_b², for the table
+LARGEST_LOG_Q = 200.0  # of ``residual_growth``: beyond, E[φ′²] has its limit
 LOG_Q_GRID, POINTS = (-20.0, 14.0, 137), 121  # to look for the lines, and to draw them
 
 
@@ -179,6 +180,37 @@ def depth_scales(phi: Activation, scale: float, bias_variance: float) -> tuple[f
     inside = 0 < q < math.inf and c < 1
     slope = mean_field.correlation_slope(phi, scale, q, c) if inside else chi
     return mean_field.depth_scale(chi), mean_field.depth_scale(slope)
+
+
+def residual_growth(
+    phi: Activation, scale: float, bias_variance: float, blocks: int, stream: float = 1.0
+) -> tuple[float, float]:
+    """ln of what ``blocks`` residual blocks x ← x + W·φ(x) + b do to a gradient and to a distance.
+
+    x begins with q = ``stream``.  Fresh zero-mean weights end a branch, so second moments add (Yang &
+    Schoenholz 2017), and with χ₁(q) = σ_w²·E[φ′(√q·z)²] a block
+
+        q' = q + σ_w²·E[φ(√q·z)²] + σ_b²,       multiplies a gradient's second moment by 1 + χ₁(q),
+
+    and the squared distance of two nearby inputs over q by (1 + χ₁(q))·q/q', the slope of the
+    correlation map at 1.  There is no fixed point: for tanh q grows linearly, and the gradient as
+    e^(C·√blocks); for a rectifier without bias both grow by 1 + σ_w²·(1 + a²)/2, and the second is 0.
+
+    >>> from theory.activations import parse_activation
+    >>> [round(math.exp(value), 9) for value in residual_growth(parse_activation("relu"), 2.0, 0.0, 3)]
+    [8.0, 1.0]
+    """
+    log_bias = math.log(bias_variance) if bias_variance else -math.inf
+    log_scale, log_q = math.log(scale), math.log(stream)
+    gradient = distance = 0.0
+    for _ in range(blocks):
+        slope = math.log1p(mean_field.chi_1(phi, scale, math.exp(min(log_q, LARGEST_LOG_Q))))
+        branch = mean_field.log_add(
+            log_scale + mean_field.log_activation_gain(phi, log_q), log_bias - log_q
+        )
+        growth = mean_field.log_add(0.0, branch)
+        gradient, distance, log_q = gradient + slope, distance + slope - growth, log_q + growth
+    return gradient, distance
 
 
 def _end(phi: Activation, scale: float, bias: float) -> tuple[float, float, float]:
