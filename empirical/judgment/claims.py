@@ -75,8 +75,8 @@ CLAIM_COLUMNS = {
     "low": "lower end of its 95 % t interval; NaN below three seeds",
     "high": "its upper end",
     "single_values": "below three seeds: the decisive part's value for each seed",
-    "seeds": "the fewest completed seeds of any part, 0 unless all were measured; of what is refuted, "
-    "those of the decisive part",
+    "seeds": "those behind value and interval; without one the fewest completed of any part, 0 unless "
+    "all were measured",
     "diverged": "diverged records among its cells, which are in no number",
     "p_value": "of the sentence (``truth``), NaN below three seeds",
     "p_holm": "the same after Holm's correction over the claims of this fan mode",
@@ -464,7 +464,7 @@ def judgment_fields(judgment: Judgment, evidence: Evidence) -> dict[str, Any]:
         "low": math.nan if decisive is None else decisive.estimate.low,
         "high": math.nan if decisive is None else decisive.estimate.high,
         "single_values": _single_values(decisive) if decisive is not None and few else "",
-        "seeds": judgment.seeds,
+        "seeds": judgment.seeds if decisive is None or few else decisive.seeds,
         "diverged": sum(map(evidence.diverged, judgment.cells)),
         "p_value": judgment.p_value,
         "p_holm": judgment.p_holm,

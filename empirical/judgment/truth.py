@@ -270,9 +270,7 @@ class Judgment:
 
     @property
     def seeds(self) -> int:
-        """The fewest of any part, 0 unless all were measured; of a refuted one, of the decisive."""
-        if self.verdict == REFUTED and self.decisive is not None:
-            return self.decisive.seeds
+        """The fewest seeds of any part; 0 unless every part was measured."""
         return min((outcome.seeds for outcome in self.outcomes), default=0)
 
     @property
