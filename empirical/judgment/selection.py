@@ -54,6 +54,7 @@ class Selection:
         return " ".join(["cifar", "--preset", self.preset, *options(differs, against=spec)])
 
 
+@lru_cache(maxsize=100)
 def select(published: Published, name: str) -> Selection:
     """The cells of the preset ``name`` among the published ones; ``RequestError`` if there is none."""
     expected = _study(name).cells()

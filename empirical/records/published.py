@@ -93,7 +93,7 @@ MOVING = ("weight_mean", "weight_std", "negative_slope", "relative_change", "eff
 PREDICTED = ("second_moment_predicted", "gradient_second_moment_predicted")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # the same tables are the same object: a key of ``select``
 class Published:
     """The three tables, with ``STUDY_COLUMNS``, ``LAYER_COLUMNS`` and ``CELL_COLUMNS``, in one order.
 

@@ -246,26 +246,27 @@ class Report:
         sheet = known[name]()
         return NO_TABLE[name] if sheet is None else sheet
 
+    @cached_property
+    def pictures(self) -> dict[str, Picture | None]:
+        """Every figure by name; None where the records do not allow it."""
+        derive = ("The derivation, measured", DERIVE, lambda: derivation_figure(self.derivation))
+        stack = ("Signal by layer", STACK, lambda: variance_figure(self.stack_table))
+        found: dict[str, Picture | None] = {
+            "derive": Picture("derive", *derive, self.drawn),
+            "variance": Picture("variance", *stack, self.drawn),
+        }
+        for name in PICTURES:
+            found[name] = None if self.beyond is None else _beyond(self.beyond, name, self.drawn)
+        for name, row in self.gallery.items():
+            shown = (row["shows"], str(row["caption"]))
+            found[name] = Picture(name, *shown, row["draw"], self.drawn) if row["drawn"] else None
+        return found
+
     def picture(self, name: str) -> Picture | None:
         """The figure called ``name``; None where the records do not allow it."""
-        own: dict[str, tuple[str, str, Callable[[], Figure]]] = {
-            "derive": ("The derivation, measured", DERIVE, lambda: derivation_figure(self.derivation)),
-            "variance": ("Signal by layer", STACK, lambda: variance_figure(self.stack_table)),
-        }
-        if name in own:
-            return Picture(name, *own[name], self.drawn)
-        if name in PICTURES:
-            if self.beyond is None:
-                return None
-            title, caption, figure = self.beyond.picture(name)
-            return Picture(name, title, caption, lambda: figure, self.drawn)
-        if name not in self.gallery:
-            known = ", ".join((*own, *PICTURES, *self.gallery))
-            raise RequestError(f"the report has no figure {name}: it has {known}")
-        row = self.gallery[name]
-        if not row["drawn"]:
-            return None
-        return Picture(name, row["shows"], str(row["caption"]), row["draw"], self.drawn)
+        if name not in self.pictures:
+            raise RequestError(f"the report has no figure {name}: it has {', '.join(self.pictures)}")
+        return self.pictures[name]
 
     def undrawn(self, names: Sequence[str]) -> list[str]:
         """What is said in the place of those figures that the records do not allow."""
@@ -286,6 +287,7 @@ class Report:
         named = [str(folder) for folder in self.folders]
         return " ".join(["python cli.py report", *(["--records", *named] if named else [])])
 
+    @cached_property
     def values(self) -> dict[str, Any]:
         """What the templates are filled in with."""
         course, conditions = GALLERY["The course report's figures"], self.conditions.to_dict("records")
@@ -341,6 +343,11 @@ NO_TABLE = {
 
 def _compared(table: pd.DataFrame | None, name: str, title: str) -> Sheet | None:
     return None if table is None else pairs_table(table, name, title)
+
+
+def _beyond(beyond: Beyond, name: str, drawn: Path | None) -> Picture:
+    title, caption, figure = beyond.picture(name)
+    return Picture(name, title, caption, lambda: figure, drawn)
 
 
 def _frontier(beyond: Beyond | None) -> Sheet | None:

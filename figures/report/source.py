@@ -106,7 +106,7 @@ def written(report: Report, to: str, *, opening: str = "", explorer: str = "") -
     def part(name: str) -> Marked:
         return Marked(made.get_template(f"prose/{name}.md").render().strip())
 
-    made.globals |= report.values() | {
+    made.globals |= report.values | {
         "to": to, "part": part, "table": table, "figure": figure, "gap": gap,
         "cell": lambda code: Marked(blocks.cell(code)),  # type: ignore[attr-defined]
         "opening": opening, "explorer": Marked(explorer),
