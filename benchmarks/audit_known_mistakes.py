@@ -1,6 +1,6 @@
 """Does the audit find the mistakes that shipped, and is it quiet about what only looks like one?
 
-    uv run benchmarks/audit_known_mistakes.py [--draws N NAME…]
+    uv run benchmarks/audit_known_mistakes.py [--draws N [--size PIXELS] NAME…]
     uv run --group zoo benchmarks/audit_known_mistakes.py --zoo [--limit N]
 
 Every case of ``tests/known_mistakes.py`` and ``tests/further_mistakes.py``, as it shipped and as it was
@@ -42,7 +42,7 @@ LISTS = {
     known_mistakes: ("FOUND", "UNSEEN", "LOOKS_WRONG", "CHOICES"),
     further_mistakes: ("FURTHER", "ALSO_FINE"),
 }
-SIZES = {"inception_v3": 299, "maxvit_t": 224}  # what does not run on 64 pixels
+SIZES = {"inception_v3": 299, "maxvit_t": 224, "vit_h_14": 56}  # what does not run on 64 pixels
 TIMM = """resnet26d seresnext26d_32x4d ghostnet_100 mobilenetv3_small_100 convnextv2_atto eca_nfnet_l0
     vit_tiny_patch16_224 deit3_small_patch16_224 mixer_s32_224 resmlp_12_224 xcit_nano_12_p16_224
     poolformer_s12""".split()
@@ -66,6 +66,7 @@ def main() -> None:
     parser.add_argument("--zoo", action="store_true")
     parser.add_argument("--limit", type=int, help="only the first N networks of the zoo")
     parser.add_argument("--draws", type=int, metavar="N", help="hold networks against a mean over N")
+    parser.add_argument("--size", type=int, help="of a torchvision network's images, with --draws")
     parser.add_argument("names", nargs="*", metavar="NAME", help="of a zoo's network, with --draws")
     options = parser.parse_args()
     console = Console(width=160)
@@ -74,7 +75,7 @@ def main() -> None:
         console.print(table("networks at their own initialization", rows))
         return
     if options.draws:
-        rows = list(said(over_draws(name, options.draws) for name in options.names))
+        rows = list(said(over_draws(name, options.draws, options.size) for name in options.names))
         console.print(table(f"predicted from one draw, against the mean over {options.draws}", rows))
         return
     for module, names in LISTS.items():
@@ -142,11 +143,11 @@ def zoo(limit: int | None) -> Iterator[dict[str, str]]:
         }
 
 
-def over_draws(name: str, draws: int) -> dict[str, str]:
+def over_draws(name: str, draws: int, size: int | None) -> dict[str, str]:
     """What is predicted from draw 0 of the weights against draws 1 to N, on the same inputs."""
     known = {"timm": TIMM, "transformers": TRANSFORMERS}
-    library = next((of for of, names in known.items() if name in names), "torchvision")
-    build, inputs_of = OF[library](name)
+    library = next((of for of, names in known.items() if name in names), None)
+    build, inputs_of = OF[library](name) if library else of_torchvision(name, size)
     torch.manual_seed(99)
     inputs = inputs_of()
     seen = []
@@ -203,9 +204,11 @@ def of_transformers(name: str) -> tuple[Callable[[], torch.nn.Module], Callable[
     )
 
 
-def of_torchvision(name: str) -> tuple[Callable[[], torch.nn.Module], Callable[[], Any]]:
-    """Network and inputs; ten classes."""
-    size = size_on(name)
+def of_torchvision(
+    name: str, size: int | None = None
+) -> tuple[Callable[[], torch.nn.Module], Callable[[], Any]]:
+    """Network and inputs; ten classes; images of ``size``."""
+    size = size or SIZES.get(name, 64)
     more: dict[str, Any] = {"image_size": size} if name.startswith("vit") else {}
     if name in ("googlenet", "inception_v3"):
         more["init_weights"] = True
@@ -216,11 +219,6 @@ def of_torchvision(name: str) -> tuple[Callable[[], torch.nn.Module], Callable[[
 
 
 OF = {"timm": of_timm, "transformers": of_transformers, "torchvision": of_torchvision}
-
-
-def size_on(name: str) -> int:
-    """Side of the images."""
-    return SIZES.get(name, 56 if name == "vit_h_14" else 64)
 
 
 def size_of(name: str) -> int:
