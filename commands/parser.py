@@ -24,6 +24,8 @@ from theory.randomness import MAX_SEED
 # How a table can be written beside its CSV, and the suffix that this has.
 TABLES = {"csv": ".csv", "latex": ".tex", "markdown": ".md"}
 
+NUMBERS = {"int": "a whole number", "float": "a number"}  # as errors name them
+
 FIRST = ("variance", "cifar")  # of the list of commands
 
 
@@ -99,6 +101,18 @@ class Parser(argparse.ArgumentParser):
             raise argparse.ArgumentError(
                 action, f"invalid choice: {value!r}; {hint}valid are {', '.join(known)}"
             )
+
+    def _get_value(self, action: argparse.Action, text: str) -> Any:
+        """A value of the option's type; argparse would name the type as Python does."""
+        try:
+            return super()._get_value(action, text)
+        except argparse.ArgumentError as error:
+            kind = next(
+                (words for raw, words in NUMBERS.items() if f"invalid {raw} " in str(error)), None
+            )
+            if kind is None:
+                raise
+            raise argparse.ArgumentError(action, f"must be {kind}, not {text!r}") from None
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         """Unknown options are this parser's to refuse: argparse leaves them to the parser above it."""

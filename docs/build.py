@@ -6,10 +6,12 @@ Nothing is downloaded, and no page asks for anything but what lies beside it.
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 DOCS = Path(__file__).parent
 MADE = {"report": ["report"], "explorer": ["explorer"], "slides": ["learn", "1", "--slides"]}
@@ -17,14 +19,19 @@ MADE = {"report": ["report"], "explorer": ["explorer"], "slides": ["learn", "1",
 
 def main(out: Path) -> int:
     """The exit code of the first part that fails, or 0."""
-    cli = [sys.executable, str(DOCS.parent / "cli.py")]
+    out = out.absolute()
+    python = Path(sys.executable)
+    cli = [python.name, "cli.py"]  # so that the report's commands name no folder of this machine
     parts = {name: [*cli, *words, "--quiet", "--out", str(out / name)] for name, words in MADE.items()}
     sphinx = "-m sphinx --builder html --fail-on-warning --jobs auto --quiet --doctree-dir".split()
     doctrees = str(out.with_name(f"{out.name}-doctrees"))
-    parts["sphinx"] = [sys.executable, *sphinx, doctrees, str(DOCS), str(out)]
+    parts["sphinx"] = [python.name, *sphinx, doctrees, str(DOCS), str(out)]
     out.mkdir(parents=True, exist_ok=True)
+    found = f"{python.parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
+    environment = os.environ | {"PATH": found, "OMP_NUM_THREADS": "1"}  # all run side by side
+    where: dict[str, Any] = {"cwd": DOCS.parent, "env": environment, "stdout": subprocess.DEVNULL}
     started = time.monotonic()
-    running = {name: subprocess.Popen(part, stdout=subprocess.DEVNULL) for name, part in parts.items()}
+    running = {name: subprocess.Popen(part, **where) for name, part in parts.items()}
     codes = {name: process.wait() for name, process in running.items()}
     for name in (name for name, code in codes.items() if code):
         sys.stderr.write(f"error: {name} failed: {' '.join(parts[name])}\n")

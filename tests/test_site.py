@@ -99,3 +99,9 @@ def test_an_installed_copy_has_the_lessons_where_they_are_looked_for():
     text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
     source, target = (str(folder.relative_to(ROOT)) for folder in FOLDERS)
     assert f'"{source}" = "{target}"' in text and (ROOT / source).is_dir()
+
+
+def test_long_lines_of_a_lesson_are_folded_and_not_cut():
+    text = (ROOT / "docs" / "site.css").read_text(encoding="utf-8")
+    (rule,) = (rule for rule in text.split("}") if "div.cell_output pre" in rule)
+    assert "div.cell_input pre" in rule and "white-space: pre-wrap" in rule

@@ -17,6 +17,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 from rich.text import Text
 
@@ -87,6 +88,7 @@ def weight_gradient_figure(table: pd.DataFrame) -> Figure:
                 names = ("log10_weight_gradient_theory", "log10_weight_gradient")
                 compared(axes, curve, looks[str(name)], *names)
             axes.set(title=_title(str(activation), part), xlabel="layer $l$")
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
             style.widened(axes, 0.6)
             style.power_of_ten_axis(axes)
         grid[0].set_ylabel("squared norm of weight gradients\n$\\|\\partial E/\\partial W_l\\|^2$")

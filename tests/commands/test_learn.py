@@ -95,7 +95,7 @@ def test_run_has_results_and_slides_have_pictures_and_ask_for_nothing(capsys, on
     "words, says",
     [
         ((99,), "there is no lesson 99"),
-        (("three",), "invalid int value: 'three'"),
+        (("three",), "must be a whole number, not 'three'"),
         (("--run",), "name a lesson to run"),
         ((0,), "there is no lesson 0"),
     ],
