@@ -24,25 +24,44 @@ from figures.beyond.frontier import frontier_caption, frontier_figure
 from figures.beyond.scores import scores_caption, scores_figure
 
 DATA = Path(__file__).parents[1] / "data" / "beyond"
-PICTURES = ("frontier", *(f"scores-{task}" for task in TASKS))
+MAPS = {
+    spec.name: spec
+    for spec in (
+        FrontierSpec(),
+        FrontierSpec(network="residual"),
+        FrontierSpec(network="residual", branch_scale="depth"),
+        FrontierSpec(network="rnn"),
+    )
+}
+TITLES = {
+    "frontier": "Which plain networks train",
+    "frontier-residual": "Which residual networks train",
+    "frontier-residual-depth": "Which residual networks train, their branches scaled with the depth",
+    "frontier-rnn": "Which recurrent networks remember a symbol",
+}
+PICTURES = (*MAPS, *(f"scores-{task}" for task in TASKS))
 
 
 @dataclass(frozen=True)
 class Beyond:
-    """The cells of ``presets.BEYOND``, and the map of trainability; ``spec`` is the map's."""
+    """The cells of ``presets.BEYOND``, and a table with the maps of trainability, ``MAPS``."""
 
     records: Published
     map: pd.DataFrame
-    spec: FrontierSpec
 
     @classmethod
     def read(cls, folder: Path = DATA) -> Beyond:
         """From published tables; ``RequestError`` where they are not."""
-        return cls(read(folder), load_map(folder / FILE), FrontierSpec())
+        return cls(read(folder), load_map(folder / FILE))
 
     @cached_property
     def evidence(self) -> Evidence:
         return Evidence(self.records.study, self.records.cells, self.records.layers)
+
+    @cached_property
+    def agreement(self) -> pd.DataFrame:
+        """Of the maps: ``frontier.table.agreement``."""
+        return agreement(self.map)
 
     @cached_property
     def claims(self) -> pd.DataFrame:
@@ -55,9 +74,9 @@ class Beyond:
 
     def picture(self, name: str) -> tuple[str, str, Figure]:
         """Title, caption and figure of one of ``PICTURES``."""
-        if name == "frontier":
-            caption = frontier_caption(self.map, agreement(self.map), self.spec)
-            return "Which plain networks train", caption, frontier_figure(self.map, self.spec)
+        if name in MAPS:
+            caption = frontier_caption(self.agreement, MAPS[name])
+            return TITLES[name], caption, frontier_figure(self.map, MAPS[name])
         task = name.removeprefix("scores-")
         arms = self.arms(task)
         return f"Theory and scores: {task}", scores_caption(arms), scores_figure(arms)

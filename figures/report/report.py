@@ -19,7 +19,6 @@ from matplotlib.figure import Figure
 
 from empirical import protocol
 from empirical.arm import Arm
-from empirical.frontier.table import agreement
 from empirical.judgment.claim_theory import foretold_sizes, score
 from empirical.judgment.claims import FANS, judge_claims
 from empirical.judgment.conditions import judge_conditions
@@ -344,7 +343,7 @@ def _compared(table: pd.DataFrame | None, name: str, title: str) -> Sheet | None
 
 
 def _frontier(beyond: Beyond | None) -> Sheet | None:
-    return frontier_table(beyond.map, agreement(beyond.map), beyond.spec) if beyond else None
+    return frontier_table(beyond.agreement) if beyond else None
 
 
 def _source() -> str:

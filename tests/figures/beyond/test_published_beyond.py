@@ -3,14 +3,14 @@
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
-from empirical.frontier.spec import FrontierSpec
 from empirical.frontier.table import planned
 from empirical.judgment.beyond import contrasts
 from empirical.records.published import read, write
-from figures.beyond.published import DATA, PICTURES, Beyond
+from figures.beyond.published import DATA, MAPS, PICTURES, Beyond
 from figures.beyond.verdicts import verdicts_table
 
 
@@ -42,8 +42,8 @@ def test_what_theory_foretold_is_of_the_network_as_drawn(beyond):
 
 
 def test_the_map_is_that_of_the_default_command(beyond):
-    expected = planned(FrontierSpec())
-    names = ["activation", "depth", "weight_variance", "predicted"]
+    expected = pd.concat([planned(spec) for spec in MAPS.values()], ignore_index=True)
+    names = ["network", "branch_scale", "activation", "depth", "weight_variance", "predicted"]
     found = beyond.map.sort_values(names).reset_index(drop=True)
     expected = expected.sort_values(names).reset_index(drop=True)
     assert len(found) == len(expected) and beyond.map["accuracy"].notna().all()
