@@ -180,7 +180,11 @@ def test_theory_of_residual_networks_is_the_growth_of_their_branches():
     table = frontier.planned(spec).set_index(["activation", "weight_variance", "depth"])
     row = table.loc["relu", 2.0, 10]
     assert 10 / row["depth_scale"] == 10 / row["gradient_depth_scale"] == pytest.approx(8 * math.log(2))
-    assert [table["predicted"]["relu", 2.0, depth] for depth in (6, 10, 64)] == [True, True, False]  # 8.7 branches
+    assert [table["predicted"]["relu", 2.0, depth] for depth in (6, 10, 64)] == [
+        True,
+        True,
+        False,
+    ]  # 8.7 branches
     assert math.isinf(table.loc["relu", 32.0, 2]["depth_scale"])  # no branch at all
     relu, tanh = parse_activation("relu"), parse_activation("tanh")
     between = 10 + 54 * (6 - 8 * math.log(2)) / (54 * math.log(2))

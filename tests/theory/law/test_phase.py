@@ -52,7 +52,7 @@ def test_residual_blocks_do_to_gradients_and_distances_what_is_said(name, scale,
     module, random, found = phi.module(), generator(1, "test", name), []
     for _ in range(12):
         first = torch.randn(1, width, generator=random, dtype=torch.float64)
-        near = first + 1e-5 * torch.randn(1, width, generator=random, dtype=torch.float64)
+        near = first + 1e-5 * torch.randn(32, width, generator=random, dtype=torch.float64)
         x = torch.cat([first, near]) * (start / first.square().mean()).sqrt()
         x.requires_grad_()
         stream = x
@@ -60,11 +60,11 @@ def test_residual_blocks_do_to_gradients_and_distances_what_is_said(name, scale,
             weight = torch.randn(width, width, generator=random, dtype=torch.float64)
             biases = torch.randn(width, generator=random, dtype=torch.float64) * bias**0.5
             stream = stream + module(stream) @ weight * (scale / width) ** 0.5 + biases
-        cotangent = torch.randn(width, generator=random, dtype=torch.float64)
-        (gradient,) = torch.autograd.grad(stream[0], x, cotangent)
-        apart = [(one[1] - one[0]).square().sum() / one[0].square().sum() for one in (x, stream)]
-        grown = gradient[0].square().mean() / cotangent.square().mean()
-        found.append([grown.log().item(), (apart[1] / apart[0]).log().item()])
+        cotangents = torch.randn(32, width, generator=random, dtype=torch.float64)
+        (gradients,) = torch.autograd.grad(stream[0], x, cotangents, is_grads_batched=True)
+        grown = gradients[:, 0].square().mean() / cotangents.square().mean()
+        before, after = ((y[1:] - y[0]).square().mean() / y[0].square().mean() for y in (x, stream))
+        found.append([grown.log().item(), (after / before).log().item()])
     means = torch.tensor(found, dtype=torch.float64).mean(0)
     errors = torch.tensor(found, dtype=torch.float64).std(0) / 12**0.5
     expected = residual_growth(phi, scale, bias, blocks, start)
