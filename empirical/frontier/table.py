@@ -69,7 +69,8 @@ AGREEMENT_COLUMNS = {
     "best_constant": "share that is right who says the same of all: what agreement has to beat",
     "short": "share that trains though theory says no",
     "beyond": "share that does not train though theory says yes",
-    "depth_ratio": "depth where training ends over 6ξ, median over ``columns``; NaN without any",
+    "depth_ratio": "depth where training ends over 6ξ, of residual networks the e-folds there over "
+    "6; median over ``columns``; NaN without any",
     "ratio_low": "lower end of its 95 % interval, likewise; NaN below ``MINIMUM_COLUMNS``",
     "ratio_high": "its upper end",
     "columns": "σ_w² of finite ξ with a depth that trains and a deeper one that does not",

@@ -1,7 +1,7 @@
 """The published records of what is beyond the course report, and all that is made of them.
 
 figures/data/beyond/    the tables of the studies' cells (``records.published``), and map.csv, that of
-                        ``frontier``
+                        ``frontier --network plain residual rnn --branch-scale none depth``
 """
 
 from __future__ import annotations
@@ -20,8 +20,9 @@ from empirical.judgment.beyond import arms_of, foretold_arms, judge_beyond
 from empirical.judgment.evidence import Evidence
 from empirical.presets import BEYOND
 from empirical.records.published import Published, read
-from figures.beyond.frontier import frontier_caption, frontier_figure
+from figures.beyond.frontier import frontier_caption, frontier_figure, map_of
 from figures.beyond.scores import scores_caption, scores_figure
+from figures.study.gallery import COLUMNS
 
 DATA = Path(__file__).parents[1] / "data" / "beyond"
 MAPS = {
@@ -33,6 +34,7 @@ MAPS = {
         FrontierSpec(network="rnn"),
     )
 }
+SECTION = "Beyond CIFAR-10"  # of the index of pictures
 TITLES = {
     "frontier": "Which plain networks train",
     "frontier-residual": "Which residual networks train",
@@ -74,9 +76,31 @@ class Beyond:
 
     def picture(self, name: str) -> tuple[str, str, Figure]:
         """Title, caption and figure of one of ``PICTURES``."""
+        drawn = name in MAPS
+        figure = (
+            frontier_figure(self.map, MAPS[name]) if drawn else scores_figure(self.arms(_task(name)))
+        )
+        return *self.words(name), figure
+
+    def words(self, name: str) -> tuple[str, str]:
+        """Title and caption of one of ``PICTURES``."""
         if name in MAPS:
-            caption = frontier_caption(self.agreement, MAPS[name])
-            return TITLES[name], caption, frontier_figure(self.map, MAPS[name])
-        task = name.removeprefix("scores-")
-        arms = self.arms(task)
-        return f"Theory and scores: {task}", scores_caption(arms), scores_figure(arms)
+            return TITLES[name], frontier_caption(self.agreement, MAPS[name])
+        return f"Theory and scores: {_task(name)}", scores_caption(self.arms(_task(name)))
+
+    def index(self) -> pd.DataFrame:
+        """A row per picture, with the columns of the study's gallery (``figures.study.gallery``)."""
+        rows = []
+        for name in PICTURES:
+            used = map_of(self.map, MAPS[name]) if name in MAPS else self.arms(_task(name))
+            rows.append((name, SECTION, *self.words(name), len(used), 0, "", "", True))
+        return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def _task(name: str) -> str:
+    return name.removeprefix("scores-")
+
+
+def published_beyond() -> Beyond | None:
+    """What is beyond the course report; None in a copy without its records."""
+    return Beyond.read() if DATA.is_dir() else None

@@ -39,8 +39,7 @@ from figures.answers import (
     told,
 )
 from figures.beyond.frontier import frontier_table
-from figures.beyond.published import DATA as BEYOND_DATA
-from figures.beyond.published import PICTURES, Beyond
+from figures.beyond.published import PICTURES, Beyond, published_beyond
 from figures.beyond.verdicts import verdicts_table
 from figures.report import facts, tables
 from figures.study.claims import claims_table
@@ -212,7 +211,7 @@ class Report:
     @cached_property
     def beyond(self) -> Beyond | None:
         """What is beyond the course report; None in a copy without its records."""
-        return Beyond.read() if BEYOND_DATA.is_dir() else None
+        return published_beyond()
 
     # ------------------------------------------------------------------------- by name
 

@@ -67,6 +67,11 @@ def gallery(published: Published, folders: Sequence[Path] = ()) -> Gallery:
     return Gallery(pd.DataFrame(rows, columns=list(COLUMNS)), drawable)
 
 
+def joined(*indexes: pd.DataFrame) -> pd.DataFrame:
+    """Indexes of pictures as one."""
+    return pd.concat(indexes, ignore_index=True)
+
+
 def _command(selection: Selection, folders: Sequence[Path]) -> str:
     """The missing cells beside those that are there: in the first run folder, or in a new one."""
     runs = [folder for folder in folders if (folder / "cells").is_dir()]

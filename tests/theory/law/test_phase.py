@@ -69,7 +69,7 @@ def test_residual_blocks_do_to_gradients_and_distances_what_is_said(name, scale,
     errors = torch.tensor(found, dtype=torch.float64).std(0) / 12**0.5
     expected = residual_growth(phi, scale, bias, blocks, start)
     for mean, error, value in zip(means.tolist(), errors.tolist(), expected, strict=True):
-        assert abs(mean - value) < 4 * error + 0.01 and error < 0.05
+        assert abs(mean - value) < 4 * error + 0.01 and error < 0.08
 
 
 def test_residual_blocks_of_rectifiers_multiply_and_those_of_tanh_add():
