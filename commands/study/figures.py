@@ -76,9 +76,9 @@ def _draw(
     index = found.index
     beyond = figures.published_beyond() if arguments.records is None else None
     if beyond is not None:
-        more = beyond.index()
-        index = figures.study.gallery.joined(index, more)
-        pictures |= {name: partial(_beyond, beyond, name) for name in more["figure"]}
+        index = figures.study.gallery.joined(index, beyond.index())
+        names = figures.beyond.published.PICTURES
+        pictures |= {name: partial(_beyond, beyond, name) for name in names}
     return Answer(
         spec=spec,
         device=arguments.device,

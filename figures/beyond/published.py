@@ -22,7 +22,6 @@ from empirical.presets import BEYOND
 from empirical.records.published import Published, read
 from figures.beyond.frontier import frontier_caption, frontier_figure, map_of
 from figures.beyond.scores import scores_caption, scores_figure
-from figures.study.gallery import COLUMNS
 
 DATA = Path(__file__).parents[1] / "data" / "beyond"
 MAPS = {
@@ -88,13 +87,13 @@ class Beyond:
             return TITLES[name], frontier_caption(self.agreement, MAPS[name])
         return f"Theory and scores: {_task(name)}", scores_caption(self.arms(_task(name)))
 
-    def index(self) -> pd.DataFrame:
-        """A row per picture, with the columns of the study's gallery (``figures.study.gallery``)."""
-        rows = []
+    def index(self) -> list[tuple[object, ...]]:
+        """A row per picture, as ``figures.study.gallery.COLUMNS``."""
+        rows: list[tuple[object, ...]] = []
         for name in PICTURES:
             used = map_of(self.map, MAPS[name]) if name in MAPS else self.arms(_task(name))
             rows.append((name, SECTION, *self.words(name), len(used), 0, "", "", True))
-        return pd.DataFrame(rows, columns=list(COLUMNS))
+        return rows
 
 
 def _task(name: str) -> str:

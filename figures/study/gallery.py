@@ -67,9 +67,9 @@ def gallery(published: Published, folders: Sequence[Path] = ()) -> Gallery:
     return Gallery(pd.DataFrame(rows, columns=list(COLUMNS)), drawable)
 
 
-def joined(*indexes: pd.DataFrame) -> pd.DataFrame:
-    """Indexes of pictures as one."""
-    return pd.concat(indexes, ignore_index=True)
+def joined(index: pd.DataFrame, rows: Sequence[tuple[object, ...]]) -> pd.DataFrame:
+    """The index with the ``rows`` of further pictures (``COLUMNS``)."""
+    return pd.concat([index, pd.DataFrame(rows, columns=list(COLUMNS))], ignore_index=True)
 
 
 def _command(selection: Selection, folders: Sequence[Path]) -> str:
