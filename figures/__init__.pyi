@@ -2,6 +2,7 @@ from . import theory as theory, study as study, beyond as beyond, report as repo
 from . import explorer as explorer, book as book
 from . import answers as answers
 from .style import save_figure as save_figure
+from .beyond.published import published_beyond as published_beyond
 from .beyond.frontier import (
     frontier_caption as frontier_caption,
     frontier_figure as frontier_figure,

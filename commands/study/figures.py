@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from commands.answer import Picture
     from empirical.records.published import Published
+    from figures.beyond.published import Beyond
     from figures.study.paired import Paired
 
 PURPOSE = "Draw the course report's figures, and theory beside practice, from records; never trains."
@@ -72,13 +73,23 @@ def _draw(
     pictures: dict[str, Picture] = {
         name: partial(_picture, figure, records) for name, figure in found.figures.items()
     }
+    index = found.index
+    beyond = figures.published_beyond() if arguments.records is None else None
+    if beyond is not None:
+        index = figures.study.gallery.joined(index, beyond.index())
+        names = figures.beyond.published.PICTURES
+        pictures |= {name: partial(_beyond, beyond, name) for name in names}
     return Answer(
         spec=spec,
         device=arguments.device,
-        document={"figures": found.index.to_dict("records")},
-        show=[figures.index_table(found.index), *([missing] if missing is not None else [])],
+        document={"figures": index.to_dict("records")},
+        show=[figures.index_table(index), *([missing] if missing is not None else [])],
         figures=pictures,
     )
+
+
+def _beyond(beyond: Beyond, name: str) -> Figure:
+    return beyond.picture(name)[2]
 
 
 def _picture(figure: Paired, records: Published) -> Figure:

@@ -25,6 +25,7 @@ of the gradient, ξ_∇ = 1/|ln χ₁|, is recorded too: it differs from ξ_c in
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from functools import lru_cache
 
 from empirical.frontier.spec import FrontierSpec
@@ -48,13 +49,13 @@ def scales_of(spec: FrontierSpec, phi: Activation, variance: float, depth: int) 
 
 
 def ends(spec: FrontierSpec, phi: Activation, variance: float) -> tuple[float, float]:
-    """The depths at which ξ_∇ and ξ say that training ends; inf where not by the deepest of the map."""
+    """The depths at which ξ_∇ and ξ say that training ends; inf if beyond a residual map's last."""
     if spec.network != "residual":
         gradient, decides = _tending(phi, variance, spec.bias_of(phi))
         return SCALES * gradient, SCALES * decides
-    depths = range(2, max(spec.depths) + 1)
-    folds = [[depth / scale for scale in scales_of(spec, phi, variance, depth)] for depth in depths]
-    gradient, decides = (_crossing(depths, [both[which] for both in folds]) for which in (0, 1))
+    depths = sorted(spec.depths)
+    scales = [scales_of(spec, phi, variance, depth) for depth in depths]
+    gradient, decides = (_crossing(depths, xi) for xi in zip(*scales, strict=True))
     return gradient, decides
 
 
@@ -63,12 +64,14 @@ def _tending(phi: Activation, variance: float, bias_variance: float) -> tuple[fl
     return depth_scales(phi, variance, bias_variance)
 
 
-def _crossing(depths: range, folds: list[float]) -> float:
-    """Where e-folds first exceed ``SCALES``, between the depths by a straight line."""
-    for place, (depth, value) in enumerate(zip(depths, folds, strict=True)):
-        if value > SCALES:
-            before = folds[place - 1] if place else 0.0
-            return depth - (value - SCALES) / (value - before)
+def _crossing(depths: Sequence[int], scales: Sequence[float]) -> float:
+    """Where the e-folds depth/ξ first exceed ``SCALES``, by straight lines between the depths."""
+    before = (0, 0.0)
+    for depth, scale in zip(depths, scales, strict=True):
+        folds = depth / scale
+        if folds > SCALES:
+            return depth - (depth - before[0]) * (folds - SCALES) / (folds - before[1])
+        before = (depth, folds)
     return math.inf
 
 

@@ -95,6 +95,12 @@ class FrontierSpec(Named, Spec):
         cells = len(self.depths) * len(self.seeds) * sum(len(self.columns(phi)) for phi in self.parsed)
         check_whole("the number of networks", cells, 1, MAX_CELLS)
 
+    @property
+    def name(self) -> str:
+        """The stem of the map's picture: frontier, and what is not as in plain networks."""
+        words = ["frontier", self.network, self.branch_scale]
+        return "-".join(word for word in words if word not in ("plain", "none"))
+
     def at_once(self, depth: int) -> int:
         """How many networks of ``depth`` are trained as one stack."""
         return min(MAX_STACK, MAX_NUMBERS // self._numbers(depth))

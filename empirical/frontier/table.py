@@ -8,9 +8,10 @@ replaced whole each time.  The same command goes on where it was; the rows of ot
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -21,9 +22,11 @@ from empirical.data.catalog import data_set
 from empirical.frontier.networks import KINDS, TASKS, Data, data_of
 from empirical.frontier.prediction import SCALES, scales_of
 from empirical.frontier.spec import FrontierSpec
+from empirical.judgment.statistics import LEVEL
 from empirical.records.folders import write_whole
 from theory.activations import Activation
 from theory.errors import RequestError
+from theory.randomness import stream_seed
 
 COLUMNS = {
     "network": "plain, residual or rnn",
@@ -48,19 +51,28 @@ KEYS = list(COLUMNS)[:11]
 LATER = {"network": "plain", "branch_scale": "none"}  # what a file without these columns means
 FOUND = ["accuracy", "loss"]
 FILE = "map.csv"
+MAP = ["network", "branch_scale", "activation"]  # what a map is one of
+MINIMUM_COLUMNS, RESAMPLES = 4, 9_999  # of an interval
 TRAINED = 55.0  # percent: halfway from guessing one of ten to perfection (of eight: 56)
 
 AGREEMENT_COLUMNS = {
+    "network": "plain, residual or rnn",
+    "branch_scale": "of residual branches",
     "activation": "as named on the command line",
     "networks": "cells of the map, seeds counted",
     "trained": "share whose accuracy is above ``TRAINED``",
     "predicted": "share that theory says train",
     "agree": "share on the side of the line that theory says",
+    "agree_low": "lower end of its 95 % interval: the map's σ_w² drawn again (bootstrap)",
+    "agree_high": "its upper end",
     "agree_gradient": "the same for 6ξ_∇",
     "best_constant": "share that is right who says the same of all: what agreement has to beat",
     "short": "share that trains though theory says no",
     "beyond": "share that does not train though theory says yes",
-    "depth_ratio": "depth where training ends over 6ξ, median over ``columns``; NaN without any",
+    "depth_ratio": "depth where training ends over 6ξ, of residual networks the e-folds there over "
+    "6; median over ``columns``; NaN without any",
+    "ratio_low": "lower end of its 95 % interval, likewise; NaN below ``MINIMUM_COLUMNS``",
+    "ratio_high": "its upper end",
     "columns": "σ_w² of finite ξ with a depth that trains and a deeper one that does not",
 }
 
@@ -96,6 +108,17 @@ def run_frontier(
             return _filled(spec, out / FILE, device, on_progress or (lambda done, total: None))
     except Timeout:
         raise RequestError(f"another process fills {out / FILE}: name another --out") from None
+
+
+def run_maps(
+    specs: Sequence[FrontierSpec],
+    out: Path,
+    device: torch.device,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> pd.DataFrame:
+    """The maps of all ``specs``, one after another, as one table; otherwise as ``run_frontier``."""
+    tables = [run_frontier(spec, out, device, on_progress) for spec in specs]
+    return pd.concat(tables, ignore_index=True)
 
 
 def _filled(
@@ -164,32 +187,56 @@ def _read(path: Path) -> pd.DataFrame:
 
 
 def agreement(table: pd.DataFrame) -> pd.DataFrame:
-    """How the found frontier and the predicted one agree, by activation; ``AGREEMENT_COLUMNS``."""
-    rows = []
-    for name, part in table.groupby("activation", sort=False):
-        trained, predicted = part["accuracy"] > TRAINED, part["predicted"].astype(bool)
-        gradient = part["depth"] <= SCALES * part["gradient_depth_scale"]
-        ratios = [
-            ratio
-            for _, column in part[np.isfinite(part["depth_scale"])].groupby("weight_variance")
-            if (ratio := _end(column) / (SCALES * column["depth_scale"].iloc[0])) > 0
-        ]
-        rows.append(
-            {
-                "activation": name,
-                "networks": len(part),
-                "trained": trained.mean(),
-                "predicted": predicted.mean(),
-                "agree": (trained == predicted).mean(),
-                "agree_gradient": (trained == gradient).mean(),
-                "best_constant": max(trained.mean(), 1 - trained.mean()),
-                "short": (trained & ~predicted).mean(),
-                "beyond": (~trained & predicted).mean(),
-                "depth_ratio": float(np.median(ratios)) if ratios else math.nan,
-                "columns": len(ratios),
-            }
-        )
+    """How the found frontier and the predicted one agree, map by map; ``AGREEMENT_COLUMNS``.
+
+    Networks of one σ_w² share their end, and those of one seed their draws: the intervals are over the
+    σ_w², whose columns of the map are drawn again whole.
+    """
+    rows = [_agreement(part) for _, part in table.groupby(MAP, sort=False)]
     return pd.DataFrame(rows, columns=list(AGREEMENT_COLUMNS))
+
+
+def _agreement(part: pd.DataFrame) -> dict[str, Any]:
+    trained, predicted = part["accuracy"] > TRAINED, part["predicted"].astype(bool)
+    gradient = part["depth"] <= SCALES * part["gradient_depth_scale"]
+    ratios = [ratio for _, column in part.groupby("weight_variance") if (ratio := _ratio(column)) > 0]
+    agree = (trained == predicted).astype(float).groupby(part["weight_variance"]).mean()
+    low, high = _interval(agree.tolist(), np.mean)
+    found = {name: part[name].iloc[0] for name in MAP} | {
+        "networks": len(part),
+        "trained": trained.mean(),
+        "predicted": predicted.mean(),
+        "agree": (trained == predicted).mean(),
+        "agree_low": low,
+        "agree_high": high,
+        "agree_gradient": (trained == gradient).mean(),
+        "best_constant": max(trained.mean(), 1 - trained.mean()),
+        "short": (trained & ~predicted).mean(),
+        "beyond": (~trained & predicted).mean(),
+        "depth_ratio": float(np.median(ratios)) if ratios else math.nan,
+        "columns": len(ratios),
+    }
+    low, high = _interval(ratios, np.median)
+    return found | {"ratio_low": low, "ratio_high": high}
+
+
+def _interval(values: Sequence[float], statistic: Any) -> tuple[float, float]:
+    """Percentile bootstrap of ``statistic`` of ``values``, one per σ_w²; NaN of too few."""
+    if len(values) < MINIMUM_COLUMNS:
+        return math.nan, math.nan
+    random = np.random.default_rng(stream_seed(0, "frontier", "intervals"))
+    drawn = np.array(values)[random.integers(len(values), size=(RESAMPLES, len(values)))]
+    low, high = np.quantile(statistic(drawn, axis=1), [LEVEL / 2, 1 - LEVEL / 2])
+    return float(low), float(high)
+
+
+def _ratio(column: pd.DataFrame) -> float:
+    """The depth where training ends over 6ξ there; NaN or 0 where either has no end."""
+    end, scales = _end(column), column.groupby("depth")["depth_scale"].first()
+    if scales.nunique() > 1:  # ξ of a residual network depends on its depth
+        folds = np.interp(math.log(end), np.log(scales.index), scales.index / scales)
+        return float(folds) / SCALES
+    return end / (SCALES * float(scales.iloc[0]))
 
 
 def _end(column: pd.DataFrame) -> float:

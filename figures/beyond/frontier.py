@@ -1,12 +1,14 @@
 """The frontier: accuracy over σ_w² and depth, and theory's depth scale over it.
 
-Schoenholz et al. (2017), Fig. 5, rebuilt.  Columns and rows are those of the map, evenly spaced; the
-lines 6ξ are computed between them too, and placed by the logarithms of σ_w² and depth.
+Schoenholz et al. (2017), Fig. 5, rebuilt, and the same of residual and recurrent networks.  Columns and
+rows are those of the map, evenly spaced; the lines 6ξ are computed between them too, and placed by the
+logarithms of σ_w² and depth.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -18,14 +20,14 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 
-from empirical.frontier.prediction import SCALES
+from empirical.frontier.prediction import SCALES, ends
 from empirical.frontier.spec import FrontierSpec
 from empirical.frontier.table import TRAINED
+from empirical.judgment.statistics import LEVEL
 from figures import style
 from figures.prose import name_of, said
 from figures.tables import Column, Row, Sheet, words
 from theory.activations import Activation
-from theory.law.phase import depth_scales
 
 SHADES = "cividis"
 SCALE = Normalize(10.0, 100.0)  # from guessing one of ten
@@ -37,7 +39,11 @@ LINES = {
 
 
 def frontier_figure(table: pd.DataFrame, spec: FrontierSpec) -> Figure:
-    """A panel per activation: mean accuracy over seeds, 6ξ, and initializers above their columns."""
+    """A panel per activation: mean accuracy over seeds, 6ξ, and initializers above their columns.
+
+    ``table`` may hold other maps than that of ``spec``.
+    """
+    table = map_of(table, spec)
     with style.canvas(0.9 + 2.4 * len(spec.parsed)) as figure:
         panels = figure.subplots(len(spec.parsed), 1, squeeze=False)[:, 0]
         for axes, phi in zip(panels, spec.parsed, strict=True):
@@ -48,8 +54,9 @@ def frontier_figure(table: pd.DataFrame, spec: FrontierSpec) -> Figure:
                 where = axes.get_xaxis_transform()
                 axes.text(*at, name_of(name), transform=where, ha="center", fontsize=7)
             axes.set_title(f"{name_of(phi.name)}, $\\sigma_b^2$ = {spec.bias_of(phi):g}", pad=16)
-            axes.set(xlabel="", ylabel="layers")
-        panels[-1].set_xlabel("$\\sigma_w^2 = $ fan_in · Var$[w]$")
+            axes.set(xlabel="", ylabel="steps" if spec.network == "rnn" else "layers")
+        of = ", of the recurrent weight" * (spec.network == "rnn")
+        panels[-1].set_xlabel("$\\sigma_w^2 = $ fan_in · Var$[w]$" + of)
         shades, label = ScalarMappable(SCALE, SHADES), "test accuracy (percent)"
         bar = figure.colorbar(shades, ax=list(panels), aspect=50, label=label)
         bar.ax.axhline(TRAINED, color="white")
@@ -77,11 +84,11 @@ def _lines(axes: Axes, phi: Activation, spec: FrontierSpec) -> None:
     columns, depths = np.log(spec.columns(phi)), np.log(np.sort(spec.depths))
     at = np.linspace(0, len(columns) - 1, BETWEEN * (len(columns) - 1) + 1)
     variances = np.exp(np.interp(at, np.arange(len(columns)), columns))
-    scales = np.array([depth_scales(phi, float(variance), spec.bias_of(phi)) for variance in variances])
+    found = np.array([ends(spec, phi, float(variance)) for variance in variances])
     for column, dash in zip((1, 0), LINES.values(), strict=True):
         rows = np.arange(len(depths)) + 0.5
-        ends = np.log(SCALES * scales[:, column])
-        heights = np.interp(ends, depths, rows, left=-1.0, right=len(rows) + 1.0)  # out of the panel
+        below, above = -1.0, len(rows) + 1.0  # out of the panel
+        heights = np.interp(np.log(found[:, column]), depths, rows, left=below, right=above)
         axes.plot(at + 0.5, heights, **_drawn(dash), zorder=2 if dash == "-" else 1.5)
 
 
@@ -90,36 +97,57 @@ def _drawn(dash: str) -> dict[str, Any]:
     return {"color": style.VERMILION, "linewidth": 1.4, "linestyle": dash, "path_effects": halo}
 
 
-def frontier_caption(table: pd.DataFrame, agreement: pd.DataFrame, spec: FrontierSpec) -> str:
+def frontier_caption(agreement: pd.DataFrame, spec: FrontierSpec) -> str:
     """How to read the map, and by how much the found frontier and the predicted one agree."""
-    rows = agreement.to_dict("records")
+    rows = map_of(agreement, spec).to_dict("records")
     return said("captions", "frontier", spec=spec, rows=rows, trained=TRAINED, scales=SCALES)
 
 
-def frontier_table(table: pd.DataFrame, agreement: pd.DataFrame, spec: FrontierSpec) -> Sheet:
-    """How the frontiers agree, by activation; the caption of the figure is its note."""
+def frontier_table(agreement: pd.DataFrame, captions: Sequence[str] = ()) -> Sheet:
+    """How the frontiers agree, map by map; ``captions`` of the figures are notes."""
     return Sheet(
         name="frontier",
         title=f"Which networks train: found, and predicted by {SCALES}ξ",
         data=agreement,
+        section=_kind if agreement["network"].nunique() > 1 else None,
         columns=(
             words("activation", "activation", folds=False),
             Column("networks", "networks"),
             Column("trained", "trained", _percent),
             Column("predicted", "predicted", _percent),
-            Column("as predicted", "agree", _percent),
+            Column("as predicted", _agree),
             Column(r"by $\xi_\nabla$", "agree_gradient", _percent),
             Column("same of all", "best_constant", _percent),
             Column(r"ends at, over $6\xi$", _ratio),
         ),
-        notes=(frontier_caption(table, agreement, spec),),
+        notes=(*captions, said("captions", "frontier_table", level=LEVEL)),
         spare=("networks", "same of all", "predicted"),
     )
+
+
+def map_of(table: pd.DataFrame, spec: FrontierSpec) -> pd.DataFrame:
+    """The rows that belong to the map of ``spec``."""
+    return table[(table["network"] == spec.network) & (table["branch_scale"] == spec.branch_scale)]
+
+
+def _kind(row: Row) -> str:
+    scaled = ", branches scaled with the depth" if row["branch_scale"] == "depth" else ""
+    return {"plain": "Plain", "residual": "Residual", "rnn": "Recurrent"}[row["network"]] + scaled
 
 
 def _percent(share: float) -> str:
     return f"{100 * share:.0f} %"
 
 
+def _agree(row: Row) -> str:
+    return _percent(row["agree"]) + _range(row["agree_low"], row["agree_high"], 100, ".0f")
+
+
 def _ratio(row: Row) -> str:
-    return "–" if math.isnan(row["depth_ratio"]) else f"{row['depth_ratio']:.2f} ({row['columns']})"
+    if math.isnan(row["depth_ratio"]):
+        return "–"
+    return f"{row['depth_ratio']:.2f}" + _range(row["ratio_low"], row["ratio_high"], 1, ".2f")
+
+
+def _range(low: float, high: float, times: float, form: str) -> str:
+    return "" if math.isnan(low) else f" ({times * low:{form}}–{times * high:{form}})"

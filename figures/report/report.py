@@ -19,7 +19,6 @@ from matplotlib.figure import Figure
 
 from empirical import protocol
 from empirical.arm import Arm
-from empirical.frontier.table import agreement
 from empirical.judgment.claim_theory import foretold_sizes, score
 from empirical.judgment.claims import FANS, judge_claims
 from empirical.judgment.conditions import judge_conditions
@@ -40,8 +39,7 @@ from figures.answers import (
     told,
 )
 from figures.beyond.frontier import frontier_table
-from figures.beyond.published import DATA as BEYOND_DATA
-from figures.beyond.published import PICTURES, Beyond
+from figures.beyond.published import PICTURES, Beyond, published_beyond
 from figures.beyond.verdicts import verdicts_table
 from figures.report import facts, tables
 from figures.study.claims import claims_table
@@ -213,7 +211,7 @@ class Report:
     @cached_property
     def beyond(self) -> Beyond | None:
         """What is beyond the course report; None in a copy without its records."""
-        return Beyond.read() if BEYOND_DATA.is_dir() else None
+        return published_beyond()
 
     # ------------------------------------------------------------------------- by name
 
@@ -351,7 +349,7 @@ def _beyond(beyond: Beyond, name: str, drawn: Path | None) -> Picture:
 
 
 def _frontier(beyond: Beyond | None) -> Sheet | None:
-    return frontier_table(beyond.map, agreement(beyond.map), beyond.spec) if beyond else None
+    return frontier_table(beyond.agreement) if beyond else None
 
 
 def _source() -> str:

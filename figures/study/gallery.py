@@ -67,6 +67,11 @@ def gallery(published: Published, folders: Sequence[Path] = ()) -> Gallery:
     return Gallery(pd.DataFrame(rows, columns=list(COLUMNS)), drawable)
 
 
+def joined(index: pd.DataFrame, rows: Sequence[tuple[object, ...]]) -> pd.DataFrame:
+    """The index with the ``rows`` of further pictures (``COLUMNS``)."""
+    return pd.concat([index, pd.DataFrame(rows, columns=list(COLUMNS))], ignore_index=True)
+
+
 def _command(selection: Selection, folders: Sequence[Path]) -> str:
     """The missing cells beside those that are there: in the first run folder, or in a new one."""
     runs = [folder for folder in folders if (folder / "cells").is_dir()]

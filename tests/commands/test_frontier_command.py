@@ -32,6 +32,18 @@ def test_the_map_is_one_document_and_the_same_command_goes_on(tmp_path, capsys, 
     assert document(capsys, "--out", tmp_path) == first
 
 
+def test_several_networks_are_several_maps_in_one_document(tmp_path, capsys):
+    several = ["--network", "residual", "rnn", "--branch-scale", "none", "depth", "--out", tmp_path]
+    found = document(capsys, *several)
+    kinds = [("residual", "none"), ("residual", "depth"), ("rnn", "none")]
+    asked = found["spec"]["maps"]
+    assert [(one["network"], one["branch_scale"]) for one in asked] == kinds
+    assert [(row["network"], row["branch_scale"]) for row in found["agreement"]] == kinds
+    assert len(found["networks"]) == 3 * 2 * 2 * 3
+    names = {path.name for path in tmp_path.iterdir()}
+    assert {"frontier-residual.png", "frontier-residual-depth.pdf", "frontier-rnn.png"} <= names
+
+
 @pytest.mark.parametrize(
     "wrong, says",
     [
@@ -43,6 +55,7 @@ def test_the_map_is_one_document_and_the_same_command_goes_on(tmp_path, capsys, 
         (["--width", "1"], "width must be"),
         (["--learning-rate", "nan"], "learning rate must be"),
         (["--bias-variance", "-1"], "bias variance must be"),
+        (["--branch-scale", "depth"], "add --network residual"),
         (["--init", "pytorch"], "draws biases of its own"),
     ],
 )

@@ -11,10 +11,12 @@ from filelock import FileLock
 from torch import nn
 
 from empirical.frontier import table as frontier
-from empirical.frontier.networks import Networks, digits
+from empirical.frontier.networks import Networks, Recurrent, Residual, digits, remembered
+from empirical.frontier.prediction import ends
 from empirical.frontier.spec import FrontierSpec
 from theory.activations import parse_activation
 from theory.errors import RequestError
+from theory.law.phase import depth_scales
 from theory.randomness import generator
 
 CPU = torch.device("cpu")
@@ -71,6 +73,74 @@ def test_a_network_among_others_computes_what_it_computes_alone(name, data):
     assert not math.isfinite(stack.weights[0][1].sum().item()) or losses[1] > 1e3
 
 
+@pytest.mark.parametrize("name", ["tanh", "prelu"])
+def test_a_residual_network_adds_its_branches_and_keeps_to_itself(name, data):
+    phi, seeds = parse_activation(name), (0, 1)
+    widths = Residual.widths(5, 64, 16, 10)
+    stack = Residual(phi, widths, [0.5, 1e9], 0.1, seeds, CPU)
+    plain = Networks(phi, widths, [0.5, 1e9], 0.1, seeds, CPU)
+    scaled = Residual(phi, widths, [0.5, 1e9], 0.1, seeds, CPU, "depth")
+    for layer, (weight, same) in enumerate(zip(stack.weights, plain.weights, strict=True)):
+        torch.testing.assert_close(weight, same)
+        factor = 3**0.5 if 0 < layer < 4 else 1.0
+        torch.testing.assert_close(scaled.weights[layer] * factor, weight)
+    images, labels, tested, _ = data
+    alone = single(stack, 0)
+    slopes = [alone[i].weight for i in range(1, len(alone), 2)] if name == "prelu" else []
+    parameters = [*(one for i in range(0, 9, 2) for one in alone[i].parameters()), *slopes]
+
+    def forward(x):
+        h = alone[0](x)
+        for layer in (1, 2, 3):
+            h = h + alone[2 * layer](alone[2 * layer - 1](h))
+        return alone[8](alone[7](h))
+
+    torch.testing.assert_close(stack.logits(tested.expand(2, -1, -1))[0], forward(tested))
+    optimizer, batches = torch.optim.SGD(parameters, 0.1), generator(0, "frontier", "batches")
+    for _ in range(6):
+        index = torch.randint(len(images), (8,), generator=batches)
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(forward(images[index]), labels[index]).backward()
+        optimizer.step()
+    stack.train(images, labels, 6, 8, 0.1)
+    torch.testing.assert_close(stack.weights[2][0].T, alone[4].weight, rtol=1e-3, atol=1e-5)
+
+
+def test_a_recurrent_network_is_torchs_own_and_remembers_by_its_gain():
+    images, labels, tested, _ = remembered(3, CPU)
+    assert (
+        images.shape == (2000, 4, 9)
+        and tested.shape == (500, 4, 9)
+        and set(labels.tolist()) == set(range(8))
+    )
+    assert (images[:, 1:, 8] == 3).all() and (images[:, 0].argmax(1) == labels).all()
+    assert (images.square().mean(2) - 1).abs().max() < 1e-6
+    widths = Recurrent.widths(3, 9, 200, 8)
+    stack = Recurrent(parse_activation("tanh"), widths, [0.5, 3.0], 0.7, (0, 0), CPU)
+    for weight, variance in zip(stack.weights, (0.7, 3.0, 1.0), strict=True):
+        power = weight[1].square().mean().item() * weight.shape[1]
+        assert power == pytest.approx(variance, rel=5 * math.sqrt(2 / weight[1].numel()))
+    assert all((bias == 0).all() for bias in stack.biases)
+    cell = nn.RNN(9, 200, batch_first=True)
+    cell.weight_ih_l0.data, cell.weight_hh_l0.data = stack.weights[0][1].T, stack.weights[1][1].T
+    cell.bias_ih_l0.data, cell.bias_hh_l0.data = torch.zeros(200), torch.zeros(200)
+    expected = cell(tested)[0][:, -1] @ stack.weights[2][1]
+    torch.testing.assert_close(
+        stack.logits(tested.expand(2, -1, -1, -1))[1], expected, rtol=1e-4, atol=1e-4
+    )
+
+
+def test_a_recurrent_network_remembers_by_its_gain_as_theory_says():
+    variances, data = (0.3, 2.0), remembered(12, CPU)
+    spec = FrontierSpec(network="rnn", activations=("tanh",), variances=variances, depths=(12,))
+    widths = Recurrent.widths(12, 9, 64, 8)
+    stack = Recurrent(parse_activation("tanh"), widths, variances, 1.0, (0, 0), CPU)
+    stack.train(*data[:2], 200, 32, 1e-2)
+    found = [accuracy > frontier.TRAINED for accuracy in stack.measured(*data[2:])[0]]
+    predicted = frontier.planned(spec).set_index("weight_variance")["predicted"]
+    assert found == predicted[list(variances)].tolist() == [False, True]
+
+
 def test_a_network_without_numbers_has_loss_inf_and_answers_nothing(data):
     stack = networks("relu", [1e30, 1.0], [0, 0], widths=(64, *[16] * 30, 10))
     accuracies, losses = stack.measured(*data[2:])
@@ -103,6 +173,66 @@ def test_theory_says_which_train_with_nothing_fitted():
     )
     assert not table["prelu", 2.0, 10_000] and not table["relu", 64.0, 8]
     assert spec.marks(parse_activation("relu")) == {"he": 2.0, "xavier": 1.0, "normal": 64.0}
+
+
+def test_theory_of_residual_networks_is_the_growth_of_their_branches():
+    spec = FrontierSpec(network="residual", depths=(2, 6, 10, 64), initializers=("he",))
+    table = frontier.planned(spec).set_index(["activation", "weight_variance", "depth"])
+    row = table.loc["relu", 2.0, 10]
+    assert 10 / row["depth_scale"] == 10 / row["gradient_depth_scale"] == pytest.approx(8 * math.log(2))
+    assert [table["predicted"]["relu", 2.0, depth] for depth in (6, 10, 64)] == [
+        True,
+        True,
+        False,
+    ]  # 8.7 branches
+    assert math.isinf(table.loc["relu", 32.0, 2]["depth_scale"])  # no branch at all
+    relu, tanh = parse_activation("relu"), parse_activation("tanh")
+    between = 10 + 54 * (6 - 8 * math.log(2)) / (54 * math.log(2))
+    assert ends(spec, relu, 2.0) == pytest.approx((between, between))
+    assert ends(spec, relu, 0.01) == (math.inf, math.inf)
+    gradient, distance = ends(spec, tanh, 4.0)
+    assert gradient < distance
+    scaled = replace(spec, branch_scale="depth")
+    assert frontier.planned(scaled)["predicted"].mean() > table["predicted"].mean()
+    few = frontier.planned(scaled).set_index(["activation", "weight_variance", "depth"])
+    assert 6 / few.loc["relu", 16.0, 6]["depth_scale"] == pytest.approx(4 * math.log(1 + 16 / 8))
+
+
+def test_theory_of_recurrent_networks_takes_the_input_for_a_bias():
+    spec = FrontierSpec(network="rnn", activations=("tanh",), variances=(1.0,), depths=(7, 8))
+    gradient, correlation = depth_scales(parse_activation("tanh"), 1.0, 1.0)
+    rows = frontier.planned(spec)
+    rows = rows[rows["weight_variance"] == 1.0]
+    assert (rows["depth_scale"] == correlation).all() and (rows["bias_variance"] == 1.0).all()
+    assert rows["predicted"].tolist() == [depth <= 6 * correlation for depth in (7, 8)]
+    assert ends(spec, parse_activation("tanh"), 1.0) == (6 * gradient, 6 * correlation)
+
+
+def test_a_map_from_before_other_networks_is_one_of_plain_ones(tmp_path, monkeypatch):
+    small = replace(TINY, activations=("relu",))
+    whole = frontier.run_frontier(small, tmp_path, CPU)
+    path = tmp_path / frontier.FILE
+    pd.read_csv(path).drop(columns=["network", "branch_scale"]).to_csv(path, index=False)
+    monkeypatch.setattr(frontier, "_trained", None)  # calling it would fail
+    pd.testing.assert_frame_equal(frontier.run_frontier(small, tmp_path, CPU), whole)
+
+
+def test_maps_of_several_networks_share_a_file(tmp_path):
+    kinds = (TINY, replace(TINY, network="residual"), replace(TINY, network="rnn", variances=(1.0,)))
+    kinds = [replace(one, activations=("tanh",)) for one in kinds]
+    both = frontier.run_maps(kinds, tmp_path, CPU)
+    assert both.groupby("network", sort=False).size().to_dict() == {
+        "plain": 16,
+        "residual": 16,
+        "rnn": 12,
+    }
+    assert both["accuracy"].notna().all()
+    written = frontier.load_map(tmp_path / frontier.FILE)
+    assert len(written) == 44 and list(frontier.agreement(both)["network"]) == [
+        "plain",
+        "residual",
+        "rnn",
+    ]
 
 
 def test_predictions_are_written_before_training_and_an_interrupted_map_goes_on(tmp_path, monkeypatch):
@@ -184,6 +314,9 @@ def test_a_map_that_another_process_fills_is_refused(tmp_path):
 @pytest.mark.parametrize(
     "wrong, says",
     [
+        ({"network": "lstm"}, "network"),
+        ({"branch_scale": "depth"}, "has no branches"),
+        ({"network": "residual", "branch_scale": "zero"}, "branch scale"),
         ({"depths": ()}, "at least one of the depths"),
         ({"depths": (2, 2)}, "each once"),
         ({"depths": (0,)}, "depth must be"),
@@ -211,6 +344,7 @@ def test_agreement_counts_each_side():
     depths = (2, 8, 16, 64)
     rows = [
         {
+            "network": "plain", "branch_scale": "none",
             "activation": "relu", "weight_variance": variance, "depth": depth, "depth_scale": scale,
             "gradient_depth_scale": 0.0, "predicted": depth <= 6 * scale,
             "accuracy": 90.0 if depth <= deepest else 20.0,
@@ -226,3 +360,33 @@ def test_agreement_counts_each_side():
     assert row["agree_gradient"] == pytest.approx(5 / 12)
     assert row["columns"] == 1  # the second has no scale, the third no end
     assert row["depth_ratio"] == pytest.approx(np.sqrt(8 * 16) / 12)
+    assert math.isnan(row["ratio_low"]) and math.isnan(row["agree_low"])  # of three σ_w²
+    found = pd.DataFrame(rows)
+    found["depth_scale"] = found["depth_scale"].where(
+        found["depth"] > 2, math.inf
+    )  # as of residual ones
+    folds = np.interp(np.log(np.sqrt(8 * 16)), np.log([8, 16]), [4, 8]) / 6
+    assert frontier.agreement(found)["depth_ratio"].item() == pytest.approx(folds)
+
+
+def test_intervals_hold_the_value_and_narrow_with_the_number_of_variances():
+    def of(count):
+        rows = [
+            {
+                "network": "rnn", "branch_scale": "none", "activation": "tanh", "depth": depth,
+                "weight_variance": float(i), "depth_scale": 2.0, "gradient_depth_scale": 2.0,
+                "predicted": depth <= 12, "accuracy": 90.0 if depth <= (4, 8, 16, 32)[i % 4] else 10.0,
+            }
+            for i in range(count)
+            for depth in (2, 4, 8, 16, 32, 64)
+        ]  # fmt: skip
+        return frontier.agreement(pd.DataFrame(rows)).iloc[0]
+
+    few, many = of(8), of(64)
+    for row in (few, many):
+        assert row["agree_low"] <= row["agree"] <= row["agree_high"]
+        assert row["ratio_low"] <= row["depth_ratio"] <= row["ratio_high"]
+        assert row["agree"] == pytest.approx(1 - (1 + 0 + 1 + 2) / 24)
+    assert many["agree_high"] - many["agree_low"] < 0.5 * (few["agree_high"] - few["agree_low"])
+    error = many["agree_high"] - many["agree_low"]
+    assert error == pytest.approx(2 * 1.96 * np.std([1, 0, 1, 2]) / 6 / 8, rel=0.1)

@@ -66,11 +66,11 @@ def test_initializers_stand_above_their_columns(panels):
 
 def test_the_caption_and_the_table_say_what_was_counted(table):
     found = agreement(table)
-    caption = frontier_caption(table, found, SPEC)
+    caption = frontier_caption(found, SPEC)
     assert "tanh: 100 % of 48 networks" in caption
     relu = found.set_index("activation").loc["relu"]
     assert relu["agree"] == pytest.approx(1 - 2 / 24)  # 2 and 8 layers, of 4 · 6
     assert "ReLU: 92 % of 48 networks" in caption and "0 % train beyond the line, 8 % below" in caption
-    markdown = frontier_table(table, found, SPEC).markdown()
+    markdown = frontier_table(found, [caption]).markdown()
     assert caption[:40] in markdown and "92 %" in markdown
     assert list(LINES.values()) == ["-", ":"]

@@ -1,16 +1,18 @@
 """The published records beyond the report: whole, foretold before training, beside CIFAR-10's own."""
 
+import json
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
-from empirical.frontier.spec import FrontierSpec
+import cli
 from empirical.frontier.table import planned
 from empirical.judgment.beyond import contrasts
 from empirical.records.published import read, write
-from figures.beyond.published import DATA, PICTURES, Beyond
+from figures.beyond.published import DATA, MAPS, PICTURES, SECTION, Beyond
 from figures.beyond.verdicts import verdicts_table
 
 
@@ -42,8 +44,8 @@ def test_what_theory_foretold_is_of_the_network_as_drawn(beyond):
 
 
 def test_the_map_is_that_of_the_default_command(beyond):
-    expected = planned(FrontierSpec())
-    names = ["activation", "depth", "weight_variance", "predicted"]
+    expected = pd.concat([planned(spec) for spec in MAPS.values()], ignore_index=True)
+    names = ["network", "branch_scale", "activation", "depth", "weight_variance", "predicted"]
     found = beyond.map.sort_values(names).reset_index(drop=True)
     expected = expected.sort_values(names).reset_index(drop=True)
     assert len(found) == len(expected) and beyond.map["accuracy"].notna().all()
@@ -55,6 +57,24 @@ def test_the_map_is_that_of_the_default_command(beyond):
 def test_every_picture_is_drawn_and_says_how_it_is_read(beyond, name):
     title, caption, figure = beyond.picture(name)
     assert isinstance(figure, Figure) and title and caption.endswith(".")
+
+
+def test_the_figures_command_draws_what_is_beyond_too(tmp_path, capsys, monkeypatch):
+    """PNG and PDF of every picture; of other records none of it."""
+    monkeypatch.setattr("figures.study.gallery.SECTIONS", {})
+    assert cli.main(["figures", "--out", str(tmp_path), "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)["figures"]
+    assert [row["figure"] for row in rows] == list(PICTURES)
+    assert {row["section"] for row in rows} == {SECTION} and all(row["cells"] > 20 for row in rows)
+    names = {path.name for path in tmp_path.iterdir()}
+    assert {f"{name}.{kind}" for name in PICTURES for kind in ("png", "pdf")} <= names
+
+
+def test_the_frontiers_agree_more_than_saying_the_same_of_all(beyond):
+    found = beyond.agreement.set_index(["network", "branch_scale", "activation"])
+    assert len(found) == 12
+    other = found.drop(index=("residual", "depth", "tanh"))  # of which theory says that all train
+    assert (other["agree_low"] > other["best_constant"]).all()
 
 
 def test_the_tables_of_the_course_reports_study_stay_as_they_are(tmp_path):
