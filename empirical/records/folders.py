@@ -201,10 +201,11 @@ def write_result(out: Path, spec: TrainSpec, state: CellState, environment: dict
 
 
 def drop_checkpoint(out: Path, spec: TrainSpec) -> None:
-    """Remove the checkpoint of a finished cell; one whose writer was killed here still has it."""
+    """Remove the checkpoint of a finished cell, and what a writer that was killed left half written."""
     folder = cell_folder(out, spec)
     with _writing(folder):
-        (folder / CHECKPOINT).unlink(missing_ok=True)
+        for left in (folder / CHECKPOINT, *folder.glob(".*.tmp")):
+            left.unlink(missing_ok=True)
 
 
 def result_of(spec: TrainSpec, state: CellState, environment: dict[str, Any]) -> dict[str, Any]:

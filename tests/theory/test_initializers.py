@@ -124,7 +124,7 @@ def test_what_an_orthogonal_convolution_does_to_second_moments(channels_in, kern
     x = torch.randn(64, channels_in, 16, 16, dtype=torch.float64, generator=generator(2))
     padded = nn.functional.pad(x, (kernel // 2,) * 4, mode="circular")
     ratios = nn.functional.conv2d(padded, weight).square().mean((1, 2, 3)) / x.square().mean((1, 2, 3))
-    assert abs(float(ratios.mean()) - forward) < 4.5 * float(ratios.std()) / 8
+    assert abs(float(ratios.mean()) - forward) < 4.5 * float(ratios.std()) / 8 + 1e-14  # rounding
 
 
 def test_fans_know_groups_and_transposed_convolutions():

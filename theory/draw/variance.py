@@ -314,8 +314,9 @@ def _z(spec: EnsembleSpec, tally: Tally, direction: str, shift: Array, theory: T
     if not isinstance(spec, VarianceSpec):
         z = _z_of_surprises(spec, tally.tests.get(direction))
         if direction == "backward":  # the mean itself
-            growth = np.expm1(moments.pooled.variance)  # a log-normal's
-            skewness = (growth + 3) * np.sqrt(growth / spec.draws)
+            with np.errstate(over="ignore"):
+                growth = np.expm1(moments.pooled.variance)  # a log-normal's
+                skewness = (growth + 3) * np.sqrt(growth / spec.draws)
             z[~(skewness < MOST_SKEWNESS)] = np.nan
         return z
     pooled, between = moments.pooled, moments.between

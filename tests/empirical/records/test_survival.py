@@ -114,6 +114,14 @@ def undisturbed(tmp_path_factory):
     return found
 
 
+def test_what_a_killed_writer_left_half_written_goes(tmp_path, undisturbed):
+    cell = sorted(undisturbed)[0].partition("/")[0]
+    (tmp_path / "cells" / cell).mkdir(parents=True)
+    (tmp_path / "cells" / cell / ".epochs.csv.25489.tmp").write_text("epoch,tra")
+    run_here(tmp_path)
+    assert bytes_without_times(tmp_path) == undisturbed
+
+
 def test_killed_at_random_moments_by_two_processes_at_once(tmp_path, undisturbed):
     """Two processes share the work and are killed again and again, wherever they are."""
     chance, kills, finished = random.Random(0), 0, 0
