@@ -32,10 +32,7 @@ from theory.activations import Activation
 SHADES = "cividis"
 SCALE = Normalize(10.0, 100.0)  # from guessing one of ten
 BETWEEN = 8  # points of a line from column to column
-LINES = {
-    f"theory: networks up to {SCALES}ξ train": "-",
-    f"{SCALES}ξ of the gradient, where it differs": ":",
-}
+LINES = ("-", ":")  # where theory says that training ends, and where the gradient alone would
 
 
 def frontier_figure(table: pd.DataFrame, spec: FrontierSpec) -> Figure:
@@ -60,7 +57,9 @@ def frontier_figure(table: pd.DataFrame, spec: FrontierSpec) -> Figure:
         shades, label = ScalarMappable(SCALE, SHADES), "test accuracy (percent)"
         bar = figure.colorbar(shades, ax=list(panels), aspect=50, label=label)
         bar.ax.axhline(TRAINED, color="white")
-        keys = [style.legend_key(name, **_drawn(dash)) for name, dash in LINES.items()]
+        reach = f"a change by $e^{SCALES}$" if spec.network == "residual" else f"{SCALES}ξ"
+        names = (f"theory: networks up to {reach} train", "by the gradient alone, where it differs")
+        keys = [style.legend_key(one, **_drawn(dash)) for one, dash in zip(names, LINES, strict=True)]
         style.legend_below(figure, keys)
     return figure
 
@@ -85,7 +84,7 @@ def _lines(axes: Axes, phi: Activation, spec: FrontierSpec) -> None:
     at = np.linspace(0, len(columns) - 1, BETWEEN * (len(columns) - 1) + 1)
     variances = np.exp(np.interp(at, np.arange(len(columns)), columns))
     found = np.array([ends(spec, phi, float(variance)) for variance in variances])
-    for column, dash in zip((1, 0), LINES.values(), strict=True):
+    for column, dash in zip((1, 0), LINES, strict=True):
         rows = np.arange(len(depths)) + 0.5
         below, above = -1.0, len(rows) + 1.0  # out of the panel
         heights = np.interp(np.log(found[:, column]), depths, rows, left=below, right=above)

@@ -8,7 +8,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from empirical.frontier.spec import FrontierSpec
 from empirical.frontier.table import agreement, planned
-from figures.beyond.frontier import LINES, frontier_caption, frontier_figure, frontier_table
+from figures.beyond.frontier import frontier_caption, frontier_figure, frontier_table
 
 SPEC = FrontierSpec(
     activations=("tanh", "relu"), variances=(0.5, 1.5, 4.0), depths=(32, 2, 8, 128), seeds=(0, 1)
@@ -73,4 +73,11 @@ def test_the_caption_and_the_table_say_what_was_counted(table):
     assert "ReLU: 92 % of 48 networks" in caption and "0 % train beyond the line, 8 % below" in caption
     markdown = frontier_table(found, [caption]).markdown()
     assert caption[:40] in markdown and "92 %" in markdown
-    assert list(LINES.values()) == ["-", ":"]
+
+
+@pytest.mark.parametrize(("network", "reach"), [("plain", "up to 6ξ"), ("residual", "change by $e^6$")])
+def test_the_legend_names_what_theory_counts(network, reach):
+    spec = FrontierSpec(network=network, activations=("relu",), variances=(0.5, 1.0), depths=(2, 8))
+    figure = frontier_figure(planned(spec).assign(accuracy=50.0, loss=1.0), spec)
+    shown = [text.get_text() for legend in figure.legends for text in legend.get_texts()]
+    assert any(reach in text for text in shown), shown
