@@ -41,6 +41,7 @@ nb_ipywidgets_js: dict[str, dict[str, str]] = {}  # else a page with a widget as
 nb_merge_streams = True
 nb_render_image_options = {"align": "center"}
 
+highlight_language = "text"  # of docstrings' aligned lines; code says what it is
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_preserve_defaults = True
