@@ -118,6 +118,10 @@ BEYOND: dict[str, Preset] = {
         "He's advantage in plain networks, and under dropout and weight decay: is it the same?",
         DIGITS | {"depths": (16,), "arms": ({}, {"dropout": 0.1}, {"weight_decay": 0.1})},
     ),
+    "larger": Preset(
+        "Does He's advantage carry over to plain networks twice as deep, of 33 times the weights?",
+        DIGITS | {"depths": (32,), "filters": 32},
+    ),
     "layer-norm": Preset(
         "Does initialization matter where layer norm takes out the scale of the weights?",
         DIGITS | {"depths": (16,), "norm": "layer", "initializers": ("he", "xavier", "normal")},

@@ -95,6 +95,7 @@ def contrasts() -> list[Contrast]:
          {"branch_scale": "depth"}, {}, HE),
         ("characters", "transformer: He above Xavier", HE, XAVIER, {}),
         ("characters", "transformer: He above N(0, 0.02²)", HE, {"initializer": "normal:0.02"}, {}),
+        ("larger", "plain, 32 layers of 32 filters: He above Xavier", HE, XAVIER, {}),
     ]  # fmt: skip
     return [Contrast(f"E{number}", *one) for number, one in enumerate(listed, 1)]
 
