@@ -28,7 +28,8 @@ def run(arguments: argparse.Namespace, session: Session) -> Answer:
     check_whole("seed", arguments.seed, 0, figures.explorer.MAX_SEED)
     session.prepare_out()
     study = options.read_records(folders, session).study if folders else None
-    text = figures.explorer.page(study, seed=arguments.seed)
+    frontier = figures.beyond.published.published_map()
+    text = figures.explorer.page(study, frontier, seed=arguments.seed)
     target = session.out / "explorer.html"
     write_text(target, text)
     named = ", ".join(map(str, folders))
