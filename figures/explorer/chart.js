@@ -192,13 +192,18 @@ Fanin.chart = (() => {
     if (one.marker) points(group, one, style, across, up);
   }
 
-  /** Squares of size 1 with a text in each: {x, y, text, shade (of the color, up to 1), className}. */
+  /** Squares of size 1 with a text in each: {x, y, text, shade (of the color, up to 1), className, last: the
+      text ends with the square}. */
   function cells(group, list, across, up) {
     const width = across(1) - across(0), height = up(0) - up(1);
-    for (const { x, y, text, shade = 0, className = "" } of list) {
-      element(group, "rect", { x: across(x) - width / 2, y: up(y) - height / 2, width, height,
-        "fill-opacity": shade.toFixed(3) });
-      element(group, "text", { x: across(x), y: up(y) + 4, "text-anchor": "middle", class: className }, text);
+    for (const { x, y, text, shade, className = "", last } of list) {
+      const left = across(x) - width / 2, top = up(y) - height / 2;
+      if (shade) element(group, "rect", { x: left, y: top, width, height, "fill-opacity": shade.toFixed(3) });
+      if (text === undefined) continue;
+      const about = { y: up(y) + 4, class: className };
+      Object.assign(about, last ? { x: left + width + 3, "text-anchor": "end" }
+        : { x: left + width / 2, "text-anchor": "middle" });
+      element(group, "text", about, text);
     }
   }
 

@@ -11,6 +11,7 @@ Fanin.frontier = (() => {
 
   const T = Fanin.theory, C = Fanin.chart;
   const $ = (id) => document.getElementById(`fx-${id}`);
+  const SIGMA = "σ<sub>w</sub>²";
   const BETWEEN = 8; // points of a line from column to column
   let maps = [], map = null, setting = null;
 
@@ -29,7 +30,7 @@ Fanin.frontier = (() => {
     return [[0, ...depths], [0, ...at]];
   }
 
-  /** depth/(6ξ); theory of networks whose ξ depends on the depth ends with the map. */
+  /** depth/(6ξ). */
   const share = ({ theory }, variance, depth) => interpolate(...sharesAt(theory, variance), depth);
 
   /** The depth where theory says that training ends, 6ξ. */
@@ -62,7 +63,8 @@ Fanin.frontier = (() => {
     if (!map || !setting) return;
     const { variances, depths, accuracy, marks } = map, variance = varianceOf(setting, map);
     const narrow = $("map-chart").clientWidth < 520, top = depths.length;
-    const names = Object.entries(marks).map(([name, at]) => ({ x: place(variances, at), name }));
+    const names = Object.entries(marks).map(([name, at]) => ({ x: place(variances, at), y: top - 0.2,
+      text: nameOf(name), last: at === variances.at(-1) }));
     const cells = accuracy.flatMap((row, j) => row.map((value, i) => ({ x: i, y: j, value })));
     const line = Array.from({ length: BETWEEN * (variances.length - 1) + 1 }, (_, k) => k / BETWEEN);
     const columns = variances.map((_, i) => i);
@@ -76,12 +78,12 @@ Fanin.frontier = (() => {
         .map((at, i) => ({ at: i, label: narrow && i % 2 ? "" : String(+at.toPrecision(3)) })) },
       y: { low: -0.5, high: top + 0.2, ticks: depths.map((depth, j) => ({ at: j, label: String(depth) })) },
       series: [
-        { kind: "cells", color: "blue", y: [], cells: cells.map(({ x, y, value }) => ({
-          x, y, text: value.toFixed(0), shade: 0.6 * Math.max(value - map.guessing, 0) / (100 - map.guessing),
-          className: value > map.trained ? "fx-trained" : "" })) },
-        { kind: "cells", y: [], cells: names.map(({ x, name }) => ({ x, y: top - 0.2, text: name_(name) })) },
+        { kind: "cells", color: "blue", y: [], cells: cells.map(({ x, y, value }) => (
+          { x, y, shade: 0.6 * Math.max(value - map.guessing, 0) / (100 - map.guessing) })) },
         { kind: "line", color: "paper", className: "fx-halo", x: line, y: heights },
         { kind: "line", name: "theory", color: "vermilion", className: "fx-bold", x: line, y: heights },
+        { kind: "cells", y: [], cells: [...cells.map(({ x, y, value }) => ({ x, y, text: value.toFixed(0),
+          className: value > map.trained ? "fx-trained" : "" })), ...names] },
         { kind: "rule", x: you.x[0], className: "fx-reading" },
         { kind: "rule", y: you.y[0], className: "fx-reading" },
         { kind: "points", marker: "o", className: "fx-you", size: 2.4, ...you },
@@ -92,7 +94,7 @@ Fanin.frontier = (() => {
     if ($("map-numbers").open) numbers();
   }
 
-  const name_ = (initializer) => Fanin.explorer.SHORT[initializer] || initializer;
+  const nameOf = (initializer) => Fanin.explorer.SHORT[initializer] || initializer;
   const figures = (value) => Fanin.explorer.figures(Math.log10(value));
   const stop = (value) => String(+value.toPrecision(3));
 
@@ -111,6 +113,7 @@ Fanin.frontier = (() => {
   /** What theory says of the reader's network, and what its neighbors on the map reached. */
   function sentence(variance) {
     const { variances, depths, accuracy, theory, unit } = map, last = depths.at(-1);
+    // where ξ depends on the depth, theory's numbers end with the map
     const known = theory.depths.length > 1 ? Math.min(setting.depth, last) : setting.depth;
     const of6 = share(map, variance, known), counted = known === 1 ? unit.slice(0, -1) : unit;
     const says = of6 <= 1 ? "trains" : "does not train";
@@ -121,18 +124,18 @@ Fanin.frontier = (() => {
     const span = (values) => [...new Set([values[0], values.at(-1)])].join("–");
     const [low, high] = [Math.min(...found), Math.max(...found)].map((value) => value.toFixed(0));
     const outside = [setting.depth > last || setting.depth < depths[0] ? `${unit}` : "",
-      variance > variances.at(-1) * 1.000001 || variance < variances[0] * 0.999999 ? "σ_w²" : ""].filter(Boolean);
-    return `${name_(setting.initializer)}: σ_w² = <strong>${figures(variance)}</strong>, ${setting.depth} ` +
+      variance > variances.at(-1) * 1.000001 || variance < variances[0] * 0.999999 ? SIGMA : ""].filter(Boolean);
+    return `${nameOf(setting.initializer)}: ${SIGMA} = <strong>${figures(variance)}</strong>, ${setting.depth} ` +
       `${setting.depth === 1 ? unit.slice(0, -1) : unit}. Theory says that this network <strong>${says}</strong>` +
-      `${known < setting.depth ? ` even with ${known}` : ""}, ${times}. The nearest of the map ` +
-      `(σ_w² ${span(columns.map((i) => stop(variances[i])))}, ${span(rows.map((j) => depths[j]))} ${unit}) reached ` +
+      `${known < setting.depth ? ` with ${known} ${unit}, where theory’s numbers end` : ""}, ${times}. The nearest of the map ` +
+      `(${SIGMA} ${span(columns.map((i) => stop(variances[i])))}, ${span(rows.map((j) => depths[j]))} ${unit}) reached ` +
       `<strong>${low === high ? low : `${low} to ${high}`}\u00a0%</strong>.` +
       (outside.length ? ` Its ${outside.join(" and ")} lie outside of the map: the point stands at the edge.` : "");
   }
 
   function numbers() {
     const { variances, depths, accuracy, unit } = map, table = $("map-numbers").querySelector("table");
-    const rows = [[unit, ...variances.map((value) => `σ_w² ${stop(value)}`)],
+    const rows = [[`${unit} \\ σ_w²`, ...variances.map(stop)],
       ...depths.map((depth, j) => [depth, ...accuracy[j].map((value) => value.toFixed(0))]),
       ["6ξ", ...variances.map((value) => {
         const depth = end(map, value);
