@@ -49,7 +49,7 @@ Fanin.frontier = (() => {
   /** Where a number stands among the columns or rows, which are evenly spaced; at the edge if outside. */
   function place(stops, value) {
     const at = interpolate(stops.map(Math.log), stops.map((_, i) => i), Math.log(value));
-    return Math.min(Math.max(at, -0.5), stops.length - 0.5);
+    return Math.min(Math.max(at, -0.35), stops.length - 0.65);
   }
 
   /** The one or two of the stops between which a number lies. */
@@ -83,12 +83,15 @@ Fanin.frontier = (() => {
         { kind: "line", color: "paper", className: "fx-halo", x: line, y: heights },
         { kind: "line", name: "theory", color: "vermilion", className: "fx-bold", x: line, y: heights },
         { kind: "cells", y: [], cells: [...cells.map(({ x, y, value }) => ({ x, y, text: value.toFixed(0),
-          className: value > map.trained ? "fx-trained" : "" })), ...names] },
+          className: [value > map.trained ? "fx-trained" : "", narrow && value >= 99.5 ? "fx-tight" : ""].join(" "),
+        })), ...names] },
         { kind: "rule", x: you.x[0], className: "fx-reading" },
         { kind: "rule", y: you.y[0], className: "fx-reading" },
         { kind: "points", marker: "o", className: "fx-you", size: 2.4, ...you },
       ],
     });
+    $("scale-3-value").textContent = figures(variance);
+    $("scale-3").setAttribute("aria-valuetext", figures(variance));
     $("map-sentence").innerHTML = sentence(variance);
     $("map-about").textContent = about();
     if ($("map-numbers").open) numbers();
@@ -115,35 +118,37 @@ Fanin.frontier = (() => {
     const { variances, depths, accuracy, theory, unit } = map, last = depths.at(-1);
     // where ξ depends on the depth, theory's numbers end with the map
     const known = theory.depths.length > 1 ? Math.min(setting.depth, last) : setting.depth;
+    const ended = known < setting.depth ? ` with ${known} ${unit}, where theory’s numbers end` : "";
     const of6 = share(map, variance, known), counted = known === 1 ? unit.slice(0, -1) : unit;
     const says = of6 <= 1 ? "trains" : "does not train";
-    const times = of6 < 5e-4 ? "for its ξ is infinite" : `for ${known} ${counted} are ` +
-      `<strong>${figures(of6)}</strong> times its 6ξ, ${figures(known / of6)} ${unit}`;
+    const times = of6 < 1e-5 ? "for its ξ is infinite" : `for ${known} ${counted} are ` +
+      `<strong>${figures(of6)}</strong> times its 6ξ` +
+      (theory.depths.length > 1 ? "" : `, ${figures(known / of6)} ${unit}`);
     const columns = around(variances, variance), rows = around(depths, setting.depth);
     const found = rows.flatMap((j) => columns.map((i) => accuracy[j][i]));
     const span = (values) => [...new Set([values[0], values.at(-1)])].join("–");
     const [low, high] = [Math.min(...found), Math.max(...found)].map((value) => value.toFixed(0));
-    const outside = [setting.depth > last || setting.depth < depths[0] ? `${unit}` : "",
-      variance > variances.at(-1) * 1.000001 || variance < variances[0] * 0.999999 ? SIGMA : ""].filter(Boolean);
+    const outside = [[depths, setting.depth], [variances, variance]]
+      .some(([stops, value]) => value > stops.at(-1) * 1.000001 || value < stops[0] * 0.999999);
     return `${nameOf(setting.initializer)}: ${SIGMA} = <strong>${figures(variance)}</strong>, ${setting.depth} ` +
       `${setting.depth === 1 ? unit.slice(0, -1) : unit}. Theory says that this network <strong>${says}</strong>` +
-      `${known < setting.depth ? ` with ${known} ${unit}, where theory’s numbers end` : ""}, ${times}. The nearest of the map ` +
-      `(${SIGMA} ${span(columns.map((i) => stop(variances[i])))}, ${span(rows.map((j) => depths[j]))} ${unit}) reached ` +
-      `<strong>${low === high ? low : `${low} to ${high}`}\u00a0%</strong>.` +
-      (outside.length ? ` Its ${outside.join(" and ")} lie outside of the map: the point stands at the edge.` : "");
+      `${ended}, ${times}. The nearest of the map (${SIGMA} ${span(columns.map((i) => stop(variances[i])))}, ` +
+      `${span(rows.map((j) => depths[j]))} ${unit}) reached <strong>${low === high ? low : `${low} to ${high}`}\u00a0%</strong>.` +
+      (outside ? " It lies outside of the map: the dot stands at its edge." : "");
   }
 
   function numbers() {
-    const { variances, depths, accuracy, unit } = map, table = $("map-numbers").querySelector("table");
+    const { variances, depths, accuracy, unit, theory } = map, last = depths.at(-1);
+    const table = $("map-numbers").querySelector("table"), body = document.createElement("tbody");
     const rows = [[`${unit} \\ σ_w²`, ...variances.map(stop)],
       ...depths.map((depth, j) => [depth, ...accuracy[j].map((value) => value.toFixed(0))]),
       ["6ξ", ...variances.map((value) => {
         const depth = end(map, value);
-        return depth > 1e4 ? "∞" : figures(depth);
+        return theory.depths.length > 1 && depth > last ? `> ${last}` : depth > 1e4 ? "∞" : figures(depth);
       })]];
-    table.replaceChildren();
+    table.replaceChildren(body);
     rows.forEach((cells, j) => {
-      const row = table.insertRow();
+      const row = (j ? body : table.createTHead()).insertRow();
       cells.forEach((text, i) => {
         const cell = document.createElement(j && i ? "td" : "th");
         if (!j || !i) cell.scope = j ? "row" : "col";
