@@ -1,4 +1,6 @@
-"""``explorer``: a page whose sliders move the exact law of a random network, and a study's results."""
+"""``explorer``: a page whose sliders move the exact law of a random network and its point on the map
+of which networks train, and a study's results.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,10 @@ from commands.answer import Answer, Session
 from figures.files import write_text
 from theory.errors import check_whole
 
-PURPOSE = "One HTML page to explore the theory with sliders, and the study's results beside it."
+PURPOSE = (
+    "One HTML page to explore the theory with sliders, with the map of which networks train and the "
+    "study's results beside it."
+)
 EXAMPLES = (
     "explorer",
     "explorer --records runs/cifar",
