@@ -33,8 +33,8 @@ def run(arguments: argparse.Namespace, session: Session) -> Answer:
     check_whole("seed", arguments.seed, 0, figures.explorer.MAX_SEED)
     session.prepare_out()
     study = options.read_records(folders, session).study if folders else None
-    frontier = figures.beyond.published.published_map()
-    text = figures.explorer.page(study, frontier, seed=arguments.seed)
+    maps = figures.explorer.frontier_maps(figures.beyond.published.published_map())
+    text = figures.explorer.page(study, maps, seed=arguments.seed)
     target = session.out / "explorer.html"
     write_text(target, text)
     named = ", ".join(map(str, folders))

@@ -10,6 +10,7 @@ from __future__ import annotations
 import html
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from string import Template
 from typing import TYPE_CHECKING, Any, cast
@@ -39,10 +40,10 @@ FREE_OF_REPORT = {"engine", "fan", "head_fan"}
 
 
 def page(
-    study: pd.DataFrame | None = None, frontier: pd.DataFrame | None = None, *, seed: int = 0
+    study: pd.DataFrame | None = None, maps: Sequence[dict[str, Any]] = (), *, seed: int = 0
 ) -> str:
     """The whole page as HTML.  Arguments and errors: as of ``fragment``."""
-    body, css, script = fragment(study, frontier, seed=seed)
+    body, css, script = fragment(study, maps, seed=seed)
     return _read("page.html").substitute(
         css=css, html=body, js=script, version=html.escape(project_version())
     )
@@ -50,7 +51,7 @@ def page(
 
 def fragment(
     study: pd.DataFrame | None = None,
-    frontier: pd.DataFrame | None = None,
+    maps: Sequence[dict[str, Any]] = (),
     *,
     seed: int = 0,
     heading_level: int = 2,
@@ -60,7 +61,7 @@ def fragment(
     study          a row per cell and epoch with the columns ``NEEDED``, as of ``records.published``;
                    used if there are also ``preset`` (names, separated by spaces),
                    ``QUANTITIES`` and ``Protocol``'s fields.  None, or no row: the page says so
-    frontier       the maps of which networks train, as of ``Beyond.map``.  None, or no row: likewise
+    maps           of which networks train, as of ``frontier.frontier_maps``.  None: likewise
     seed           of the first networks that the reader draws, below 2³²
     heading_level  2 for <h2>, and so on, of the panels' titles
 
@@ -71,13 +72,12 @@ def fragment(
     check_whole("the explorer's seed", seed, 0, MAX_SEED)
     check_whole("heading level", heading_level, 1, 5)
     records = None if study is None or study.empty else study_records(study)
-    maps = None if frontier is None or frontier.empty else _frontier_maps(frontier)
     body = _unstretched(_read("explorer.html")).substitute(
         seed=seed,
         level=heading_level,
         sublevel=heading_level + 1,
         data=_embedded(records),
-        maps=_embedded(maps),
+        maps=_embedded(maps or None),
     )
     scripts = "\n".join((HERE / name).read_text(encoding="utf-8") for name in SCRIPTS)
     return body, (HERE / "explorer.css").read_text(encoding="utf-8"), scripts
@@ -166,12 +166,6 @@ def _is_the_reports(rows: pd.DataFrame) -> bool:
         for name, value in report.items()
         if name in rows and name not in FREE_OF_REPORT
     )
-
-
-def _frontier_maps(table: pd.DataFrame) -> list[dict[str, Any]]:
-    from figures.explorer.frontier import frontier_maps  # with all that trains its networks
-
-    return frontier_maps(table)
 
 
 def _embedded(records: Any) -> str:

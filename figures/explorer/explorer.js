@@ -1,4 +1,5 @@
-/* The first two panels, and the controls of the third: what they say goes into the theory, and its curves onto the page. */
+/* The first two panels, and the controls of the third: what they say goes into the theory, and its curves
+   onto the page. */
 
 globalThis.Fanin = globalThis.Fanin || {};
 

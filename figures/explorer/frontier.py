@@ -14,6 +14,8 @@ from dataclasses import replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
+import pandas as pd
+
 from empirical.data.catalog import data_set
 from empirical.frontier.networks import TASKS
 from empirical.frontier.prediction import SCALES
@@ -23,8 +25,6 @@ from figures.beyond.published import MAPS
 from figures.prose import name_of
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from empirical.frontier.spec import FrontierSpec
     from theory.activations import Activation
 
@@ -69,8 +69,6 @@ def _maps(spec: FrontierSpec, table: pd.DataFrame) -> Iterator[dict[str, Any]]:
 
 
 def _with_theory_between(spec: FrontierSpec, table: pd.DataFrame) -> pd.DataFrame:
-    import pandas as pd
-
     between: list[float] = []
     for low, high in pairwise(sorted(table["weight_variance"].unique())):
         pieces = math.ceil(math.log(high / low) / math.log(STEP))

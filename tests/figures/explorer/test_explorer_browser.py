@@ -12,7 +12,7 @@ from explorer_theory import BASE, python_theory
 
 from figures import style
 from figures.beyond.published import published_map
-from figures.explorer import fragment
+from figures.explorer import fragment, frontier_maps
 from figures.explorer import page as explorer_page
 from theory.activations import parse_activation
 
@@ -56,7 +56,7 @@ def relu_maps():
 @pytest.fixture(scope="module")
 def address(tmp_path_factory):
     path = tmp_path_factory.mktemp("explorer") / "explorer.html"
-    path.write_text(explorer_page(study(), relu_maps(), seed=5), encoding="utf-8")
+    path.write_text(explorer_page(study(), frontier_maps(relu_maps()), seed=5), encoding="utf-8")
     return path.as_uri()
 
 
@@ -178,7 +178,7 @@ def test_a_narrower_window_draws_again(page):
 
 def test_a_fragment_fits_the_column_of_a_report(browser, tmp_path):
     """In 640 pixels of a wide window, under a style of the report's own, and hidden at first."""
-    body, css, script = fragment(study(), relu_maps(), heading_level=3)
+    body, css, script = fragment(study(), frontier_maps(relu_maps()), heading_level=3)
     path = tmp_path / "report.html"
     path.write_text(
         f"<!DOCTYPE html><meta charset=utf-8><style>{css} figure {{ margin: 3em }} p {{ margin: 2em }}"

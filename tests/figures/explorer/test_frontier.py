@@ -108,11 +108,12 @@ def test_the_readers_variance_is_that_of_the_initializer(maps):
 
 def test_the_maps_are_embedded_and_without_them_the_page_has_none(table):
     part = table[(table["activation"] == "relu") & (table["network"] == "plain")]
-    body, _, _ = fragment(None, part)
+    body, _, _ = fragment(None, frontier_maps(part))
     opening = '<script type="application/json" id="fx-maps">'
     embedded = json.loads(body.split(opening)[1].split("</script>")[0])
     assert embedded == json.loads(json.dumps(frontier_maps(part)))
     assert [one["activation"] for one in embedded] == ["ReLU"]
     assert (
-        f"{opening}</script>" in fragment()[0] and f"{opening}</script>" in fragment(None, table[:0])[0]
+        f"{opening}</script>" in fragment()[0]
+        and f"{opening}</script>" in fragment(None, frontier_maps(table[:0]))[0]
     )
