@@ -1,4 +1,6 @@
-"""``explorer``: a page whose sliders move the exact law of a random network, and a study's results."""
+"""``explorer``: a page whose sliders move the exact law of a random network and its point on the map
+of which networks train, and a study's results.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,10 @@ from commands.answer import Answer, Session
 from figures.files import write_text
 from theory.errors import check_whole
 
-PURPOSE = "One HTML page to explore the theory with sliders, and the study's results beside it."
+PURPOSE = (
+    "One HTML page to explore the theory with sliders, with the map of which networks train and the "
+    "study's results beside it."
+)
 EXAMPLES = (
     "explorer",
     "explorer --records runs/cifar",
@@ -28,7 +33,8 @@ def run(arguments: argparse.Namespace, session: Session) -> Answer:
     check_whole("seed", arguments.seed, 0, figures.explorer.MAX_SEED)
     session.prepare_out()
     study = options.read_records(folders, session).study if folders else None
-    text = figures.explorer.page(study, seed=arguments.seed)
+    maps = figures.explorer.frontier_maps(figures.beyond.published.published_map())
+    text = figures.explorer.page(study, maps, seed=arguments.seed)
     target = session.out / "explorer.html"
     write_text(target, text)
     named = ", ".join(map(str, folders))

@@ -108,7 +108,7 @@ def frontier_table(agreement: pd.DataFrame, captions: Sequence[str] = ()) -> She
         name="frontier",
         title=f"Which networks train: found, and predicted by {SCALES}ξ",
         data=agreement,
-        section=_kind if agreement["network"].nunique() > 1 else None,
+        section=kind_of if agreement["network"].nunique() > 1 else None,
         columns=(
             words("activation", "activation", folds=False),
             Column("networks", "networks"),
@@ -129,7 +129,7 @@ def map_of(table: pd.DataFrame, spec: FrontierSpec) -> pd.DataFrame:
     return table[(table["network"] == spec.network) & (table["branch_scale"] == spec.branch_scale)]
 
 
-def _kind(row: Row) -> str:
+def kind_of(row: Row | pd.Series) -> str:
     scaled = ", branches scaled with the depth" if row["branch_scale"] == "depth" else ""
     return {"plain": "Plain", "residual": "Residual", "rnn": "Recurrent"}[row["network"]] + scaled
 

@@ -103,3 +103,8 @@ def _task(name: str) -> str:
 def published_beyond() -> Beyond | None:
     """What is beyond the course report; None in a copy without its records."""
     return Beyond.read() if DATA.is_dir() else None
+
+
+def published_map() -> pd.DataFrame:
+    """``Beyond.map`` alone; without a row in a copy without it."""
+    return load_map(DATA / FILE)

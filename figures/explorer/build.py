@@ -2,6 +2,7 @@
 
 The records are embedded as JSON: a curve for each (preset, initializer, activation, depth, variant),
 with the epochs of every seed.  What a variant shares with its whole preset is said once, of the preset.
+So are the maps of which networks train, of ``frontier``.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import html
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from string import Template
 from typing import TYPE_CHECKING, Any, cast
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 HERE = Path(__file__).parent
-SCRIPTS = ("theory.js", "sampler.js", "chart.js", "explorer.js", "study.js")
+SCRIPTS = ("theory.js", "sampler.js", "chart.js", "frontier.js", "explorer.js", "study.js")
 MAX_SEED = 2**32 - 1  # of the page's generator
 NEEDED = ("initializer", "activation", "depth", "seed", "status", "epoch", "test_accuracy")
 # What can be drawn against the epoch, if the table has it.
@@ -37,22 +39,29 @@ CURVE = ["preset", "initializer", "activation", "depth", "arm"]
 FREE_OF_REPORT = {"engine", "fan", "head_fan"}
 
 
-def page(study: pd.DataFrame | None = None, *, seed: int = 0) -> str:
+def page(
+    study: pd.DataFrame | None = None, maps: Sequence[dict[str, Any]] = (), *, seed: int = 0
+) -> str:
     """The whole page as HTML.  Arguments and errors: as of ``fragment``."""
-    body, css, script = fragment(study, seed=seed)
+    body, css, script = fragment(study, maps, seed=seed)
     return _read("page.html").substitute(
         css=css, html=body, js=script, version=html.escape(project_version())
     )
 
 
 def fragment(
-    study: pd.DataFrame | None = None, *, seed: int = 0, heading_level: int = 2
+    study: pd.DataFrame | None = None,
+    maps: Sequence[dict[str, Any]] = (),
+    *,
+    seed: int = 0,
+    heading_level: int = 2,
 ) -> tuple[str, str, str]:
     """(html, css, js) of the explorer for another page: every id and class begins with ``fx``.
 
     study          a row per cell and epoch with the columns ``NEEDED``, as of ``records.published``;
                    used if there are also ``preset`` (names, separated by spaces),
                    ``QUANTITIES`` and ``Protocol``'s fields.  None, or no row: the page says so
+    maps           of which networks train, as of ``frontier.frontier_maps``.  None: likewise
     seed           of the first networks that the reader draws, below 2³²
     heading_level  2 for <h2>, and so on, of the panels' titles
 
@@ -63,12 +72,12 @@ def fragment(
     check_whole("the explorer's seed", seed, 0, MAX_SEED)
     check_whole("heading level", heading_level, 1, 5)
     records = None if study is None or study.empty else study_records(study)
-    text = "" if records is None else json.dumps(records, ensure_ascii=False, separators=(",", ":"))
     body = _unstretched(_read("explorer.html")).substitute(
         seed=seed,
         level=heading_level,
         sublevel=heading_level + 1,
-        data=text.replace("<", "\\u003c"),  # no </script> can end it early
+        data=_embedded(records),
+        maps=_embedded(maps or None),
     )
     scripts = "\n".join((HERE / name).read_text(encoding="utf-8") for name in SCRIPTS)
     return body, (HERE / "explorer.css").read_text(encoding="utf-8"), scripts
@@ -157,6 +166,12 @@ def _is_the_reports(rows: pd.DataFrame) -> bool:
         for name, value in report.items()
         if name in rows and name not in FREE_OF_REPORT
     )
+
+
+def _embedded(records: Any) -> str:
+    """As JSON that no </script> in it ends early; None as nothing."""
+    text = "" if records is None else json.dumps(records, ensure_ascii=False, separators=(",", ":"))
+    return text.replace("<", "\\u003c")
 
 
 def _number(value: float) -> float | None:

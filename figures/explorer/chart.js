@@ -110,7 +110,7 @@ Fanin.chart = (() => {
       label   what a screen reader says of the whole chart
       height  in pixels;  right  pixels kept for labels at the lines' ends
       x, y    {low, high, ticks, title}
-      series  [{kind: area | line | points | rule | diagonal, name, x, y, (low, high), color, …}] */
+      series  [{kind: area | line | points | rule | cells, name, x, y, (low, high), color, …}] */
   function draw(host, { label, height, right = 14, x, y, series }) {
     const width = Math.max(host.clientWidth, 200);
     const box = { left: 50, top: 10, right: width - right, bottom: height - 36 };
@@ -171,6 +171,10 @@ Fanin.chart = (() => {
       element(group, "line", { ...about, ...ends });
       return;
     }
+    if (one.kind === "cells") {
+      cells(element(group, "g", about), one.cells, across, up);
+      return;
+    }
     if (one.kind === "area") {
       about["data-low"] = JSON.stringify(one.low);
       about["data-high"] = JSON.stringify(one.high);
@@ -186,6 +190,21 @@ Fanin.chart = (() => {
     }
     if (one.kind !== "points") element(group, "path", about);
     if (one.marker) points(group, one, style, across, up);
+  }
+
+  /** Squares of size 1 with a text in each: {x, y, text, shade (of the color, up to 1), className, last: the
+      text ends with the square}. */
+  function cells(group, list, across, up) {
+    const width = across(1) - across(0), height = up(0) - up(1);
+    for (const { x, y, text, shade, className = "", last } of list) {
+      const left = across(x) - width / 2, top = up(y) - height / 2;
+      if (shade) element(group, "rect", { x: left, y: top, width, height, "fill-opacity": shade.toFixed(3) });
+      if (text === undefined) continue;
+      const about = { y: up(y) + 4, class: className };
+      Object.assign(about, last ? { x: left + width + 3, "text-anchor": "end" }
+        : { x: left + width / 2, "text-anchor": "middle" });
+      element(group, "text", about, text);
+    }
   }
 
   /** An SVG path through the finite points; a lone point becomes a dash. */
@@ -210,7 +229,7 @@ Fanin.chart = (() => {
       if (!Number.isFinite(one.y[i]) || (i % every && i !== one.x.length - 1)) return;
       element(made, "path", {
         d: MARKERS[one.marker],
-        transform: `translate(${across(x).toFixed(2)},${up(one.y[i]).toFixed(2)})`,
+        transform: `translate(${across(x).toFixed(2)},${up(one.y[i]).toFixed(2)}) scale(${one.size || 1})`,
         ...(one.hollow ? { class: "fx-hollow" } : {}),
       });
     });

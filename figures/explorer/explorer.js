@@ -1,4 +1,5 @@
-/* The first two panels: what the controls say goes into the theory, and its curves onto the page. */
+/* The first two panels, and the controls of the third: what they say goes into the theory, and its curves
+   onto the page. */
 
 globalThis.Fanin = globalThis.Fanin || {};
 
@@ -50,7 +51,9 @@ Fanin.explorer = (() => {
   };
   const TAPERS = ["¼", "⅓", "½", "⅔", "1", "1.5", "2", "3", "4"];
   const SLIDERS = [["depth", "depth"], ["width", "width"], ["taper", "taper"], ["slope", "slope"],
-    ["scale", "scale"], ["slope-2", "slope"], ["depth-2", "depth"]];
+    ["scale", "scale"], ["slope-2", "slope"], ["depth-2", "depth"], ["depth-3", "depth"],
+    ["width-3", "width"], ["scale-3", "scale"]];
+  const CHOICES = ["initializer", "initializer-3"];
 
   /** A slider runs over the stops of its quantity, one per key press. */
   function bindSliders() {
@@ -74,12 +77,14 @@ Fanin.explorer = (() => {
   }
 
   function bindControls() {
-    for (const [value, text] of Object.entries(NAMES)) $("initializer").add(new Option(text, value));
-    $("initializer").addEventListener("change", () => {
-      if ($("initializer").value === "custom") state.scale = nearest(STOPS.scale, scaleNow());
-      state.initializer = $("initializer").value;
-      changed();
-    });
+    for (const id of CHOICES) {
+      for (const [value, text] of Object.entries(NAMES)) $(id).add(new Option(text, value));
+      $(id).addEventListener("change", () => {
+        if ($(id).value === "custom") state.scale = nearest(STOPS.scale, scaleNow());
+        state.initializer = $(id).value;
+        changed();
+      });
+    }
     for (const name of ["fan", "direction"]) {
       for (const radio of radios(name)) {
         radio.addEventListener("change", () => {
@@ -138,7 +143,7 @@ Fanin.explorer = (() => {
       $(id).value = STOPS[name].indexOf(value);
       say(id, words[name]);
     }
-    $("initializer").value = initializer;
+    for (const id of CHOICES) $(id).value = initializer;
     const variance = T.weightVariance(state, n[0], n[1]);
     $("scale-hint").textContent = `Var[w] = ${figures(Math.log10(variance))} in layer 1` +
       (initializer === "custom" ? "." : `, by ${SHORT[initializer]}. Move it to choose your own.`);
@@ -428,6 +433,7 @@ Fanin.explorer = (() => {
     frame = requestAnimationFrame(() => {
       showControls();
       showCorrelation();
+      Fanin.frontier.show(state);
       if (lastTook < 80 || known.law === lawOf(state)) {
         settle();
       } else {
@@ -446,6 +452,7 @@ Fanin.explorer = (() => {
   }
 
   function begin() {
+    Fanin.frontier.begin();
     bindSliders();
     bindControls();
     let width = 0;
@@ -463,5 +470,5 @@ Fanin.explorer = (() => {
     document.querySelectorAll(".fx-scroll, .fx-scroll table").forEach((one) => wide.observe(one));
   }
 
-  return { begin, figures };
+  return { begin, figures, SHORT };
 })();

@@ -89,7 +89,8 @@ def page(report: Report, folder: Path, *, seed: int = 0) -> str:
 
     Maths are MathML, which every current browser sets without help.
     """
-    body, css, script = explorer.fragment(report.records.study, seed=seed, heading_level=3)
+    maps = explorer.frontier_maps(report.beyond.map) if report.beyond else []
+    body, css, script = explorer.fragment(report.records.study, maps, seed=seed, heading_level=3)
     text = source.written(report, "html", explorer=body).text
     with tempfile.TemporaryDirectory() as name:
         style_file, script_file = Path(name) / "style.html", Path(name) / "script.html"

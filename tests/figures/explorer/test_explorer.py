@@ -409,7 +409,7 @@ def test_a_missing_column_is_named():
 
 def test_the_page_is_whole_and_names_no_address():
     text = page(small_study(), seed=12)
-    assert not re.search(r"\$\{(css|html|js|version|seed|level|sublevel|data)\}", text)
+    assert not re.search(r"\$\{(css|html|js|version|seed|level|sublevel|data|maps)\}", text)
     assert 'value="12"' in text
     assert not re.search(
         r"""(src|href)\s*=\s*["'](?!#|data:,)|url\((?!#)|@import|fetch\(|XMLHttp""", text

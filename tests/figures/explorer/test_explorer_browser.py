@@ -11,7 +11,8 @@ from browser import Browser, find_browser
 from explorer_theory import BASE, python_theory
 
 from figures import style
-from figures.explorer import fragment
+from figures.beyond.published import published_map
+from figures.explorer import fragment, frontier_maps
 from figures.explorer import page as explorer_page
 from theory.activations import parse_activation
 
@@ -47,10 +48,15 @@ def study():
     return pd.concat([table, extra.assign(initializer=HOSTILE)], ignore_index=True)
 
 
+def relu_maps():
+    table = published_map()
+    return table[table["activation"] == "relu"]
+
+
 @pytest.fixture(scope="module")
 def address(tmp_path_factory):
     path = tmp_path_factory.mktemp("explorer") / "explorer.html"
-    path.write_text(explorer_page(study(), seed=5), encoding="utf-8")
+    path.write_text(explorer_page(study(), frontier_maps(relu_maps()), seed=5), encoding="utf-8")
     return path.as_uri()
 
 
@@ -154,7 +160,7 @@ def test_it_opens_without_a_word_or_a_request_and_fits(browser, address, width, 
     charts = page.evaluate(
         "[...document.querySelectorAll('#fx svg[role=img]')].map((s) => s.clientWidth)"
     )
-    assert len(charts) == 5 and all(150 < chart <= width for chart in charts)
+    assert len(charts) == 6 and all(150 < chart <= width for chart in charts)
     paper = page.evaluate("getComputedStyle(document.getElementById('fx')).backgroundColor")
     assert (sum(map(int, paper[4:-1].split(","))) < 200) == dark
     assert_curves(page)
@@ -172,7 +178,7 @@ def test_a_narrower_window_draws_again(page):
 
 def test_a_fragment_fits_the_column_of_a_report(browser, tmp_path):
     """In 640 pixels of a wide window, under a style of the report's own, and hidden at first."""
-    body, css, script = fragment(study(), heading_level=3)
+    body, css, script = fragment(study(), frontier_maps(relu_maps()), heading_level=3)
     path = tmp_path / "report.html"
     path.write_text(
         f"<!DOCTYPE html><meta charset=utf-8><style>{css} figure {{ margin: 3em }} p {{ margin: 2em }}"
@@ -188,7 +194,7 @@ def test_a_fragment_fits_the_column_of_a_report(browser, tmp_path):
         "[document.getElementById('fx'), ...document.querySelectorAll('#fx figure, #fx svg[role=img]')]"
         ".map((part) => part.getBoundingClientRect().width)"
     )
-    assert len(widths) == 11 and all(590 < width <= 640 for width in widths)
+    assert len(widths) == 13 and all(590 < width <= 640 for width in widths)
     assert_curves(page)
     page.close()
 
@@ -212,7 +218,7 @@ def test_everything_that_can_be_used_has_a_name_and_every_chart_a_description(pa
     ]
     assert [role for role, name in seen if not name] == []
     roles = [role for role, _ in seen]
-    assert roles.count("slider") == 9 and roles.count("radio") == 5
+    assert roles.count("slider") == 12 and roles.count("radio") == 5
     assert any(name.startswith("Signal by layer") for _, name in seen)
     slider = next(node for node in tree if node.get("name", {}).get("value", "").startswith("Depth"))
     words = page.evaluate("document.getElementById('fx-depth').getAttribute('aria-valuetext')")
@@ -472,6 +478,64 @@ def test_the_linear_network_keeps_every_angle(page):
     assert all(value is None for value in asymptote)  # there is none
 
 
+# --------------------------------------------------------------------------- the frontier
+
+
+def stands(page):
+    """Where the reader's point is on the map, in columns and rows of its squares, from 0."""
+    return page.evaluate(
+        "(() => { const chart = document.getElementById('fx-map-chart'); "
+        "const middle = (e) => { const r = e.getBoundingClientRect(); "
+        "return [r.x + r.width / 2, r.y + r.height / 2]; }; "
+        "const cells = [...chart.querySelectorAll('.fx-cells text')].map(middle); "
+        "const [x, y] = middle(chart.querySelector('.fx-you path')); "
+        "const [first, last] = [cells[0], cells[125]]; "  # of 14 columns and 9 rows
+        "const share = (at, i) => (at - first[i]) / (last[i] - first[i]); "
+        "return [13 * share(x, 0), 8 * share(y, 1)]; })()"
+    )
+
+
+def test_the_sliders_move_the_point_on_the_map_and_its_sentence(page):
+    """σ_w² of plain networks: column 2 is 1, 7 is 2; rows 5 and 6 are 24 and 32 layers."""
+    thirty = 5 + math.log(30 / 24) / math.log(32 / 24)
+    assert stands(page) == pytest.approx([7, thirty], abs=0.08)  # the box of a text is not its middle
+    assert "trains, for its ξ is infinite" in text(page, "map-sentence")
+    press(page, "initializer-3", "x")
+    assert stands(page) == pytest.approx([2, thirty], abs=0.08)
+    times, end = 30 * math.log(2) / 6, 6 / math.log(2)
+    said = text(page, "map-sentence")
+    assert "does not train" in said and f"{times:.2f} times its 6ξ, {end:.2f} layers" in said
+    rows = relu_maps().query("network == 'plain' and weight_variance == 1 and depth in (24, 32)")
+    low, high = sorted(rows["accuracy"].round())
+    assert f"(σw² 1, 24–32 layers) reached {low:.0f} to {high:.0f}\u00a0%" in said
+    press(page, "depth-3", "ArrowLeft", 22)
+    assert stands(page)[1] == pytest.approx(2, abs=0.08) and text(page, "depth-value") == "8 layers"
+    assert f"trains, for 8 layers are {8 * math.log(2) / 6:.3f} times" in text(page, "map-sentence")
+    press(page, "initializer-3", "ArrowDown", 2)  # N(0, 1), far beyond the last column, 64
+    said = text(page, "map-sentence")
+    assert "σw² = 512" in said and "outside of the map" in said
+    assert stands(page)[0] == pytest.approx(13.35, abs=0.08)
+    press(page, "width-3", "ArrowLeft", 6)
+    assert stands(page) == pytest.approx([13, 2], abs=0.08)
+
+
+def test_another_network_of_the_map_and_its_numbers(page):
+    options = page.evaluate(
+        "[...document.getElementById('fx-map-network').options].map((o) => o.value)"
+    )
+    assert options == ["Plain", "Residual", "Residual, branches scaled with the depth", "Recurrent"]
+    press(page, "map-network", "R")
+    assert "does not train, for 30 layers" in text(page, "map-sentence")
+    page.evaluate("document.querySelector('#fx-map-numbers summary').focus()")
+    page.keyboard.press("Enter")
+    page.wait_for_timeout(100)
+    rows = cells(page, "map-numbers")
+    assert len(rows) == 10 and rows[-1][0] == "6ξ" and rows[0][0] == "2"
+    part = relu_maps().query("network == 'residual' and branch_scale == 'none' and depth == 64")
+    expected = part.sort_values("weight_variance")["accuracy"].tolist()
+    assert [float(cell) for cell in rows[8][1:]] == pytest.approx(expected, abs=0.51)
+
+
 # --------------------------------------------------------------------------- the study
 
 
@@ -547,6 +611,7 @@ def test_without_records_the_page_says_so(browser, tmp_path):
     shown = page.evaluate("document.getElementById('fx-study').innerText")
     assert "No records are embedded" in shown and "Click" not in shown
     assert "Color tells" not in shown
+    assert "No map" in page.evaluate("document.getElementById('fx-frontier').innerText")
     assert_curves(page)
     page.close()
 
