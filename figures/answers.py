@@ -198,6 +198,8 @@ def verdict_text(row: Row) -> Text:
     verdict = str(row["verdict"])
     if verdict == EQUIVALENT:
         return Text(f"alike (±{MARGIN:g} point)", style="yellow")
+    if verdict == TOO_CLOSE:
+        return Text("too close", style="yellow")
     if "seeds" in verdict:
         needed = f"{row['needed']}" if row["needed"] <= MANY_SEEDS else f"{MANY_SEEDS}+"
         return Text(f"needs {needed} seeds", style="yellow")
