@@ -15,7 +15,8 @@ correlation with it, E[uv] = 0 exactly.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 import torch
@@ -109,6 +110,32 @@ def with_slope(
     """
     known = torch.nan_to_num(torch.as_tensor(slope, dtype=torch.float64))
     return torch.as_tensor(value, dtype=torch.float64).detach() + known * (power - power.detach())
+
+
+def with_total(
+    function: Callable[[torch.Tensor], torch.Tensor], power: torch.Tensor, slope: float
+) -> torch.Tensor:
+    """``function`` of ``power``, its gradients scaled so that their sum is ``slope`` times what came.
+
+    So a slope that was measured over a whole value keeps the profile that ``function`` gives it.  An
+    unknown slope (NaN) counts as 0.
+    """
+    slope = 0.0 if math.isnan(slope) else slope
+    came: list[torch.Tensor] = []
+    inside = power.view_as(power)
+    if inside.requires_grad:
+        inside.register_hook(  # type: ignore[no-untyped-call]
+            lambda gradient: _scaled_to(gradient, slope * came.pop())
+        )
+    made = function(inside)
+    if made.requires_grad:
+        made.register_hook(lambda gradient: came.append(gradient.sum()))  # type: ignore[no-untyped-call]
+    return made
+
+
+def _scaled_to(gradient: torch.Tensor, total: torch.Tensor) -> torch.Tensor:
+    whole = gradient.sum()
+    return gradient * (total / whole) if whole else gradient
 
 
 def narrowed(power: torch.Tensor) -> torch.Tensor:

@@ -44,6 +44,7 @@ from theory.predict.moments import (
     of_constant,
     resized,
     with_slope,
+    with_total,
 )
 from theory.predict.nonlinearities import Integrated, Nonlinearity
 from theory.predict.tape import Operation, Slot, Value, mapped, second_moment
@@ -319,25 +320,31 @@ def _rows(weights: Weights) -> torch.Tensor:
     return rows if differ else whole
 
 
-def _weighted(call: Call, weights: Weights, x: Moment, seen: torch.Tensor, axis: int) -> Outputs:
-    """Of W x + b, ``seen`` being Σ E[x²] over what an output sees, outputs along ``axis``."""
+def _weighted(
+    call: Call,
+    weights: Weights,
+    x: Moment,
+    sees: Callable[[torch.Tensor], torch.Tensor],
+    axis: int,
+) -> Outputs:
+    """Of W x + b: ``sees`` makes Σ E[x²] over what an output sees of E[x²], outputs along ``axis``."""
     if not has_no_mean(weights.tensor):
         return None
     bias = weights.bias
     unbiased = not isinstance(bias, torch.Tensor) or not bias.any()
     if not unbiased and (isinstance(bias, Slot) or not has_no_mean(bias)):
         return None
-    rows = _rows(weights)
+    rows, rank = _rows(weights), len(call.out().shape)
     if rows.dim():
-        rows = rows.reshape([-1 if d == axis % seen.dim() else 1 for d in range(seen.dim())])
-    power, back = _under_a_norm(call, weights, x, rows * seen)
+        rows = rows.reshape([-1 if d == axis % rank else 1 for d in range(rank)])
+    power, back = _under_a_norm(call, weights, x, lambda power: rows * sees(power))
     if not unbiased:
         power = power + second_moment(bias)
     bit = call.bits[weights.parameter]
     shared = frozenset({SHARED_WEIGHTS} if bit & x.seen else ())  # forward, and to all before it
     basis = x.basis | shared
     odd = bit & ~x.seen | (x.odd & ~bit if unbiased else 0)
-    shape = [1] * seen.dim()
+    shape = [1] * rank
     shape[axis] = -1
     units = torch.arange(call.out().shape[axis], dtype=torch.float64).reshape(shape)
     met = x.seen | call.bit
@@ -345,24 +352,23 @@ def _weighted(call: Call, weights: Weights, x: Moment, seen: torch.Tensor, axis:
 
 
 def _under_a_norm(
-    call: Call, weights: Weights, x: Moment, power: torch.Tensor
+    call: Call, weights: Weights, x: Moment, makes: Callable[[torch.Tensor], torch.Tensor]
 ) -> tuple[torch.Tensor, frozenset[str]]:
-    """``power``, its slope corrected where each channel is normalized next, and what that rests on.
+    """What ``makes`` makes of the power of ``x``, and what its slope rests on.
 
-    The gradient of a channel goes as 1/σ² ∝ 1/|w|², and w² goes with it: for n normal weights
-    E[w²/|w|²] = (1 − 2/n)·E[w²]·E[1/|w|²].  Of few weights, such as a depthwise convolution's, the
-    slope of this run is taken.
+    Where each channel is normalized next, its gradient goes as 1/σ² ∝ 1/|w|², and w² goes with it: for
+    n normal weights E[w²/|w|²] = (1 − 2/n)·E[w²]·E[1/|w|²].  Of few weights, such as a depthwise
+    convolution's, the slope of this run is taken.
     """
     if not any(operation.name in PER_CHANNEL for operation in call.following):
-        return power, frozenset()
+        return makes(x.power), frozenset()
     fan_in, slope = weights.fans[0], call.slope()
-    if fan_in > FEW_WEIGHTS or not math.isfinite(slope) or not x.mean or not power.any():
+    if fan_in > FEW_WEIGHTS or not math.isfinite(slope) or not x.mean:
+        power = makes(x.power)
         return with_slope(power, max(1 - 2 / fan_in, 0.0), power), frozenset({INFINITE_WIDTH})
-    (through,) = torch.autograd.grad(power.sum(), x.power, retain_graph=True)
-    nominal = float(through.sum()) / power.numel()
     # what follows divides by the predicted size, but a channel's own scale cancels there
-    nominal *= call.out().second_moment / float(power.detach().mean())
-    return with_slope(power, slope / nominal, power), frozenset({MEASURED_FACTOR})
+    slope *= _ratio(float(makes(x.power.detach()).mean()), call.out())
+    return with_total(makes, x.power, slope), frozenset({MEASURED_FACTOR})
 
 
 PER_CHANNEL = ("batch_norm", "instance_norm", "group_norm")
@@ -376,7 +382,7 @@ def linear(call: Call) -> Outputs:
     if x is None or not found or found[0].tensor.dim() != 2:
         return None
     inputs = found[0].shape[1]
-    return _weighted(call, found[0], x, inputs * x.power.mean(-1, keepdim=True), -1)
+    return _weighted(call, found[0], x, lambda power: inputs * power.mean(-1, keepdim=True), -1)
 
 
 @rule("conv1d conv2d conv3d")
@@ -386,40 +392,79 @@ def convolution(call: Call) -> Outputs:
     if x is None or not found:
         return None
     (weights,) = found
-    ways = {key: call.argument(key) for key in ("stride", "padding", "dilation")}
     kernel = weights.shape[2:]
-    batched = x.power.dim() == len(kernel) + 2
-    power = _full(call, x, len(kernel)) if batched else _full(call, x, len(kernel))[None]
-    seen = _grouped(power, weights.groups, weights.shape[1])
-    window = torch.ones(1, 1, *kernel, dtype=torch.float64)
-    flat = seen.reshape(-1, 1, *seen.shape[2:])
     functions: Any = {1: nn.functional.conv1d, 2: nn.functional.conv2d, 3: nn.functional.conv3d}
-    through = functions[len(kernel)](flat, window, **ways)
-    made = _weighted(
-        call, weights, x, _ungrouped(through, seen, weights.shape[0], batched), -1 - len(kernel)
-    )
-    if not made or not batched:
+    windows = Windows(
+        call, weights, functions[len(kernel)], ("stride", "padding", "dilation"),
+        inputs=weights.shape[1], outputs=weights.shape[0],
+    )  # fmt: skip
+    made = _weighted(call, weights, x, windows, -1 - len(kernel))
+    if not made or x.power.dim() != len(kernel) + 2:
         return made
-    mean = _with_mean(functions[len(kernel)], seen, window, ways)
+    seen = windows.summed(x.power.detach())
     share = call.center(call.operation.inputs[0]).mean() / (x.power.detach().mean() or 1.0)
-    common = share * seen.detach().mean() / (seen.detach().sqrt().mean() ** 2 or 1.0)
+    common = share * seen.mean() / (seen.sqrt().mean() ** 2 or 1.0)
     bias = second_moment(weights.bias) if isinstance(weights.bias, torch.Tensor) else 0.0
-    return [replace(made[0], with_mean=second_moment(weights.tensor) * common * mean + bias)]
+    mean = second_moment(weights.tensor) * common * _with_mean(seen, windows)
+    return [replace(made[0], with_mean=mean + bias)]
 
 
-def _with_mean(
-    function: Any, seen: torch.Tensor, window: torch.Tensor, ways: Mapping[str, Any]
-) -> torch.Tensor:
+@dataclass(frozen=True)
+class Windows:
+    """Σ E[x²] over the window of every output of a convolution, ``function`` with its ``ways``.
+
+    ``inputs`` and ``outputs``: the channels that one output sees, and all that are made.
+    """
+
+    call: Call
+    weights: Weights
+    function: Any
+    ways: tuple[str, ...]
+    inputs: int
+    outputs: int
+
+    def __call__(self, power: torch.Tensor) -> torch.Tensor:
+        batched = power.dim() == len(self.weights.shape)
+        seen = self.summed(power if batched else power[None])
+        through = self.over(seen.reshape(-1, 1, *seen.shape[2:]))
+        through = through.reshape(*seen.shape[:2], *through.shape[2:])
+        if through.shape[1] > 1:  # a group's outputs see the same
+            through = through.repeat_interleave(self.outputs // through.shape[1], 1)
+        return through if batched else through[0]
+
+    def over(self, maps: torch.Tensor, taps: torch.Tensor | None = None) -> torch.Tensor:
+        """The sums over the windows of (B, 1, …), weighed by ``taps`` (1, 1, …)."""
+        taps = self.taps() if taps is None else taps
+        made: torch.Tensor = self.function(
+            maps, taps, **{key: self.call.argument(key) for key in self.ways}
+        )
+        return made
+
+    def taps(self) -> torch.Tensor:
+        """(1, 1, …): every tap counts once."""
+        return torch.ones(1, 1, *self.weights.shape[2:], dtype=torch.float64)
+
+    def summed(self, power: torch.Tensor) -> torch.Tensor:
+        """(B, C or 1, …) → (B, groups or 1, …): the sum over the inputs of each group."""
+        slot = self.call.argument("input")
+        assert isinstance(slot, Slot)
+        places = len(self.weights.shape) - 2
+        power = power.expand(*power.shape[:-places], *self.call.values[slot.value].shape[-places:])
+        if power.shape[1] == 1:
+            return power * self.inputs
+        return power.reshape(len(power), -1, self.inputs, *power.shape[2:]).sum(2)
+
+
+def _with_mean(seen: torch.Tensor, windows: Windows) -> torch.Tensor:
     """(B, 1, …): the product of an output and the mean output of its channel, of weights of size 1.
 
     E[x_p x_p'] goes as √(q_p·q_p'): the mean of the outputs weighs a tap by the mean over outputs of
     the √q that it sees, 0 outside of the image; a place keeps the sum over its taps.
     """
-    amplitude = seen.detach().mean(1, keepdim=True).sqrt()
-    taps = window.clone().requires_grad_()
-    (shares,) = torch.autograd.grad(function(amplitude, taps, **ways).mean(), taps)
-    made: torch.Tensor = function(amplitude, shares, **ways)
-    return made
+    amplitude = seen.mean(1, keepdim=True).sqrt()
+    taps = windows.taps().requires_grad_()
+    (shares,) = torch.autograd.grad(windows.over(amplitude, taps).mean(), taps)
+    return windows.over(amplitude, shares)
 
 
 @rule("conv_transpose1d conv_transpose2d conv_transpose3d")
@@ -429,42 +474,16 @@ def transposed_convolution(call: Call) -> Outputs:
     if x is None or not found:
         return None
     (weights,) = found
-    ways = {key: call.argument(key) for key in ("stride", "padding", "output_padding", "dilation")}
     kernel = weights.shape[2:]
-    batched = x.power.dim() == len(kernel) + 2
-    power = _full(call, x, len(kernel)) if batched else _full(call, x, len(kernel))[None]
-    seen = _grouped(power, weights.groups, weights.shape[0] // weights.groups)
-    window = torch.ones(1, 1, *kernel, dtype=torch.float64)
-    flat = seen.reshape(-1, 1, *seen.shape[2:])
     functions: Any = {
         1: nn.functional.conv_transpose1d, 2: nn.functional.conv_transpose2d,
         3: nn.functional.conv_transpose3d,
     }  # fmt: skip
-    through = functions[len(kernel)](flat, window, **ways)
-    outputs = weights.shape[1] * weights.groups
-    return _weighted(call, weights, x, _ungrouped(through, seen, outputs, batched), -1 - len(kernel))
-
-
-def _full(call: Call, x: Moment, dimensions: int) -> torch.Tensor:
-    """The power with its last ``dimensions`` spread out: windows run over them."""
-    assert isinstance(call.argument("input"), Slot)
-    shape = call.values[call.argument("input").value].shape
-    return x.power.expand(*x.power.shape[:-dimensions], *shape[-dimensions:])
-
-
-def _grouped(power: torch.Tensor, groups: int, inputs: int) -> torch.Tensor:
-    """(B, C or 1, …) → (B, groups or 1, …): the sum over the ``inputs`` of each group."""
-    if power.shape[1] == 1:
-        return power * inputs
-    return power.reshape(len(power), groups, inputs, *power.shape[2:]).sum(2)
-
-
-def _ungrouped(through: torch.Tensor, seen: torch.Tensor, outputs: int, batched: bool) -> torch.Tensor:
-    """Back from one row for each image and group; a group's outputs see the same."""
-    through = through.reshape(*seen.shape[:2], *through.shape[2:])
-    if through.shape[1] > 1:
-        through = through.repeat_interleave(outputs // through.shape[1], 1)
-    return through if batched else through[0]
+    windows = Windows(
+        call, weights, functions[len(kernel)], ("stride", "padding", "output_padding", "dilation"),
+        inputs=weights.shape[0] // weights.groups, outputs=weights.shape[1] * weights.groups,
+    )  # fmt: skip
+    return _weighted(call, weights, x, windows, -1 - len(kernel))
 
 
 @rule("embedding", always=True)
@@ -606,10 +625,15 @@ def _activated(
     and along a residual branch, on which they come to meet the next rectifier.
     """
     back = basis
-    if not all(_is_blind(call, after) for after in call.following) and math.isfinite(call.slope()):
-        slope, back = call.slope(), frozenset({MEASURED_FACTOR})
-    power = with_slope(power, slope, y.power)
-    return Moment(power, odd, y.seen, bool(odd), basis=y.basis | basis, back=back)
+
+    def sloped(before: torch.Tensor) -> torch.Tensor:
+        return with_slope(power, slope, before)
+
+    if all(_is_blind(call, after) for after in call.following) or not math.isfinite(call.slope()):
+        after = sloped(y.power)
+    else:
+        after, back = with_total(sloped, y.power, call.slope()), frozenset({MEASURED_FACTOR})
+    return Moment(after, odd, y.seen, bool(odd), basis=y.basis | basis, back=back)
 
 
 def _is_blind(call: Call, after: Operation) -> bool:
@@ -697,16 +721,15 @@ def _normalized(
     beta = _squares(call.argument("bias"), 0.0, x.power, axis)
     power = gamma * profile + beta
     rests = INFINITE_WIDTH if slope is not None else MEASURED_FACTOR
-    if slope is None:
-        slope = call.slope() / _ratio(x.mean, call.values[call.operation.inputs[0]])
-        if axis == 1:  # a channel's slope goes as the inverse of its power; their mean is this run's
-            inverse = 1 / level.clamp_min(torch.finfo(torch.float64).tiny)
-            slope = slope * inverse / inverse.mean()
+    if slope is None:  # a channel's slope goes as the inverse of its power; the whole's is this run's
+        inverse = gamma / level.clamp_min(torch.finfo(torch.float64).tiny)
+        whole = call.slope() / _ratio(x.mean, call.values[call.operation.inputs[0]])
+        after = with_total(lambda before: with_slope(power, inverse, before), x.power, whole)
     else:
-        slope = gamma * slope
+        after = with_slope(power, gamma * slope, x.power)
     unshifted = not beta.any()
     made = Moment(
-        with_slope(power, slope, x.power),
+        after,
         x.odd if unshifted else 0,
         x.seen | call.bit,
         x.symmetric and unshifted,

@@ -11,6 +11,7 @@ import torchvision
 from torch import nn
 from torch.nn import functional as F
 
+from theory.predict.moments import with_total
 from theory.predict.network import follow
 from theory.predict.rules import weights_of
 from theory.predict.tape import record
@@ -252,6 +253,43 @@ def test_a_weight_before_batch_norm_shares_its_own_scale():
     tables = [follow(drawn(build, seed), inputs(256, 64)) for seed in range(30)]
     ratios = np.array([one.backward_measured[0] / one.backward_predicted[0] for one in tables])
     assert ratios.std() / 30**0.5 < 0.01 and ratios.mean() == pytest.approx(1, abs=0.05)
+
+
+def test_a_measured_slope_keeps_the_profile_over_the_map():
+    """Gradients are smaller at the border, where depthwise windows are cut and silu is flatter.
+
+    With the slopes of 8 such layers spread evenly the gradient before them was predicted a third too
+    large, in the mean over draws.
+    """
+
+    def build():
+        blocks = [
+            nn.Sequential(
+                nn.Conv2d(48, 48, 5, padding=2, groups=48, bias=False), nn.BatchNorm2d(48), nn.SiLU(),
+                nn.Conv2d(48, 48, 1, bias=False), nn.BatchNorm2d(48),
+            )
+            for _ in range(8)
+        ]  # fmt: skip
+        return nn.Sequential(nn.Conv2d(3, 48, 1), *blocks, nn.Flatten(), nn.Linear(48 * 16, 10))
+
+    tables = [follow(drawn(build, seed), inputs(8, 3, 4, 4)) for seed in range(16)]
+    measured, predicted = (
+        np.array([one[f"backward_{what}"][0] for one in tables]) for what in ("measured", "predicted")
+    )
+    assert np.log(measured / predicted).std() / 16**0.5 < 0.05
+    assert measured.mean() == pytest.approx(predicted.mean(), rel=0.15)
+
+
+def test_a_slope_over_the_whole_shares_out_what_came():
+    power = torch.tensor([1.0, 2.0, 3.0], dtype=torch.float64, requires_grad=True)
+    profile = torch.tensor([3.0, 1.0, 0.0], dtype=torch.float64)
+    made = with_total(lambda before: profile * before, power, 0.5)
+    np.testing.assert_array_equal(made.detach(), profile * power.detach())
+    came = torch.tensor([2.0, 6.0, 8.0], dtype=torch.float64)
+    (gradient,) = torch.autograd.grad(made, power, came)
+    np.testing.assert_allclose(gradient, [4.0, 4.0, 0.0])  # half of 16, as 3·2 to 1·6
+    unknown = with_total(lambda before: profile * before, power, np.nan)
+    np.testing.assert_array_equal(torch.autograd.grad(unknown, power, came)[0], 0.0)
 
 
 @pytest.mark.parametrize(("kind", "lost"), [(nn.LayerNorm, 2), (nn.RMSNorm, 1)])
