@@ -25,6 +25,7 @@ from theory.audit.network import ACTIVATIONS, PRODUCTS, Join, Network, Weight
 from theory.audit.recognition import Recognized
 from theory.audit.stuck import COPIES, MOVES, NEVER, Fate
 from theory.initializers import LAWS
+from theory.predict.moments import has_no_mean
 
 ERROR, WARNING, NOTE = "error", "warning", "note"
 SEVERITIES = (NOTE, WARNING, ERROR)
@@ -41,6 +42,7 @@ IDLE = 1e-3  # what a branch adds that changes nothing, as behind a LayerScale o
 FORGETS = 0.5  # mean forget bias below which a cell forgets by half
 LOST = 1e-2  # what may be left of a cell's state at the end
 OUTLIER = 30.0  # robust standard deviations
+TINY = 1e-10  # a spread over a second moment that is rounding
 
 
 @dataclass(frozen=True)
@@ -628,36 +630,82 @@ def _repeats(weights: Sequence[Weight]) -> int:
 
 
 def zeros_and_constants(seen: Seen) -> Iterator[Finding]:
-    """Tensors without randomness: errors where training cannot break them, else notes."""
+    """Tensors without randomness: errors where the signal ends or training cannot break them."""
     net = seen.network
     groups: dict[tuple[str, str], list[str]] = defaultdict(list)
     for name, fate in seen.fates.items():
         code = "zero-weights" if fate.is_zero else "identical-weights"
-        if fate.state in (NEVER, COPIES):
-            groups[code, fate.state].append(name)
-        elif fate.is_zero:
-            groups[code, MOVES].append(name)
-    for (code, state), names in groups.items():
+        groups[code, _end_of(net, name, fate)].append(name)
+    for (code, end), names in groups.items():
+        if (code, end) == ("identical-weights", MOVES):
+            continue
         where = tuple(dict.fromkeys(name.rpartition(".")[0] or name for name in names))
         what = "zero" if code == "zero-weights" else "the same in every unit"
-        becomes = {
-            NEVER: "no gradient ever reaches them, so they stay so",
-            COPIES: "all units get the same gradient, so a layer of them remains one unit",
-            MOVES: "they have a gradient and leave zero with the first step, as in a branch or head "
-            "that is meant to begin at nothing",
-        }[state]
         steps = {name: seen.fates[name].gradient for name in names}
         matrices = [net.weights[net.laws[name]] for name in names if name in net.laws]
-        broken = state != MOVES
         more = f" and {len(where) - 1} more" if len(where) > 1 else ""
         yield Finding(
             code,
-            ERROR if broken else NOTE,
+            {MOVES: NOTE, ONE_UNIT: WARNING}.get(end, ERROR),
             where,
-            f"The weights of {where[0]}{more} are {what}: {becomes}.",
+            f"The weights of {where[0]}{more} are {what}: {BECOMES[end]}.",
             {"tensors": len(names), "largest_gradient": max(steps.values())},
-            cure=fixes.redraw(net, matrices) if broken and matrices else None,
+            cure=fixes.redraw(net, matrices) if end != MOVES and matrices else None,
         )
+
+
+CUT, ONE_UNIT = "cut", "one unit"
+BECOMES = {
+    NEVER: "no gradient ever reaches them, so they stay so",
+    COPIES: "all units get the same gradient, so a layer of them remains one unit",
+    CUT: "the output is the same for every input, until they have left zero",
+    ONE_UNIT: "the layer begins as one unit, and its units come apart only by what follows them",
+    MOVES: "they have a gradient and leave zero with the first step, as in a branch or head that is "
+    "meant to begin at nothing",
+}
+
+
+def _end_of(net: Network, name: str, fate: Fate) -> str:
+    """What a tensor of zeros or of equal units does to the network: a key of ``BECOMES``."""
+    index = net.laws.get(name)
+    if fate.state != MOVES or index is None or index in net.heads:
+        return fate.state
+    if not fate.is_zero:
+        return ONE_UNIT if net.weights[index].groups == 1 and net.weights[index].fan_in > 1 else MOVES
+    sources = [net.weights[head].source for head in net.heads]
+    ends = [net.tape.values[source] for source in sources if source is not None]
+    return CUT if ends and all(end.spread <= TINY * end.second_moment for end in ends) else MOVES
+
+
+def norm_scales(seen: Seen) -> Iterator[Finding]:
+    """Scales of norms that were drawn around 0, as by a loop over all that is called ``weight``."""
+    net = seen.network
+    names = {
+        name: one.module
+        for one in net.tape.operations
+        if net.is_norm(one)
+        for name in one.parameters
+        if name not in net.laws and name in net.parameters and not name.endswith("bias")
+    }
+    found = {
+        name: float(net.parameters[name].detach().square().mean())
+        for name in names
+        if len(torch.unique(net.parameters[name])) > 2 and has_no_mean(net.parameters[name])
+    }
+    if not found:
+        return
+    first, moment = min(found.items(), key=lambda each: each[1])
+    where = tuple(dict.fromkeys(names[name] for name in found))
+    yield Finding(
+        "wrong-gain",
+        WARNING,
+        where,
+        f"The scales of {len(found)} norms are drawn around 0, those of {names[first] or first} with a "
+        f"standard deviation of {say(math.sqrt(moment))}: they multiply the second moment by "
+        f"{say(moment)}, where 1 is meant.",
+        {"norms": len(found), "factor": moment, "std": math.sqrt(moment), "asked_mean": 1.0},
+        cure=fixes.unit_scales(net, list(found), first),
+    )
 
 
 def forget_bias(seen: Seen) -> Iterator[Finding]:
@@ -742,6 +790,7 @@ RULES: tuple[Callable[[Seen], Iterator[Finding]], ...] = (
     residual_stacks,
     copies,
     dead_units,
+    norm_scales,
     forget_bias,
     wrong_fans,
     default_left,

@@ -185,6 +185,17 @@ def smaller_eps(net: Network, weights: Sequence[Weight], module: str) -> Fix:
     return Fix(line, *at(net, deepest(net, weights)))
 
 
+def unit_scales(net: Network, names: Sequence[str], shown: str) -> Fix:
+    """The scales ``names`` of norms to 1; the norm of ``shown`` tells what it does."""
+
+    def made(trial: Trial) -> float:
+        operations = trial.network.tape.operations
+        norm = next(one for one in operations if shown in one.parameters and trial.network.is_norm(one))
+        return trial.network.tape.values[norm.outputs[0]].second_moment
+
+    return Fix(over(net, names, "nn.init.ones_(p)"), f"second moment behind {shown}", made)
+
+
 def clamp(weight: Weight, limit: float) -> Fix:
     """Cut the few that are too large."""
     name = weight.parameter

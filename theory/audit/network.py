@@ -240,12 +240,17 @@ class Network:
         found = [math.nan] * len(self.tape.values)
         for value in self.tape.inputs:
             found[value] = self.tape.values[value].spread
+        given = set(self.tape.inputs)  # and what is made of them before any weight, as pixels / 255
         for operation in self.tape.operations:
             before = [found[value] for value in operation.inputs]
             known = [power for power in before if power == power]
+            if given.issuperset(operation.inputs) and not given & set(operation.outputs):
+                given.update(value for value in operation.outputs if value not in self.results)
             for value in operation.outputs:
                 made = self.tape.values[value]
-                if (self.is_norm(operation) and not self.bites(operation)) or not known:
+                if value in given and made.spread > 0:
+                    found[value] = made.spread
+                elif (self.is_norm(operation) and not self.bites(operation)) or not known:
                     found[value] = made.second_moment if self.is_norm(operation) else made.spread
                 elif operation.name in AVERAGES:
                     before = [self.tape.values[value].spread for value in operation.inputs]

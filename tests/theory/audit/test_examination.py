@@ -139,6 +139,66 @@ def test_a_forget_bias_counts_steps():
     assert long.evidence["after"] > 1e4 * long.evidence["before"]
 
 
+class Pixels(nn.Module):
+    """A plain network that is given bytes, and divides them itself."""
+
+    def __init__(self):
+        super().__init__()
+        self.stack = nn.Sequential(
+            nn.Conv2d(3, 16, 3), nn.ReLU(), nn.Conv2d(16, 16, 3), nn.ReLU(), nn.Flatten(),
+            nn.Linear(16 * 8 * 8, 64), nn.ReLU(), nn.Linear(64, 5),
+        )  # fmt: skip
+
+    def forward(self, x):
+        return self.stack(x / 255)
+
+
+def test_a_signal_begins_at_the_first_weights():
+    """Bytes divided by 255 are no signal that has lost 65,025 times of its variance."""
+    model, pixels = Pixels(), torch.randint(256, (8, 3, 12, 12)).float()
+    assert {one.severity for one in audit(model, pixels).findings} <= {"note"}
+    network = Network.of(model, pixels)
+    assert network.signal(network.weights[0].source) == 1.0
+
+
+@pytest.mark.parametrize(
+    ("build", "says"),
+    [(lambda: drawn(mlp(4), he), "no gradient ever"), (lambda: mlp(4), "same for every input")],
+    ids=["biases of zero", "torch's biases"],
+)
+def test_zeros_on_the_only_way_are_an_error(build, says):
+    """Behind a ReLU at exactly 0 they stay so; with biases they wake up, until then nothing passes."""
+    model = build()
+    nn.init.zeros_(model[2].weight)
+    found = by_code(audit(model, torch.randn(64, 128)))["zero-weights"]
+    assert (found.severity, found.modules) == ("error", ("2",))
+    assert says in found.message and found.evidence["after"] > 0.1 > found.evidence["before"]
+
+
+def test_a_layer_of_equal_units_is_a_warning_where_others_part_them():
+    model = drawn(mlp(4), he)
+    nn.init.constant_(model[2].weight, 0.05)
+    found = by_code(audit(model, torch.randn(64, 128)))["identical-weights"]
+    assert (found.severity, found.modules) == ("warning", ("2",)) and "one unit" in found.message
+
+
+def test_scales_of_norms_are_not_drawn_around_zero():
+    """As a loop does that draws all that is called ``weight`` from N(0, 0.02²)."""
+    model = GPT(layers=2, scaled=True)
+    for module in model.modules():
+        if isinstance(module, nn.LayerNorm):
+            nn.init.normal_(module.weight, std=0.02)
+    found = by_code(audit(model, torch.randint(500, (4, 32))))["wrong-gain"]
+    assert found.severity == "warning"
+    assert found.modules == ("h.0.ln_1", "h.0.ln_2", "h.1.ln_1", "h.1.ln_2", "ln_f")
+    assert found.evidence["factor"] == pytest.approx(0.02**2, rel=0.4)
+    assert found.evidence["before"] < 1e-3 and found.evidence["after"] == pytest.approx(1, rel=0.05)
+    for module in model.modules():
+        if isinstance(module, nn.LayerNorm):
+            nn.init.normal_(module.weight, 1.0, 0.02)
+    assert "wrong-gain" not in by_code(audit(model, torch.randint(500, (4, 32))))
+
+
 def test_what_takes_no_part_is_named():
     class Half(nn.Module):
         def __init__(self):
