@@ -715,7 +715,7 @@ def _normalized(
     slope: Any,
     axis: int,
     *basis: str,
-) -> Outputs:
+) -> list[Moment]:
     """γ·profile + β with ``slope`` back, the measured one if it is None."""
     gamma = _squares(call.argument("weight"), 1.0, x.power, axis)
     beta = _squares(call.argument("bias"), 0.0, x.power, axis)
@@ -740,6 +740,9 @@ def _normalized(
     return [made]
 
 
+FEW_VALUES = 64  # of which mean and variance are taken: the rest of them is no longer Gaussian
+
+
 @rule("batch_norm")
 def batch_norm(call: Call) -> Outputs:
     """In train mode every channel is normalized over batch and places; else a fixed affine map."""
@@ -757,7 +760,9 @@ def batch_norm(call: Call) -> Outputs:
         variance = centered.mean(over, keepdim=True)
         level = variance + float(call.argument("eps") or 0.0)
         profile = centered / level if level.all() else centered
-        return _normalized(call, x, level, profile, None, 1, INFINITE_BATCH)
+        (made,) = _normalized(call, x, level, profile, None, 1, INFINITE_BATCH)
+        values = math.prod(call.out().shape) // call.out().shape[1]
+        return [replace(made, gaussian=made.gaussian and values >= FEW_VALUES)]
     if mean.any():
         return None
     scale = _squares((variance + float(call.argument("eps"))).rsqrt(), 1.0, x.power, 1)
