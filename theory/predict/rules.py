@@ -741,6 +741,7 @@ def _normalized(
 
 
 FEW_VALUES = 64  # of which mean and variance are taken: the rest of them is no longer Gaussian
+BITING = 1e-3  # ε over a variance that it changes
 
 
 @rule("batch_norm")
@@ -758,15 +759,24 @@ def batch_norm(call: Call) -> Outputs:
         center = shared.mean(over, keepdim=True)
         centered = (x.power.detach() - 2 * shared + center).clamp_min(0.0)  # E[(x − μ)²]
         variance = centered.mean(over, keepdim=True)
-        level = variance + float(call.argument("eps") or 0.0)
+        eps = float(call.argument("eps") or 0.0)
+        level = variance + eps
         profile = centered / level if level.all() else centered
         (made,) = _normalized(call, x, level, profile, None, 1, INFINITE_BATCH)
+        if eps > BITING * float(variance.mean()):  # σ²/(σ² + ε) of channels that differ: this run's
+            size = 1 / _ratio(made.mean, call.out())
+            made = replace(made, power=_sized(made.power, size), basis=made.basis | {MEASURED_FACTOR})
         values = math.prod(call.out().shape) // call.out().shape[1]
         return [replace(made, gaussian=made.gaussian and values >= FEW_VALUES)]
     if mean.any():
         return None
     scale = _squares((variance + float(call.argument("eps"))).rsqrt(), 1.0, x.power, 1)
     return _normalized(call, x, scale, x.power.detach() * scale, scale, 1, *x.basis)
+
+
+def _sized(power: torch.Tensor, factor: float) -> torch.Tensor:
+    """``power`` times ``factor``, its slope as it was."""
+    return with_slope(power * factor, 1.0, power)
 
 
 @rule("layer_norm")

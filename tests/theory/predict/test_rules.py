@@ -237,6 +237,20 @@ def test_few_values_of_a_channel_are_not_gaussian():
     assert error[0, 1] < 0.01 and abs(z[0, 1] * error[0, 1]) < 0.03
 
 
+def test_where_epsilon_bites_channels_differ():
+    """E[σ²/(σ² + ε)] over channels of one weight each is less than that of their mean variance."""
+
+    def build():
+        return nn.Sequential(
+            nn.Conv2d(512, 512, 1, groups=512, bias=False), nn.BatchNorm2d(512, eps=0.5), nn.ReLU(),
+            nn.Conv2d(512, 256, 1),
+        )  # fmt: skip
+
+    table, z, error = brute_force(build, inputs(16, 512, 4, 4), 40)
+    assert "measured factor" in table.basis[1]
+    assert error[0, 1] < 0.01 and abs(z[0, 1] * error[0, 1]) < 0.03  # by the mean variance: 0.38 off
+
+
 class Middle(nn.Module):
     """The middle place of a 3 × 3 map."""
 
