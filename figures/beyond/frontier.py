@@ -110,7 +110,7 @@ def frontier_table(agreement: pd.DataFrame, captions: Sequence[str] = ()) -> She
         data=agreement,
         section=kind_of if agreement["network"].nunique() > 1 else None,
         columns=(
-            words("activation", "activation", folds=False),
+            words("activation", lambda row: name_of(row["activation"]), folds=False),
             Column("networks", "networks"),
             Column("trained", "trained", _percent),
             Column("predicted", "predicted", _percent),

@@ -101,6 +101,14 @@ def test_no_number_is_typed_into_the_prose():
         assert not re.findall(r".*\d.*", text), template.name
 
 
+def test_names_are_written_one_way(rendered):
+    """He and ReLU, as in the pictures; ``he`` and ``relu`` are what the command line takes."""
+    text = re.sub(r"^    .*$", "", rendered[1], flags=re.M)  # commands
+    text = re.sub(r"```.*?```|`[^`]*`|\]\([^)]*\)", "", text, flags=re.S)
+    assert re.findall(r"\b(?:he|relu|prelu)\b", text) == []
+    assert "| ReLU" in text and "| PReLU" in text and "N(0, 1)" in text  # the tables are in it
+
+
 def test_the_text_follows_the_data(whole, document):
     """He is 20 points ahead in the made-up study; with three more the text says so everywhere."""
     text = text_of(document)
