@@ -42,6 +42,8 @@ IDLE = 1e-3  # what a branch adds that changes nothing, as behind a LayerScale o
 FORGETS = 0.5  # mean forget bias below which a cell forgets by half
 LOST = 1e-2  # what may be left of a cell's state at the end
 OUTLIER = 30.0  # robust standard deviations
+COMMON = 0.3  # of the second moment of weights by their mean: what all units share
+FEW = 8  # units, or weights of a unit, that say nothing of a mean
 TINY = 1e-10  # a spread over a second moment that is rounding
 
 
@@ -677,6 +679,33 @@ def _end_of(net: Network, name: str, fate: Fate) -> str:
     return CUT if ends and all(end.spread <= TINY * end.second_moment for end in ends) else MOVES
 
 
+def off_center(seen: Seen) -> Iterator[Finding]:
+    """Weights that are drawn around another number than 0, as ``torch.rand`` draws them."""
+    net = seen.network
+    found = {
+        weight.parameter: (weight, share)
+        for _, weight, law in seen.drawn()
+        if law.name not in ("zero", "constant", "identity")
+        and net.parameters[weight.parameter].requires_grad
+        and weight.groups == 1
+        and min(weight.units.shape) >= FEW
+        and (share := fixes.share_of_mean(weight.tensor)) > COMMON
+    }
+    if not found:
+        return
+    weights = [weight for weight, _ in found.values()]
+    worst, share = max(found.values(), key=lambda each: each[1])
+    yield Finding(
+        "wrong-gain",
+        WARNING,
+        modules_of(weights),
+        f"The weights of {worst.module or worst.parameter} are not drawn around 0: their mean makes "
+        f"{share:.0%} of their second moment, and all units of the layer see nearly the same.",
+        {"layers": len(found), "share_of_mean": share, "mean": float(worst.tensor.double().mean())},
+        cure=fixes.centered(net, weights, worst),
+    )
+
+
 def norm_scales(seen: Seen) -> Iterator[Finding]:
     """Scales of norms that were drawn around 0, as by a loop over all that is called ``weight``."""
     net = seen.network
@@ -790,6 +819,7 @@ RULES: tuple[Callable[[Seen], Iterator[Finding]], ...] = (
     residual_stacks,
     copies,
     dead_units,
+    off_center,
     norm_scales,
     forget_bias,
     wrong_fans,

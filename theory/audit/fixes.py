@@ -185,6 +185,22 @@ def smaller_eps(net: Network, weights: Sequence[Weight], module: str) -> Fix:
     return Fix(line, *at(net, deepest(net, weights)))
 
 
+def share_of_mean(tensor: torch.Tensor) -> float:
+    """mean² / mean of squares: the correlation that the units of a dense layer have by their mean."""
+    values = tensor.detach().double()
+    moment = float(values.square().mean())
+    return float(values.mean()) ** 2 / moment if 0 < moment < math.inf else 0.0
+
+
+def centered(net: Network, weights: Sequence[Weight], shown: Weight) -> Fix:
+    """``redraw``, shown by what the mean of one of them makes of its second moment."""
+
+    def read(trial: Trial) -> float:
+        return share_of_mean(trial.network.parameters[shown.parameter])
+
+    return Fix(redraw(net, weights).line, f"share of the mean in {shown.parameter}", read, 0.0)
+
+
 def unit_scales(net: Network, names: Sequence[str], shown: str) -> Fix:
     """The scales ``names`` of norms to 1; the norm of ``shown`` tells what it does."""
 

@@ -182,6 +182,22 @@ def test_a_layer_of_equal_units_is_a_warning_where_others_part_them():
     assert (found.severity, found.modules) == ("warning", ("2",)) and "one unit" in found.message
 
 
+def test_weights_are_drawn_around_zero():
+    """U(0, 0.02), as torch.rand draws: the signal is kept, and all units are nearly the same one."""
+    model = drawn(mlp(8), he)
+    for module in (model[2], model[4]):
+        nn.init.uniform_(module.weight, 0, 0.02)
+    found = by_code(audit(model, torch.randn(64, 128)))["wrong-gain"]
+    assert (found.severity, found.modules) == ("warning", ("2", "4"))
+    assert "75%" in found.message
+    assert found.evidence["before"] == pytest.approx(3 / 4, abs=0.02)
+    assert found.evidence["after"] < 0.01
+    shifted = drawn(mlp(8), he)
+    with torch.no_grad():
+        shifted[2].weight += 0.3 * shifted[2].weight.std()  # a share of 0.08
+    assert "wrong-gain" not in by_code(audit(shifted, torch.randn(64, 128)))
+
+
 def test_scales_of_norms_are_not_drawn_around_zero():
     """As a loop does that draws all that is called ``weight`` from N(0, 0.02²)."""
     model = GPT(layers=2, scaled=True)
