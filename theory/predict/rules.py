@@ -9,7 +9,7 @@ gradients, that the operation had on this run.  To add a rule, write a function 
     sum            q_u + q_v: exact where one of them is odd in a weight that the other never met; else
                    the correlation of this run, measured
     product        q_u·q_v for factors of which one has met a weight that the other has not: gated
-                   units, squeeze and excitation; infinite width
+                   units, squeeze and excitation; infinite width.  Of matrices, over units: Σ q_u·q_v
     rectifier      (1 + a²)/2 of what is symmetric: exact (Eq. 15)
     activation     quadrature over a Gaussian: infinite width
     layer norm     γ²·σ²/(σ² + ε) + β², and back γ²/σ²·(1 − 2/n); RMS norm γ² and γ²/q·(1 − 1/n)
@@ -378,14 +378,48 @@ PER_CHANNEL = ("batch_norm", "instance_norm", "group_norm")
 FEW_WEIGHTS = 32
 
 
-@rule("linear addmm matmul mm")
+@rule("linear addmm matmul mm bmm")
 def linear(call: Call) -> Outputs:
-    """y = W x + b over the last dimension."""
+    """y = W x + b over the last dimension, or a product of two values."""
     x, found = call.moment("mat1", "input", "self", "tensor1"), weights_of(call.operation)
-    if x is None or not found or found[0].tensor.dim() != 2:
+    if x is None or not found:
+        return None if x is None else _of_values(call, x)
+    if found[0].tensor.dim() != 2:
         return None
     inputs = found[0].shape[1]
     return _weighted(call, found[0], x, lambda power: inputs * power.mean(-1, keepdim=True), -1)
+
+
+def _of_values(call: Call, u: Moment) -> Outputs:
+    """E[(u·v)²] = Σ q_u·q_v over units of a weight layer, if the other factor never met its weights.
+
+    Each row of the weights may change its sign, so no two units are correlated: logits of attention.
+    Tokens are correlated, so it does not hold of what attention makes of values.  Back the measured
+    slopes, which know how alike tokens are.
+    """
+    slots = [argument for argument in call.operation.arguments.values() if isinstance(argument, Slot)]
+    v = call.moment("mat2", "other", "tensor2")
+    if v is None or len(slots) != 2 or min(u.power.dim(), v.power.dim()) < 2:
+        return None
+    (first, before), (second, after) = ((slot.value, call.values[slot.value].shape) for slot in slots)
+    fresh = [
+        each.units is not None and each.units.shape[axis] == before[-1] and each.odd & ~other.seen
+        for each, axis, other in ((u, -1, v), (v, -2, u))
+    ]
+    if not any(fresh):
+        return None
+    left = u.power.expand(*u.power.shape[:-1], before[-1])
+    right = v.power.expand(*v.power.shape[:-2], after[-2], v.power.shape[-1])
+    slopes = [
+        call.slope(call.operation.inputs.index(number)) * _ratio(other.mean, call.values[of])
+        for number, other, of in ((first, v, second), (second, u, first))
+    ]
+    power = with_total(lambda one: one @ right.detach(), left, slopes[0])
+    power = power + with_total(lambda one: left.detach() @ one, right, slopes[1]) - power.detach()
+    wide = frozenset({INFINITE_WIDTH} if u.seen & v.seen else ())
+    odd = u.odd & ~v.seen | v.odd & ~u.seen
+    back = frozenset({MEASURED_FACTOR})
+    return [Moment(power, odd, u.seen | v.seen, True, basis=u.basis | v.basis | wide, back=back)]
 
 
 @rule("conv1d conv2d conv3d")

@@ -484,6 +484,44 @@ def test_other_recurrent_networks_are_measured(build):
     assert table.forward_predicted.iloc[-1] == pytest.approx(table.forward_measured.iloc[-1])
 
 
+class Logits(nn.Module):
+    """What a head reads from q·k of every two tokens, or from a product over tokens."""
+
+    def __init__(self, *, packed=False, over_tokens=False):
+        super().__init__()
+        self.q, self.k = nn.Linear(8, 24), nn.Linear(8, 24)
+        self.both, self.head = nn.Linear(8, 48), nn.Linear(24 if over_tokens else 6, 5)
+        self.packed, self.over_tokens = packed, over_tokens
+
+    def forward(self, x):
+        q, k = self.both(x).chunk(2, -1) if self.packed else (self.q(x), self.k(x))
+        if self.over_tokens:
+            return self.head(q.mT @ k)
+        if self.packed:
+            q, k = (each.unflatten(-1, (3, 8)).transpose(1, 2) for each in (q, k))
+        return self.head(q @ k.transpose(-2, -1) / 3)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_products_of_units(packed):
+    x = inputs(5, 6, 8) * torch.arange(1, 7)[:, None] / 3
+    table, z, error = brute_force(lambda: Logits(packed=packed), x, 200)
+    assert table.basis.iloc[-1] == ("infinite width" if packed else "exact")
+    assert error.max() < 0.1 and np.abs(z).max() < Z
+
+
+def test_the_slope_of_a_product_is_measured():
+    table = follow(drawn(Logits, 3), inputs(5, 6, 8))
+    assert "measured factor" in table.backward_basis[0]
+    for which in (0, 1):
+        assert table.backward_measured[which] == pytest.approx(table.backward_predicted[which], rel=0.5)
+
+
+def test_a_product_over_tokens_is_measured():
+    table = follow(drawn(lambda: Logits(over_tokens=True), 0), inputs(5, 6, 8))
+    assert "measured factor" in table.basis.iloc[-1]
+
+
 class Tied(nn.Module):
     def __init__(self):
         super().__init__()
