@@ -21,8 +21,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from theory.predict.rules import RECURRENT, Weights, needs_channels, needs_slopes, unit_axis, weights_of
-from theory.predict.tape import Operation, Tape, record
+from theory.predict.rules import Weights, needs_channels, needs_slopes, unit_axis, weights_of
+from theory.predict.tape import RECURRENT, Operation, Tape, record
 
 NORMS = frozenset("batch_norm layer_norm group_norm instance_norm rms_norm normalize".split())
 PRODUCTS = frozenset("linear matmul mm addmm".split())

@@ -3,8 +3,9 @@
 It begins with one activation: ``quadrature`` has its Gaussian moments, ``gains`` what weights must make
 up for. ``mean_field``, ``correlation`` and ``phase`` follow signal, correlation and gradient through
 infinitely wide layers; ``finite_width`` and ``jacobian`` say what widths of n units change.
-``convolution`` and ``batch_norm`` are for layers of those kinds, ``stacks`` for whole networks,
-``learning_rate`` for a step beside its weight, and ``cross_entropy`` for the loss before training.
+``convolution``, ``batch_norm`` and ``recurrence`` are for layers of those kinds, ``stacks`` for whole
+networks, ``learning_rate`` for a step beside its weight, and ``cross_entropy`` for the loss before
+training.
 """
 
 import lazy_loader

@@ -8,6 +8,7 @@ from . import (
     jacobian as jacobian,
     convolution as convolution,
     batch_norm as batch_norm,
+    recurrence as recurrence,
     stacks as stacks,
     learning_rate as learning_rate,
     cross_entropy as cross_entropy,

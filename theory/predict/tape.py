@@ -54,6 +54,8 @@ MAKES_CONSTANTS = frozenset(
 )
 
 
+RECURRENT = frozenset("lstm gru rnn_tanh rnn_relu".split())
+STEPS = 512  # of which the products over time are kept: they cost their square
 PIECE = 4096  # numbers whose squares are summed in the tensor's own precision
 
 
@@ -104,6 +106,7 @@ class Operation:
     function    what was called, and ``template`` with what: (positional, by keyword)
     slopes      for each input, if asked: Σ of the squared gradient that the operation sends there,
                 over Σ of that which its outputs receive; NaN where they receive none
+    products    of a recurrent one whose slopes are asked for: ``products_over_time`` of its input
     """
 
     index: int
@@ -117,6 +120,7 @@ class Operation:
     function: Callable[..., Any]
     template: tuple[tuple[Any, ...], dict[str, Any]]
     slopes: tuple[float, ...] = ()
+    products: torch.Tensor | None = None
 
     def again(self, values: Mapping[int, torch.Tensor]) -> Any:
         """The operation on other ``values``, which it does not change if it writes into its first."""
@@ -336,6 +340,7 @@ class _Recorder(TorchFunctionMode):
         operation = Operation(
             len(self.operations), name, *self.where.now, inputs, outputs,
             parameters, bound, func, template,
+            products=products_over_time(*args) if name in RECURRENT and self.slopes(name) else None,
         )  # fmt: skip
         self.operations.append(operation)
         if self.gradients and not any(
@@ -557,6 +562,23 @@ def channel_mean(tensor: torch.Tensor) -> float:
     if tensor.dim() < 2 or not tensor.is_floating_point() or tensor.layout != torch.strided:
         return float("nan")
     return second_moment(tensor.detach().mean([d for d in range(tensor.dim()) if d != 1]))
+
+
+def products_over_time(
+    x: torch.Tensor, states: Any, weights: Any, has_biases: Any, *others: Any
+) -> torch.Tensor | None:
+    """Mean over batch and features of x_t·x_s, (T, T), from the arguments of a recurrent operation.
+
+    None of packed sequences, and of more than ``STEPS`` steps.
+    """
+    if not isinstance(has_biases, bool):  # packed: batch sizes come second
+        return None
+    batch_first = others[-1]
+    rows = x.detach().transpose(0, 1 if batch_first else 0)
+    if len(rows) > STEPS:
+        return None
+    rows = rows.flatten(1).float()
+    return widened(rows @ rows.mT / rows.shape[1])
 
 
 def random_signs(like: torch.Tensor, *key: int) -> torch.Tensor:

@@ -12,10 +12,11 @@ from torch import nn
 from torch.nn import functional as F
 
 from theory.predict.moments import with_total
-from theory.predict.network import follow
-from theory.predict.rules import weights_of
+from theory.predict.network import calls_of, follow
+from theory.predict.rules import needs_slopes, weights_of
 from theory.predict.tape import record
 
+GATES = {"LSTM": 4, "GRU": 3, "RNN_TANH": 1, "RNN_RELU": 1}
 Z = 4.5  # a test of a few numbers fails by chance once in 100,000 runs
 
 
@@ -27,6 +28,11 @@ def drawn(build, seed, *, exact=False):
     model = build()
     source = torch.Generator().manual_seed(seed)
     for module in model.modules():
+        if isinstance(module, nn.RNNBase):
+            for parameter in module.parameters():
+                for gate, part in enumerate(parameter.data.chunk(GATES[module.mode])):
+                    std = 0.3 if part.dim() == 1 else (0.5 + 0.5 * gate) / part.shape[1] ** 0.5
+                    draw(part, std, source, exact)
         weight = getattr(module, "weight", None)
         if weight is not None and weight.dim() > 1:
             draw(weight, (2 / weight[0].numel()) ** 0.5, source, exact)
@@ -61,7 +67,7 @@ def brute_force(build, x, draws, directions=("forward",)):
 
 def readings(model, x, seed):
     tape = record(model, x, gradients=True, seed=seed)
-    used = [tape.values[o.outputs[0]] for o in tape.operations if weights_of(o)]
+    used = [tape.values[o.outputs[0]] for o in tape.operations for _ in weights_of(o)]
     return [[v.second_moment for v in used], [v.gradient_second_moment for v in used]]
 
 
@@ -362,6 +368,188 @@ def test_stochastic_depth_is_predicted_in_the_mean():
     q = table.forward_predicted
     assert q[1] == pytest.approx(2 * q[0] / 0.6 + 0.09)
     assert error.max() < 0.1 and np.abs(z).max() < Z
+
+
+class Recurrent(nn.Module):
+    """A recurrent network, the output of each step, and what is left at the end."""
+
+    def __init__(self, cell, width, initial=False):
+        super().__init__()
+        self.cell, self.head = cell, nn.Linear(width, 64)
+        self.last = nn.Linear(cell.hidden_size, 64)
+        self.initial = initial
+
+    def forward(self, x):
+        shape = self.cell.num_layers, len(x), self.cell.hidden_size
+        initial = torch.randn(shape, generator=torch.Generator().manual_seed(5))
+        lstm = self.cell.mode == "LSTM"
+        states = ((initial, 2 * initial) if lstm else initial) if self.initial else None
+        y, last = self.cell(x, states)
+        return self.head(y), self.last(last[1] if lstm else last)
+
+
+CELLS = {
+    "lstm": lambda: Recurrent(nn.LSTM(16, 96, 2, batch_first=True), 96),
+    "lstm from a state": lambda: Recurrent(nn.LSTM(16, 96, batch_first=True), 96, True),
+    "gru": lambda: Recurrent(nn.GRU(16, 96, 2, batch_first=True, dropout=0.4), 96),
+    "gru from a state": lambda: Recurrent(nn.GRU(16, 96, batch_first=True, bias=False), 96, True),
+    "both directions": lambda: Recurrent(nn.GRU(16, 96, 2, batch_first=True, bidirectional=True), 192),
+    "tanh": lambda: Recurrent(nn.RNN(16, 96, 2, batch_first=True), 96),
+    "relu": lambda: Recurrent(nn.RNN(16, 96, nonlinearity="relu", batch_first=True), 96, True),
+}
+
+
+@pytest.mark.parametrize("kind", CELLS)
+def test_recurrent_cells(kind):
+    table, z, error = brute_force(CELLS[kind], inputs(4, 8, 16), 30)
+    assert set(table.basis) == {"infinite width"} and table.backward_basis[0] == "exact"
+    assert error.max() < 0.06 and np.abs(z).max() < Z
+
+
+def test_steps_come_first_unless_the_batch_does():
+    cell = drawn(lambda: nn.LSTM(16, 32), 0)
+    first = drawn(lambda: nn.LSTM(16, 32, batch_first=True), 0)
+    x = inputs(4, 8, 16)
+    columns = ["forward_predicted", "forward_measured", "backward_predicted"]
+    steps, batch = follow(cell, x.transpose(0, 1))[columns], follow(first, x)[columns]
+    np.testing.assert_allclose(steps[columns[:2]], batch[columns[:2]], rtol=1e-5)
+
+
+def test_a_forget_bias_has_a_mean():
+    """torch's default weights, but for a bias of 1 at the forget gate of every unit."""
+    x, ratios = inputs(8, 4, 16), []
+    for seed in range(30):
+        torch.manual_seed(seed)
+        cell = nn.LSTM(16, 96)
+        with torch.no_grad():
+            cell.bias_ih_l0[96:192], cell.bias_hh_l0[96:192] = 1.0, 0.0
+        table = follow(cell, x)
+        ratios.append(table.forward_measured[0] / table.forward_predicted[0])
+    assert np.mean(ratios) == pytest.approx(1, abs=Z * np.std(ratios) / 30**0.5)
+    assert np.std(ratios) / 30**0.5 < 0.02
+
+
+def test_the_end_of_a_sequence_is_predicted_apart():
+    """The last step of h, of both directions: what goes back has then seen a single input."""
+
+    class Last(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.cell, self.head = nn.LSTM(16, 128, bidirectional=True), nn.Linear(256, 64)
+
+        def forward(self, x):
+            return self.head(self.cell(x)[0][-1])
+
+    _, z, error = brute_force(Last, inputs(8, 4, 16), 30)
+    assert error.max() < 0.06 and np.abs(z).max() < Z
+
+
+@pytest.mark.parametrize(("kind", "new"), [(nn.LSTM, 2), (nn.GRU, 2), (nn.RNN, 0)])
+def test_what_a_recurrent_cell_is_odd_in(kind, new):
+    """Change the sign of the new state's inputs and biases, and of what the other gates read of h."""
+    cell, x = kind(8, 16), inputs(6, 3, 8)
+    tape = record(cell, x, gradients=True, slopes=needs_slopes)
+    (output, *ends) = calls_of(tape, x)[-1][1]
+    assert (
+        output.odd and not output.odd & ~output.seen and all(end.symmetric for end in (output, *ends))
+    )
+    before = cell(x)[0]
+    with torch.no_grad():
+        rows = torch.arange(len(cell.weight_hh_l0)) // 16 == new
+        for parameter in (cell.weight_ih_l0, cell.bias_ih_l0, cell.bias_hh_l0):
+            parameter[rows] *= -1
+        cell.weight_hh_l0[~rows] *= -1
+    torch.testing.assert_close(cell(x)[0], -before)
+
+
+def test_a_recurrent_branch_adds_to_what_it_read():
+    class Branch(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.stem, self.cell, self.head = nn.Linear(8, 64), nn.RNN(64, 64), nn.Linear(64, 32)
+
+        def forward(self, x):
+            x = self.stem(x)
+            return self.head((x + self.cell(x)[0]).relu())
+
+    table, z, error = brute_force(Branch, inputs(6, 4, 8), 80)
+    assert table.basis.iloc[-1] == "infinite width"
+    assert error.max() < 0.06 and np.abs(z).max() < Z
+
+
+class Packed(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.cell = nn.LSTM(8, 16)
+
+    def forward(self, x):
+        return self.cell(nn.utils.rnn.pack_padded_sequence(x, [6, 4, 3]))[0].data
+
+
+class Again(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.cell = nn.GRU(8, 16)
+
+    def forward(self, x):
+        first, last = self.cell(x)
+        return first, self.cell(x, last)[0]
+
+
+def identity():
+    cell = nn.RNN(8, 16)
+    nn.init.eye_(cell.weight_hh_l0)
+    return cell
+
+
+@pytest.mark.filterwarnings("ignore:LSTM with projections")
+@pytest.mark.parametrize(
+    "build",
+    [Packed, Again, identity, lambda: nn.LSTM(8, 16, proj_size=4)],
+    ids=lambda one: one.__name__,
+)
+def test_other_recurrent_networks_are_measured(build):
+    table = follow(build(), inputs(6, 3, 8))
+    assert table.basis.iloc[-1] == "measured factor"
+    assert table.forward_predicted.iloc[-1] == pytest.approx(table.forward_measured.iloc[-1])
+
+
+class Logits(nn.Module):
+    """What a head reads from q·k of every two tokens, or from a product over tokens."""
+
+    def __init__(self, *, packed=False, over_tokens=False):
+        super().__init__()
+        self.q, self.k = nn.Linear(8, 24), nn.Linear(8, 24)
+        self.both, self.head = nn.Linear(8, 48), nn.Linear(24 if over_tokens else 6, 5)
+        self.packed, self.over_tokens = packed, over_tokens
+
+    def forward(self, x):
+        q, k = self.both(x).chunk(2, -1) if self.packed else (self.q(x), self.k(x))
+        if self.over_tokens:
+            return self.head(q.mT @ k)
+        if self.packed:
+            q, k = (each.unflatten(-1, (3, 8)).transpose(1, 2) for each in (q, k))
+        return self.head(q @ k.transpose(-2, -1) / 3)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_products_of_units(packed):
+    x = inputs(5, 6, 8) * torch.arange(1, 7)[:, None] / 3
+    table, z, error = brute_force(lambda: Logits(packed=packed), x, 200)
+    assert table.basis.iloc[-1] == ("infinite width" if packed else "exact")
+    assert error.max() < 0.1 and np.abs(z).max() < Z
+
+
+def test_the_slope_of_a_product_is_measured():
+    table = follow(drawn(Logits, 3), inputs(5, 6, 8))
+    assert "measured factor" in table.backward_basis[0]
+    for which in (0, 1):
+        assert table.backward_measured[which] == pytest.approx(table.backward_predicted[which], rel=0.5)
+
+
+def test_a_product_over_tokens_is_measured():
+    table = follow(drawn(lambda: Logits(over_tokens=True), 0), inputs(5, 6, 8))
+    assert "measured factor" in table.basis.iloc[-1]
 
 
 class Tied(nn.Module):
