@@ -9,7 +9,7 @@ from empirical.presets import preset
 from empirical.protocol import StudySpec, TrainSpec
 from empirical.records import published
 from empirical.records.published import CELL_COLUMNS, LAYER_COLUMNS, STUDY_COLUMNS, Published
-from theory.law.learning_rate import effective_learning_rate
+from theory.law.batch_norm import effective_learning_rate
 
 PRESETS = (
     "report",

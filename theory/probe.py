@@ -217,8 +217,8 @@ class Whereabouts:
         self._running.pop()
 
 
-def at_gradient(tensor: torch.Tensor, read: Callable[[torch.Tensor], None]) -> None:
-    """Let ``read`` see the gradient that reaches ``tensor``; the hook goes with the graph."""
+def at_gradient(tensor: torch.Tensor, read: Callable[[torch.Tensor], torch.Tensor | None]) -> None:
+    """Let ``read`` see the gradient at ``tensor``, and give another; the hook goes with the graph."""
     tensor.register_hook(lambda gradient: None if gradient is None else read(gradient.detach()))  # type: ignore[no-untyped-call]
 
 

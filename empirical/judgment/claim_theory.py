@@ -43,9 +43,8 @@ from empirical.judgment.truth import AGREES, CONFIRMED, REFUTED, Judgment, Part
 from empirical.protocol import CLASSES, COURSE_REPORT, TrainSpec
 from theory.activations import parse_activation
 from theory.initializers import Initializer
-from theory.law.batch_norm import gradient_growth
+from theory.law.batch_norm import effective_learning_rate, gradient_growth
 from theory.law.cross_entropy import initial_cross_entropy
-from theory.law.learning_rate import effective_learning_rate
 
 DEPTHS = COURSE_REPORT.depths
 SHALLOWEST, DEEPEST = DEPTHS[0], DEPTHS[-1]

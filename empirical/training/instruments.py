@@ -28,8 +28,8 @@ from empirical.protocol import TrainSpec
 from empirical.records.cell import LAYER_COLUMNS
 from empirical.training.look import Look, weight_row, wide
 from empirical.training.networks import build_network, scale_free_layers, scale_free_parameters
+from theory.law.batch_norm import effective_learning_rate, equivalent_learning_rate
 from theory.law.cross_entropy import initial_cross_entropy, softmax_second_moment
-from theory.law.learning_rate import effective_learning_rate, equivalent_learning_rate
 from theory.predict import prediction as predict
 from theory.predict.layers import is_weighted
 from theory.probe import Probe

@@ -7,7 +7,7 @@ from torch import nn
 
 from empirical.protocol import TrainSpec
 from empirical.training.networks import scale_free_parameters
-from theory.law.learning_rate import equivalent_learning_rate
+from theory.law.batch_norm import equivalent_learning_rate
 
 MOMENTUM = 0.9  # of SGD
 

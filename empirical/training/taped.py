@@ -23,7 +23,7 @@ from empirical.protocol import TrainSpec
 from empirical.records.cell import LAYER_COLUMNS
 from empirical.training.look import Look, weight_row
 from empirical.training.objectives import objective_of
-from theory.law.learning_rate import effective_learning_rate
+from theory.law.batch_norm import effective_learning_rate
 from theory.predict import follow, record, weights_of
 from theory.predict.bases import INFINITE_WIDTH, basis_name
 

@@ -37,7 +37,7 @@ from figures import style
 from figures.prose import name_of
 from figures.study.report_figures import guessing_key
 from theory.errors import RequestError
-from theory.law.learning_rate import effective_learning_rate, equivalent_learning_rate
+from theory.law.batch_norm import effective_learning_rate, equivalent_learning_rate
 
 REFERENCE = Arm("he")
 GREY = "#555555"

@@ -41,7 +41,7 @@ from figures.study.report_figures import (
     whole_epochs,
 )
 from theory.activations import parse_activation
-from theory.law.learning_rate import effective_learning_rate, equivalent_learning_rate
+from theory.law.batch_norm import effective_learning_rate, equivalent_learning_rate
 from theory.lessons.paper import LEARNED_SLOPES
 
 GREY = "#555555"

@@ -18,8 +18,8 @@ from theory.exercises.answers import Checked, Exercise, Slip, compared
 from theory.exercises.broken import BUGS
 from theory.initializers import fans, he_gain
 from theory.law import cross_entropy, gains, mean_field
+from theory.law.batch_norm import effective_learning_rate
 from theory.law.finite_width import SignalLaw
-from theory.law.learning_rate import effective_learning_rate
 
 Array = NDArray[np.float64]
 RELU = parse_activation("relu")

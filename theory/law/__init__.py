@@ -4,8 +4,7 @@ It begins with one activation: ``quadrature`` has its Gaussian moments, ``gains`
 up for. ``mean_field``, ``correlation`` and ``phase`` follow signal, correlation and gradient through
 infinitely wide layers; ``finite_width`` and ``jacobian`` say what widths of n units change.
 ``convolution``, ``batch_norm`` and ``recurrence`` are for layers of those kinds, ``stacks`` for whole
-networks, ``learning_rate`` for a step beside its weight, and ``cross_entropy`` for the loss before
-training.
+networks, and ``cross_entropy`` for the loss before training.
 """
 
 import lazy_loader

@@ -10,7 +10,6 @@ from . import (
     batch_norm as batch_norm,
     recurrence as recurrence,
     stacks as stacks,
-    learning_rate as learning_rate,
     cross_entropy as cross_entropy,
 )
 from .quadrature import (
@@ -55,15 +54,13 @@ from .jacobian import (
 )
 from .batch_norm import (
     gradient_growth as gradient_growth,
+    effective_learning_rate as effective_learning_rate,
+    equivalent_learning_rate as equivalent_learning_rate,
 )
 from .stacks import (
     forward_theory as forward_theory,
     backward_theory as backward_theory,
     verdict as verdict,
-)
-from .learning_rate import (
-    effective_learning_rate as effective_learning_rate,
-    equivalent_learning_rate as equivalent_learning_rate,
 )
 from .cross_entropy import (
     initial_cross_entropy as initial_cross_entropy,

@@ -30,6 +30,10 @@ makes, and pays for it with exploding gradients; linear units have none.  The sa
 batch gives E[φ′²]/Var[φ] for any activation.  A finite width deviates, and
 more the deeper the stack: ReLU, n = 512, B = 256 was measured 0.1 % below at depth 12, 0.8 % at depth
 30, where the inputs of a batch have drifted apart in norm and are no longer alike.
+
+**The scale of a weight that batch norm follows is a learning rate.**  BN(k·y) = BN(y): multiplying the
+weight by k > 0 changes nothing in the function and divides the gradient by k.  Relative to the weight,
+an Adam step of learning rate η is η/k, an SGD step η/k².
 """
 
 from __future__ import annotations
@@ -40,11 +44,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from theory.activations import Activation
-from theory.errors import RequestError, check_real
+from theory.errors import RequestError, check_choice, check_real
 from theory.law import mean_field, quadrature
 from theory.specs import BatchNormSpec
 
 Array = NDArray[np.float64]
+OPTIMIZERS = ("adam", "sgd")
 
 
 def gradient_growth(activation: Activation, batch: float = math.inf) -> float:
@@ -105,3 +110,27 @@ def expected_log_gradients(spec: BatchNormSpec, activation: Activation, std: flo
 def _variance(activation: Activation) -> float:
     """Var[φ(z)], z ~ N(0, 1)."""
     return quadrature.second_moment(activation) - quadrature.moment(activation) ** 2
+
+
+def effective_learning_rate(
+    learning_rate: float, weight_scale: float, optimizer: str = "adam"
+) -> float:
+    """The learning rate that a BN-followed weight of scale 1 would feel: η/k (Adam), η/k² (SGD).
+
+    ``weight_scale`` is k, for instance the ratio of two standard deviations: N(0, 1) against He at
+    fan 288 is k = 12.
+
+    >>> effective_learning_rate(1e-3, 2.0, "sgd")
+    0.00025
+    """
+    check_choice("optimizer", optimizer, OPTIMIZERS)
+    check_real("learning rate", learning_rate, 0)
+    check_real("the weight's scale", weight_scale, 0, open_low=True)
+    return learning_rate / weight_scale ** (1 if optimizer == "adam" else 2)
+
+
+def equivalent_learning_rate(
+    learning_rate: float, weight_scale: float, optimizer: str = "adam"
+) -> float:
+    """The learning rate with which a weight multiplied by k learns as it did before: η·k or η·k²."""
+    return effective_learning_rate(learning_rate, 1 / weight_scale, optimizer)

@@ -6,6 +6,7 @@ from . import (
     tape as tape,
     moments as moments,
     rules as rules,
+    recurrent as recurrent,
     network as network,
     chain as chain,
     prediction as prediction,

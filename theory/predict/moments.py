@@ -24,6 +24,7 @@ from torch import nn
 
 from theory.precision import widened
 from theory.predict.tape import second_moment
+from theory.probe import at_gradient
 
 
 @dataclass(frozen=True)
@@ -124,12 +125,10 @@ def with_total(
     came: list[torch.Tensor] = []
     inside = power.view_as(power)
     if inside.requires_grad:
-        inside.register_hook(  # type: ignore[no-untyped-call]
-            lambda gradient: _scaled_to(gradient, slope * came.pop())
-        )
+        at_gradient(inside, lambda gradient: _scaled_to(gradient, slope * came.pop()))
     made = function(inside)
     if made.requires_grad:
-        made.register_hook(lambda gradient: came.append(gradient.sum()))  # type: ignore[no-untyped-call]
+        at_gradient(made, lambda gradient: came.append(gradient.sum()))
     return made
 
 

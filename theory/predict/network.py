@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from scipy import stats
 from torch import nn
 
+import theory.predict.recurrent  # noqa: F401 - registers its rule
 from theory.errors import RequestError, check_whole
 from theory.law.finite_width import spread_coefficient
 from theory.precision import widened

@@ -15,8 +15,7 @@ from theory.draw.ensemble import groups
 from theory.draw.variance import COLUMNS, measure, variance
 from theory.errors import RequestError
 from theory.initializers import parse_initializer
-from theory.law.batch_norm import gradient_growth
-from theory.law.learning_rate import effective_learning_rate, equivalent_learning_rate
+from theory.law.batch_norm import effective_learning_rate, equivalent_learning_rate, gradient_growth
 from theory.law.mean_field import correlation_slope
 from theory.randomness import generator
 from theory.specs import BatchNormSpec
