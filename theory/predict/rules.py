@@ -20,7 +20,9 @@ gradients, that the operation had on this run.  To add a rule, write a function 
                    width; back the measured slope
     rearranging    the operation itself, on second moments: exact
 
-Attention, pools and softmax: measured factors, of degree 1 in what they are linear in.
+Attention, pools and softmax: measured factors, of degree 1 in what they are linear in.  For softmax a
+limit is known, Σ A² ≈ e^((1−r)s²)/T of T logits of variance s² (Kedia et al. 2024), but it needs the
+correlation r of the keys, and is too large where keys are few or logits large.
 """
 
 from __future__ import annotations
