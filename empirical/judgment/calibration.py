@@ -176,6 +176,6 @@ def decided(evidence: Evidence, seeds: int, runs: int = 20) -> list[int]:
     random, counts = np.random.default_rng(2), []
     sentences = {claim.name: claim.parts for claim in claims()}
     for _ in range(runs):
-        found = judge(sentences, Projected(evidence, seeds, random), one_set=True).values()
+        found = judge(sentences, Projected(evidence, seeds, random)).values()
         counts.append(sum(one.verdict in (CONFIRMED, REFUTED) for one in found))
     return counts

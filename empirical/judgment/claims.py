@@ -100,8 +100,8 @@ PART_COLUMNS = {
     "mean": "mean over seeds; in the claim's unit",
     "low": "lower end of its 95 % t interval; NaN below three seeds",
     "high": "its upper end",
-    "seeds": "seeds that completed in all of the cells of the part; if at least three did in all parts "
-    "of a claim, these",
+    "seeds": "seeds that completed in all of its cells; in a claim with a part that sums up others, in "
+    "all cells of the claim if at least three did",
     "paired": "whether they are the same seeds in all of them (else Welch's test)",
     "diverged": "diverged records among them",
     "p_value": "two-sided t test, uncorrected; NaN below three seeds",
@@ -367,7 +367,7 @@ def _growth(first: list[tuple[str, str]], second: list[tuple[str, str]]) -> Part
     for factor, depths in ((1.0, DEEP), (-1.0, SHALLOW)):
         for sign, arms in ((factor, first), (-factor, second)):
             terms += mean_of("accuracy", [Cells(*arm, d) for arm in arms for d in depths], sign)
-    return Part("gap grows with depth", tuple(terms))
+    return Part("gap grows with depth", tuple(terms), total=True)
 
 
 def _printed_gap(depth: int) -> float:
@@ -394,7 +394,7 @@ def judge_claims(evidence: Evidence) -> tuple[pd.DataFrame, pd.DataFrame]:
             for claim in known
             if printed or (claim.about_he and _any_recorded(claim, fan, evidence))
         }
-        judged = judge(sentences, evidence, one_set=True)
+        judged = judge(sentences, evidence)
         for claim in known:
             if claim.name in judged:
                 rows.append(_claim_row(claim, fan, judged[claim.name], evidence))

@@ -7,8 +7,9 @@ combination of one number per cell and seed,
 
 and the sentence is true if every part's mean over seeds is positive; ``evidence.QUANTITIES`` has the Q.
 Cells of one seed share their shuffles and crops, so a part is taken seed by seed, over the seeds that
-completed in all of its cells, or of all parts' where these are enough for a test (``one_set``);
-``statistics`` has the tests.  A diverged cell has no numbers: it takes its seed out, and is counted.
+completed in all of its cells.  Where a part is the ``total`` of others, all parts are over the seeds
+that all share, if these are enough for a test, so that it is what they add up to.  ``statistics`` has
+the tests.  A diverged cell has no numbers: it takes its seed out, and is counted.
 
     confirmed   every part is positive, each by its two-sided t test: p = max p_i, which for a
                 conjunction needs no correction (intersection–union test, Berger 1982)
@@ -72,11 +73,12 @@ class Term:
 
 @dataclass(frozen=True)
 class Part:
-    """What must be positive: Σ terms − threshold."""
+    """What must be positive: Σ terms − threshold; a ``total`` sums up other parts of its sentence."""
 
     name: str
     terms: tuple[Term, ...]
     threshold: float = 0.0
+    total: bool = False
 
     @property
     def formula(self) -> str:
@@ -286,18 +288,9 @@ class Judgment:
         return list(dict.fromkeys(one for outcome in self.outcomes for one in outcome.part.cells))
 
 
-def judge(
-    sentences: Mapping[str, Iterable[Part]], evidence: Evidence, *, one_set: bool = False
-) -> dict[str, Judgment]:
-    """Judge a family of sentences, each by its name with its parts; Holm's correction is over all.
-
-    ``one_set``: all parts of a sentence are over the same seeds, if those that all share are enough for
-    a test, so that a part which sums up others is what they add up to.
-    """
-    found = {
-        name: _joined(list(parts), evidence, len(sentences), one_set=one_set)
-        for name, parts in sentences.items()
-    }
+def judge(sentences: Mapping[str, Iterable[Part]], evidence: Evidence) -> dict[str, Judgment]:
+    """Judge a family of sentences, each by its name with its parts; Holm's correction is over all."""
+    found = {name: _joined(list(parts), evidence, len(sentences)) for name, parts in sentences.items()}
     tested = [name for name, judgment in found.items() if not math.isnan(judgment.p_value)]
     corrected = holm(np.array([found[name].p_value for name in tested]))
     alike = [name for name in tested if found[name].complete]
@@ -311,9 +304,9 @@ def judge(
     }
 
 
-def _joined(parts: Sequence[Part], evidence: Evidence, family: int, *, one_set: bool) -> Judgment:
+def _joined(parts: Sequence[Part], evidence: Evidence, family: int) -> Judgment:
     among = None
-    if one_set:
+    if any(part.total for part in parts):
         shared = frozenset.intersection(*(shared_seeds(part, evidence) for part in parts))
         among = shared if len(shared) >= MINIMUM_SEEDS else None
     outcomes = tuple(evaluate(part, evidence, among) for part in parts)

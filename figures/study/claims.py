@@ -20,11 +20,11 @@ from figures.tables import Column, Row, Sheet, to_train, words
 
 HOW = (
     f"Value and {100 * (1 - LEVEL):g} % interval are of the claim's least positive part (of those that "
-    "can refute it, if any can), over the seeds that all its parts share; where these are fewer than "
-    f"{MINIMUM_SEEDS}, over its own. Confirmed and refuted: p ≤ {LEVEL:g} by t tests from "
-    f"{MINIMUM_SEEDS} seeds on, after Holm's correction over the claims of one fan mode. As printed, "
-    f"He is by {COURSE_REPORT.fan}. Theory: ✓ foretold it, ✗ did not, in brackets by the runs of an "
-    "open claim."
+    "can refute it, if any can), over its seeds; where a part sums up others, over those that all "
+    f"share, if these are {MINIMUM_SEEDS} at least. Confirmed and refuted: p ≤ {LEVEL:g} by t tests "
+    f"from {MINIMUM_SEEDS} seeds on, after Holm's correction over the claims of one fan mode. As "
+    f"printed, He is by {COURSE_REPORT.fan}. Theory: ✓ foretold it, ✗ did not, in brackets by the runs "
+    "of an open claim."
 )
 
 

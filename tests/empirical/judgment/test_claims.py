@@ -206,6 +206,16 @@ def test_a_total_is_what_its_parts_add_up_to():
     assert far["mean"].to_numpy()[4] == pytest.approx(gaps[2:].mean() - gaps[:2].mean(), abs=1e-9)
 
 
+def test_no_seed_is_left_out_where_nothing_is_added_up():
+    """A fourth seed of two cells counts in the part that is of these two, whatever the others have."""
+    more = world(4, grid=[("he", "relu", 2), ("he", "prelu", 2)])
+    study = pd.concat([world(3), more]).drop_duplicates(["cell", "epoch"])
+    _, parts = judge_claims(Evidence(study))
+    seeds = parts[parts["id"] == "C4"].set_index("part")["seeds"]
+    assert seeds.iloc[0] == 4 and set(seeds.iloc[1:]) == {3}
+    assert set(parts.loc[parts["id"] == "C13", "seeds"]) == {3}
+
+
 def test_a_part_with_seeds_enough_refutes_whatever_is_missing_of_the_others():
     """Three seeds at 2 layers, one of the rest: the 2-layer gap is against C5 for all of them."""
     shallow = [(name, activation, 2) for name in ("he", "normal") for activation in ("relu", "prelu")]
