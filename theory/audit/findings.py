@@ -674,9 +674,17 @@ def _end_of(net: Network, name: str, fate: Fate) -> str:
         return fate.state
     if not fate.is_zero:
         return ONE_UNIT if net.weights[index].groups == 1 and net.weights[index].fan_in > 1 else MOVES
-    sources = [net.weights[head].source for head in net.heads]
-    ends = [net.tape.values[source] for source in sources if source is not None]
-    return CUT if ends and all(end.spread <= TINY * end.second_moment for end in ends) else MOVES
+    ends = [net.weights[head].source for head in net.heads]
+    cut = _says_something(net, net.weights[index].source) and not any(
+        _says_something(net, end) for end in ends
+    )
+    return CUT if cut else MOVES
+
+
+def _says_something(net: Network, number: int | None) -> bool:
+    """Whether a value tells the inputs apart, by more than rounding."""
+    value = None if number is None else net.tape.values[number]
+    return value is not None and value.spread > TINY * value.second_moment
 
 
 def off_center(seen: Seen) -> Iterator[Finding]:
@@ -688,6 +696,7 @@ def off_center(seen: Seen) -> Iterator[Finding]:
         if law.name not in ("zero", "constant", "identity")
         and net.parameters[weight.parameter].requires_grad
         and weight.groups == 1
+        and weight.kind != "Embedding"
         and min(weight.units.shape) >= FEW
         and (share := fixes.share_of_mean(weight.tensor)) > COMMON
     }

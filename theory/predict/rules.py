@@ -16,8 +16,8 @@ gradients, that the operation had on this run.  To add a rule, write a function 
     batch norm     γ² + β² forward, with the profile over places kept; back the measured slope.  Group
                    and instance norm the same
     dropout        1/(1 − p) both ways in train mode: exact
-    recurrent      the mean field of the gates, step by step (``theory.law.recurrence``): infinite
-                   width; back the measured slope
+    recurrent      the mean field of the gates, step by step (``theory.law.recurrence``; the rule is in
+                   ``recurrent``): infinite width; back the measured slope
     rearranging    the operation itself, on second moments: exact
 
 Attention, pools and softmax: measured factors, of degree 1 in what they are linear in.  For softmax a
@@ -761,7 +761,8 @@ def _normalized(
     power = gamma * profile + beta
     rests = INFINITE_WIDTH if slope is not None else MEASURED_FACTOR
     if slope is None:  # a channel's slope goes as the inverse of its power; the whole's is this run's
-        inverse = gamma / level.clamp_min(torch.finfo(torch.float64).tiny)
+        positive = level.clamp_min(torch.finfo(torch.float64).tiny)
+        inverse = gamma * (positive.min() / positive)  # at most 1: a silent channel's has no bound
         whole = call.slope() / _ratio(x.mean, call.values[call.operation.inputs[0]])
         after = with_total(lambda before: with_slope(power, inverse, before), x.power, whole)
     else:

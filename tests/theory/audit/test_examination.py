@@ -139,6 +139,20 @@ def test_a_forget_bias_counts_steps():
     assert long.evidence["after"] > 1e4 * long.evidence["before"]
 
 
+class Branched(nn.Module):
+    """A residual branch that begins at zero."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.head = nn.Linear(8, 16), nn.Linear(16, 3)
+        self.branch = nn.Sequential(nn.Linear(16, 16), nn.ReLU(), nn.Linear(16, 16))
+        nn.init.zeros_(self.branch[2].weight)
+
+    def forward(self, x):
+        x = self.stem(x)
+        return self.head(x + self.branch(x))
+
+
 class Pixels(nn.Module):
     """A plain network that is given bytes, and divides them itself."""
 
@@ -175,6 +189,14 @@ def test_zeros_on_the_only_way_are_an_error(build, says):
     assert says in found.message and found.evidence["after"] > 0.1 > found.evidence["before"]
 
 
+def test_zeros_of_a_branch_stay_a_note_where_all_inputs_are_alike():
+    """Then nothing tells inputs apart anywhere, and zeros are not what cuts them off."""
+    model = Branched()
+    for x in (torch.ones(16, 8), torch.randn(16, 8)):
+        found = by_code(audit(model, x))["zero-weights"]
+        assert (found.severity, found.modules) == ("note", ("branch.2",))
+
+
 def test_a_layer_of_equal_units_is_a_warning_where_others_part_them():
     model = drawn(mlp(4), he)
     nn.init.constant_(model[2].weight, 0.05)
@@ -196,6 +218,13 @@ def test_weights_are_drawn_around_zero():
     with torch.no_grad():
         shifted[2].weight += 0.3 * shifted[2].weight.std()  # a share of 0.08
     assert "wrong-gain" not in by_code(audit(shifted, torch.randn(64, 128)))
+
+
+def test_a_table_may_have_a_mean():
+    """Of a lookup nothing is summed up: its rows are not units that see the same."""
+    model = nn.Sequential(nn.Embedding(50, 32), nn.Linear(32, 50))
+    nn.init.uniform_(model[0].weight)
+    assert "wrong-gain" not in by_code(audit(model, torch.randint(50, (8, 12))))
 
 
 def test_scales_of_norms_are_not_drawn_around_zero():

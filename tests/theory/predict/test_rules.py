@@ -316,6 +316,18 @@ def test_a_measured_slope_keeps_the_profile_over_the_map():
     assert measured.mean() == pytest.approx(predicted.mean(), rel=0.15)
 
 
+def test_a_silent_input_has_a_gradient_all_the_same():
+    """An image of zeros in front of group norm: the inverse of its power has no bound."""
+
+    def build():
+        return nn.Sequential(nn.Conv2d(3, 8, 3, bias=False), nn.GroupNorm(2, 8), nn.Conv2d(8, 4, 1))
+
+    x = inputs(4, 3, 8, 8)
+    x[0] = 0
+    table = follow(build(), x)
+    assert np.isfinite(table.backward_predicted).all() and (table.backward_predicted > 0).all()
+
+
 def test_a_slope_over_the_whole_shares_out_what_came():
     power = torch.tensor([1.0, 2.0, 3.0], dtype=torch.float64, requires_grad=True)
     profile = torch.tensor([3.0, 1.0, 0.0], dtype=torch.float64)
