@@ -181,6 +181,7 @@ class Whereabouts:
     """Which module of ``model`` runs, while the ``with`` block does: ``now`` is (name, call).
 
     The innermost one counts; a module that stands in several places has the name of the first.
+    ``stopped`` says of a run that failed at which module it did, and what that was given.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -188,6 +189,7 @@ class Whereabouts:
         self._running: list[tuple[str, int]] = []
         self._calls: Counter[str] = Counter()
         self._handles: list[RemovableHandle] = []
+        self.stopped = ""
 
     @property
     def now(self) -> tuple[str, int]:
@@ -210,11 +212,16 @@ class Whereabouts:
         def hook(module: nn.Module, inputs: Any) -> None:
             self._running.append((name, self._calls[name]))
             self._calls[name] += 1
+            self.stopped = ""
 
         return hook
 
     def _leaving(self, module: nn.Module, inputs: Any, output: Any) -> None:
-        self._running.pop()
+        name, _ = self._running.pop()
+        if output is None and not self.stopped:  # it raised, or made nothing
+            given = [each for each in inputs if isinstance(each, torch.Tensor)]
+            shapes = ", ".join("×".join(map(str, each.shape)) for each in given)
+            self.stopped = f"{name or 'the model'} ({type(module).__name__}), given {shapes}"
 
 
 def at_gradient(tensor: torch.Tensor, read: Callable[[torch.Tensor], torch.Tensor | None]) -> None:

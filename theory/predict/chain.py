@@ -180,7 +180,7 @@ def linear(module: nn.Linear, signal: Signal, setting: Setting) -> tuple[Signal,
     if power.size != module.in_features or not (len(shape) == 1 or flattens):
         raise RequestError(
             f"a linear layer of {module.in_features} inputs is given {'×'.join(map(str, shape))} "
-            "values: flatten maps first, and let the sizes agree"
+            "values: flatten maps first"
         )
     scale = setting.weight_variance * module.in_features
     moment = scale * power.mean() + setting.bias * np.ones(module.out_features)
@@ -205,11 +205,6 @@ def linear(module: nn.Linear, signal: Signal, setting: Setting) -> tuple[Signal,
 
 def convolution(module: nn.Conv2d, signal: Signal, setting: Setting) -> tuple[Signal, Backward]:
     """y = W * x + b on (C, H, W), border, stride, dilation and groups included."""
-    if signal.power.ndim != 3 or len(signal.power) != module.in_channels:
-        raise RequestError(
-            f"a convolution of {module.in_channels} channels is given "
-            f"{'×'.join(map(str, signal.power.shape))} values: its input has shape (C, H, W)"
-        )
     size = signal.power.shape[1:]
     padding: Any = module.padding
     geometry: Any = (module.kernel_size, padding, module.stride, module.dilation, module.padding_mode)
@@ -282,12 +277,6 @@ def _mean_seen_by_each_pixel(module: nn.Conv2d, size: tuple[int, ...]) -> Array:
 def batch_norm(module: Any, signal: Signal, setting: Setting) -> tuple[Signal, Backward]:
     """z = γ·(y − μ)/√(σ² + ε) + β; with running statistics (eval mode) a fixed affine map."""
     channels = len(signal.power)
-    if signal.power.ndim != (3 if isinstance(module, nn.BatchNorm2d) else 1):
-        raise RequestError("BatchNorm1d takes (F,) and BatchNorm2d maps (C, H, W): use the other one")
-    if channels != module.num_features:
-        raise RequestError(
-            f"a batch norm of {module.num_features} channels is given {channels}: let the sizes agree"
-        )
     column = (channels,) + (1,) * (signal.power.ndim - 1)
     gamma = _values(module.weight, np.ones(channels)).reshape(column)
     beta = _values(module.bias, np.zeros(channels)).reshape(column)
@@ -353,8 +342,6 @@ def dropout(module: Any, signal: Signal, setting: Setting) -> tuple[Signal, Back
 
 def pool(module: nn.Module, signal: Signal, setting: Setting) -> tuple[Signal, Backward]:
     """Max or average over windows: the measured factor, spread over pixels as a mean would be."""
-    if getattr(module, "return_indices", False):
-        raise RequestError("a pool that returns indices too has no rule: set return_indices=False")
     with torch.no_grad():
         one = torch.zeros(1, *signal.power.shape)
         size = tuple(module(one).shape[2:])

@@ -35,10 +35,10 @@ def is_computed(module: nn.Module) -> bool:
     return is_weighted(module) and not {"weight", "bias"} <= module._parameters.keys()
 
 
-def check_layer(name: str, module: nn.Module) -> None:
-    """Raise ``RequestError`` where ``module`` may not do what its class does."""
+def check_tensors(name: str, module: nn.Module) -> None:
+    """Raise ``RequestError`` where ``module`` holds tensors of which nothing is predicted."""
     kind = type(module).__name__
-    tensors = [*module.parameters(), *module.buffers()]
+    tensors = [*module.parameters(recurse=False), *module.buffers(recurse=False)]
     if any(nn.parameter.is_lazy(tensor) for tensor in tensors):
         raise RequestError(f"{name} ({kind}) has no size yet: run the network once, then predict it")
     if any(tensor.is_complex() for tensor in tensors):
@@ -47,6 +47,11 @@ def check_layer(name: str, module: nn.Module) -> None:
         raise RequestError(f"{name} ({kind}) has sparse weights: make them dense")
     if is_weighted(module) and not all(tensor.numel() for tensor in module.parameters()):
         raise RequestError(f"{name} ({kind}) is empty: it has no weights")
+
+
+def check_layer(name: str, module: nn.Module) -> None:
+    """Raise ``RequestError`` where ``module`` may not do what its class does."""
+    kind = type(module).__name__
     hooks = [*module._forward_hooks.values(), *module._forward_pre_hooks.values()]
     if any(not isinstance(hook, SETS_WEIGHT) for hook in hooks):
         raise RequestError(

@@ -29,7 +29,6 @@ from __future__ import annotations
 
 import copy
 import math
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -38,7 +37,7 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import ArrayLike, NDArray
-from torch import fx, nn
+from torch import nn
 
 from theory.errors import RequestError, check_choice, check_real
 from theory.initializers import Initializer, fans
@@ -54,10 +53,10 @@ from theory.predict.chain import (
     rule_of,
 )
 from theory.predict.chain import POOLS as POOL_LAYERS
-from theory.predict.layers import check_layer, held_weights, is_computed, is_weighted
+from theory.predict.layers import check_layer, check_tensors, held_weights, is_computed, is_weighted
 from theory.predict.nonlinearities import ACTIVATIONS, Pointwise
 from theory.predict.points import Points
-from theory.predict.tape import left_as_it_was
+from theory.predict.tape import Operation, Tape, left_as_it_was, record
 from theory.probe import Probe
 from theory.randomness import generator
 
@@ -200,11 +199,12 @@ def predict_layers(
     check_real("the cotangent's second moment", cotangent_second_moment, 0)
     check_choice("basis", cotangent_basis, (EXACT, *BASES))
     law = WeightLaw(law) if isinstance(law, Initializer) else law
-    stages = _stages(run_order(model))
+    inputs = _checked(model, inputs)
+    stages = _stages(run_order(model, _example(model, inputs)))
     if isinstance(inputs, torch.Tensor):
         stages, inputs = _past_the_input(stages, inputs)
     again = _shared([stage.modules[0] for stage in stages])
-    signal, batch = _entering(inputs, stages[0].module)
+    signal, batch = _entering(inputs)
     steps: list[tuple[Key, nn.Module, Signal, Backward]] = []
     for index, stage in enumerate(stages):
         following = stages[index + 1].module if index + 1 < len(stages) else None
@@ -257,31 +257,20 @@ def _past_the_input(stages: list[Stage], batch: torch.Tensor) -> tuple[list[Stag
     )  # fmt: skip
     values = batch.detach().cpu().to(torch.float64, copy=True) if first else batch
     for stage in stages[:first]:
-        for key, module in zip(stage.keys, stage.modules, strict=True):
-            try:
-                with torch.no_grad():
-                    values = copy.deepcopy(module).cpu().double()(values)
-            except (RuntimeError, ValueError, IndexError) as error:
-                raise RequestError(f"{key[0]} does not fit the batch: {_first_line(error)}") from error
+        for module in stage.modules:
+            with torch.no_grad():
+                values = copy.deepcopy(module).cpu().double()(values)
     return stages[first:], values
 
 
 def _followed(stage: Stage, signal: Signal, setting: Setting) -> tuple[Signal, Backward]:
-    """The rule of ``stage``, with its name before what does not fit."""
+    """The rule of ``stage``, with its name before what it cannot do."""
     rule = rule_of(stage.module)
     assert rule is not None  # run_order has checked it
-    name = stage.keys[0][0] or "the model"
     try:
         return rule(stage.module, signal, setting)
     except RequestError as error:
-        raise RequestError(f"{name}: {error}") from None
-    except (RuntimeError, ValueError, IndexError) as error:
-        shape = "×".join(map(str, signal.power.shape))
-        raise RequestError(f"{name} does not fit {shape} values: {_first_line(error)}") from error
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0]
+        raise RequestError(f"{stage.keys[0][0] or 'the model'}: {error}") from None
 
 
 def _shared(modules: Sequence[nn.Module]) -> set[int]:
@@ -305,94 +294,86 @@ def _span(tensor: torch.Tensor) -> tuple[int, int]:
     return tensor.data_ptr(), tensor.data_ptr() + (reach + 1) * tensor.element_size()
 
 
-def run_order(model: nn.Module) -> list[tuple[Key, nn.Module]]:
-    """((name, call), module) of every layer in the order in which ``model`` runs them.
+def run_order(model: nn.Module, inputs: torch.Tensor) -> list[tuple[Key, nn.Module]]:
+    """((name, call), module) of every layer in the order in which ``model`` runs them on ``inputs``.
 
-    Names and calls are those of the probe.  Raises ``RequestError`` for anything but a chain.
+    A chain is a tape on which every layer takes what the one before it made, and nothing else.  Names
+    and calls are those of the probe; relu and flatten called as functions are "relu()", "flatten()".
+    Raises ``RequestError`` for anything but a chain.
     """
-    if rule_of(model) is not None:
-        check_layer("the model", model)
-        if not is_weighted(model):
-            raise RequestError("the network has no linear or convolutional layer to predict")
-        return [(("", 0), model)]
-    if isinstance(model, (torch.jit.ScriptModule, fx.GraphModule)):
-        raise RequestError(
-            "a compiled network has lost its layers: predict the module it was made from"
-        )
-    tracer = _Tracer()
-    try:
-        graph = tracer.trace(model)
-    except Exception as error:
-        raise RequestError(
-            f"the network cannot be followed layer after layer: {_first_line(error)}"
-        ) from error
-    calls: Counter[str] = Counter()
+    for name, module in model.named_modules():
+        check_tensors(name or "the model", module)
+    tape = record(model, inputs)
+    needed = _needed(tape)
     chain: list[tuple[Key, nn.Module]] = []
-    previous: fx.Node | None = None
-    for node in graph.nodes:
-        if node.op == "output":
-            if node.args[0] is not previous:
-                raise RequestError(
-                    "the network does not return the output of its last layer and nothing else: only "
-                    "networks that run layer after layer to one tensor are predicted"
-                )
-            break
-        if node.op == "placeholder" and previous is None:
-            previous = node
-            continue
-        module = _module_of(node, model, previous)
-        name = str(node.target) if node.op == "call_module" else str(node.name)
-        chain.append(((name, calls[name]), module))
-        calls[name] += 1
-        previous = node
+    made, known, inside = set(tape.inputs), set(tape.inputs), None
+    for operation in tape.operations:
+        module, here = model.get_submodule(operation.module), (operation.module, operation.call)
+        if rule_of(module) is None and not needed.intersection(operation.outputs):
+            continue  # nothing is made of it, as of a number that is only looked at
+        if here != inside:
+            known = made
+        if not known.issuperset(operation.inputs):
+            raise RequestError(
+                f"{operation.module or operation.name} does not take the output of the layer before it "
+                "and nothing else: only networks that run layer after layer are predicted, "
+                "without branches"
+            )
+        if rule_of(module) is None:
+            here = (f"{operation.name}()", operation.index)
+            chain.append((here, _function(operation, module, tape)))
+        elif here != inside:
+            check_layer(operation.module or "the model", module)
+            chain.append((here, module))
+        made, inside = set(operation.outputs), here
+        known = known | made
+    if tape.returned is not torch.Tensor or not made.issuperset(tape.outputs):
+        raise RequestError(
+            "the network does not return the output of its last layer and nothing else: only "
+            "networks that run layer after layer to one tensor are predicted"
+        )
     if not any(is_weighted(module) for _, module in chain):
         raise RequestError("the network has no linear or convolutional layer to predict")
     return chain
 
 
-class _Tracer(fx.Tracer):
-    """Stops at every module that has a rule, whatever package it comes from."""
+def _needed(tape: Tape) -> set[int]:
+    """The values of which the outputs are made."""
+    needed = set(tape.outputs)
+    for operation in reversed(tape.operations):
+        if needed.intersection(operation.outputs):
+            needed.update(operation.inputs)
+    return needed
 
-    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return rule_of(m) is not None or super().is_leaf_module(m, module_qualified_name)
 
-
-def _module_of(node: fx.Node, model: nn.Module, previous: fx.Node | None) -> nn.Module:
-    """The layer that ``node`` calls, which takes the value of ``previous`` and nothing else."""
-    if node.all_input_nodes != [previous] or previous is None:
-        raise RequestError(
-            f"{node.name} does not take the output of the layer before it and nothing else: "
-            "only networks that run layer after layer are predicted, without branches"
-        )
-    if node.op == "call_module":
-        module = model.get_submodule(str(node.target))
-        if rule_of(module) is None:
-            raise RequestError(f"{node.target} ({type(module).__name__}) has no rule in theory.predict")
-        check_layer(str(node.target), module)
-        return module
-    if node.target in (torch.relu, nn.functional.relu, "relu"):
+def _function(operation: Operation, module: nn.Module, tape: Tape) -> nn.Module:
+    """The layer that does what ``operation`` does, which ``module`` runs as a function."""
+    batch, *shape = tape.values[operation.inputs[0]].shape
+    if operation.name == "relu":
         return nn.ReLU()
-    if node.target in (torch.flatten, "flatten"):
-        given = dict(zip(("start_dim", "end_dim"), node.args[1:], strict=False)) | node.kwargs
-        return nn.Flatten(int(given.get("start_dim", 0)), int(given.get("end_dim", -1)))  # type: ignore[arg-type]
-    raise RequestError(f"{node.name} is no layer with a rule: make it a module, such as nn.ReLU")
+    if tape.values[operation.outputs[0]].shape == (batch, math.prod(shape)) and operation.name in (
+        "flatten", "view", "reshape"
+    ):  # fmt: skip
+        return nn.Flatten()
+    if not any(module.children()):
+        kind = type(module).__name__
+        raise RequestError(f"{operation.module} ({kind}) has no rule in theory.predict")
+    raise RequestError(f"{operation.name} is no layer with a rule: make it a module, such as nn.ReLU")
 
 
-def _entering(inputs: torch.Tensor | ArrayLike, first: nn.Module) -> tuple[Signal, int | None]:
-    """What is known of the input, and the size of the batch."""
+def _checked(model: nn.Module, inputs: torch.Tensor | ArrayLike) -> torch.Tensor | Array:
+    """A batch, or the second moment of every unit of one input."""
     if isinstance(inputs, torch.Tensor):
         if inputs.dim() not in (2, 4) or not inputs.numel():
             raise RequestError(f"a batch is (B, F) or (B, C, H, W), not {tuple(inputs.shape)}")
         if inputs.is_complex() or not torch.isfinite(inputs).all():
             raise RequestError("the batch holds numbers that are complex or not finite")
-        values: Array = inputs.detach().cpu().to(torch.float64).numpy()
-        over = (0, *range(2, values.ndim))
-        points = Points.of_batch(inputs)
-        return Signal((values**2).mean(0), values.mean(over) ** 2, points=points), len(values)
+        return inputs
     try:
         power = np.asarray(inputs, dtype=np.float64)
     except (TypeError, ValueError):
         power = np.full((), np.nan)
+    first = next(filter(is_weighted, model.modules()), None)
     if power.ndim == 0 and isinstance(first, nn.Linear):
         power = np.full(first.in_features, float(power))
     if power.ndim not in (1, 3) or not np.all(np.isfinite(power)) or np.any(power < 0):
@@ -400,7 +381,25 @@ def _entering(inputs: torch.Tensor | ArrayLike, first: nn.Module) -> tuple[Signa
             "the input's second moment is an array (F,) or (C, H, W) of numbers of at least 0, "
             f"one per unit; this one has shape {power.shape}"
         )
-    return Signal(power, np.zeros(len(power))), None
+    return power
+
+
+def _example(model: nn.Module, inputs: torch.Tensor | Array) -> torch.Tensor:
+    """Two inputs, which is what batch norm needs, to see in what order ``model`` runs its layers."""
+    like = next(model.parameters(), torch.zeros(()))
+    if isinstance(inputs, torch.Tensor):
+        return inputs[:2].expand(2, *inputs.shape[1:]).to(like)
+    return torch.zeros((2, *inputs.shape)).to(like)
+
+
+def _entering(inputs: torch.Tensor | Array) -> tuple[Signal, int | None]:
+    """What is known of the input, and the size of the batch."""
+    if not isinstance(inputs, torch.Tensor):
+        return Signal(inputs, np.zeros(len(inputs))), None
+    values: Array = inputs.detach().cpu().to(torch.float64).numpy()
+    over = (0, *range(2, values.ndim))
+    points = Points.of_batch(inputs)
+    return Signal((values**2).mean(0), values.mean(over) ** 2, points=points), len(values)
 
 
 def _setting(
@@ -500,7 +499,7 @@ def calibrate(model: nn.Module, batch: torch.Tensor, *, seed: int = 0) -> dict[K
     ``predict`` uses only those that have no closed form: pools, and activations beside them.  The
     cotangent is that of ``measure``.
     """
-    chain = run_order(model)
+    chain = run_order(model, _example(model, batch))
     names = {key[0] for key, _ in chain}
     modules = {name for name, _ in model.named_modules()}
     if not names <= modules:

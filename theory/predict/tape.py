@@ -136,6 +136,7 @@ class Tape:
 
     inputs, outputs  numbers of the tensors that the model was given and returned, in reading order
     ties             storage (its address) → the names of the parameters that share it, two or more
+    returned         the class of what the model returned
     """
 
     operations: tuple[Operation, ...]
@@ -143,6 +144,7 @@ class Tape:
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
     ties: Mapping[int, tuple[str, ...]]
+    returned: type = torch.Tensor
 
 
 def record(
@@ -191,13 +193,17 @@ def record(
                 raise
             except Exception as error:
                 reason = str(error).strip().partition("\n")[0] or type(error).__name__
-                raise RequestError(f"the model does not run on these inputs: {reason}") from error
+                stopped = f"{where.stopped}: " if where.stopped else ""
+                raise RequestError(
+                    f"the model does not run on these inputs: {stopped}{reason}"
+                ) from error
     return Tape(
         tuple(map(recorder.with_slopes, recorder.operations)),
         tuple(recorder.values),
         recorder.inputs,
         outputs,
         ties_of(model),
+        type(output),
     )
 
 

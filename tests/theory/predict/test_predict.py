@@ -271,7 +271,7 @@ def test_the_gradient_grows_by_pi_over_pi_minus_one_under_batch_norm(slope, grow
     model = normed_stack(16, 6, slope)
     for norm in model:
         if isinstance(norm, nn.BatchNorm1d):
-            norm.eps = 0.0
+            norm.eps = 1e-30  # torch takes no 0
     table = predict(model, 1.0, law=WeightLaw(HE))
     backward = table["backward_predicted"].to_numpy()
     np.testing.assert_allclose(backward[1:-2] / backward[2:-1], growth, rtol=1e-12)
@@ -309,7 +309,7 @@ def test_running_statistics_are_a_fixed_affine_map():
 
 
 def test_a_shifted_norm_uses_the_moments_of_a_shifted_gaussian():
-    model = nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3, eps=0.0), nn.ReLU(), nn.Linear(3, 2))
+    model = nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3, eps=1e-30), nn.ReLU(), nn.Linear(3, 2))
     model[1].bias.data = torch.tensor([1.0, 0.0, -2.0])
     model[1].weight.data = torch.tensor([2.0, 1.0, 0.5])
     table = predict(model, 1.0, law=WeightLaw(HE, bias=0.0))
@@ -419,6 +419,29 @@ def test_nesting_and_functions_do_not_matter():
     compare(first, measure(ordered, x))
 
 
+class Turning(Ordered):
+    """What is symbolic for a tracer is a number for a run: how many layers follow depends on it."""
+
+    def forward(self, x):
+        y = torch.relu_(self.convolution(x))
+        if y.max() > 0:
+            y = y.view(len(y), -1)
+        return self.head(y)
+
+
+def test_the_chain_is_what_runs():
+    ordered, x = Ordered(), images(2, 8)
+    turning = Turning()
+    turning.load_state_dict(ordered.state_dict())
+    traced = torch.fx.symbolic_trace(ordered)
+    expected = predict(ordered, x, law=HE)
+    for model in (turning, traced):
+        pd.testing.assert_frame_equal(predict(model, x, law=HE), expected)
+    assert [key for key, _ in run_order(turning, x)] == [
+        ("convolution", 0), ("relu()", 1), ("view()", 4), ("head", 0)
+    ]  # fmt: skip
+
+
 def test_a_module_that_runs_twice_has_two_rows():
     shared, relu = nn.Linear(6, 6), nn.ReLU()
     model = nn.Sequential(shared, relu, shared, relu, nn.Linear(6, 2))
@@ -430,9 +453,9 @@ def test_a_module_that_runs_twice_has_two_rows():
 
 def test_the_courses_flattening_head_and_a_lone_layer_are_understood():
     _, network, _ = course("batch", 5)
-    keys = [key for key, _ in run_order(network)]
+    keys = [key for key, _ in run_order(network, images(2))]
     assert keys == [(name, 0) for name, _ in network.named_children()]
-    assert run_order(nn.Linear(3, 2))[0][0] == ("", 0)
+    assert run_order(nn.Linear(3, 2), torch.ones(2, 3))[0][0] == ("", 0)
     assert predict(nn.Linear(3, 2), 1.0, law=HE)["forward_predicted"][0] == pytest.approx(2 + 1 / 9)
 
 
@@ -441,11 +464,11 @@ def test_the_courses_flattening_head_and_a_lone_layer_are_understood():
     [
         (Branching(), images(1, 8), "without branches"),
         (nn.Sequential(nn.Linear(4, 4), nn.Softmax(1)), 1.0, "1 .Softmax. has no rule"),
-        (nn.Sequential(nn.Linear(4, 4), nn.Linear(5, 4)), 1.0, "1: a linear layer of 5 inputs"),
+        (nn.Sequential(nn.Linear(4, 4), nn.Linear(5, 4)), 1.0, r"1 \(Linear\), given 2×4"),
         (nn.Sequential(nn.Conv2d(3, 4, 3), nn.Linear(6, 2)), images(1, 8), "flatten maps first"),
-        (nn.Sequential(nn.Conv2d(3, 4, 3)), np.ones((2, 8, 8)), "convolution of 3 channels"),
-        (nn.Sequential(nn.Conv2d(3, 4, 9)), np.ones((3, 4, 4)), "does not fit"),
-        (nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(5)), 1.0, "batch norm of 5 channels"),
+        (nn.Sequential(nn.Conv2d(3, 4, 3)), np.ones((2, 8, 8)), r"0 \(Conv2d\), given 2×2×8×8"),
+        (nn.Sequential(nn.Conv2d(3, 4, 9)), np.ones((3, 4, 4)), r"0 \(Conv2d\), given 2×3×4×4"),
+        (nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(5)), 1.0, r"1 \(BatchNorm1d\), given 2×4"),
         (nn.Sequential(nn.ReLU()), np.ones(3), "no linear or convolutional layer"),
         (nn.Sequential(nn.Linear(4, 4), nn.Flatten(0)), 1.0, "only nn.Flatten"),
         (nn.Linear(4, 4), -np.ones(4), "at least 0"),
