@@ -25,7 +25,7 @@ from empirical.training.look import Look, weight_row
 from empirical.training.objectives import objective_of
 from theory.law.batch_norm import effective_learning_rate
 from theory.predict import follow, record, weights_of
-from theory.predict.bases import INFINITE_WIDTH, basis_name
+from theory.predict.moments import INFINITE_WIDTH, basis_name
 
 BATCH = 64  # of the fixed batch
 

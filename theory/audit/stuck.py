@@ -17,7 +17,8 @@ import torch
 
 from theory.audit.network import Network
 from theory.errors import RequestError
-from theory.predict.tape import as_arguments, left_as_it_was, random_signs, tensors_in
+from theory.predict.readings import random_signs
+from theory.predict.tape import as_arguments, left_as_it_was, tensors_in
 
 STEPS = 3
 SIZE = 0.01  # of a step, relative to 1: what the fate hangs on is which entries move alike

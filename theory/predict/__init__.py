@@ -4,7 +4,7 @@
 and ``network`` lets the rules run along the tape (``follow``).  For a network that is a chain of
 layers, ``prediction`` runs the rules of ``chain``, unit by unit and under any law (``predict``),
 reads the same numbers off the network (``measure``), and lays the two side by side (``compare``).
-``bases`` names what a prediction rests on.
+``moments`` names what a prediction rests on.
 """
 
 import lazy_loader

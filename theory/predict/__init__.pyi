@@ -2,7 +2,7 @@ from . import (
     points as points,
     nonlinearities as nonlinearities,
     layers as layers,
-    bases as bases,
+    readings as readings,
     tape as tape,
     moments as moments,
     rules as rules,

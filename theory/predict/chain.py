@@ -42,7 +42,7 @@ from torch import nn
 
 from theory.errors import RequestError
 from theory.law.quadrature import gaussian_nodes
-from theory.predict.bases import (
+from theory.predict.moments import (
     INFINITE_BATCH,
     INFINITE_WIDTH,
     MEASURED_FACTOR,

@@ -23,8 +23,27 @@ import torch
 from torch import nn
 
 from theory.precision import widened
-from theory.predict.tape import second_moment
+from theory.predict.readings import second_moment
 from theory.probe import at_gradient
+
+# What a prediction rests on: the names that its rows carry.
+EXACT = "exact"
+INFINITE_WIDTH = "infinite width"
+INFINITE_BATCH = "infinite batch"
+HELD_WEIGHTS = "held weights"
+SHARED_WEIGHTS = "shared weights"
+GIVEN_ATTENTION = "given attention"
+MEASURED_FACTOR = "measured factor"
+NO_CLOSED_FORM = "no closed form"
+BASES = (
+    INFINITE_WIDTH, INFINITE_BATCH, HELD_WEIGHTS, SHARED_WEIGHTS, GIVEN_ATTENTION, MEASURED_FACTOR,
+    NO_CLOSED_FORM,
+)  # fmt: skip
+
+
+def basis_name(basis: frozenset[str]) -> str:
+    """``basis`` in words, in the order of ``BASES``."""
+    return " + ".join(name for name in BASES if name in basis) or EXACT
 
 
 @dataclass(frozen=True)

@@ -25,8 +25,7 @@ import theory.predict.recurrent  # noqa: F401 - registers its rule
 from theory.errors import RequestError, check_whole
 from theory.law.finite_width import spread_coefficient
 from theory.precision import widened
-from theory.predict.bases import INFINITE_WIDTH, basis_name
-from theory.predict.moments import Moment
+from theory.predict.moments import INFINITE_WIDTH, Moment, basis_name
 from theory.predict.rules import (
     Call,
     Weights,

@@ -42,7 +42,6 @@ from torch import nn
 from theory.errors import RequestError, check_choice, check_real
 from theory.initializers import Initializer, fans
 from theory.precision import widened
-from theory.predict.bases import BASES, EXACT, HELD_WEIGHTS, SHARED_WEIGHTS, basis_name
 from theory.predict.chain import (
     DROPOUTS,
     Backward,
@@ -54,6 +53,7 @@ from theory.predict.chain import (
 )
 from theory.predict.chain import POOLS as POOL_LAYERS
 from theory.predict.layers import check_layer, check_tensors, held_weights, is_computed, is_weighted
+from theory.predict.moments import BASES, EXACT, HELD_WEIGHTS, SHARED_WEIGHTS, basis_name
 from theory.predict.nonlinearities import ACTIVATIONS, Pointwise
 from theory.predict.points import Points
 from theory.predict.tape import Operation, Tape, left_as_it_was, record

@@ -14,10 +14,9 @@ import torch
 from numpy.typing import NDArray
 
 from theory.law import recurrence
-from theory.predict.bases import INFINITE_WIDTH, MEASURED_FACTOR
-from theory.predict.moments import has_no_mean, with_slope
+from theory.predict.moments import INFINITE_WIDTH, MEASURED_FACTOR, has_no_mean, with_slope
+from theory.predict.readings import second_moment
 from theory.predict.rules import Call, Outputs, measured, rule
-from theory.predict.tape import second_moment
 
 Array = NDArray[np.float64]
 

@@ -15,14 +15,16 @@ gradients, that the operation had on this run.  To add a rule, write a function 
     layer norm     γ²·σ²/(σ² + ε) + β², and back γ²/σ²·(1 − 2/n); RMS norm γ² and γ²/q·(1 − 1/n)
     batch norm     γ² + β² forward, with the profile over places kept; back the measured slope.  Group
                    and instance norm the same
+    attention      Σ_ij A_ti A_tj E[v_i·v_j], A that of this run: exact over draws of the value weights;
+                   back the measured slope
     dropout        1/(1 − p) both ways in train mode: exact
     recurrent      the mean field of the gates, step by step (``theory.law.recurrence``; the rule is in
                    ``recurrent``): infinite width; back the measured slope
     rearranging    the operation itself, on second moments: exact
 
-Attention, pools and softmax: measured factors, of degree 1 in what they are linear in.  For softmax a
-limit is known, Σ A² ≈ e^((1−r)s²)/T of T logits of variance s² (Kedia et al. 2024), but it needs the
-correlation r of the keys, and is too large where keys are few or logits large.
+Pools and softmax: measured factors, of degree 1 in what they are linear in.  For softmax a limit is
+known, Σ A² ≈ e^((1−r)s²)/T of T logits of variance s² (Kedia et al. 2024), but it needs the correlation
+r of the keys, and is too large where keys are few or logits large; this run's A is nearer.
 """
 
 from __future__ import annotations
@@ -39,8 +41,12 @@ from torch import nn
 
 from theory.law import quadrature
 from theory.precision import widened
-from theory.predict.bases import INFINITE_BATCH, INFINITE_WIDTH, MEASURED_FACTOR, SHARED_WEIGHTS
 from theory.predict.moments import (
+    GIVEN_ATTENTION,
+    INFINITE_BATCH,
+    INFINITE_WIDTH,
+    MEASURED_FACTOR,
+    SHARED_WEIGHTS,
     Moment,
     has_no_mean,
     independent,
@@ -52,7 +58,8 @@ from theory.predict.moments import (
     with_total,
 )
 from theory.predict.nonlinearities import Integrated, Nonlinearity
-from theory.predict.tape import RECURRENT, Operation, Slot, Value, mapped, second_moment
+from theory.predict.readings import second_moment
+from theory.predict.tape import KEEPS, MOVES, RECURRENT, Operation, Slot, Value, mapped
 
 Outputs = Sequence[Moment] | None
 Array = NDArray[np.float64]
@@ -153,7 +160,7 @@ def unit_axis(name: str) -> int | None:
     """Along which axis, from the end, the operation ``name`` makes units; 0 if it keeps its input's."""
     if name.startswith("conv"):
         return -1 - int(name[-2])
-    if name in ("linear", "addmm", "matmul", "mm"):
+    if name in ("linear", "addmm", "matmul", "mm", *RECURRENT):
         return -1
     keeps = RULES.get(name) in (rectifier, activation, dropout, keep) or "pool" in name
     return 0 if keeps else None
@@ -403,6 +410,8 @@ def _of_values(call: Call, u: Moment) -> Outputs:
     v = call.moment("mat2", "other", "tensor2")
     if v is None or len(slots) != 2 or min(u.power.dim(), v.power.dim()) < 2:
         return None
+    if call.operation.products is not None:
+        return _mixed(call, u, v)
     (first, before), (second, after) = ((slot.value, call.values[slot.value].shape) for slot in slots)
     fresh = [
         each.units is not None and each.units.shape[axis] == before[-1] and each.odd & ~other.seen
@@ -422,6 +431,32 @@ def _of_values(call: Call, u: Moment) -> Outputs:
     odd = u.odd & ~v.seen | v.odd & ~u.seen
     back = frozenset({MEASURED_FACTOR})
     return [Moment(power, odd, u.seen | v.seen, True, basis=u.basis | v.basis | wide, back=back)]
+
+
+@rule("scaled_dot_product_attention")
+def attention(call: Call) -> Outputs:
+    """Values mixed by the attention that this run has; what is behind it, softmax, is not predicted."""
+    query, value = call.moment("query", "0"), call.moment("value", "2")
+    if query is None or value is None or call.operation.products is None:
+        return None
+    return _mixed(call, query, value)
+
+
+def _mixed(call: Call, by: Moment, v: Moment) -> Outputs:
+    """E[y_t²] = Σ_ij A_ti A_tj E[v_i·v_j], A given: exact over draws of the weights that made v.
+
+    Back the measured slopes.
+    """
+    if not v.odd & ~by.seen or call.operation.products is None:
+        return None
+    (made,) = measured(call)
+    kept = v.power.detach().mean() * call.operation.products
+    shape = call.out().shape
+    power = with_slope(kept.expand(*shape[:-1], 1), 1.0, made.power)
+    return [
+        replace(made, power=narrowed(power), odd=v.odd & ~by.seen, symmetric=v.symmetric,
+                basis=v.basis | {GIVEN_ATTENTION})
+    ]  # fmt: skip
 
 
 @rule("conv1d conv2d conv3d")
@@ -859,28 +894,15 @@ def group_norm(call: Call) -> Outputs:
 
 # --- what only moves numbers --------------------------------------------------------------------------
 
-KEEPS = (
-    "to float double half bfloat16 type_as contiguous clone requires_grad cpu cuda identity alias "
-    "checkpoint data detach"
-)
-MOVES = (
-    "( reshape view view_as reshape_as flatten ravel permute transpose T mT t unsqueeze squeeze "
-    "chunk split split_with_sizes tensor_split unbind narrow select getitem cat stack hstack "
-    "vstack dstack expand expand_as repeat repeat_interleave tile roll flip unflatten movedim "
-    "pixel_shuffle pixel_unshuffle channel_shuffle native_channel_shuffle gather index_select "
-    "take_along_dim swapaxes tril triu unfold where masked_select broadcast_to rot90 diagonal "
-    "atleast_2d atleast_3d setitem"
-)
 
-
-@rule(KEEPS, always=True)
+@rule(" ".join(KEEPS), always=True)
 def keep(call: Call) -> Outputs:
     """The same numbers."""
     x = call.moments.get(call.operation.inputs[0])
     return None if x is None else [x]
 
 
-@rule(MOVES)
+@rule(" ".join(MOVES))
 def move(call: Call) -> Outputs:
     """The operation itself, on second moments."""
     operation = call.operation

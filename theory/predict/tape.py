@@ -35,7 +35,17 @@ from torch.overrides import TorchFunctionMode, get_testing_overrides
 from torch.utils.weak import WeakIdKeyDictionary
 
 from theory.errors import RequestError
-from theory.precision import widened
+from theory.predict.readings import (
+    Rows,
+    channel_mean,
+    mixed_power,
+    products_over_time,
+    random_signs,
+    second_moment,
+    silent,
+    spread,
+    uneven,
+)
 from theory.probe import Whereabouts, at_gradient
 from theory.randomness import generator
 
@@ -55,8 +65,20 @@ MAKES_CONSTANTS = frozenset(
 
 
 RECURRENT = frozenset("lstm gru rnn_tanh rnn_relu".split())
-STEPS = 512  # of which the products over time are kept: they cost their square
-PIECE = 4096  # numbers whose squares are summed in the tensor's own precision
+KEEPS = frozenset(
+    "to float double half bfloat16 type_as contiguous clone requires_grad cpu cuda identity alias "
+    "checkpoint data detach".split()
+)
+MOVES = frozenset(
+    "reshape view view_as reshape_as flatten ravel permute transpose T mT t unsqueeze squeeze "
+    "chunk split split_with_sizes tensor_split unbind narrow select getitem cat stack hstack "
+    "vstack dstack expand expand_as repeat repeat_interleave tile roll flip unflatten movedim "
+    "pixel_shuffle pixel_unshuffle channel_shuffle native_channel_shuffle gather index_select "
+    "take_along_dim swapaxes tril triu unfold where masked_select broadcast_to rot90 diagonal "
+    "atleast_2d atleast_3d setitem".split()
+)
+
+MIXES = frozenset("scaled_dot_product_attention matmul bmm".split())  # tokens, the first factor given
 
 
 @dataclass(frozen=True)
@@ -106,7 +128,8 @@ class Operation:
     function    what was called, and ``template`` with what: (positional, by keyword)
     slopes      for each input, if asked: Σ of the squared gradient that the operation sends there,
                 over Σ of that which its outputs receive; NaN where they receive none
-    products    of a recurrent one whose slopes are asked for: ``products_over_time`` of its input
+    products    where slopes are asked for: of a recurrent one ``products_over_time`` of its input, of
+                attention ``mixed_power``
     """
 
     index: int
@@ -264,6 +287,7 @@ class _Recorder(TorchFunctionMode):
         self.slopes, self.channels = slopes, channels
         self.units: Callable[[str], int | None] = lambda name: None
         self.axes = WeakIdKeyDictionary()  # of tensors whose units are known
+        self.made_of = WeakIdKeyDictionary()  # the ``Rows`` of tensors that linear layers made
         self.operations: list[Operation] = []
         self.values: list[Value] = []
         self.inputs: tuple[int, ...] = ()
@@ -343,10 +367,16 @@ class _Recorder(TorchFunctionMode):
         if axis == 0:
             axis = self.axes[taken[0]] if taken[0] in self.axes else None
         outputs = tuple(self._value(tensor, name, known_size, axis) for tensor in made)
+        products = None
+        if self.slopes(name):
+            products = products_over_time(*args) if name in RECURRENT else None
+            if name in MIXES and len(taken) > 1:
+                products = mixed_power(func, args, kwargs, self.made_of)
+        if self.gradients:
+            self._follow_rows(func, bound, (args, kwargs), made)
         operation = Operation(
             len(self.operations), name, *self.where.now, inputs, outputs,
-            parameters, bound, func, template,
-            products=products_over_time(*args) if name in RECURRENT and self.slopes(name) else None,
+            parameters, bound, func, template, products=products,
         )  # fmt: skip
         self.operations.append(operation)
         if self.gradients and not any(
@@ -356,6 +386,35 @@ class _Recorder(TorchFunctionMode):
         if made[0] is taken[0] and made[0]._version != version:
             self._write_back(made[0])
         return result
+
+    def _follow_rows(
+        self,
+        function: Any,
+        bound: Mapping[str, Any],
+        arguments: tuple[Any, Mapping[str, Any]],
+        made: Sequence[torch.Tensor],
+    ) -> None:
+        """The ``Rows`` of what a linear layer makes of one value, and of what is moved from there."""
+        taken = tensors_in(arguments)
+        weight = bound.get("weight", bound.get("mat2"))
+        name = name_of(function)
+        if name in ("linear", "addmm") and isinstance(weight, torch.Tensor):
+            bias = bound.get("bias") if name == "linear" else bound.get("input")
+            self.made_of[made[0]] = Rows.of(
+                next(t for t in taken if t in self.numbers), made[0], weight, bias
+            )
+            return
+        held = [tensor for tensor in taken if tensor in self.made_of]
+        if name not in MOVES | KEEPS or len(held) != 1 or writes(function, bound):
+            return
+        rows = self.made_of[held[0]]
+        args, kwargs = mapped(arguments, lambda tensor: rows.index if tensor is held[0] else tensor)
+        try:
+            moved = tensors_in(function(*args, **kwargs))
+        except (RuntimeError, TypeError, ValueError, IndexError):
+            return  # not what moves whole numbers
+        for tensor, index in zip(made, moved, strict=True):
+            self.made_of[tensor] = dataclasses.replace(rows, index=index)
 
     def _viewed(self, taken: Sequence[torch.Tensor], made: Sequence[torch.Tensor]) -> float | None:
         """The second moment of what is only another view of all numbers of one value."""
@@ -459,8 +518,9 @@ class _Recorder(TorchFunctionMode):
                 return tensor
             mine, key = tensor.view_as(tensor), (operation, self.numbers[tensor])
             self.numbers[mine] = key[1]
-            if tensor in self.axes:
-                self.axes[mine] = self.axes[tensor]
+            for known in (self.axes, self.made_of):
+                if tensor in known:
+                    known[mine] = known[tensor]
 
             def read(gradient: torch.Tensor) -> None:
                 if self.uses[key[1]] == 1:
@@ -510,87 +570,6 @@ def writes(function: Any, arguments: Mapping[str, Any]) -> bool:
     if name.startswith("__"):
         return name == "__setitem__" or (name.startswith("__i") and name != "__invert__")
     return name.endswith("_") or bool(arguments.get("inplace"))
-
-
-def second_moment(tensor: torch.Tensor) -> float:
-    """Mean of x² over ``tensor``; NaN where it holds no real numbers, or none at all.
-
-    Summed in one pass, pieces in the precision of the tensor and their sum in float64: good to about
-    1e-6 in float32.
-    """
-    if not tensor.is_floating_point() or not tensor.numel() or tensor.layout != torch.strided:
-        return float("nan")
-    if tensor.is_meta:
-        return float("nan")
-    flat = tensor.detach().reshape(-1)
-    if flat.dtype in (torch.float32, torch.float64):
-        whole = len(flat) // PIECE * PIECE
-        norms = torch.linalg.vector_norm(flat[:whole].view(-1, PIECE), dim=1)
-        total = float(widened(norms).square().sum() + widened(flat[whole:]).square().sum())
-        if math.isfinite(total) and total > 1e-30:
-            return total / len(flat)
-    return float(widened(flat).square().mean())
-
-
-def spread(tensor: torch.Tensor) -> float:
-    """Variance of ``tensor`` over its first dimension, mean over the others; of one input over all.
-
-    NaN where it holds no real numbers, or a single one.
-    """
-    if not tensor.is_floating_point() or tensor.numel() < 2 or tensor.layout != torch.strided:
-        return float("nan")
-    if tensor.is_meta:
-        return float("nan")
-    values = tensor.detach().float()
-    return float(values.var(0 if len(values) > 1 else None).mean(dtype=torch.float64))
-
-
-def silent(tensor: torch.Tensor) -> float:
-    """Share of the units of ``tensor`` that are 0 for every input, its first dimension."""
-    real = tensor.is_floating_point() and tensor.layout == torch.strided and not tensor.is_meta
-    if not real or tensor.dim() < 2 or not tensor.numel():
-        return float("nan")
-    return float((tensor.detach() == 0).all(0).float().mean())
-
-
-def uneven(tensor: torch.Tensor, axis: int) -> float:
-    """Relative variance of the mean over the units along ``axis``, from how their moments differ."""
-    if tensor.is_meta or not tensor.is_floating_point() or tensor.shape[axis] < 2:
-        return float("nan")
-    norms = torch.linalg.vector_norm(tensor.detach().movedim(axis, 0).flatten(1), dim=1)
-    squares = widened(norms).square()
-    mean = float(squares.mean())
-    return float(squares.var()) / (len(squares) * mean**2) if mean > 0 else float("nan")
-
-
-def channel_mean(tensor: torch.Tensor) -> float:
-    """Mean over dimension 1 of the squared mean over all others; NaN where there is no such thing."""
-    if tensor.dim() < 2 or not tensor.is_floating_point() or tensor.layout != torch.strided:
-        return float("nan")
-    return second_moment(tensor.detach().mean([d for d in range(tensor.dim()) if d != 1]))
-
-
-def products_over_time(
-    x: torch.Tensor, states: Any, weights: Any, has_biases: Any, *others: Any
-) -> torch.Tensor | None:
-    """Mean over batch and features of x_t·x_s, (T, T), from the arguments of a recurrent operation.
-
-    None of packed sequences, and of more than ``STEPS`` steps.
-    """
-    if not isinstance(has_biases, bool):  # packed: batch sizes come second
-        return None
-    batch_first = others[-1]
-    rows = x.detach().transpose(0, 1 if batch_first else 0)
-    if len(rows) > STEPS:
-        return None
-    rows = rows.flatten(1).float()
-    return widened(rows @ rows.mT / rows.shape[1])
-
-
-def random_signs(like: torch.Tensor, *key: int) -> torch.Tensor:
-    """Independent random signs in the shape of ``like``."""
-    signs = torch.rand(like.shape, generator=generator(0, "cotangent", *key)) < 0.5
-    return (2.0 * signs - 1.0).to(like)
 
 
 def mapped(structure: Any, change: Callable[[torch.Tensor], Any]) -> Any:

@@ -559,8 +559,45 @@ def test_the_slope_of_a_product_is_measured():
         assert table.backward_measured[which] == pytest.approx(table.backward_predicted[which], rel=0.5)
 
 
-def test_a_product_over_tokens_is_measured():
+def test_a_product_over_tokens_takes_the_other_factor_as_given():
     table = follow(drawn(lambda: Logits(over_tokens=True), 0), inputs(5, 6, 8))
+    assert table.basis.iloc[-1] == "given attention"
+
+
+class Attending(nn.Module):
+    """Attention whose matrix depends on the inputs alone, so that all draws have the same."""
+
+    def __init__(self, kind):
+        super().__init__()
+        self.both, self.head, self.kind = nn.Linear(8, 48), nn.Linear(24, 5), kind
+
+    def forward(self, x):
+        v = self.both(x).chunk(2, -1)[1]
+        if self.kind == "by hand":
+            return self.head(torch.softmax(x @ x.mT / 2, -1) @ v)
+        heads = v.unflatten(-1, (3, 8)).transpose(1, 2)
+        keys = torch.stack([x, 2 * x, -x], 1)
+        mixed = F.scaled_dot_product_attention(
+            keys, keys.flip(1), heads, is_causal=self.kind == "causal"
+        )
+        return self.head(mixed.transpose(1, 2).flatten(2))
+
+
+@pytest.mark.parametrize("kind", ["by hand", "heads", "causal"])
+def test_values_are_mixed_by_the_attention_of_this_run(kind):
+    x = inputs(3, 6, 8) * torch.arange(1, 7)[:, None] / 6
+    table, z, error = brute_force(lambda: Attending(kind), x, 300)
+    assert list(table.basis) == ["exact", "given attention"]
+    assert error.max() < 0.1 and np.abs(z).max() < Z
+
+
+def test_attention_of_the_same_weights_twice_is_measured():
+    class Twice(Attending):
+        def forward(self, x):
+            v = self.both(x)[..., :24]
+            return self.head(torch.softmax(v @ v.mT / 50, -1) @ v)
+
+    table = follow(drawn(lambda: Twice(""), 0), inputs(3, 6, 8))
     assert "measured factor" in table.basis.iloc[-1]
 
 

@@ -9,7 +9,8 @@ import torch
 from torch import nn
 
 from theory.errors import RequestError
-from theory.predict.tape import name_of, record, second_moment
+from theory.predict.readings import second_moment
+from theory.predict.tape import name_of, record
 
 
 def names(tape):
