@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 import torchvision
 from rich.console import Console
@@ -36,7 +37,7 @@ from known_mistakes import Case  # noqa: E402
 
 from theory.audit import Audit, audit  # noqa: E402
 from theory.audit.examination import as_in_training  # noqa: E402
-from theory.predict import follow  # noqa: E402
+from theory.predict import Tape, follow, record, weights_of  # noqa: E402
 
 LISTS = {
     known_mistakes: ("FOUND", "UNSEEN", "LOOKS_WRONG", "CHOICES"),
@@ -150,22 +151,35 @@ def over_draws(name: str, draws: int, size: int | None) -> dict[str, str]:
     build, inputs_of = OF[library](name) if library else of_torchvision(name, size)
     torch.manual_seed(99)
     inputs = inputs_of()
-    seen = []
+    theory, measured = pd.DataFrame(), []
     for draw in range(draws + 1):
         torch.manual_seed(draw)
         with warnings.catch_warnings(action="ignore"):
             model = build()
         with as_in_training(model):
-            seen.append(follow(model, inputs, seed=draw))
-    theory, *others = seen
+            if draw:
+                measured.append(moments_of(record(model, inputs, gradients=True, seed=draw)))
+            else:
+                theory = follow(model, inputs)
+    others = np.array(measured)  # (draws, forward and backward, layers)
     row = {"network": name, "layers": str(len(theory))}
-    for way, off in (("forward", 0.15), ("backward", 0.5)):
-        mean = np.mean([one[f"{way}_measured"] for one in others], axis=0)
-        near = np.abs(mean - theory[f"{way}_predicted"]) <= off * theory[f"{way}_predicted"]
+    for index, (way, off) in enumerate((("forward", 0.15), ("backward", 0.5))):
+        expected = theory[f"{way}_predicted"]
+        near = np.abs(others[:, index].mean(0) - expected) <= off * expected
         row[f"{way} within {off:.0%}"] = f"{near.mean():.0%}"
-    low, high = theory["forward_band_low"], theory["forward_band_high"]
-    inside = [one["forward_measured"].between(low, high)[low.notna()] for one in others]
-    return row | {"draws in the band": f"{np.mean(inside):.0%}"}
+    low, high = (theory[f"forward_band_{end}"].to_numpy() for end in ("low", "high"))
+    inside = ((others[:, 0] >= low) & (others[:, 0] <= high))[:, ~np.isnan(low)]
+    return row | {"draws in the band": f"{inside.mean():.0%}"}
+
+
+def moments_of(tape: Tape) -> tuple[list[float], list[float]]:
+    """The second moments at the outputs of the weight layers, of values and of gradients."""
+    made = [
+        tape.values[operation.outputs[0]]
+        for operation in tape.operations
+        for _ in weights_of(operation)
+    ]
+    return [one.second_moment for one in made], [one.gradient_second_moment for one in made]
 
 
 def networks() -> Iterator[tuple[str, Callable[[], torch.nn.Module], Callable[[], Any]]]:
