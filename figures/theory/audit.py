@@ -88,8 +88,9 @@ def _judged(row: Row) -> Text:
 def findings_table(result: Audit) -> Sheet:
     """A row for each finding, errors first, and the verdict."""
     columns = ["severity", "code", "modules", "message", "evidence", "fix"]
-    data = pd.DataFrame([finding.as_dict() for finding in result.findings], columns=columns)
-    data["modules"] = data["modules"].map(" ".join)
+    rows: list[dict[Hashable, Any]] = [
+        dict(one.as_dict(), modules=" ".join(one.modules)) for one in result.findings
+    ]
     nothing: dict[Hashable, Any] = dict(
         zip(columns, ("ok", "none", "", "No rule found anything.", {}, None), strict=True)
     )
@@ -101,8 +102,8 @@ def findings_table(result: Audit) -> Sheet:
     return Sheet(
         name="audit-findings",
         title=f"Verdict: {VERDICTS[result.verdict]}",
-        data=data,
-        rows=data.to_dict("records") or [nothing],
+        data=pd.DataFrame(rows, columns=columns),
+        rows=rows or [nothing],
         columns=(
             words("", lambda row: Text(row["severity"], STYLES[row["severity"]]), folds=False),
             words("finding", "code", folds=False),

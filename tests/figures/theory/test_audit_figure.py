@@ -2,6 +2,7 @@
 
 import io
 import math
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -39,6 +40,14 @@ def test_the_tables_read_as_they_did(golden):
     console = Console(width=100, file=io.StringIO())
     console.print(layers_table(made_up()), findings_table(made_up()))
     golden("audit", console.file.getvalue())
+
+
+def test_a_finding_without_a_fix_has_a_dash():
+    made = made_up()
+    note = Finding("zero-weights", "note", ("net.3",), "A head at zero.", {"x": 0})
+    sheet = findings_table(replace(made, findings=(*made.findings, note)))
+    fixes = [str(sheet.columns[-1].cell(row)) for row in sheet.rows]
+    assert fixes == ["fix()", "–"]
 
 
 def test_a_long_network_is_thinned_and_its_faults_stay():
