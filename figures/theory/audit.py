@@ -88,9 +88,9 @@ def _judged(row: Row) -> Text:
 def findings_table(result: Audit) -> Sheet:
     """A row for each finding, errors first, and the verdict."""
     columns = ["severity", "code", "modules", "message", "evidence", "fix"]
-    rows: list[dict[Hashable, Any]] = [
-        dict(one.as_dict(), modules=" ".join(one.modules)) for one in result.findings
-    ]
+    found = [finding.as_dict() for finding in result.findings]
+    data = pd.DataFrame(found, columns=columns, dtype=object)  # of which None stays None
+    data["modules"] = data["modules"].map(" ".join)
     nothing: dict[Hashable, Any] = dict(
         zip(columns, ("ok", "none", "", "No rule found anything.", {}, None), strict=True)
     )
@@ -102,8 +102,8 @@ def findings_table(result: Audit) -> Sheet:
     return Sheet(
         name="audit-findings",
         title=f"Verdict: {VERDICTS[result.verdict]}",
-        data=pd.DataFrame(rows, columns=columns),
-        rows=rows or [nothing],
+        data=data,
+        rows=data.to_dict("records") or [nothing],
         columns=(
             words("", lambda row: Text(row["severity"], STYLES[row["severity"]]), folds=False),
             words("finding", "code", folds=False),

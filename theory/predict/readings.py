@@ -49,7 +49,10 @@ def spread(tensor: torch.Tensor) -> float:
     if tensor.is_meta:
         return float("nan")
     values = tensor.detach().float()
-    return float(values.var(0 if len(values) > 1 else None).mean(dtype=torch.float64))
+    several = len(values) > 1
+    apart = values - (values.mean(0) if several else values.mean())
+    count = len(values) if several else values.numel()
+    return second_moment(apart) * count / (count - 1)
 
 
 def silent(tensor: torch.Tensor) -> float:

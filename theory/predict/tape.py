@@ -396,13 +396,13 @@ class _Recorder(TorchFunctionMode):
     ) -> None:
         """The ``Rows`` of what a linear layer makes of one value, and of what is moved from there."""
         taken = tensors_in(arguments)
-        weight = bound.get("weight", bound.get("mat2"))
         name = name_of(function)
-        if name in ("linear", "addmm") and isinstance(weight, torch.Tensor):
-            bias = bound.get("bias") if name == "linear" else bound.get("input")
-            self.made_of[made[0]] = Rows.of(
-                next(t for t in taken if t in self.numbers), made[0], weight, bias
-            )
+        weight = next((bound[key] for key in ("weight", "mat2", "other") if key in bound), None)
+        if name in ("linear", "addmm", "matmul", "mm") and isinstance(weight, torch.Tensor):
+            bias = bound.get("input" if name == "addmm" else "bias")
+            value = next(tensor for tensor in taken if tensor in self.numbers)
+            if (rows := Rows.of(value, made[0], weight, bias)) is not None:
+                self.made_of[made[0]] = rows
             return
         held = [tensor for tensor in taken if tensor in self.made_of]
         if name not in MOVES | KEEPS or len(held) != 1 or writes(function, bound):

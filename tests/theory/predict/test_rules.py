@@ -591,6 +591,20 @@ def test_values_are_mixed_by_the_attention_of_this_run(kind):
     assert error.max() < 0.1 and np.abs(z).max() < Z
 
 
+def test_zeros_that_are_taken_apart():
+    class Gate(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.both, self.head = nn.Linear(8, 16), nn.Linear(8, 3)
+            nn.init.zeros_(self.both.weight)
+
+        def forward(self, x):
+            u, v = self.both(x).chunk(2, -1)
+            return self.head(x + u * v)
+
+    assert len(follow(Gate(), inputs(4, 8))) == 2
+
+
 def test_attention_of_the_same_weights_twice_is_measured():
     class Twice(Attending):
         def forward(self, x):
