@@ -26,6 +26,7 @@ from theory.law.gains import gain
 from theory.randomness import generator
 
 LISTED = 2  # names that are written out; more become a pattern
+LEAST = 0.1  # of the way to its aim, that a line must go
 LARGEST = 2_000_000_000  # bytes of a network that is copied to try a line
 
 
@@ -33,7 +34,7 @@ LARGEST = 2_000_000_000  # bytes of a network that is copied to try a line
 class Fix:
     """A line, and the number that tells whether it helps: ``of`` says which number that is.
 
-    ``aim`` is what the number should be; a line after which it is no nearer is none.
+    ``aim`` is what the number should be; a line after which it is hardly nearer is none.
     """
 
     line: str
@@ -42,10 +43,18 @@ class Fix:
     aim: float = 1.0
 
     def helps(self, before: float, after: float) -> bool:
-        """Whether ``after`` is nearer to the aim, by factors where there are any."""
-        if self.aim > 0 and before > 0 and after > 0:
-            return abs(math.log(after / self.aim)) < abs(math.log(before / self.aim))
-        return abs(after - self.aim) < abs(before - self.aim)
+        """Whether ``after`` is nearer to the aim by a tenth of the way: by factors, if it is above 0.
+
+        >>> fix = Fix("", "variance", lambda trial: 0.0)
+        >>> fix.helps(1e-18, 1e-9), fix.helps(1e-18, 2e-18), fix.helps(0.0, 3.0)
+        (True, False, True)
+        """
+        return self._away(after) < (1 - LEAST) * self._away(before)
+
+    def _away(self, value: float) -> float:
+        if not self.aim > 0:
+            return abs(value - self.aim)
+        return abs(math.log(value / self.aim)) if value > 0 else math.inf
 
 
 @dataclass(frozen=True)
@@ -78,15 +87,44 @@ def over(net: Network, names: Sequence[str], body: str) -> str:
     """A line that runs ``body`` with each parameter of ``names`` as p."""
     names = list(dict.fromkeys(names))
     if len(names) > LISTED:
-        patterns = dict.fromkeys(
-            re.sub(r"\d+", lambda _: r"\d+", name).replace(".", r"\.") for name in names
-        )
-        pattern = "|".join(patterns)
-        known = [name for name, _ in net.model.named_parameters() if re.fullmatch(pattern, name)]
-        if len(patterns) <= LISTED * 3 and set(known) == set(names):
-            return f'for n, p in model.named_parameters(): re.fullmatch(r"{pattern}", n) and {body}'
+        known = [name for name, _ in net.model.named_parameters()]
+        for write in (_any_number, _these_numbers):
+            patterns = _patterns(names, write)
+            pattern = "|".join(patterns)
+            met = {name for name in known if re.fullmatch(pattern, name)}
+            if len(patterns) <= LISTED * 3 and met == set(names):
+                return f'for n, p in model.named_parameters(): re.fullmatch(r"{pattern}", n) and {body}'
     listed = ", ".join(f'"{name}"' for name in names) + ","
     return f"for p in map(model.get_parameter, ({listed})): {body}"
+
+
+def _patterns(names: Sequence[str], write: Callable[[list[str]], str]) -> list[str]:
+    """A pattern for the names that differ in their numbers only, each number through ``write``.
+
+    >>> _patterns(["body.0.2.weight", "body.1.2.weight"], _any_number)
+    ['body\\\\.\\\\d+\\\\.2\\\\.weight']
+    >>> _patterns(["0.weight", "2.weight"], _these_numbers)
+    ['(0|2)\\\\.weight']
+    """
+    alike: dict[tuple[str, ...], list[list[str]]] = {}
+    for name in names:
+        pieces = re.split(r"(\d+)", name)  # words, and numbers in between
+        alike.setdefault(tuple(pieces[::2]), []).append(pieces)
+    return [
+        "".join(
+            write(list(found)) if place % 2 else re.escape(found[0])
+            for place, found in enumerate(zip(*columns, strict=True))
+        )
+        for columns in alike.values()
+    ]
+
+
+def _any_number(found: list[str]) -> str:
+    return found[0] if len(set(found)) == 1 else r"\d+"
+
+
+def _these_numbers(found: list[str]) -> str:
+    return found[0] if len(set(found)) == 1 else f"({'|'.join(dict.fromkeys(found))})"
 
 
 def at(net: Network, parameter: str, what: str = "spread") -> tuple[str, Callable[[Trial], float]]:
@@ -299,7 +337,7 @@ def redraw_same(net: Network, weights: Sequence[Weight], laws: dict[str, Recogni
             )
         )
 
-    return Fix(line, "tensors that repeat another", repeated, 0.0)
+    return Fix(line, "the number of tensors that repeat another", repeated, 0.0)
 
 
 def _joined(net: Network, by_call: dict[str, list[str]]) -> str:
