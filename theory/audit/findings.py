@@ -895,7 +895,8 @@ def unused(seen: Seen) -> Iterator[Finding]:
             "unused",
             NOTE,
             modules,
-            f"{len(left)} parameters ({total:,} numbers) take no part in this run: {left[0]}"
+            f"{len(left)} parameter{'s' * (len(left) > 1)} ({total:,} numbers) without a part in this "
+            f"run: {left[0]}"
             f"{' and others' * (len(left) > 1)}.",
             {"parameters": len(left), "numbers": total},
         )
