@@ -141,7 +141,8 @@ def audit(
 
     inputs   a tensor (its first dimension counts the inputs: several, so that there is something to
              tell apart), a sequence of arguments, or a mapping of them by name
-    classes  of the logits that it returns; found out for (B, K) outputs and for vocabularies
+    classes  of the logits that it returns; found out for vocabularies, and for (B, K) outputs that
+             have not the shape of an input
     draws    networks that ``follow`` draws for the band; 0 for none
     try_fixes  run each fix on a copy and put what it does into the finding
 
@@ -317,7 +318,7 @@ def first_loss(
     given = tensors_in(inputs)
     device = given[0].device if given else torch.device("cpu")
     with left_as_it_was(net.model, device, seed), torch.no_grad():
-        logits = _logits(net.model(*positional, **keywords), classes, _vocabulary(net, given))
+        logits = _logits(net.model(*positional, **keywords), classes, net, given)
     if logits is None:
         return None
     spread = float(logits.var(-1, correction=0).mean())
@@ -346,8 +347,13 @@ def _vocabulary(net: Network, given: list[torch.Tensor]) -> set[int]:
     return {one.num_embeddings for one in net.model.modules() if isinstance(one, nn.Embedding)}
 
 
-def _logits(output: Any, classes: int | None, vocabulary: set[int]) -> torch.Tensor | None:
-    """(…, K) in float64: the output named logits, else the first of real numbers, if it can be that."""
+def _logits(
+    output: Any, classes: int | None, net: Network, given: list[torch.Tensor]
+) -> torch.Tensor | None:
+    """(…, K) in float64: the output named logits, else the first of real numbers, if it can be that.
+
+    What has the shape of an input is that input again, as of an autoencoder or a flow.
+    """
     named = output.get("logits") if isinstance(output, Mapping) else getattr(output, "logits", None)
     real = [
         one for one in tensors_in(named if named is not None else output) if one.is_floating_point()
@@ -360,9 +366,9 @@ def _logits(output: Any, classes: int | None, vocabulary: set[int]) -> torch.Ten
         if not places:
             raise RequestError(f"no output has {classes} classes: its shape is {tuple(first.shape)}")
         return first.movedim(places[0], -1)
-    if (first.dim() > 1 and first.shape[-1] in vocabulary) or (first.dim() == 2 and first.shape[1] > 1):
-        return first
-    return None
+    words = first.dim() > 1 and first.shape[-1] in _vocabulary(net, given)
+    again = any(one.is_floating_point() and one.shape == first.shape for one in given)
+    return first if words or (first.dim() == 2 and first.shape[1] > 1 and not again) else None
 
 
 # ------------------------------------------------------------------------------- the fixes

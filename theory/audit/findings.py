@@ -11,6 +11,7 @@ is a note, or nothing.  ``WARN`` and ``BREAK`` are factors of second moments.
 from __future__ import annotations
 
 import math
+import statistics
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -31,6 +32,7 @@ ERROR, WARNING, NOTE = "error", "warning", "note"
 SEVERITIES = (NOTE, WARNING, ERROR)
 WARN, BREAK = 1e4, 1e8  # factors of second moments: of amplitudes 100 and 10,000
 OFF = 1.4  # a factor per layer that is away from 1
+SHARE = 0.1  # of the decades that are lost, below which a law is no cause of it
 LOCAL = 3.0  # a wrong factor that matters by itself, where no norm hides it
 ELSEWHERE = ("vanishing-signal", "residual-growth")  # causes that are effects with a rule of their own
 TRADED = 1e3  # what one way may gain or lose to the other
@@ -44,6 +46,8 @@ LOST = 1e-2  # what may be left of a cell's state at the end
 OUTLIER = 30.0  # robust standard deviations
 COMMON = 0.3  # of the second moment of weights by their mean: what all units share
 FEW = 8  # units, or weights of a unit, that say nothing of a mean
+MIXES = frozenset("einsum bmm baddbmm bilinear".split())
+RECTIFIERS = frozenset("relu relu6 clamp clamp_min threshold".split())
 TINY = 1e-10  # a spread over a second moment that is rounding
 
 
@@ -114,6 +118,20 @@ def find(seen: Seen) -> list[Finding]:
 
 def modules_of(weights: Sequence[Weight]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(weight.module or weight.parameter for weight in weights))
+
+
+def named(name: str) -> str:
+    """A module in a sentence.
+
+    >>> named("fc"), named("0")
+    ('fc', 'layer 0')
+    """
+    return f"layer {name}" if name.isdigit() else name
+
+
+def called(weight: Weight) -> str:
+    """A weight in a sentence: its module, or itself where it is the model's own."""
+    return named(weight.module or weight.parameter)
 
 
 def say(value: float) -> str:
@@ -209,12 +227,13 @@ def _signal(seen: Seen, factor: float, causes: Sequence[Finding]) -> Finding:
         if index not in net.heads and (net.signal(weight.result) < 1 / WARN if vanishes
                                        else net.signal(weight.result) > WARN)
     ]  # fmt: skip
-    last = net.weights[net.heads[-1]]
+    ends = [net.weights[index] for index in net.heads]
+    last = next(one for one in ends if one.source is not None and net.signal(one.source) == factor)
     where = modules_of(beyond) or (last.module,)
     kept = "keeps" if vanishes else "has"
     word = "vanishes" if vanishes else "explodes"
     message = (
-        f"The signal {word}: in front of {last.module or last.parameter} it {kept} {say(factor)} of "
+        f"The signal {word}: in front of {called(last)} it {kept} {say(factor)} of "
         "the variance over the inputs that it started with."
     )
     evidence = {"factor": factor, "layers_beyond": len(beyond)}
@@ -236,7 +255,7 @@ def _gradient(seen: Seen, factor: float, causes: Sequence[Finding]) -> Finding:
     first = net.weights[net.stems[0]]
     message = (
         f"The gradient {'vanishes' if vanishes else 'explodes'} on its way back: at "
-        f"{first.module or first.parameter} it is {say(factor)} of what it is at the last layer."
+        f"{called(first)} it is {say(factor)} of what it is at the last layer."
     )
     where, evidence = modules_of([first]), {"factor": factor}
     # alone, where norms hold the signal, it costs before it breaks
@@ -269,6 +288,7 @@ def _deviating_laws(seen: Seen, factor: float) -> Iterator[Finding]:
         change = _change(net, index)
         if (
             index not in idle
+            and law.name != "identity"  # it keeps all lengths
             and not net.hidden[index]
             and weight.kind != "Embedding"
             and change == change
@@ -276,10 +296,13 @@ def _deviating_laws(seen: Seen, factor: float) -> Iterator[Finding]:
             groups[law.label].append((weight, change))
     for label, found in groups.items():
         weights = [weight for weight, _ in found]
-        whole = sum(math.log(change) for _, change in found)
-        each = math.exp(whole / len(found))
-        little = (each * OFF > 1 if factor < 1 else each < OFF) and not _adds_up(net, found, factor)
-        if little or abs(whole) < math.log(LOCAL):
+        middle = statistics.median_high if factor < 1 else statistics.median_low
+        each = middle(change for _, change in found)  # a law that is to blame is so in most layers
+        whole = len(found) * math.log(each)
+        little = (each * OFF > 1 if factor < 1 else each < OFF) and not _adds_up(
+            net, weights, whole, factor
+        )
+        if little or abs(whole) < math.log(LOCAL) or whole / math.log(factor) < SHARE:
             continue
         law = seen.laws[weights[-1].parameter]
         if law.fan == "fan_out" and LAWS[law.name or ""].gain == "he":
@@ -292,7 +315,7 @@ def _deviating_laws(seen: Seen, factor: float) -> Iterator[Finding]:
             "std": law.std,
             "asked_std": law.std / math.sqrt(found[-1][1]),
         }
-        code = _cause(law)
+        code = _cause(law, weights[-1])
         yield Finding(
             code,
             severity(factor) if 2 * len(weights) > len(net.laws) else WARNING,
@@ -303,30 +326,34 @@ def _deviating_laws(seen: Seen, factor: float) -> Iterator[Finding]:
         )
 
 
-def _adds_up(net: Network, found: Sequence[tuple[Weight, float]], factor: float) -> bool:
+def _adds_up(net: Network, weights: Sequence[Weight], whole: float, factor: float) -> bool:
     """Whether a small deviation of the weights from what their activation asks for explains it all.
 
     Of the weights, and not of the signal: a narrow layer or a border loses some by itself.
     """
-    whole = sum(math.log(change) for _, change in found)
     own = [
         float(weight.fan_in * weight.tensor.double().square().mean())
         / fixes.gain_after(fixes.activation_before(net, weight)) ** 2
-        for weight, _ in found
+        for weight in weights
     ]  # fmt: skip
     deviation = sum(math.log(one) for one in own if one > 0) / len(own)
     return whole / math.log(factor) >= 0.5 and abs(deviation) > 0.1 and deviation * math.log(factor) > 0
 
 
-def _cause(law: Recognized) -> str:
+def _cause(law: Recognized, weight: Weight) -> str:
     fan = law.fan or ""
     if "packed" in fan:
         return "packed-fan"
     if "ungrouped" in fan:
         return "grouped-fan"
-    if law.name == "pytorch" and fan == "fan_in":
+    if _is_default(law, weight):
         return "default-law"
     return "wrong-fan" if "fan_out" in fan or "kernel" in fan else "wrong-gain"
+
+
+def _is_default(law: Recognized, weight: Weight) -> bool:
+    """Whether this is what torch draws by itself: of a transposed convolution with its fan_out."""
+    return law.name == "pytorch" and law.fan == ("fan_out" if weight.transposed else "fan_in")
 
 
 def _cause_sentence(code: str, label: str, count: int, each: float) -> str:
@@ -344,7 +371,7 @@ def _cause_sentence(code: str, label: str, count: int, each: float) -> str:
 def _change(net: Network, index: int) -> float:
     """What a weight, with what stands between it and the weight before it, does to the spread."""
     weight = net.weights[index]
-    if weight.source is None:
+    if weight.source is None or _hides_weights(net, weight.source):
         return math.nan
     before = net.nearest_weights(weight.source)
     from_value = net.weights[before[-1]].result if before else weight.source
@@ -352,6 +379,22 @@ def _change(net: Network, index: int) -> float:
         from_value = weight.source  # a norm or a mean over places stands in between
     made, given = (net.tape.values[one].spread for one in (weight.result, from_value))
     return made / given if given > 0 and made > 0 else math.nan
+
+
+def _hides_weights(net: Network, value: int) -> bool:
+    """Whether parameters that the tape takes for no weights multiply the signal, as in an einsum."""
+    todo, done = [value], {value}
+    while todo:
+        one = todo.pop()
+        made_by = None if one in net.results else net.producers.get(one)
+        if made_by is None:
+            continue
+        if made_by.name in MIXES and made_by.parameters:
+            return True
+        new = set(made_by.inputs) - done
+        done |= new
+        todo += new
+    return False
 
 
 def first_loss(seen: Seen) -> Iterator[Finding]:
@@ -369,6 +412,9 @@ def first_loss(seen: Seen) -> Iterator[Finding]:
     }
     tied = [names for names in net.tape.ties.values() if _is_table_and_head(net, names)]
     cure: Fix | None = fixes.shrink(net, heads[-1:], 1 / math.sqrt(max(loss.logit_variance, 1)))
+    for effect in lost_or_blown_up(seen):
+        if effect.code == "exploding-signal" and effect.severity != NOTE:
+            cure = effect.cure  # the head only hands on what came to it
     if tied:
         names = tied[0]
         weight = net.parameters[names[0]]
@@ -472,25 +518,25 @@ def dead_units(seen: Seen) -> Iterator[Finding]:
     """Rectifiers that are silent for every input."""
     net, dead = seen.network, []
     for operation in net.tape.operations:
-        if operation.name not in ("relu", "relu6", "clamp", "clamp_min", "threshold"):
+        if operation.name not in RECTIFIERS:
             continue
         share = net.tape.values[operation.outputs[0]].silent
         before = net.nearest_weights(operation.inputs[0])
         zero = any(seen.laws[net.weights[index].parameter].name == "zero" for index in before)
         if share >= DEAD and not zero and before:
-            dead.append((net.weights[before[-1]], share))
+            dead.append((net.weights[before[-1]], share, operation))
     if dead:
-        share = max(share for _, share in dead)
+        share = max(share for _, share, _ in dead)
         around = end_to_end(net)[0] > 1 / WARN  # as past a gate that is shut
-        weights = [weight for weight, _ in dead]
+        weights = [weight for weight, _, _ in dead]
         yield Finding(
             "dead-units",
             NOTE if around else ERROR if share == 1 else WARNING,
             modules_of(weights),
-            f"{share:.0%} of the units behind {weights[0].module} are 0 for every input, and get no "
+            f"{share:.0%} of the units behind {called(weights[0])} are 0 for every input, and get no "
             "gradient; half would be usual.",
             {"share": share, "layers": len(dead)},
-            cure=fixes.zero_biases(net, weights),
+            cure=fixes.zero_biases(net, weights, dead[0][2]),
         )
 
 
@@ -502,7 +548,7 @@ def default_left(seen: Seen) -> Iterator[Finding]:
     net = seen.network
     found = [
         weight for index, weight, law in seen.drawn()
-        if law.name == "pytorch" and law.fan == "fan_in" and index not in net.heads
+        if _is_default(law, weight) and index not in net.heads
         and weight.kind not in ("LSTM", "GRU", "RNN") and _feeds_activation(net, weight)
     ]  # fmt: skip
     if len(found) < 2 or any(lost_or_blown_up(seen)):
@@ -549,7 +595,7 @@ def wrong_fans(seen: Seen) -> Iterator[Finding]:
     }  # fmt: skip
     groups: dict[tuple[str, str], list[tuple[int, Weight, float]]] = defaultdict(list)
     for index, weight, law in seen.drawn():
-        code = _cause(law)
+        code = _cause(law, weight)
         if law.name is None or not code.endswith("-fan") or weight.kind == "Embedding":
             continue
         if (weight.module or weight.parameter) in said:
@@ -641,7 +687,7 @@ def zeros_and_constants(seen: Seen) -> Iterator[Finding]:
     for (code, end), names in groups.items():
         if (code, end) == ("identical-weights", MOVES):
             continue
-        where = tuple(dict.fromkeys(name.rpartition(".")[0] or name for name in names))
+        where = tuple(dict.fromkeys(net.owner(name) or name for name in names))
         what = "zero" if code == "zero-weights" else "the same in every unit"
         steps = {name: seen.fates[name].gradient for name in names}
         matrices = [net.weights[net.laws[name]] for name in names if name in net.laws]
@@ -650,10 +696,36 @@ def zeros_and_constants(seen: Seen) -> Iterator[Finding]:
             code,
             {MOVES: NOTE, ONE_UNIT: WARNING}.get(end, ERROR),
             where,
-            f"The weights of {where[0]}{more} are {what}: {BECOMES[end]}.",
+            f"The weights of {named(where[0])}{more} are {what}: {BECOMES[end]}.",
             {"tensors": len(names), "largest_gradient": max(steps.values())},
-            cure=fixes.redraw(net, matrices) if end != MOVES and matrices else None,
+            cure=None if end == MOVES else _draw_or_set(net, names, matrices),
         )
+
+
+def _draw_or_set(net: Network, names: Sequence[str], matrices: Sequence[Weight]) -> Fix | None:
+    """What ends zeros or copies: the matrices drawn, or, where there are none, scales of norms to 1."""
+    if len(matrices) == len(names):
+        matrices = _all_but_every_second(net, matrices)
+    if matrices:
+        return fixes.redraw(net, matrices)
+    of_norms = {name for one in net.tape.operations if net.is_norm(one) for name in one.parameters}
+    return fixes.unit_scales(net, names, names[0]) if of_norms.issuperset(names) else None
+
+
+def _all_but_every_second(net: Network, stuck: Sequence[Weight]) -> list[Weight]:
+    """Of zeros in a row those to be drawn: in B·A·x it is enough to draw A, and B begins at nothing.
+
+    What a rectifier follows is drawn too, because that sends no gradient back to a zero.
+    """
+    drawn: list[Weight] = []
+    for weight in sorted(stuck, key=lambda one: one.operation):
+        before = [] if weight.source is None else net.nearest_weights(weight.source)
+        given = {one.parameter for one in drawn}
+        behind_one = bool(before) and given.issuperset(net.weights[i].parameter for i in before)
+        rectified = any(one.name in RECTIFIERS for one in net.consumers[weight.result])
+        if not behind_one or rectified or bool(weight.tensor.any()):
+            drawn.append(weight)
+    return drawn
 
 
 CUT, ONE_UNIT = "cut", "one unit"
@@ -662,8 +734,8 @@ BECOMES = {
     COPIES: "all units get the same gradient, so a layer of them remains one unit",
     CUT: "the output is the same for every input, until they have left zero",
     ONE_UNIT: "the layer begins as one unit, and its units come apart only by what follows them",
-    MOVES: "they have a gradient and leave zero with the first step, as in a branch or head that is "
-    "meant to begin at nothing",
+    MOVES: "they leave zero within the first steps of training, as in a branch or head that is meant "
+    "to begin at nothing",
 }
 
 
@@ -678,7 +750,15 @@ def _end_of(net: Network, name: str, fate: Fate) -> str:
     cut = _says_something(net, net.weights[index].source) and not any(
         _says_something(net, end) for end in ends
     )
-    return CUT if cut else MOVES
+    return CUT if cut and _bends(net, net.weights[index].result) else MOVES
+
+
+def _bends(net: Network, value: int) -> bool:
+    """Whether an activation or a norm follows on ``value``: if not, it is a head in several steps."""
+    behind = [
+        one for one in net.tape.operations if any(net.ancestors[at] >> value & 1 for at in one.inputs)
+    ]
+    return any(one.name in ACTIVATIONS or net.is_norm(one) for one in behind)
 
 
 def _says_something(net: Network, number: int | None) -> bool:
@@ -815,7 +895,8 @@ def unused(seen: Seen) -> Iterator[Finding]:
             "unused",
             NOTE,
             modules,
-            f"{len(left)} parameters ({total:,} numbers) take no part in this run: {left[0]}"
+            f"{len(left)} parameter{'s' * (len(left) > 1)} ({total:,} numbers) without a part in this "
+            f"run: {left[0]}"
             f"{' and others' * (len(left) > 1)}.",
             {"parameters": len(left), "numbers": total},
         )

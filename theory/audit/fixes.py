@@ -23,9 +23,11 @@ from theory.audit.recognition import Recognized
 from theory.errors import RequestError
 from theory.initializers import LAWS, parse_initializer
 from theory.law.gains import gain
+from theory.predict.tape import Operation
 from theory.randomness import generator
 
 LISTED = 2  # names that are written out; more become a pattern
+LEAST = 0.1  # of the way to its aim, that a line must go
 LARGEST = 2_000_000_000  # bytes of a network that is copied to try a line
 
 
@@ -33,7 +35,7 @@ LARGEST = 2_000_000_000  # bytes of a network that is copied to try a line
 class Fix:
     """A line, and the number that tells whether it helps: ``of`` says which number that is.
 
-    ``aim`` is what the number should be; a line after which it is no nearer is none.
+    ``aim`` is what the number should be; a line after which it is hardly nearer is none.
     """
 
     line: str
@@ -42,10 +44,18 @@ class Fix:
     aim: float = 1.0
 
     def helps(self, before: float, after: float) -> bool:
-        """Whether ``after`` is nearer to the aim, by factors where there are any."""
-        if self.aim > 0 and before > 0 and after > 0:
-            return abs(math.log(after / self.aim)) < abs(math.log(before / self.aim))
-        return abs(after - self.aim) < abs(before - self.aim)
+        """Whether ``after`` is nearer to the aim by a tenth of the way: by factors, if it is above 0.
+
+        >>> fix = Fix("", "variance", lambda trial: 0.0)
+        >>> fix.helps(1e-18, 1e-9), fix.helps(1e-18, 2e-18), fix.helps(0.0, 3.0)
+        (True, False, True)
+        """
+        return self._away(after) < (1 - LEAST) * self._away(before)
+
+    def _away(self, value: float) -> float:
+        if not self.aim > 0:
+            return abs(value - self.aim)
+        return abs(math.log(value / self.aim)) if value > 0 else math.inf
 
 
 @dataclass(frozen=True)
@@ -78,15 +88,44 @@ def over(net: Network, names: Sequence[str], body: str) -> str:
     """A line that runs ``body`` with each parameter of ``names`` as p."""
     names = list(dict.fromkeys(names))
     if len(names) > LISTED:
-        patterns = dict.fromkeys(
-            re.sub(r"\d+", lambda _: r"\d+", name).replace(".", r"\.") for name in names
-        )
-        pattern = "|".join(patterns)
-        known = [name for name, _ in net.model.named_parameters() if re.fullmatch(pattern, name)]
-        if len(patterns) <= LISTED * 3 and set(known) == set(names):
-            return f'for n, p in model.named_parameters(): re.fullmatch(r"{pattern}", n) and {body}'
+        known = [name for name, _ in net.model.named_parameters()]
+        for write in (_any_number, _these_numbers):
+            patterns = _patterns(names, write)
+            pattern = "|".join(patterns)
+            met = {name for name in known if re.fullmatch(pattern, name)}
+            if len(patterns) <= LISTED * 3 and met == set(names):
+                return f'for n, p in model.named_parameters(): re.fullmatch(r"{pattern}", n) and {body}'
     listed = ", ".join(f'"{name}"' for name in names) + ","
     return f"for p in map(model.get_parameter, ({listed})): {body}"
+
+
+def _patterns(names: Sequence[str], write: Callable[[list[str]], str]) -> list[str]:
+    """A pattern for the names that differ in their numbers only, each number through ``write``.
+
+    >>> _patterns(["body.0.2.weight", "body.1.2.weight"], _any_number)
+    ['body\\\\.\\\\d+\\\\.2\\\\.weight']
+    >>> _patterns(["0.weight", "2.weight"], _these_numbers)
+    ['(0|2)\\\\.weight']
+    """
+    alike: dict[tuple[str, ...], list[list[str]]] = {}
+    for name in names:
+        pieces = re.split(r"(\d+)", name)  # words, and numbers in between
+        alike.setdefault(tuple(pieces[::2]), []).append(pieces)
+    return [
+        "".join(
+            write(list(found)) if place % 2 else re.escape(found[0])
+            for place, found in enumerate(zip(*columns, strict=True))
+        )
+        for columns in alike.values()
+    ]
+
+
+def _any_number(found: list[str]) -> str:
+    return found[0] if len(set(found)) == 1 else r"\d+"
+
+
+def _these_numbers(found: list[str]) -> str:
+    return found[0] if len(set(found)) == 1 else f"({'|'.join(dict.fromkeys(found))})"
 
 
 def at(net: Network, parameter: str, what: str = "spread") -> tuple[str, Callable[[Trial], float]]:
@@ -140,15 +179,35 @@ def redraw(net: Network, weights: Sequence[Weight]) -> Fix:
     before = Counter(activation_before(net, weight) for weight in weights)
     before.pop("linear", None) if len(before) > 1 else None
     activation = before.most_common(1)[0][0]
-    transposed = any(weight.held_across for weight in weights)
-    mode = ', mode="fan_out"' if transposed else ""
+    by_call: dict[str, list[str]] = {}
+    for weight in weights:
+        length = _length_of(net, weight)
+        call = _draw(net, weight, activation, of_length=length is not None)
+        by_call.setdefault(call, []).append(length or weight.parameter)
+    return Fix(_line(net, by_call), *at(net, deepest(net, weights)))
+
+
+def _draw(net: Network, weight: Weight, activation: str, *, of_length: bool) -> str:
+    """A call that draws p as ``activation`` before it asks, or sets p, the length of its units."""
+    if of_length:
+        return f"nn.init.constant_(p, {gain_after(activation):.4g})"
     gains = {"relu": "", "relu6": "", "clamp_min": "", "linear": ', nonlinearity="linear"'}
-    if activation in gains:
-        body = f"nn.init.kaiming_normal_(p{mode}{gains[activation]})"
-    else:
-        fan_in = "p[:, 0].numel()" if transposed else "p[0].numel()"
-        body = f"nn.init.normal_(p, std={gain_after(activation):.4g} * {fan_in} ** -0.5)"
-    return Fix(over(net, [one.parameter for one in weights], body), *at(net, deepest(net, weights)))
+    if activation in gains and net.steps(weight) == 1:
+        mode = ', mode="fan_out"' if weight.held_across else ""
+        return f"nn.init.kaiming_normal_(p{mode}{gains[activation]})"
+    fan_in = "p[:, 0].numel()" if weight.held_across else "p[0].numel()"
+    gain = gain_after(activation) * math.sqrt(net.steps(weight))
+    return f"nn.init.normal_(p, std={gain:.4g} * {fan_in} ** -0.5)"
+
+
+def _length_of(net: Network, weight: Weight) -> str | None:
+    """The parameter g of ``weight_norm``, w = g·v/‖v‖: the length of a unit's weights, so its gain."""
+    name = "" if weight.transposed else weight.parameter
+    for direction, length in (("weight.original1", "weight.original0"), ("weight_v", "weight_g")):
+        other = name.removesuffix(direction) + length
+        if name.endswith(direction) and other in net.parameters:
+            return other
+    return None
 
 
 def shrink(net: Network, weights: Sequence[Weight], factor: float, *, watch: Join | None = None) -> Fix:
@@ -169,13 +228,18 @@ def rescale(name: str, std: float) -> Fix:
     return Fix(line, "loss", lambda trial: trial.loss(), 0.0)
 
 
-def zero_biases(net: Network, weights: Sequence[Weight]) -> Fix | None:
-    """The biases beside ``weights`` to zero."""
+def zero_biases(net: Network, weights: Sequence[Weight], silent: Operation) -> Fix | None:
+    """The biases beside ``weights`` to zero, for the rectifier ``silent`` to speak."""
     names = [f"{weight.module}.bias".lstrip(".") for weight in weights]
     names = [name for name in dict.fromkeys(names) if name in net.parameters]
     if not names:
         return None
-    return Fix(over(net, names, "nn.init.zeros_(p)"), *at(net, deepest(net, weights)))
+
+    def share(trial: Trial) -> float:
+        tape = trial.network.tape
+        return tape.values[tape.operations[silent.index].outputs[0]].silent
+
+    return Fix(over(net, names, "nn.init.zeros_(p)"), "the share of silent units", share, 0.0)
 
 
 def smaller_eps(net: Network, weights: Sequence[Weight], module: str) -> Fix:
@@ -253,7 +317,7 @@ def with_right_fan(
     law = laws[weights[0].parameter]
     names = [weight.parameter for weight in weights]
     shown = at(net, deepest(net, weights), "second_moment")
-    call = TORCH.get(law.name or "", "nn.init.xavier_uniform_({})")
+    call = _call(law, "nn.init.xavier_uniform_({})")
     if code == "packed-fan":
         parts = weights[0].parts
         body = f"[{call.format('part')} for part in p.data.chunk({parts})]"
@@ -279,15 +343,20 @@ TORCH = {
 }
 
 
+def _call(law: Recognized, otherwise: str) -> str:
+    """The call of torch that draws ``{}`` by ``law``, with its gain where the call takes one."""
+    call = TORCH.get(law.name or "", otherwise)
+    takes_gain = law.name in ("orthogonal", "xavier", "xavier-uniform") and abs(law.gain - 1) > 1e-3
+    return call.replace("{}", f"{{}}, gain={law.gain:.4g}") if takes_gain else call
+
+
 def redraw_same(net: Network, weights: Sequence[Weight], laws: dict[str, Recognized]) -> Fix:
     """Each tensor anew, by the law that it has."""
     by_call: dict[str, list[str]] = {}
     for weight in weights:
         law = laws[weight.parameter]
-        call = TORCH.get(law.name or "", f"nn.init.normal_({{}}, std={law.std:.4g})")
+        call = _call(law, f"nn.init.normal_({{}}, std={law.std:.4g})")
         by_call.setdefault(call.format("p"), []).append(weight.parameter)
-    lines = [over(net, names, body) for body, names in by_call.items()]
-    line = lines[0] if len(lines) == 1 else _joined(net, by_call)
     names = list(dict.fromkeys(weight.parameter for weight in weights))
 
     def repeated(trial: Trial) -> float:
@@ -299,11 +368,14 @@ def redraw_same(net: Network, weights: Sequence[Weight], laws: dict[str, Recogni
             )
         )
 
-    return Fix(line, "tensors that repeat another", repeated, 0.0)
+    return Fix(_line(net, by_call), "the number of tensors that repeat another", repeated, 0.0)
 
 
-def _joined(net: Network, by_call: dict[str, list[str]]) -> str:
-    """One line for several laws."""
+def _line(net: Network, by_call: dict[str, list[str]]) -> str:
+    """One line that makes each call with p as each of its parameters."""
+    if len(by_call) == 1:
+        ((body, names),) = by_call.items()
+        return over(net, names, body)
     return "[" + ", ".join(
         "[" + _expression(over(net, names, body)) + "]" for body, names in by_call.items()
     ) + "]"  # fmt: skip

@@ -132,10 +132,8 @@ def _weight(net: Network, weight: Weight, branches: int) -> Plan:
     gain, fan_in, why = gain_after(before), weight.fan_in, f"behind {before}"
     if before == "linear":
         why = "no activation before it"
-    stride = net.tape.operations[weight.operation].arguments.get("stride", 1)
     if weight.transposed:
-        steps = stride if isinstance(stride, (tuple, list)) else [stride] * (weight.tensor.dim() - 2)
-        fan_in /= math.prod(steps)
+        fan_in /= net.steps(weight)
         why += ", transposed"
     if weight.parts > 1:
         why += f", {weight.parts} parts"

@@ -170,13 +170,14 @@ class Network:
 
     def _weight(self, operation: Operation, held: Weights, real: list[int], call: int) -> Weight:
         owner = held.parameter.rpartition(".")[0].removesuffix(".parametrizations.weight")
+        kind = type(self.model.get_submodule(owner)).__name__
         parts = self._parts(operation, held.tensor)
         fan_in, fan_out = held.fans
         return Weight(
-            owner,
+            self.owner(held.parameter),
             call,
             held.parameter,
-            type(self.model.get_submodule(owner)).__name__,
+            kind,
             held.tensor.detach(),
             tuple(self.parameters[held.parameter].shape),
             1 if operation.name == "embedding" else fan_in,
@@ -189,6 +190,18 @@ class Network:
             real[0] if real else None,
             operation.outputs[0],
         )
+
+    def owner(self, parameter: str) -> str:
+        """The module that ``parameter`` is the weight of; of a list of parameters, the parameter."""
+        module = parameter.rpartition(".")[0].removesuffix(".parametrizations.weight")
+        lists = (nn.ParameterList, nn.ParameterDict)
+        return parameter if isinstance(self.model.get_submodule(module), lists) else module
+
+    def steps(self, weight: Weight) -> int:
+        """Of a transposed convolution, out of how many inputs of its window an output sees one."""
+        stride = self.tape.operations[weight.operation].arguments.get("stride", 1)
+        each = stride if isinstance(stride, (tuple, list)) else [stride] * (weight.tensor.dim() - 2)
+        return math.prod(each) if weight.transposed else 1
 
     def _parts(self, operation: Operation, tensor: torch.Tensor) -> int:
         """How many weights are packed in ``tensor``: gates of a cell, or outputs taken apart."""

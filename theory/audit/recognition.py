@@ -39,6 +39,7 @@ MOST = 1 << 22  # weights that are looked at: of a larger tensor, evenly spread 
 ORTHOGONAL = 1e-3  # largest cosine between rows that are called orthogonal
 ROWS = 64  # whose cosines are looked at
 FIXED = (1e-3, 0.01, 0.02, 0.05, 0.1, 1.0)  # standard deviations that people write down
+SAME = 0.05  # relative difference of two measured scales that one author wrote down as one
 TANH_GAIN = 5 / 3  # of torch.nn.init.calculate_gain
 # Variance of the sample kurtosis times n, by the delta method from moments up to the eighth.
 KURTOSIS_VARIANCE = {"normal": 24.0, "uniform": 4.12, "truncated": 6.0}
@@ -152,7 +153,7 @@ def recognize(
         if orthogonal is not None:
             return replace(orthogonal, fan=None if pieces == groups * parts else "packed")
     if abs(values.mean) * math.sqrt(values.count) > (FIT + 1) * values.std:
-        return Recognized(None, std=values.std, remark=f"mean {values.mean:.2g}, not 0")
+        return Recognized(None, std=values.std, remark="a mean that is not 0")
     return _most_likely(values, list(candidates(fans)))
 
 
@@ -253,8 +254,10 @@ def _as_recognized(values: Values, law: Candidate, confidence: float) -> Recogni
 def agreed(laws: Mapping[str, Recognized]) -> dict[str, Recognized]:
     """Of laws that coincide in one tensor, the one that most tensors of the network may have.
 
-    A network's author calls one function for all: what it was shows where the fans differ.
+    A network's author calls one function for all: what it was shows where the fans differ.  Scales of
+    no known law that differ by chance get one name.
     """
+    laws = _with_one_scale(laws)
     votes = Counter(one.label for law in laws.values() for one in (law, *law.others) if one.name)
     chosen = {}
     for name, law in laws.items():
@@ -266,6 +269,24 @@ def agreed(laws: Mapping[str, Recognized]) -> dict[str, Recognized]:
         also = tuple(dict.fromkeys(one.label for one in rest))
         chosen[name] = replace(best, also=also, others=rest)
     return chosen
+
+
+def _with_one_scale(laws: Mapping[str, Recognized]) -> dict[str, Recognized]:
+    """Laws named by the scale that was measured: of those within ``SAME``, all named like the first.
+
+    >>> laws = {str(std): Recognized(f"normal:{std}", std=std) for std in (0.0078, 0.0079, 0.02)}
+    >>> [law.name for law in _with_one_scale(laws).values()]
+    ['normal:0.0078', 'normal:0.0078', 'normal:0.02']
+    """
+    named: dict[str, Recognized] = {}
+    for name, law in laws.items():
+        shape, _, scale = (law.name or "").partition(":")
+        alike = (
+            one.name for one in named.values()
+            if scale and (one.name or "").startswith(f"{shape}:") and abs(one.std / law.std - 1) < SAME
+        )  # fmt: skip
+        named[name] = replace(law, name=next(alike, law.name))
+    return named
 
 
 def _fits(values: Values, law: Candidate) -> bool:
