@@ -211,6 +211,11 @@ def law_of(weight: Weight) -> Recognized:
     fans: dict[str, tuple[float, float]] = {"": (weight.fan_in, weight.fan_out)}
     if weight.kind == "Embedding" or weight.source is None:
         fans = {"": (shape[-1], shape[0])}
+    if weight.summed:
+        behind, before = math.prod(shape[2:]), math.prod(shape[:-2])
+        fans["kernel-like"] = (shape[1] * behind, shape[0] * behind)  # as torch.nn.init takes it
+        fans["kernel-first"] = (shape[-2] * before, shape[-1] * before)  # as Keras and Flax do
+        return recognize(weight.tensor, fans, groups=weight.groups)
     if weight.parts > 1:
         whole = weight.fan_out * weight.parts
         fans["packed"] = (weight.fan_in, whole)

@@ -191,6 +191,8 @@ def _draw(net: Network, weight: Weight, activation: str, *, of_length: bool) -> 
     """A call that draws p as ``activation`` before it asks, or sets p, the length of its units."""
     if of_length:
         return f"nn.init.constant_(p, {gain_after(activation):.4g})"
+    if weight.summed:
+        return f"nn.init.normal_(p, std={gain_after(activation) * weight.fan_in**-0.5:.4g})"
     gains = {"relu": "", "relu6": "", "clamp_min": "", "linear": ', nonlinearity="linear"'}
     if activation in gains and net.steps(weight) == 1:
         mode = ', mode="fan_out"' if weight.held_across else ""
@@ -355,7 +357,8 @@ def redraw_same(net: Network, weights: Sequence[Weight], laws: dict[str, Recogni
     by_call: dict[str, list[str]] = {}
     for weight in weights:
         law = laws[weight.parameter]
-        call = _call(law, f"nn.init.normal_({{}}, std={law.std:.4g})")
+        alike = f"nn.init.normal_({{}}, std={law.std:.4g})"
+        call = alike if weight.summed else _call(law, alike)
         by_call.setdefault(call.format("p"), []).append(weight.parameter)
     names = list(dict.fromkeys(weight.parameter for weight in weights))
 

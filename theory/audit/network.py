@@ -21,11 +21,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from theory.predict.rules import Weights, needs_channels, needs_slopes, unit_axis, weights_of
+from theory.predict.layers import Weights, weights_of
+from theory.predict.rules import needs_channels, needs_slopes, unit_axis
 from theory.predict.tape import RECURRENT, Operation, Tape, record
 
 NORMS = frozenset("batch_norm layer_norm group_norm instance_norm rms_norm normalize".split())
-PRODUCTS = frozenset("linear matmul mm addmm".split())
+PRODUCTS = frozenset("linear matmul mm addmm einsum bmm".split())
 # What hands a signal on with its scale: a norm behind it takes the scale out again.
 KEEPS_SCALE = frozenset(
     """relu leaky_relu prelu rrelu dropout dropout1d dropout2d dropout3d feature_dropout alpha_dropout
@@ -68,6 +69,7 @@ class Weight:
     groups: int
     transposed: bool  # a transposed convolution
     held_across: bool  # the parameter holds inputs first
+    summed: bool  # in an equation, or a stack of matrices: torch.nn.init does not know its fans
     parts: int
     operation: int
     source: int | None
@@ -171,7 +173,7 @@ class Network:
     def _weight(self, operation: Operation, held: Weights, real: list[int], call: int) -> Weight:
         owner = held.parameter.rpartition(".")[0].removesuffix(".parametrizations.weight")
         kind = type(self.model.get_submodule(owner)).__name__
-        parts = self._parts(operation, held.tensor)
+        parts = 1 if held.equation else self._parts(operation, held.tensor)
         fan_in, fan_out = held.fans
         return Weight(
             self.owner(held.parameter),
@@ -185,6 +187,7 @@ class Network:
             held.groups,
             held.transposed,
             held.transposed or operation.name in ("addmm", "matmul", "mm"),
+            bool(held.equation),
             parts,
             operation.index,
             real[0] if real else None,

@@ -22,6 +22,8 @@ from .nonlinearities import (
 from .layers import (
     held_weights as held_weights,
     is_weighted as is_weighted,
+    Weights as Weights,
+    weights_of as weights_of,
 )
 from .chain import (
     Factor as Factor,
@@ -49,8 +51,6 @@ from .moments import (
 )
 from .rules import (
     Call as Call,
-    Weights as Weights,
-    weights_of as weights_of,
 )
 from .network import (
     FOLLOWED_COLUMNS as FOLLOWED_COLUMNS,

@@ -25,17 +25,16 @@ import theory.predict.recurrent  # noqa: F401 - registers its rule
 from theory.errors import RequestError, check_whole
 from theory.law.finite_width import spread_coefficient
 from theory.precision import widened
+from theory.predict.layers import Weights, weights_of
 from theory.predict.moments import INFINITE_WIDTH, Moment, basis_name
 from theory.predict.rules import (
     Call,
-    Weights,
     log_weights,
     moments_after,
     needs_channels,
     needs_slopes,
     only_moves,
     unit_axis,
-    weights_of,
 )
 from theory.predict.tape import Operation, Tape, record, tensors_in
 from theory.randomness import generator

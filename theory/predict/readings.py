@@ -49,10 +49,9 @@ def spread(tensor: torch.Tensor) -> float:
     if tensor.is_meta:
         return float("nan")
     values = tensor.detach().float()
-    several = len(values) > 1
-    apart = values - (values.mean(0) if several else values.mean())
-    count = len(values) if several else values.numel()
-    return second_moment(apart) * count / (count - 1)
+    values = values if len(values) > 1 else values.reshape(-1)
+    apart = values - values[0]  # exactly 0 where all are the same
+    return second_moment(apart - apart.mean(0)) * len(values) / (len(values) - 1)
 
 
 def silent(tensor: torch.Tensor) -> float:

@@ -41,6 +41,7 @@ from torch import nn
 
 from theory.law import quadrature
 from theory.precision import widened
+from theory.predict.layers import Weights, weights_of
 from theory.predict.moments import (
     GIVEN_ATTENTION,
     INFINITE_BATCH,
@@ -267,62 +268,10 @@ def _profile(call: Call, number: int, shape: tuple[int, ...]) -> torch.Tensor:
 # --- weight layers ------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Weights:
-    """The weights of a layer as (outputs, inputs of one output, taps …), and how they are wired."""
-
-    parameter: str
-    tensor: torch.Tensor
-    bias: Any = None
-    groups: int = 1
-    transposed: bool = False
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return tuple(self.tensor.shape)
-
-    @property
-    def fans(self) -> tuple[int, int]:
-        """(fan_in, fan_out) of one output and one input, groups counted; a lookup has a fan_in of 1."""
-        taps = math.prod(self.shape[2:])
-        if self.transposed:  # (inputs, outputs / groups, taps)
-            return taps * self.shape[0] // self.groups, taps * self.shape[1]
-        return taps * self.shape[1], taps * self.shape[0] // self.groups
-
-
-def weights_of(operation: Operation) -> list[Weights]:
-    """The weight tensors that ``operation`` multiplies its inputs with; none for any other kind."""
-    name, parameters, arguments = operation.name, operation.parameters, operation.arguments
-    if name not in WEIGHTED or not parameters:
-        return []
-    if name in RECURRENT:
-        lists = [each for each in operation.template[0] if isinstance(each, (list, tuple))]
-        named = zip(parameters, lists[-1], strict=False)  # before it the first states, in a list too
-        return [Weights(parameter, tensor) for parameter, tensor in named if tensor.dim() == 2]
-    key = next(key for key in ("weight", "mat2", "other", "tensor2") if key in arguments)
-    weight = arguments[key]
-    if not isinstance(weight, torch.Tensor) or weight.dim() < 2:
-        return []
-    bias = arguments.get("input") if name == "addmm" else arguments.get("bias")
-    weight = weight if key == "weight" else weight.mT
-    parameter = next((each for each in parameters if not each.endswith("bias")), parameters[0])
-    groups = int(arguments.get("groups") or 1)
-    return [Weights(parameter, weight, bias, groups, name.startswith("conv_transpose"))]
-
-
-WEIGHTED = (
-    frozenset(
-        "linear conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d "
-        "addmm matmul mm embedding".split()
-    )
-    | RECURRENT
-)
-
-
 def _rows(weights: Weights) -> torch.Tensor:
     """Mean of w²: of the whole tensor, or (outputs,) where outputs differ by more than chance."""
     whole = torch.tensor(second_moment(weights.tensor), dtype=torch.float64)
-    if weights.transposed or not whole > 0:
+    if weights.transposed or weights.equation or not whole > 0:
         return whole
     squares = weights.tensor.detach().square()
     rows = squares.flatten(1).mean(1, dtype=torch.float64)
@@ -391,12 +340,42 @@ FEW_WEIGHTS = 32
 def linear(call: Call) -> Outputs:
     """y = W x + b over the last dimension, or a product of two values."""
     x, found = call.moment("mat1", "input", "self", "tensor1"), weights_of(call.operation)
+    if found and found[0].equation:
+        return _contracted(call, found[0])
     if x is None or not found:
         return None if x is None else _of_values(call, x)
     if found[0].tensor.dim() != 2:
         return None
     inputs = found[0].shape[1]
     return _weighted(call, found[0], x, lambda power: inputs * power.mean(-1, keepdim=True), -1)
+
+
+@rule("einsum")
+def contraction(call: Call) -> Outputs:
+    """A sum over named axes of x and of weights."""
+    found = weights_of(call.operation)
+    return _contracted(call, found[0]) if found else None
+
+
+def _contracted(call: Call, weights: Weights) -> Outputs:
+    """The same sum over E[x²], if all axes of x that are summed are axes of the weights too."""
+    number, passed = call.operation.inputs[0], weights.passed
+    x, own, made = weights.equation.replace("->", ",").split(",")
+    if number not in call.moments or passed is None or set(x) - set(own) - set(made):
+        return None
+    ones = torch.ones_like(passed, dtype=torch.float64)
+    power = call.moments[number].power.detach().expand(call.values[number].shape)
+    try:
+        if torch.einsum(weights.equation, power, ones).shape != call.out().shape:
+            return None
+    except RuntimeError:  # axes that are not there
+        return None
+
+    def sees(power: torch.Tensor) -> torch.Tensor:
+        return torch.einsum(weights.equation, power.expand(call.values[number].shape), ones)
+
+    after = _weighted(call, weights, call.moments[number], sees, -1)
+    return after and [replace(after[0], units=None)]
 
 
 def _of_values(call: Call, u: Moment) -> Outputs:

@@ -124,6 +124,7 @@ class Operation:
     inputs      numbers of the values that it takes
     outputs     numbers of the values that it makes
     parameters  qualified names of the parameters and buffers that it reads
+    buffers     those of them that are buffers
     arguments   its arguments by name, a ``Slot`` for every value and the tensors that are none
     function    what was called, and ``template`` with what: (positional, by keyword)
     slopes      for each input, if asked: Σ of the squared gradient that the operation sends there,
@@ -142,6 +143,7 @@ class Operation:
     arguments: Mapping[str, Any]
     function: Callable[..., Any]
     template: tuple[tuple[Any, ...], dict[str, Any]]
+    buffers: frozenset[str] = frozenset()
     slopes: tuple[float, ...] = ()
     products: torch.Tensor | None = None
 
@@ -298,6 +300,7 @@ class _Recorder(TorchFunctionMode):
         self.uses: Counter[int] = Counter()  # of each value
         self.roots: list[torch.Tensor] = []  # where the graph of the gradients begins
         self.owners: dict[int | None, list[tuple[str, int]]] = defaultdict(list)  # by storage
+        self.buffers = frozenset(name for name, _ in model.named_buffers())
         named: list[tuple[str, torch.Tensor]] = [*model.named_parameters(remove_duplicate=False)]
         named += model.named_buffers(remove_duplicate=False)
         for name, held in named:
@@ -376,7 +379,7 @@ class _Recorder(TorchFunctionMode):
             self._follow_rows(func, bound, (args, kwargs), made)
         operation = Operation(
             len(self.operations), name, *self.where.now, inputs, outputs,
-            parameters, bound, func, template, products=products,
+            parameters, bound, func, template, self.buffers.intersection(parameters), products=products,
         )  # fmt: skip
         self.operations.append(operation)
         if self.gradients and not any(

@@ -272,3 +272,53 @@ def test_a_hundred_layers_take_seconds():
     start = time.perf_counter()
     audit(drawn(mlp(100), he), torch.randn(64, 128))
     assert time.perf_counter() - start < 10
+
+
+class Stacks(nn.Module):
+    """Eight experts a layer, each in a slice of one tensor; every input goes to all."""
+
+    def __init__(self, draw):
+        super().__init__()
+        self.up = nn.ParameterList(nn.Parameter(torch.empty(8, 64, 128)) for _ in range(4))
+        self.down = nn.ParameterList(nn.Parameter(torch.empty(8, 128, 64)) for _ in range(4))
+        self.head = nn.Linear(64, 10)
+        for weight in (*self.up, *self.down):
+            draw(weight)
+
+    def forward(self, x):
+        for up, down in zip(self.up, self.down, strict=True):
+            x = torch.einsum("ebh,ehd->bd", torch.einsum("bd,edh->ebh", x, up).relu(), down) / 8**0.5
+        return self.head(x)
+
+
+@pytest.mark.parametrize("wrong", [True, False])
+def test_a_stack_of_experts_is_no_kernel(wrong):
+    def draw(weight):
+        nn.init.kaiming_normal_(weight) if wrong else nn.init.normal_(
+            weight, std=weight.shape[1] ** -0.5
+        )
+
+    torch.manual_seed(0)
+    result = audit(Stacks(draw), torch.randn(16, 64))
+    found = {one.code: one for one in result.findings if one.severity != "note"}
+    assert ("wrong-fan" in found) is wrong and (result.verdict == "broken") is wrong
+    up = result.layers.iloc[0]
+    assert (up["fan_in"], up["fan_out"], up["groups"]) == (64, 8 * 128, 1)
+    if wrong:
+        assert up["law"] == "he, kernel-like fan_in"
+        assert "nn.init.normal_" in found["wrong-fan"].fix
+
+
+def test_the_kernels_of_keras_are_known_in_a_network_of_torch():
+    weight = torch.empty(256, 8, 32).normal_(std=(2 / (256 * (8 + 32))) ** 0.5)
+
+    class Heads(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.query = nn.Parameter(weight)
+
+        def forward(self, x):
+            return torch.einsum("btd,dhk->bthk", x, self.query)
+
+    layer = audit(Heads(), torch.randn(4, 6, 256)).layers.iloc[0]
+    assert (layer["fan_in"], layer["law"]) == (256, "xavier, kernel-first fan_avg")

@@ -564,6 +564,45 @@ def test_a_product_over_tokens_takes_the_other_factor_as_given():
     assert table.basis.iloc[-1] == "given attention"
 
 
+class Summed(nn.Module):
+    """Weights that are no layer's: in an equation, as a stack of matrices, in front of the signal."""
+
+    def __init__(self, how):
+        super().__init__()
+        self.first, self.how = nn.Linear(8, 8), how
+        shape = {"heads": (8, 3, 4), "experts": (5, 8, 6), "stack": (5, 8, 6), "tokens": (7, 6)}[how]
+        self.weight = nn.Parameter(torch.empty(shape))
+
+    def forward(self, x):  # (5, 6, 8)
+        y = self.first(x).relu()
+        if self.how == "heads":
+            return torch.einsum("btd, dhk -> bthk", y, self.weight)
+        if self.how == "experts":
+            return torch.bmm(y, self.weight)
+        return y @ self.weight if self.how == "stack" else self.weight @ y
+
+
+FANS = {"heads": (8, 12, 1), "experts": (8, 6, 5), "stack": (8, 6, 5), "tokens": (6, 7, 1)}
+
+
+@pytest.mark.parametrize("how", FANS)
+def test_weights_in_a_sum_over_named_axes(how):
+    x = inputs(5, 6, 8) * torch.arange(1, 7)[:, None] / 3
+    table, z, error = brute_force(lambda: Summed(how), x, 300, ("forward", "backward"))
+    last = table.iloc[-1]
+    assert (last.parameter, last.fan_in, last.fan_out, last.groups) == ("weight", *FANS[how])
+    assert set(table.basis) == {"exact"} and error.max() < 0.1 and np.abs(z).max() < Z
+
+
+def test_an_axis_that_is_summed_by_itself_is_measured():
+    class Pooling(Summed):
+        def forward(self, x):
+            return torch.einsum("btd,dhk->bhk", self.first(x), self.weight)
+
+    table = follow(drawn(lambda: Pooling("heads"), 0), inputs(5, 6, 8))
+    assert "measured factor" in table.basis.iloc[-1] and table.parameter.iloc[-1] == "weight"
+
+
 class Attending(nn.Module):
     """Attention whose matrix depends on the inputs alone, so that all draws have the same."""
 

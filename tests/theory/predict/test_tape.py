@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from theory.errors import RequestError
-from theory.predict.readings import second_moment
+from theory.predict.readings import second_moment, spread
 from theory.predict.tape import name_of, record
 
 
@@ -197,3 +197,10 @@ def test_second_moments_of_large_and_tiny_numbers():
     assert second_moment(1e-30 * x) == pytest.approx(1e-60 * exact, rel=1e-6)
     assert second_moment(x.half()) == pytest.approx(exact, rel=1e-3)
     assert math.isnan(second_moment(torch.arange(3)))
+
+
+def test_what_tells_inputs_apart_is_a_variance():
+    values = torch.randn(5, 7, 3, generator=torch.Generator().manual_seed(0)) + 10
+    assert spread(values) == pytest.approx(float(values.double().var(0).mean()), rel=1e-5)
+    assert spread(values[:1]) == pytest.approx(float(values[:1].double().var()), rel=1e-5)
+    assert spread(values[:1].expand(4, 7, 3)) == 0.0
