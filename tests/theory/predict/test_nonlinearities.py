@@ -1,6 +1,7 @@
 """Activations as functions: kinks, rows of them, and moments against scipy's adaptive quadrature."""
 
 import math
+import warnings
 from itertools import pairwise
 
 import numpy as np
@@ -10,6 +11,7 @@ from scipy import integrate
 from torch import nn
 
 from theory.initializers import parse_initializer
+from theory.predict.network import follow
 from theory.predict.nonlinearities import ACTIVATIONS, OTHERS, Pointwise, function_of, kinks_of
 from theory.predict.prediction import WeightLaw, calibrate, compare, measure, predict
 from theory.randomness import generator
@@ -139,3 +141,18 @@ def test_an_activation_of_the_input_is_applied_to_the_batch(first):
     assert torch.equal(x, kept)
     blind = predict(nn.Sequential(first(), nn.Linear(5, 4)), np.ones(5), law=HE)
     assert blind["forward_basis"][0] == "no closed form"
+
+
+def test_an_expectation_without_bound_is_no_warning():
+    class Exponential(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.head = nn.Linear(8, 8), nn.Linear(8, 3)
+            nn.init.normal_(self.first.weight, 0, 1000, generator=generator(0, "first"))
+
+        def forward(self, x):
+            return self.head(torch.exp(self.first(x) / 100))
+
+    with warnings.catch_warnings(action="error"):
+        table = follow(Exponential(), torch.randn(5, 8, generator=generator(0, "x")))
+    assert not table["forward_predicted"].iloc[-1] < 1e30
