@@ -20,6 +20,9 @@ class WorkError(RuntimeError):
     """The request was right, but the work could not be finished: disk full, out of memory."""
 
 
+LISTED = 40  # names in an error
+
+
 def unknown_name(
     kind: str, name: str, known: Iterable[str], others: Mapping[str, str] | None = None
 ) -> RequestError:
@@ -28,8 +31,9 @@ def unknown_name(
     ``others`` are names that the field has for some of the ``known``.
     """
     known = list(known)
+    valid = ", ".join(known[:LISTED]) + f" and {len(known) - LISTED} more" * (len(known) > LISTED)
     return RequestError(
-        f"unknown {kind} {name!r}: {nearest(name, known, others)}valid names are {', '.join(known)}"
+        f"unknown {kind} {name!r}: {nearest(name, known, others)}valid names are {valid}"
     )
 
 

@@ -88,6 +88,12 @@ def test_init_mends(run):
     assert {"parameter", "law", "std", "why"} <= set(document["parameters"][0])
 
 
+def test_the_factories_of_a_package_are_named(run):
+    code, said = run("audit", "torchvision.models:resnet_18")
+    assert code == 2 and "did you mean resnet18" in said.err
+    assert said.err.endswith(" more\n") and "_Weights" not in said.err
+
+
 @pytest.mark.parametrize(
     "name, argv, says",
     [

@@ -8,6 +8,7 @@ goes wrong in someone else's code becomes one line that says so.
 from __future__ import annotations
 
 import contextlib
+import enum
 import importlib
 import importlib.util
 import io
@@ -89,11 +90,12 @@ def keywords_of(arguments: str | None) -> dict[str, Any]:
 
 
 def factories(module: ModuleType) -> list[str]:
-    """Public names in ``module`` that may make a network."""
+    """Public names of ``module``, or of the package that it is, that may make a network."""
     return [
         name for name, value in vars(module).items()
         if not name.startswith("_") and (isinstance(value, nn.Module) or callable(value))
-        and (getattr(value, "__module__", module.__name__) == module.__name__)
+        and getattr(value, "__module__", module.__name__).startswith(module.__name__)
+        and not isinstance(value, enum.EnumMeta)
     ] or ["none: it defines no callable"]  # fmt: skip
 
 
