@@ -33,6 +33,7 @@ SEVERITIES = (NOTE, WARNING, ERROR)
 WARN, BREAK = 1e4, 1e8  # factors of second moments: of amplitudes 100 and 10,000
 OFF = 1.4  # a factor per layer that is away from 1
 SHARE = 0.1  # of the decades that are lost, below which a law is no cause of it
+BESIDE = 0.25  # of what the first cause explains, below which another is none
 LOCAL = 3.0  # a wrong factor that matters by itself, where no norm hides it
 ELSEWHERE = ("vanishing-signal", "residual-growth")  # causes that are effects with a rule of their own
 TRADED = 1e3  # what one way may gain or lose to the other
@@ -275,8 +276,9 @@ def _causes(seen: Seen, factor: float) -> list[Finding]:
     grown = [one for one in residual_stacks(seen) if one.code == "residual-growth"]
     if grown and factor > 1:
         return grown
-    laws = _deviating_laws(seen, factor)
-    return sorted(laws, key=lambda cause: -abs(math.log(cause.evidence["factor"])))
+    sizes = [(abs(math.log(one.evidence["factor"])), one) for one in _deviating_laws(seen, factor)]
+    sizes.sort(key=lambda pair: -pair[0])
+    return [one for size, one in sizes if size > BESIDE * sizes[0][0]]
 
 
 def _deviating_laws(seen: Seen, factor: float) -> Iterator[Finding]:
@@ -292,6 +294,7 @@ def _deviating_laws(seen: Seen, factor: float) -> Iterator[Finding]:
             and not net.hidden[index]
             and weight.kind != "Embedding"
             and change == change
+            and not _only_weighs(net, weight)
         ):
             groups[law.label].append((weight, change))
     for label, found in groups.items():
@@ -324,6 +327,12 @@ def _deviating_laws(seen: Seen, factor: float) -> Iterator[Finding]:
             evidence,
             cure=fixes.redraw(net, weights),
         )
+
+
+def _only_weighs(net: Network, weight: Weight) -> bool:
+    """Whether what a weight makes goes into a softmax alone, as a router's: no signal passes there."""
+    using = net.consumers[weight.result]
+    return bool(using) and all(one.name == "softmax" for one in using)
 
 
 def _adds_up(net: Network, weights: Sequence[Weight], whole: float, factor: float) -> bool:

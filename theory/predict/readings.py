@@ -148,9 +148,9 @@ def mixed_power(
     else:
         mixing = args[0]
     mixing = mixing.detach().float()
-    left = ((mixing @ gram) * mixing).sum(-1, keepdim=True, dtype=torch.float64)
-    power: torch.Tensor = left / gram.diagonal(dim1=-2, dim2=-1).mean(dtype=torch.float64)
-    return power
+    left: torch.Tensor = ((mixing @ gram) * mixing).sum(-1, keepdim=True, dtype=torch.float64)
+    whole = gram.diagonal(dim1=-2, dim2=-1).mean(dtype=torch.float64)
+    return left / whole if whole > 0 else None
 
 
 def random_signs(like: torch.Tensor, *key: int) -> torch.Tensor:

@@ -77,8 +77,9 @@ def test_a_reconstruction_is_no_logits():
 class Experts(nn.Module):
     """Experts in one tensor, whose fan_in He's law of torch takes from the wrong axes."""
 
-    def __init__(self, count=4, width=64, layers=4):
+    def __init__(self, gated=False, count=4, width=64, layers=4):
         super().__init__()
+        self.gated = gated
         self.experts = nn.ParameterList(torch.empty(count, width, width) for _ in range(layers))
         self.routers = nn.ModuleList(nn.Linear(width, count) for _ in range(layers))
         self.head = nn.Linear(width, 10)
@@ -87,15 +88,21 @@ class Experts(nn.Module):
 
     def forward(self, x):
         for weight, router in zip(self.experts, self.routers, strict=True):
-            each = F.relu(torch.einsum("bd,edh->beh", x, weight))
-            x = (router(x).softmax(-1)[..., None] * each).sum(1)
+            gates = router(x).softmax(-1)
+            if self.gated:  # a sum of three, which no rule follows
+                x = F.relu(torch.einsum("bd,edh,be->bh", x, weight, gates))
+            else:
+                each = F.relu(torch.einsum("bd,edh->beh", x, weight))
+                x = (gates[..., None] * each).sum(1)
         return self.head(x)
 
 
-def test_what_no_rule_follows_is_not_laid_on_a_neighbor():
-    found = findings(Experts(), torch.randn(64, 64))
+@pytest.mark.parametrize("gated", [True, False])
+def test_what_others_lose_is_not_laid_on_a_neighbor(gated):
+    found = findings(Experts(gated), torch.randn(64, 64))
     assert only(found, "vanishing-signal").severity == "error"
     assert not [one for one in found if one.code == "default-law"]
+    assert gated or "experts.0" in only(found, "wrong-fan").modules
 
 
 def test_an_identity_has_no_wrong_scale():

@@ -644,6 +644,13 @@ def test_zeros_that_are_taken_apart():
     assert len(follow(Gate(), inputs(4, 8))) == 2
 
 
+def test_attention_of_zeros_is_zero():
+    model = drawn(lambda: Attending("heads"), 0)
+    nn.init.zeros_(model.both.bias)
+    table = follow(model, torch.zeros(3, 6, 8))
+    assert table.forward_predicted[0] == 0 and not table.forward_predicted.isna().any()
+
+
 def test_attention_of_the_same_weights_twice_is_measured():
     class Twice(Attending):
         def forward(self, x):
