@@ -31,20 +31,27 @@ if TYPE_CHECKING:
     from empirical.data.datasets import Dataset
 
 
+@dataclass(frozen=True, kw_only=True)
 class DataSet:
-    """What every row has; ``source`` is where its files are, None for a data set without files."""
+    """What every row has.
+
+    classes      outputs of the network
+    train_images, test_images  how many images, vectors or sequences there are
+    load         from ``--data-dir`` (or None) to all of it on the CPU
+    source       where its files are; None for a data set without files
+    """
 
     task: ClassVar[str]
     takes: ClassVar[str]  # the kind of data
-    loss: str
-    source: Source | None
-    classes: int  # outputs of the network
-    inputs: int  # channels of an image, entries of a vector or of a step
-    train_images: int  # and test_images: how many images, vectors or sequences there are
+    classes: int
+    train_images: int
     test_images: int
     load: Callable[[Path | None], Dataset]
-    defaults: Mapping[str, Any]
-    raw_shape: tuple[int, ...]  # of one of them as it is loaded
+    source: Source | None = None
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+    loss: str = "cross-entropy"
+    inputs: int = 0  # channels of an image, entries of a vector or of a step
+    raw_shape: tuple[int, ...] = ()  # of one of them as it is loaded
     size: int = 1  # side of an image
 
     @property
@@ -67,34 +74,19 @@ class DataSet:
         return data_dir if self.source is None else self.source.named(data_dir)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ImageSet(DataSet):
     """What is known of a labelled set of square images before any of it is read.
 
     shape        (channels, height, width), height equal to width
-    classes      labels are 0 … classes − 1
     mean, std    of each channel, of values in [0, 1]: what ``normalize`` takes out
-    train_images, test_images  how many there are
-    load         from ``--data-dir`` (or None) to all of it on the CPU
-    source       where its files are; None for a data set without files
     """
 
     shape: tuple[int, int, int]
-    classes: int
     mean: tuple[float, ...]
     std: tuple[float, ...]
-    train_images: int
-    test_images: int
-    load: Callable[[Path | None], Dataset]
-    source: Source | None = None
-    defaults: Mapping[str, Any] = field(default_factory=dict)
-    loss: str = "cross-entropy"
     task: ClassVar[str] = "images"
     takes: ClassVar[str] = "images"
-
-    inputs: int = field(init=False)
-    raw_shape: tuple[int, ...] = field(init=False)
-    size: int = field(init=False)
 
     def __post_init__(self) -> None:
         channels, height, width = self.shape
@@ -105,19 +97,12 @@ class ImageSet(DataSet):
             object.__setattr__(self, name, value)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Vectors(DataSet):
     """Vectors of ``inputs`` standardized numbers, each with one standardized target."""
 
-    inputs: int
-    train_images: int
-    test_images: int
-    load: Callable[[Path | None], Dataset]
-    defaults: Mapping[str, Any]
     classes: int = 1
     loss: str = "squared"
-    source: None = None
-    raw_shape: tuple[int, ...] = field(init=False)
     task: ClassVar[str] = "regression"
     takes: ClassVar[str] = "vectors"
 
@@ -125,7 +110,7 @@ class Vectors(DataSet):
         object.__setattr__(self, "raw_shape", (self.inputs,))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Sequences(DataSet):
     """Sequences of any length up to ``longest``: what is loaded is cut to the length that is asked for.
 
@@ -134,19 +119,10 @@ class Sequences(DataSet):
     unrolled  the name of what makes inputs and targets of the loaded numbers, in ``sequences``
     """
 
-    inputs: int
-    classes: int
-    loss: str
-    raw_shape: tuple[int, ...]
-    train_images: int
-    test_images: int
     length: int
     longest: int
     unrolled: str
-    load: Callable[[Path | None], Dataset]
-    defaults: Mapping[str, Any]
     answers: int | None = 1
-    source: None = None
     task: ClassVar[str] = "sequence"
     takes: ClassVar[str] = "sequences"
 
