@@ -1,4 +1,4 @@
-"""The questions that the course report could not answer, each as a study of its own: ``presets.toml``."""
+"""The questions that the course report could not answer, each a study of its own: ``presets.toml``."""
 
 from __future__ import annotations
 
