@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from empirical.data.catalog import tables
 from theory.errors import unknown_name
 
 MANY_SEEDS = 10  # of the preset seeds
@@ -27,14 +27,8 @@ class Preset:
 
 
 def _read(part: str) -> dict[str, Preset]:
-    text = Path(__file__).with_name("presets.toml").read_text(encoding="utf-8")
-    return {
-        name: Preset(
-            row.pop("question"),
-            {key: tuple(value) if isinstance(value, list) else value for key, value in row.items()},
-        )
-        for name, row in tomllib.loads(text)[part].items()
-    }
+    found = tables(Path(__file__).with_suffix(".toml"))[part]
+    return {name: Preset(row.pop("question"), row) for name, row in found.items()}
 
 
 PRESETS = _read("presets")

@@ -37,27 +37,9 @@ T = TypeVar("T")
 PAGE_WIDTH = 7.0  # inches: two columns of a LaTeX article
 NOTEBOOK_DPI = 150
 
-RC: dict[str, Any] = {
-    "font.size": 9,
-    "axes.titlesize": 9,
-    "axes.labelsize": 9,
-    "legend.fontsize": 8,
-    "xtick.labelsize": 8,
-    "ytick.labelsize": 8,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "grid.color": "#DDDDDD",
-    "grid.linewidth": 0.6,
-    "axes.axisbelow": True,
-    "legend.frameon": False,
-    "lines.linewidth": 1.4,
-    "pdf.fonttype": 42,
-    "svg.fonttype": "none",
-    "svg.hashsalt": "fanin",
-    "figure.dpi": 100,
-    "savefig.dpi": 200,
-}
+RC: Any = mpl.rc_params_from_file(
+    Path(__file__).with_name("fanin.mplstyle"), use_default_template=False
+)
 
 
 @dataclass(frozen=True)
@@ -240,8 +222,7 @@ def inset(axes: Axes, box: tuple[float, float, float, float], title: str) -> Axe
 @contextmanager
 def styled() -> Iterator[None]:
     """Draw inside this block to get the project's look; nothing global is changed afterwards."""
-    settings: Any = RC  # the stubs want every key spelled out
-    with mpl.rc_context(settings):
+    with mpl.rc_context(RC):
         yield
 
 

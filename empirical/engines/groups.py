@@ -35,13 +35,7 @@ from empirical.engines.stacked import WAYS, Stack, cell_losses, stacked_step
 from empirical.protocol import TrainSpec
 from empirical.records.cell import CellState
 from empirical.records.provenance import Stopwatch
-from empirical.training.loop import (
-    REPORT_EVERY,
-    TEST_BATCH,
-    CellTraining,
-    StepReport,
-    epoch_plan,
-)
+from empirical.training.loop import REPORT_EVERY, TEST_BATCH, CellTraining, StepReport, epoch_plan
 from empirical.training.networks import scale_free_parameters
 from empirical.training.optimizers import build_optimizer
 from theory.activations import parse_activation

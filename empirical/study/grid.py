@@ -36,12 +36,8 @@ from empirical.engines.groups import (
     train_group,
 )
 from empirical.engines.memory import memory_that_may_end
-from empirical.protocol import (
-    Protocol,
-    StudySpec,
-    TrainSpec,
-    published_accuracy,
-)
+from empirical.judgment.statistics import final_values
+from empirical.protocol import Protocol, StudySpec, TrainSpec, published_accuracy
 from empirical.records import folders as records
 from empirical.records.cell import CellState
 from empirical.records.folders import DamagedRecord, Finished
@@ -138,18 +134,21 @@ def numbered_cells(spec: StudySpec) -> list[Job]:
 
 def load_study(out: Path, on_event: events.OnEvent = _ignore) -> pd.DataFrame:
     """The table of every finished cell under ``out``; bad records are reported and left out."""
-    good, bad = records.read_all(Path(out))
-    for cell, reason in bad.items():
-        on_event(events.RecordDamaged(cell, reason, None))
-    return table(good)
+    return table(_verified(out, on_event))
 
 
 def load_layers(out: Path, on_event: events.OnEvent = _ignore) -> pd.DataFrame:
     """The layers' table of every finished cell under ``out``: the cell, then ``LAYER_COLUMNS``."""
+    return pd.DataFrame(
+        [_identity(cell) | row for cell in _verified(out, on_event) for row in cell.layers]
+    )
+
+
+def _verified(out: Path, on_event: events.OnEvent) -> list[Finished]:
     good, bad = records.read_all(Path(out))
     for cell, reason in bad.items():
         on_event(events.RecordDamaged(cell, reason, None))
-    return pd.DataFrame([_identity(cell) | row for cell in good for row in cell.layers])
+    return good
 
 
 def results(spec: StudySpec) -> list[dict[str, Any]]:
@@ -175,32 +174,18 @@ def compare_with_report(study: pd.DataFrame) -> pd.DataFrame:
     report has no such cell, and of other images than CIFAR-10), difference, status (diverged if every
     seed did, else completed).
     """
-    study = study.reset_index(drop=True)
-    last = study.sort_values("epoch", kind="stable").groupby("cell", sort=False).tail(1)
-    last = last.sort_index()  # the study's own order: cells that ended early do not come first
+    config = ["initializer", "activation", "variant", "depth"]
     rows = []
-    for (initializer, activation, described, depth), group in last.groupby(
-        ["initializer", "activation", "variant", "depth"], sort=False
-    ):
-        published = None
-        if group["dataset"].iloc[0] == "cifar10":
-            published = published_accuracy(str(initializer), str(activation), int(str(depth)))
-        completed = group[group["status"] != "diverged"]
-        accuracy = float(completed["test_accuracy"].mean())
-        rows.append(
-            {
-                "initializer": initializer,
-                "activation": activation,
-                "variant": described,
-                "depth": depth,
-                "seeds": len(group),
-                "diverged": len(group) - len(completed),
-                "test_accuracy": accuracy,
-                "published": published,
-                "difference": None if published is None else accuracy - published,
-                "status": "diverged" if completed.empty else "completed",
-            }
-        )
+    for key, cells in final_values(study).groupby(config, sort=False):
+        row = dict(zip(config, key, strict=True))
+        completed = cells.loc[cells["status"] != "diverged", "test_accuracy"]
+        accuracy, published = float(completed.mean()), None
+        if cells["dataset"].iloc[0] == "cifar10":
+            published = published_accuracy(row["initializer"], row["activation"], int(row["depth"]))
+        row |= {"seeds": len(cells), "diverged": len(cells) - len(completed)}
+        row |= {"test_accuracy": accuracy, "published": published}
+        row["difference"] = None if published is None else accuracy - published
+        rows.append(row | {"status": "diverged" if completed.empty else "completed"})
     return pd.DataFrame(rows)
 
 
@@ -225,14 +210,12 @@ def plan(spec: StudySpec) -> pd.DataFrame:
     for _, cell in jobs:
         status, epochs_done = progress[cell.cell_id]
         left = 0 if status == "finished" else cell.epochs - epochs_done
-        named = {name: getattr(cell, name) for name in ("initializer", "activation", "depth", "seed")}
         rows.append(
-            {"cell": cell.cell_id}
-            | named
+            vars(cell)
             | {
+                "cell": cell.cell_id,
                 "status": status,
                 "epochs_done": epochs_done,
-                "epochs": cell.epochs,
                 "parameters": cell.parameters,
                 "seconds": left * _epoch_images(cell) * seconds.get(cell.cell_id, 0.0),
                 "megabytes": cell.parameters * 3 * 4 / 1e6,  # weights and Adam's two moments
