@@ -214,12 +214,13 @@ def weight_change_figure(records: Published) -> Figure:
                     change = own[own["epoch"] == epoch].groupby("number")["change"].mean()
                     axes.plot(change, **shade.curve, markersize=3.5)
                 curves.layer_axis(axes, depth + 1)
-            row[0].set_ylabel(f"{name_of(initializer)}\n$\\|W-W_0\\|/\\|W_0\\|$")
         style.power_of_ten_axis(grid[0, 0])
-        for axes, depth in zip(grid[0], depths, strict=True):
-            axes.set_title(f"{depth} layers")
-        for axes in grid[-1]:
-            axes.set_xlabel("weight layer (h: linear)")
+        style.label(
+            grid,
+            titles=[f"{depth} layers" for depth in depths],
+            below="weight layer (h: linear)",
+            left=[f"{name_of(law)}\n$\\|W-W_0\\|/\\|W_0\\|$" for law in looks],
+        )
         shades = _epoch_looks(epochs, GREY).items()
         named = {f"after epoch {epoch}": shade for epoch, shade in shades}
         style.legend_below(figure, curves.keys_of(named))

@@ -76,10 +76,7 @@ def jacobian_figure(values: pd.DataFrame, table: pd.DataFrame) -> Figure:
             axes = grid[activations.index(row["activation"]), [*looks].index(row["initializer"])]
             own = squared.get_group((row["activation"], row["initializer"])).to_numpy()
             _panel(axes, own, row, looks[row["initializer"]])
-        for axes in grid[-1]:
-            axes.set_xlabel("squared singular value / expected mean")
-        for axes in grid[:, 0]:
-            axes.set_ylabel("density per decade")
+        style.label(grid, below="squared singular value / expected mean", left="density per decade")
         figure.suptitle(
             "Jacobian $\\partial x_L/\\partial x_0$ of {draws} networks, $L$ = {depth}, "
             "$n$ = {width}".format_map(table.iloc[0]),
