@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from empirical.data.catalog import tables
+from empirical.data.files import tables
 from theory.errors import unknown_name
 
 MANY_SEEDS = 10  # of the preset seeds

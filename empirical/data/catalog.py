@@ -17,14 +17,13 @@ imports what it needs when it is called.
 from __future__ import annotations
 
 import math
-import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from empirical.data import files
-from empirical.data.files import Source
+from empirical.data.files import Source, tables
 from theory.errors import unknown_name
 
 if TYPE_CHECKING:
@@ -130,18 +129,6 @@ class Sequences(DataSet):
 
 
 KINDS: dict[str, type[DataSet]] = {kind.takes: kind for kind in (ImageSet, Vectors, Sequences)}
-
-
-def tables(path: Path) -> dict[str, Any]:
-    """What the file of TOML ``path`` holds, with tuples in the place of lists."""
-    found: dict[str, Any] = _frozen(tomllib.loads(path.read_text(encoding="utf-8")))
-    return found
-
-
-def _frozen(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _frozen(one) for key, one in value.items()}
-    return tuple(map(_frozen, value)) if isinstance(value, list) else value
 
 
 def _row(name: str, kind: str, source: str | None = None, **fields: Any) -> DataSet:

@@ -19,7 +19,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import math
-import os
 import pickle
 import queue
 import signal
@@ -36,6 +35,7 @@ import torch
 
 from empirical.data.datasets import Dataset
 from empirical.engines.groups import Job, is_stacked, shape_of
+from empirical.engines.memory import memory_of_the_machine
 from empirical.protocol import StudySpec
 from empirical.records import folders as records
 from empirical.study import events
@@ -125,11 +125,8 @@ def suitable_count(device: torch.device) -> int:
         return max(torch.cuda.device_count(), 1)
     if device.type != "cpu":
         return 1
-    try:
-        room = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // WORKER_BYTES
-    except (AttributeError, ValueError):  # Windows does not say
-        room = torch.get_num_threads()
-    return max(min(torch.get_num_threads(), room), 1)
+    threads, memory = torch.get_num_threads(), memory_of_the_machine()
+    return max(min(threads, memory // WORKER_BYTES if memory else threads), 1)
 
 
 def begin(spec: StudySpec, numbered: list[Job], overview: Overview) -> list[Job]:
