@@ -177,7 +177,7 @@ def compare_with_report(study: pd.DataFrame) -> pd.DataFrame:
     config = ["initializer", "activation", "variant", "depth"]
     rows = []
     for key, cells in final_values(study).groupby(config, sort=False):
-        row = dict(zip(config, key, strict=True))
+        row: dict[str, Any] = dict(zip(config, key, strict=True))
         completed = cells.loc[cells["status"] != "diverged", "test_accuracy"]
         accuracy, published = float(completed.mean()), None
         if cells["dataset"].iloc[0] == "cifar10":
