@@ -33,7 +33,7 @@ import pandas as pd
 from empirical.arm import NAMES
 from empirical.judgment.claim_theory import THEORY_COLUMNS, expected, foretold
 from empirical.judgment.evidence import Cells, Evidence
-from empirical.judgment.statistics import INSUFFICIENT
+from empirical.judgment.statistics import INSUFFICIENT, Estimate
 from empirical.judgment.truth import (
     AGREES,
     DISAGREES,
@@ -325,29 +325,28 @@ def _claim_row(claim: Claim, fan: str, judgment: Judgment, evidence: Evidence) -
     )
 
 
+JUDGED = ("p_value", "p_holm", "p_exact", "needed", "verdict", "direction")
+
+
 def judgment_fields(judgment: Judgment, evidence: Evidence) -> dict[str, Any]:
     """What the claims' and the conditions' tables have in common."""
     decisive = judgment.decisive
-    few = decisive is not None and math.isnan(decisive.estimate.p_value)
+    estimate = decisive.estimate if decisive else Estimate()
+    few = decisive is not None and math.isnan(estimate.p_value)
     wanted: list[str] = []
     if judgment.verdict == NO_RECORDS:
         wanted = training(judgment.missing)
     elif judgment.verdict == INSUFFICIENT:
         wanted = training(judgment.cells, seeds=min(judgment.needed, MANY_SEEDS))
     return {
-        "value": math.nan if decisive is None else decisive.mean,
-        "part": "" if decisive is None else decisive.part.name,
-        "low": math.nan if decisive is None else decisive.estimate.low,
-        "high": math.nan if decisive is None else decisive.estimate.high,
+        "value": estimate.mean,
+        "part": decisive.part.name if decisive else "",
+        "low": estimate.low,
+        "high": estimate.high,
         "single_values": _single_values(decisive) if decisive is not None and few else "",
         "seeds": judgment.seeds if decisive is None or few else decisive.seeds,
         "diverged": sum(map(evidence.diverged, judgment.cells)),
-        "p_value": judgment.p_value,
-        "p_holm": judgment.p_holm,
-        "p_exact": judgment.p_exact,
-        "needed": judgment.needed,
-        "verdict": judgment.verdict,
-        "direction": judgment.direction,
+        **{name: getattr(judgment, name) for name in JUDGED},
         "parts": _parts_words(judgment.outcomes),
         "records": " ".join(name for one in judgment.cells for name in evidence.ids(one)),
         "missing": "; ".join(one.name for one in judgment.missing),

@@ -110,3 +110,7 @@ class WorkersAwaited:
 
 Event = OfCell | StudyPlanned | RecordDamaged | WorkersAwaited
 OnEvent = Callable[[Event], None]
+
+
+def ignore(event: Event) -> None:
+    """For whoever does not wait for it."""

@@ -77,14 +77,10 @@ STUDY_COLUMNS = (
 )
 
 
-def _ignore(event: events.Event) -> None:
-    pass
-
-
 @takes_fields_of(StudySpec)
 def run_study(
     spec: StudySpec,
-    on_event: events.OnEvent = _ignore,
+    on_event: events.OnEvent = events.ignore,
     *,
     dataset: Dataset | None = None,
 ) -> pd.DataFrame:
@@ -132,12 +128,12 @@ def numbered_cells(spec: StudySpec) -> list[Job]:
     return list(enumerate(spec.cells(), start=1))
 
 
-def load_study(out: Path, on_event: events.OnEvent = _ignore) -> pd.DataFrame:
+def load_study(out: Path, on_event: events.OnEvent = events.ignore) -> pd.DataFrame:
     """The table of every finished cell under ``out``; bad records are reported and left out."""
     return table(_verified(out, on_event))
 
 
-def load_layers(out: Path, on_event: events.OnEvent = _ignore) -> pd.DataFrame:
+def load_layers(out: Path, on_event: events.OnEvent = events.ignore) -> pd.DataFrame:
     """The layers' table of every finished cell under ``out``: the cell, then ``LAYER_COLUMNS``."""
     return pd.DataFrame(
         [_identity(cell) | row for cell in _verified(out, on_event) for row in cell.layers]
