@@ -1,8 +1,7 @@
 """The data sets that a cell can be trained on: a row each, and nothing else anywhere.
 
 Networks, costs, normalization, augmentation, instruments, the loss and its guessing, and the score take
-what they need from the row.  To add a data set, add its row to
-``catalog.toml``.
+what they need from the row.  To add a data set, add its table to ``catalog.toml``.
 
 A row's class is its kind of data: square images, vectors, or sequences.  ``loss`` is cross-entropy or
 squared error.  The score, which records call ``test_accuracy``, is the accuracy in percent under
@@ -19,6 +18,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -133,19 +133,15 @@ KINDS: dict[str, type[DataSet]] = {kind.takes: kind for kind in (ImageSet, Vecto
 
 def _row(name: str, kind: str, source: str | None = None, **fields: Any) -> DataSet:
     found: Source | None = getattr(files, source) if source else None
-    return KINDS[kind](load=found.load if found else _generated(name), source=found, **fields)
+    return KINDS[kind](load=found.load if found else partial(_made, name), source=found, **fields)
 
 
-def _generated(name: str) -> Callable[[Path | None], Dataset]:
-    """The loader called ``name``, of data that no file is needed for."""
+def _made(name: str, data_dir: Path | None) -> Dataset:
+    """A data set that no file is needed for."""
+    from empirical.data import generated
 
-    def load(data_dir: Path | None) -> Dataset:
-        from empirical.data import generated
-
-        made: Dataset = getattr(generated, name)(DATASETS[name])
-        return made
-
-    return load
+    made: Dataset = getattr(generated, name)(DATASETS[name])
+    return made
 
 
 DATASETS = {
