@@ -10,7 +10,6 @@ family of Holm's.
 from __future__ import annotations
 
 import math
-import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import Any
 
 import pandas as pd
 
+from empirical.data.files import tables
 from empirical.judgment.claim_theory import THEORY_COLUMNS, foretold, off
 from empirical.judgment.evidence import Cells, Evidence
 from empirical.judgment.truth import Part, difference, judge
@@ -71,8 +71,7 @@ class Contrast:
 
 def contrasts() -> list[Contrast]:
     """Every sentence of ``beyond.toml``, in order."""
-    text = Path(__file__).with_name("beyond.toml").read_text(encoding="utf-8")
-    return [Contrast(name, **row) for name, row in tomllib.loads(text).items()]
+    return [Contrast(name, **row) for name, row in tables(Path(__file__).with_suffix(".toml")).items()]
 
 
 def judge_beyond(evidence: Evidence) -> pd.DataFrame:

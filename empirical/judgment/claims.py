@@ -21,7 +21,6 @@ by fan_in in all layers; each fan mode is a family of its own in Holm's correcti
 from __future__ import annotations
 
 import math
-import tomllib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -31,6 +30,7 @@ from typing import Any
 import pandas as pd
 
 from empirical.arm import NAMES
+from empirical.data.files import tables
 from empirical.judgment.claim_theory import THEORY_COLUMNS, expected, foretold
 from empirical.judgment.evidence import Cells, Evidence
 from empirical.judgment.statistics import INSUFFICIENT, Estimate
@@ -134,8 +134,21 @@ class Claim:
 
 def claims() -> list[Claim]:
     """The report's claims, under the protocol as printed; their words are in ``claims.toml``."""
-    words = tomllib.loads(Path(__file__).with_name("claims.toml").read_text(encoding="utf-8"))
-    values = {"nearer": NEARER, "printed": published_accuracy("normal", "prelu", DEEPEST)} | BOUNDS
+    words = tables(Path(__file__).with_suffix(".toml"))
+    values = {
+        "nearer": NEARER,
+        "printed": published_accuracy("normal", "prelu", DEEPEST),
+        "shallowest": SHALLOWEST,
+        "deepest": DEEPEST,
+        "depths": _listed(DEPTHS),
+        "deeper": _listed(DEEPER),
+        "deeper_and": _listed(DEEPER, " and "),
+        "shallow": _listed(SHALLOW),
+        "deep": _listed(DEEP),
+        "deep_and": _listed(DEEP, " and "),
+        "settings": len(DEPTHS) * len(ACTIVATIONS),
+        **BOUNDS,
+    }
     return [
         Claim(
             name, tuple(parts), **{field: text.format(**values) for field, text in words[name].items()}
@@ -204,6 +217,11 @@ def _about_both() -> dict[str, Iterable[Part]]:
 
 def _named(initializer: str, activation: str) -> str:
     return f"{NAMES[initializer]} · {NAMES[activation]}"
+
+
+def _listed(depths: Sequence[int], before_last: str = ", ") -> str:
+    *first, last = map(str, depths)
+    return f"{', '.join(first)}{before_last}{last}"
 
 
 def _column(initializer: str, activation: str, depths: Iterable[int] = DEPTHS) -> list[Cells]:

@@ -76,6 +76,16 @@ SECTIONS = {  # the name of its template, which is its anchor -> its title
 }
 BAND = round(100 * (QUANTILES[-1] - QUANTILES[0]))  # percent of single networks inside the band
 DATA = Path(__file__).parents[1] / "data"  # the published study
+REFERENCES = {
+    "he": "ICCV 2015, arXiv:1502.01852.",
+    "glorot": "AISTATS 2010.",
+    "hanin": "Communications in Mathematical Physics 376, 2020, arXiv:1812.05994.",
+    "yang": "ICLR 2019, arXiv:1902.08129.",
+    "welch": "Biometrika 34, 1947.",
+    "schuirmann": "Journal of Pharmacokinetics and Biopharmaceutics 15, 1987.",
+    "berger": "Technometrics 24, 1982.",
+    "holm": "Scandinavian Journal of Statistics 6, 1979.",
+}
 
 
 @dataclass(frozen=True, repr=False)
@@ -311,6 +321,7 @@ class Report:
             "commands": account.commands(self.records.cells, specs),
             "rebuild": self.rebuild,
             "version": project_version(),
+            "refs": REFERENCES,
             "title": TITLE,
             "subtitle": SUBTITLE,
             "sections": SECTIONS,
