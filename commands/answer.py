@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from rich.console import RenderableType
 
-    from empirical.study.grid import Event
+    from empirical.study.events import Event
 
 # A figure, or what draws it when it is about to be written.
 Picture: TypeAlias = "Figure | Callable[[], Figure]"

@@ -228,7 +228,7 @@ class TrainSpec(Protocol):
                 f"depth {self.depth} with {self.filters} filters makes {self.parameters:,} parameters: "
                 f"choose fewer filters or layers, at most {MAX_PARAMETERS:,} parameters"
             )
-        self._check_batches()
+        self.check_batches(self.limit_train or self.data.train_images)
 
     @property
     def cell_id(self) -> str:
@@ -337,14 +337,10 @@ class TrainSpec(Protocol):
         if own.gates > 1 and self.activation != "tanh":
             raise RequestError(f"{self.network} has activations of its own: name tanh")
 
-    def _check_batches(self) -> None:
+    def check_batches(self, images: int) -> None:
         """Batch norm on a 1×1 map needs two images: refuse a batch of one before the training does."""
-        images = self.limit_train or self.data.train_images
-        if (
-            self.norm == "batch"
-            and 1 in self.map_sizes[1:]
-            and _smallest_batch(images, self.batch_size) == 1
-        ):
+        smallest = images % self.batch_size or self.batch_size
+        if self.norm == "batch" and 1 in self.map_sizes[1:] and smallest == 1:
             raise RequestError(
                 f"batches of {self.batch_size} out of {images:,} images leave a batch of one, which "
                 f"batch norm cannot normalise on the 1×1 map that depth {self.depth} reaches: "
@@ -437,10 +433,6 @@ def _published() -> dict[tuple[str, str, int], float]:
         (cell["initializer"], cell["activation"], cell["depth"]): cell["test_accuracy"]
         for cell in json.loads(text)["cells"]
     }
-
-
-def _smallest_batch(images: int, batch_size: int) -> int:
-    return images % batch_size or batch_size
 
 
 def _check_distinct(what: str, values: tuple[object, ...]) -> None:

@@ -6,7 +6,7 @@ from empirical.arm import Arm, Change
 from empirical.judgment.statistics import cell_statistics
 from empirical.protocol import COURSE_REPORT, published_accuracy
 from empirical.records.published import Published
-from figures.prose import name_of
+from figures.prose import name_of, note
 from figures.style import ordered_arms
 from figures.tables import Column, Row, Sheet, words
 
@@ -39,10 +39,7 @@ def accuracy_results(published: Published) -> Sheet:
         rows=[*(_printed(one, places) for one in COURSE_REPORT.initializers), *recorded],
         section=lambda row: str(row["section"]),
         columns=(words("", "arm"), *map(_column, places)),
-        notes=(
-            "Means over the seeds that did not diverge; ×n: of n seeds, else of one. As printed: He by "
-            f"{COURSE_REPORT.fan} in every layer.",
-        ),
+        notes=(note("accuracies", fan=COURSE_REPORT.fan),),
     )
 
 

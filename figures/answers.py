@@ -17,7 +17,7 @@ from empirical.judgment.statistics import EQUIVALENT, INSUFFICIENT, LEVEL, MARGI
 from empirical.judgment.truth import AGREES, DISAGREES, NO, NO_RECORDS, OPEN, YES, in_unit
 from empirical.presets import MANY_SEEDS
 from empirical.protocol import CLASSES
-from figures.prose import name_of, said
+from figures.prose import name_of, note, said
 from figures.tables import Column, Row, Sheet, number, words
 
 STYLES = {"confirmed": "green", YES: "green", "refuted": "red", NO: "red"}
@@ -139,6 +139,11 @@ def answer_lines(conditions: pd.DataFrame) -> list[str]:
 
 def answers_table(conditions: pd.DataFrame) -> Sheet:
     """The answer to the question in five lines, each by the comparison that decides it."""
+    settings = [
+        (QUESTIONS[str(row["id"])][0], settings_words(row["settings"]))
+        for row in conditions.head(FIVE).to_dict("records")
+        if row["settings"]
+    ]
     return Sheet(
         name="answers",
         title="Should He be the default?",
@@ -152,18 +157,7 @@ def answers_table(conditions: pd.DataFrame) -> Sheet:
             Column("seeds", "seeds"),
             words("theory", "theory_right", form=MARKS.get, folds=False),
         ),
-        notes=(
-            "Points of final test accuracy; of the comparison that says yes least. So far: what the "
-            "runs there are say, where they do not decide. Theory: ✓ foretold it, ✗ did not, in "
-            "brackets so far.",
-            "Means over the settings of which both have seeds enough for a test, or any: "
-            + "; ".join(
-                f"{QUESTIONS[str(row['id'])][0]} {settings_words(row['settings'])}"
-                for row in conditions.head(FIVE).to_dict("records")
-                if row["settings"]
-            )
-            + ".",
-        ),
+        notes=(note("answers"), note("answers_settings", settings=settings)),
     )
 
 
@@ -230,11 +224,7 @@ def conditions_table(conditions: pd.DataFrame) -> Sheet:
             words("answer", "answer"),
             words("theory", lambda row: theory_words(row) if row["theory"] else ""),
         ),
-        notes=(
-            "Points are of final test accuracy, mean over the settings (activation × depth) of which "
-            "both arms have seeds enough for a test, or any. Theory: by the e-folds from an even "
-            f"start, ties below {TIE:g}.",
-        ),
+        notes=(note("conditions", tie=TIE),),
         spaced=True,
     )
 

@@ -9,8 +9,9 @@ runs over all columns, for which rich has no row: a mark stands in for it until 
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
-from typing import Literal
+from dataclasses import replace
 
 from rich import box
 from rich.cells import cell_len
@@ -76,29 +77,15 @@ class FittingTable(Table):
 
     def fitted(self, width: int) -> FittingTable:
         """This table without the spare columns for which ``width`` has no room."""
-        left, dropped = list(self.columns), []
+        result, dropped = copy.copy(self), []
         for name in self.spare:
-            if self._least_width(left) <= width:
+            if self._least_width(result.columns) <= width:
                 break
-            kept = [column for column in left if column.header != name]
-            if len(kept) < len(left):
+            kept = [column for column in result.columns if column.header != name]
+            if len(kept) < len(result.columns):
                 dropped.append(name)
-            left = kept
-        result = FittingTable(str(self.title), caption=None, rooms=self.rooms)
-        result.caption, result.padding, result.headings = self.caption, self.padding, self.headings
-        for column in left:
-            overflow: Literal["ellipsis", "fold"] = "ellipsis" if column.no_wrap else "fold"
-            result.add_column(
-                column.header,
-                justify=column.justify,
-                no_wrap=column.no_wrap,
-                width=column.width,
-                overflow=overflow,
-            )
-        for row, cells in zip(
-            self.rows, zip(*(column.cells for column in left), strict=True), strict=True
-        ):
-            result.add_row(*cells, end_section=row.end_section)
+            result.columns = kept
+        result.columns = [replace(one, _index=index) for index, one in enumerate(result.columns)]
         if dropped:
             names = " and ".join([", ".join(dropped[:-1]), dropped[-1]] if dropped[1:] else dropped)
             note = f"A wider terminal also shows {' '.join(names.split())}."

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -67,3 +68,6 @@ def said(file: str, block: str, **values: Any) -> str:
     """The ``block`` of a file of templates as one paragraph; ``UndefinedError`` for a missing value."""
     template = _ENVIRONMENT.get_template(f"{file}.md")
     return " ".join("".join(template.blocks[block](template.new_context(values))).split())
+
+
+note = partial(said, "notes")

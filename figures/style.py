@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import matplotlib as mpl
+import numpy as np
 import pandas as pd
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
@@ -27,6 +28,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, MaxNLocator
+from numpy.typing import NDArray
 
 from empirical.arm import Arm, Change
 from figures.files import write_bytes
@@ -37,27 +39,8 @@ T = TypeVar("T")
 PAGE_WIDTH = 7.0  # inches: two columns of a LaTeX article
 NOTEBOOK_DPI = 150
 
-RC: dict[str, Any] = {
-    "font.size": 9,
-    "axes.titlesize": 9,
-    "axes.labelsize": 9,
-    "legend.fontsize": 8,
-    "xtick.labelsize": 8,
-    "ytick.labelsize": 8,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "grid.color": "#DDDDDD",
-    "grid.linewidth": 0.6,
-    "axes.axisbelow": True,
-    "legend.frameon": False,
-    "lines.linewidth": 1.4,
-    "pdf.fonttype": 42,
-    "svg.fonttype": "none",
-    "svg.hashsalt": "fanin",
-    "figure.dpi": 100,
-    "savefig.dpi": 200,
-}
+SETTINGS = Path(__file__).with_name("fanin.mplstyle")
+RC: Any = mpl.rc_params_from_file(SETTINGS, use_default_template=False)
 
 
 @dataclass(frozen=True)
@@ -229,6 +212,25 @@ def same_axes(panels: Iterable[Axes]) -> None:
         axes.set_ylim(min(low for low, _ in limits), max(high for _, high in limits))
 
 
+def label(
+    grid: NDArray[np.object_],
+    *,
+    titles: Iterable[str] = (),
+    below: str | Sequence[str] = "",
+    left: str | Sequence[str] = "",
+) -> None:
+    """Write over the columns of a grid of panels, and below and left of it; one text is for all."""
+    columns, rows = grid[-1], grid[:, 0]
+    below = [below] * len(columns) if isinstance(below, str) else below
+    left = [left] * len(rows) if isinstance(left, str) else left
+    for axes, text in zip(grid[0], titles, strict=False):
+        axes.set_title(text)
+    for axes, text in zip(columns, below, strict=True):
+        axes.set_xlabel(text)
+    for axes, text in zip(rows, left, strict=True):
+        axes.set_ylabel(text)
+
+
 def inset(axes: Axes, box: tuple[float, float, float, float], title: str) -> Axes:
     """A small panel inside ``axes``, at ``box`` = (left, bottom, width, height) of its own size."""
     panel = axes.inset_axes(box)
@@ -240,8 +242,7 @@ def inset(axes: Axes, box: tuple[float, float, float, float], title: str) -> Axe
 @contextmanager
 def styled() -> Iterator[None]:
     """Draw inside this block to get the project's look; nothing global is changed afterwards."""
-    settings: Any = RC  # the stubs want every key spelled out
-    with mpl.rc_context(settings):
+    with mpl.rc_context(RC):
         yield
 
 

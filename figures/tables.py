@@ -127,6 +127,7 @@ class Sheet:
                 terminal(column.header),
                 justify=column.align,
                 no_wrap=not column.folds,
+                overflow="fold" if column.folds else "ellipsis",
                 width=column.width,
             )
         for heading, rows in self.sections:

@@ -6,7 +6,8 @@ import argparse
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from types import NoneType
+from typing import TYPE_CHECKING, Any, get_args, get_type_hints
 
 import empirical
 import figures
@@ -45,34 +46,50 @@ EXAMPLES = (
     "cifar --seeds 9 --workers auto",
     "cifar --dry-run",
 )
-SAME_NAMES = (
-    "epochs",
-    "batch_size",
-    "optimizer",
-    "learning_rate",
-    "learning_rate_reference",
-    "weight_decay",
-    "augment",
-    "network",
-    "branch_scale",
-    "dropout",
-    "recurrent",
-    "forget_bias",
-    "filters",
-    "pool_every",
-    "norm",
-    "fan",
-    "head_fan",
-    "gain_slope",
-    "dataset",
-    "data_dir",
-    "precision",
-    "engine",
-    "stack",
-    "limit_train",
-    "limit_test",
-)
-OTHER_NAMES = {
+CHOICES = {
+    "optimizer": OPTIMIZERS,
+    "augment": tuple(AUGMENTED),
+    "norm": NORMS,
+    "fan": FANS,
+    "head_fan": FANS,
+    "network": tuple(ARCHITECTURES),
+    "branch_scale": tuple(BRANCH_SCALES),
+    "precision": PRECISIONS,
+}
+# Options that are fields of a study: what stands for the value in the help, and the help.
+OPTIONS = {
+    "epochs": (None, "default 10"),
+    "batch_size": (None, "default 64"),
+    "optimizer": (None, "default adam; sgd has momentum 0.9, no weight decay"),
+    "learning_rate": (None, "constant, default 0.001"),
+    "learning_rate_reference": (
+        "NAME",
+        "scale the rates of weights before a batch norm so that their relative steps are those under "
+        "this initializer",
+    ),
+    "augment": (None, "training images, at random; default flip+crop"),
+    "filters": (None, "of a convolution, or units of a layer; default 32"),
+    "pool_every": ("N", "convolutions, default 2"),
+    "norm": (None, "default batch"),
+    "fan": (None, "default fan_out, as the report"),
+    "head_fan": (None, "of the last layer (default: --fan)"),
+    "head_init": ("NAME", "of the last layer (default: --init)"),
+    "gain_slope": ("S", "slope in He's gain (default 0.01, as the report)"),
+    "network": (None, "a family; default plain"),
+    "branch_scale": (None, "the last weight of every residual branch: as drawn, / √branches, or 0"),
+    "dropout": ("P", "share of activations dropped"),
+    "weight_decay": ("W", "of weights alone; default 0"),
+    "recurrent": ("NAME", "of recurrent weights: an initializer, or identity"),
+    "forget_bias": ("B", "of an LSTM, default 0"),
+    "dataset": (None, "default cifar10"),
+    "data_dir": ("DIR", "default $CIFAR10_DIR (of others alike), else a download"),
+    "precision": (None, "default fp32"),
+    "engine": ("NAME", f"how a step is run: {', '.join(ENGINES)} (default auto)"),
+    "stack": ("N", "at most N cells at once, if stacked (default: all that fit)"),
+    "limit_train": ("N", "train on the first N images only"),
+    "limit_test": ("N", "test on the first N images only"),
+}
+FIELDS = {  # of a study, where the option has another name
     "init": "initializers",
     "activation": "activations",
     "depths": "depths",
@@ -87,9 +104,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def add_study(parser: argparse.ArgumentParser, datasets: Sequence[str]) -> None:
     """The options of a study on one of ``datasets``."""
     _add_grid(parser)
-    _add_protocol(parser)
-    _add_network(parser)
-    _add_data_and_engine(parser, datasets)
+    hints, choices = get_type_hints(StudySpec), CHOICES | {"dataset": tuple(datasets)}
+    for name, (value, text) in OPTIONS.items():
+        hint = hints[FIELDS.get(name, name)]
+        kind = next(one for one in (*get_args(hint), hint) if one is not NoneType)
+        flags = [f"--{name.replace('_', '-')}", *["--width"] * (name == "filters")]
+        parser.add_argument(*flags, type=kind, choices=choices.get(name), metavar=value, help=text)
+    parser.add_argument("--dry-run", action="store_true", help="print the plan and an estimate of time")
     _add_place(parser)
 
 
@@ -104,80 +125,11 @@ def _add_grid(parser: argparse.ArgumentParser) -> None:
         "--preset", metavar="NAME", help="a study with a question of its own; other options change it"
     )
     parser.add_argument("--list-presets", action="store_true", help="print the presets and stop")
-    parser.add_argument("--epochs", type=int, help="default 10")
     seeds = parser.add_mutually_exclusive_group()
     seeds.add_argument("--seeds", type=int, metavar="N", help="run N seeds, from --seed on (default 1)")
     seeds.add_argument(
         "--seed-list", type=int, nargs="+", metavar="SEED", help="run exactly these seeds"
     )
-
-
-def _add_protocol(parser: argparse.ArgumentParser) -> None:
-    """How a cell is drawn and trained."""
-    parser.add_argument("--batch-size", type=int, help="default 64")
-    parser.add_argument(
-        "--optimizer", choices=OPTIMIZERS, help="default adam; sgd has momentum 0.9, no weight decay"
-    )
-    parser.add_argument("--learning-rate", type=float, help="constant, default 0.001")
-    parser.add_argument(
-        "--learning-rate-reference",
-        metavar="NAME",
-        help="scale the rates of weights before a batch norm so that their relative steps are those "
-        "under this initializer",
-    )
-    parser.add_argument(
-        "--augment", choices=AUGMENTED, help="training images, at random; default flip+crop"
-    )
-    parser.add_argument(
-        "--filters", "--width", type=int, help="of a convolution, or units of a layer; default 32"
-    )
-    parser.add_argument("--pool-every", type=int, metavar="N", help="convolutions, default 2")
-    parser.add_argument("--norm", choices=NORMS, help="default batch")
-    parser.add_argument("--fan", choices=FANS, help="default fan_out, as the report")
-    parser.add_argument("--head-fan", choices=FANS, help="of the last layer (default: --fan)")
-    parser.add_argument("--head-init", metavar="NAME", help="of the last layer (default: --init)")
-    parser.add_argument(
-        "--gain-slope", type=float, metavar="S", help="slope in He's gain (default 0.01, as the report)"
-    )
-
-
-def _add_network(parser: argparse.ArgumentParser) -> None:
-    """Other networks than the course report's."""
-    parser.add_argument("--network", choices=tuple(ARCHITECTURES), help="a family; default plain")
-    parser.add_argument(
-        "--branch-scale",
-        choices=tuple(BRANCH_SCALES),
-        help="the last weight of every residual branch: as drawn, / √branches, or 0",
-    )
-    parser.add_argument("--dropout", type=float, metavar="P", help="share of activations dropped")
-    parser.add_argument("--weight-decay", type=float, metavar="W", help="of weights alone; default 0")
-    parser.add_argument(
-        "--recurrent", metavar="NAME", help="of recurrent weights: an initializer, or identity"
-    )
-    parser.add_argument("--forget-bias", type=float, metavar="B", help="of an LSTM, default 0")
-
-
-def _add_data_and_engine(parser: argparse.ArgumentParser, datasets: Sequence[str]) -> None:
-    parser.add_argument("--dataset", choices=tuple(datasets), help=f"default {datasets[0]}")
-    parser.add_argument(
-        "--data-dir",
-        type=Path,
-        metavar="DIR",
-        help="default $CIFAR10_DIR (of others alike), else a download",
-    )
-    parser.add_argument("--precision", choices=PRECISIONS, help="default fp32")
-    parser.add_argument(
-        "--engine", metavar="NAME", help=f"how a step is run: {', '.join(ENGINES)} (default auto)"
-    )
-    parser.add_argument(
-        "--stack",
-        type=int,
-        metavar="N",
-        help="at most N cells at once, if stacked (default: all that fit)",
-    )
-    parser.add_argument("--limit-train", type=int, metavar="N", help="train on the first N images only")
-    parser.add_argument("--limit-test", type=int, metavar="N", help="test on the first N images only")
-    parser.add_argument("--dry-run", action="store_true", help="print the plan and an estimate of time")
 
 
 def _add_place(parser: argparse.ArgumentParser) -> None:
@@ -274,8 +226,8 @@ def study_spec(a: argparse.Namespace, out: Path, preset_fields: Mapping[str, Any
         fields["seeds"] = range(a.seed, a.seed + (a.seeds or 1))
     else:
         fields["seeds"] = [a.seed + seed for seed in fields["seeds"]]
-    fields |= options.given(a, *SAME_NAMES)
-    fields |= {OTHER_NAMES[name]: value for name, value in options.given(a, *OTHER_NAMES).items()}
+    asked = options.given(a, *{**OPTIONS, **FIELDS})
+    fields |= {FIELDS.get(name, name): value for name, value in asked.items()}
     return StudySpec(
         **{"initializers": ("he", "normal"), **fields, "seeds": tuple(fields["seeds"])},
         out=out,

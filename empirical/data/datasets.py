@@ -11,7 +11,7 @@ pads the raw image, so its border is black *before* the normalization.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -37,22 +37,12 @@ class Dataset:
 
     def limited(self, train: int | None, test: int | None) -> Dataset:
         """The first ``train`` and ``test`` images (None: all of them)."""
-        return replace(
-            self,
-            train_images=self.train_images[:train],
-            train_labels=self.train_labels[:train],
-            test_images=self.test_images[:test],
-            test_labels=self.test_labels[:test],
-        )
+        sizes = (train, train, test, test)
+        return Dataset(*(part[:size] for part, size in zip(vars(self).values(), sizes, strict=True)))
 
     def to(self, device: torch.device) -> Dataset:
         """The same set on ``device``."""
-        return Dataset(
-            self.train_images.to(device),
-            self.train_labels.to(device),
-            self.test_images.to(device),
-            self.test_labels.to(device),
-        )
+        return Dataset(*(part.to(device) for part in vars(self).values()))
 
 
 class Offsets(NamedTuple):
@@ -64,11 +54,11 @@ class Offsets(NamedTuple):
 
     def part(self, start: int, stop: int) -> Offsets:
         """The offsets of images ``start`` to ``stop``."""
-        return Offsets(self.flips[start:stop], self.tops[start:stop], self.lefts[start:stop])
+        return Offsets(*(each[start:stop] for each in self))
 
     def to(self, device: torch.device) -> Offsets:
         """The same offsets on ``device``."""
-        return Offsets(self.flips.to(device), self.tops.to(device), self.lefts.to(device))
+        return Offsets(*(each.to(device) for each in self))
 
 
 def sample_offsets(count: int, generator: torch.Generator, augment: str = "flip+crop") -> Offsets:

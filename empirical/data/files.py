@@ -19,6 +19,7 @@ import os
 import shutil
 import tarfile
 import tempfile
+import tomllib
 import urllib.error
 import urllib.request
 from collections.abc import Iterable, Iterator, Mapping
@@ -256,6 +257,18 @@ def cache_folder() -> Path:
     return Path.home() / ".cache" / "fanin"
 
 
+def tables(path: Path) -> dict[str, Any]:
+    """What the file of TOML ``path`` holds, with tuples in the place of lists."""
+    found: dict[str, Any] = _frozen(tomllib.loads(path.read_text(encoding="utf-8")))
+    return found
+
+
+def _frozen(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _frozen(one) for key, one in value.items()}
+    return tuple(map(_frozen, value)) if isinstance(value, list) else value
+
+
 @contextlib.contextmanager
 def _opened(address: str) -> Iterator[Any]:
     request = urllib.request.Request(address, headers={"User-Agent": "fanin"})
@@ -268,38 +281,6 @@ def _md5(path: Path) -> str:
         return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
 
 
-CIFAR10 = Source(  # Krizhevsky (2009)
-    "CIFAR-10",
-    "CIFAR10",
-    "cifar-10-batches-py",
-    ("batches.meta", *(f"data_batch_{number}" for number in range(1, 6)), "test_batch"),
-    "CIFAR10_DIR",
-    ("https://dataset.bj.bcebos.com/cifar",),  # PaddlePaddle's copy, of the same sum
-)
-CIFAR100 = Source(  # Krizhevsky (2009)
-    "CIFAR-100",
-    "CIFAR100",
-    "cifar-100-python",
-    ("meta", "train", "test"),
-    "CIFAR100_DIR",
-    ("https://dataset.bj.bcebos.com/cifar",),
-)
-FASHION_MNIST = Source(  # Xiao, Rasul & Vollgraf (2017)
-    "Fashion-MNIST",
-    "FashionMNIST",
-    "fashion-mnist",
-    tuple(
-        f"{part}-ubyte"
-        for part in ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1")
-    ),
-    "FASHION_MNIST_DIR",
-    ("https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion",),
-)
-SVHN = Source(  # Netzer et al. (2011)
-    "SVHN",
-    "SVHN",
-    "svhn",
-    ("train_32x32.mat", "test_32x32.mat"),
-    "SVHN_DIR",
-    parts=({"split": "train"}, {"split": "test"}),
+CIFAR10, CIFAR100, FASHION_MNIST, SVHN = (
+    Source(**row) for row in tables(Path(__file__).with_name("sources.toml")).values()
 )

@@ -20,7 +20,6 @@ and a stack takes at most ``SHARE`` of what is free.
 from __future__ import annotations
 
 import math
-import os
 import time
 from collections.abc import Callable, Collection, Hashable, Sequence
 from dataclasses import dataclass, replace
@@ -31,17 +30,12 @@ from empirical.data.catalog import image_set
 from empirical.data.datasets import Offsets
 from empirical.engines.choice import STACKED, engine_name
 from empirical.engines.graphs import Batches, Captured, state_kept
+from empirical.engines.memory import memory_of_the_machine
 from empirical.engines.stacked import WAYS, Stack, cell_losses, stacked_step
 from empirical.protocol import TrainSpec
 from empirical.records.cell import CellState
 from empirical.records.provenance import Stopwatch
-from empirical.training.loop import (
-    REPORT_EVERY,
-    TEST_BATCH,
-    CellTraining,
-    StepReport,
-    epoch_plan,
-)
+from empirical.training.loop import REPORT_EVERY, TEST_BATCH, CellTraining, StepReport, epoch_plan
 from empirical.training.networks import scale_free_parameters
 from empirical.training.optimizers import build_optimizer
 from theory.activations import parse_activation
@@ -90,10 +84,7 @@ def free_bytes(device: torch.device) -> int:
         free, _ = torch.cuda.mem_get_info(device)
         unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return free + unused
-    try:
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
-    except (AttributeError, ValueError):  # Windows does not say
-        return UNKNOWN_MEMORY
+    return (memory_of_the_machine() or 2 * UNKNOWN_MEMORY) // 2
 
 
 def groups_of(

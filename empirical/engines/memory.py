@@ -16,6 +16,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import mmap
+import os
 import sys
 from collections.abc import Iterator
 
@@ -61,6 +62,14 @@ def _ask_for_huge_pages(library: ctypes.CDLL) -> None:
         end = (block + size) // _HUGE_PAGE * _HUGE_PAGE
         library.madvise(begin, end - begin, mmap.MADV_HUGEPAGE)  # refused: small pages, as before
         library.free(block)
+
+
+def memory_of_the_machine() -> int | None:
+    """Bytes; None where the system, as Windows, does not say."""
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError):
+        return None
 
 
 @contextlib.contextmanager

@@ -12,18 +12,18 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from empirical.data.files import tables
 from empirical.judgment.claim_theory import THEORY_COLUMNS, foretold, off
 from empirical.judgment.evidence import Cells, Evidence
 from empirical.judgment.truth import Part, difference, judge
 from empirical.presets import BEYOND, SEEDS, Preset
 from empirical.protocol import StudySpec, TrainSpec
 
-HE, XAVIER = {"initializer": "he"}, {"initializer": "xavier"}
-ORTHOGONAL = {"recurrent": "orthogonal", "gain_slope": 1.0}
 COLUMNS = {
     "id": "E1, E2, …",
     "preset": "of presets.BEYOND, which trains its cells",
@@ -70,34 +70,8 @@ class Contrast:
 
 
 def contrasts() -> list[Contrast]:
-    """Every sentence, in order."""
-    listed: list[tuple[str, str, Mapping[str, Any], Mapping[str, Any], Mapping[str, Any]]] = [
-        ("plain", "plain, 16 layers: He above Xavier", HE, XAVIER, {}),
-        ("plain", "the same with dropout", HE, XAVIER, {"dropout": 0.1}),
-        ("plain", "the same with weight decay", HE, XAVIER, {"weight_decay": 0.1}),
-        ("layer-norm", "layer norm, 16 layers: He above Xavier", HE, XAVIER, {}),
-        ("layer-norm", "layer norm: He above N(0, 1)", HE, {"initializer": "normal"}, {}),
-        ("residual", "residual, branches as drawn: He above Xavier", HE, XAVIER, {}),
-        ("residual", "residual, branches / √8: He above Xavier", HE, XAVIER, {"branch_scale": "depth"}),
-        ("residual", "residual, branches from 0: He above Xavier",
-         HE, XAVIER, {"branch_scale": "zero"}),
-        ("residual", "residual, He: branches / √8 above as drawn",
-         {"branch_scale": "depth"}, {"branch_scale": "none"}, HE),
-        ("teacher", "regression, 16 layers: He above Xavier", HE, XAVIER, {}),
-        ("teacher", "regression, 2 layers: He above Xavier", HE, XAVIER, {"depth": 2}),
-        ("diabetes", "diabetes, 16 layers: He above Xavier", HE, XAVIER, {}),
-        ("adding", "ReLU RNN, 30 steps: He above Xavier", HE, XAVIER, {}),
-        ("adding", "ReLU RNN: identity above He", {"recurrent": "identity"}, {}, HE),
-        ("adding-tanh", "tanh RNN, 30 steps: orthogonal above Xavier", ORTHOGONAL, {}, XAVIER),
-        ("copy", "LSTM, 20 steps: forget bias 1 above 0", {"forget_bias": 1.0}, {}, XAVIER),
-        ("copy", "GRU, 20 steps: orthogonal above Xavier", ORTHOGONAL, {}, XAVIER | {"network": "gru"}),
-        ("characters", "transformer, He: GPT-2's branch scale above none",
-         {"branch_scale": "depth"}, {}, HE),
-        ("characters", "transformer: He above Xavier", HE, XAVIER, {}),
-        ("characters", "transformer: He above N(0, 0.02²)", HE, {"initializer": "normal:0.02"}, {}),
-        ("larger", "plain, 32 layers of 32 filters: He above Xavier", HE, XAVIER, {}),
-    ]  # fmt: skip
-    return [Contrast(f"E{number}", *one) for number, one in enumerate(listed, 1)]
+    """Every sentence of ``beyond.toml``, in order."""
+    return [Contrast(name, **row) for name, row in tables(Path(__file__).with_suffix(".toml")).items()]
 
 
 def judge_beyond(evidence: Evidence) -> pd.DataFrame:

@@ -42,7 +42,7 @@ from empirical.judgment.statistics import EQUIVALENT, MARGIN
 from empirical.judgment.truth import AGREES, CONFIRMED, REFUTED, Judgment, Part
 from empirical.protocol import CLASSES, COURSE_REPORT, TrainSpec
 from theory.activations import parse_activation
-from theory.initializers import Initializer
+from theory.initializers import Initializer, parse_initializer
 from theory.law.batch_norm import effective_learning_rate, gradient_growth
 from theory.law.cross_entropy import initial_cross_entropy
 
@@ -124,12 +124,13 @@ def first_loss(spec: TrainSpec) -> float:
 def rate_ratio() -> float:
     """By what N(0, 1) divides the learning rate of a convolution between batch norms, against He's."""
     spec = TrainSpec()
+    return _step(spec.weight_law, spec) / _step(parse_initializer("normal"), spec)
+
+
+def _step(law: Initializer, spec: TrainSpec) -> float:
+    """The effective learning rate of a convolution of ``spec`` of this law, for a rate of 1."""
     width = 9 * spec.filters
-    std = spec.weight_law.std(width, width, spec.gain_slope)
-    normal = TrainSpec(initializer="normal").weight_law.std(width, width)
-    return effective_learning_rate(1.0, std, spec.optimizer) / effective_learning_rate(
-        1.0, normal, spec.optimizer
-    )
+    return effective_learning_rate(1.0, law.std(width, width, spec.gain_slope), spec.optimizer)
 
 
 def drawn_signal(cells: Cells, evidence: Evidence) -> float:
@@ -191,14 +192,9 @@ def recorded_off(cells: Cells, evidence: Evidence) -> float:
 
 def _relative_step(spec: TrainSpec) -> float:
     """The effective learning rate of a convolution between batch norms, over that of He as printed."""
-    width = 9 * spec.filters
     law = spec.learning_rate_reference or spec.initializer
-    laws = (TrainSpec(initializer=law, fan=spec.fan).weight_law, TrainSpec().weight_law)
-    own, he = (
-        effective_learning_rate(1.0, one.std(width, width, spec.gain_slope), spec.optimizer)
-        for one in laws
-    )
-    return own / he
+    own = TrainSpec(initializer=law, fan=spec.fan).weight_law
+    return _step(own, spec) / _step(TrainSpec().weight_law, spec)
 
 
 def expected(part: Part, evidence: Evidence) -> float:

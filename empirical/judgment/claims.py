@@ -24,14 +24,16 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from empirical.arm import NAMES
+from empirical.data.files import tables
 from empirical.judgment.claim_theory import THEORY_COLUMNS, expected, foretold
 from empirical.judgment.evidence import Cells, Evidence
-from empirical.judgment.statistics import INSUFFICIENT
+from empirical.judgment.statistics import INSUFFICIENT, Estimate
 from empirical.judgment.truth import (
     AGREES,
     DISAGREES,
@@ -60,7 +62,7 @@ ACTIVATIONS = COURSE_REPORT.activations
 NEARER = 0.5
 BOUNDS = {"C3": 75.0, "C11": 60.0}  # percent, as printed
 FANS = (COURSE_REPORT.fan, "fan_in")
-POINTS, WEIGHT = "points", "average weight"
+POINTS = "points"  # a claim's unit; of others it is the average weight
 
 CLAIM_COLUMNS = {
     "id": "C1 … C14",
@@ -118,11 +120,11 @@ class Claim:
     """One of the report's claims."""
 
     name: str
+    parts: tuple[Part, ...]
     short: str
     text: str
     operationalised: str
     unit: str
-    parts: tuple[Part, ...]
 
     @property
     def about_he(self) -> bool:
@@ -131,203 +133,95 @@ class Claim:
 
 
 def claims() -> list[Claim]:
-    """The report's claims, under the protocol as printed."""
-    return [*_claims_about_he(), *_claims_about_normal(), *_claims_about_both(), *_claims_about_all()]
-
-
-def _claims_about_he() -> Iterator[Claim]:
-    shallow, deeper, deep = SHALLOWEST, _listed(DEEPER), _listed(DEEP)
-    sharp = Cells("he", "relu", shallow)
-    yield Claim(
-        "C1",
-        f"He ReLU {shallow}: sharp early drop",
-        f"He + ReLU, {shallow} layers: the average weight drops sharply in the first epochs",
-        "falls faster, per epoch, in the first epochs than it moves later: D − S > 0",
-        WEIGHT,
-        (Part("D − S", (Term(1, "early_step", sharp), Term(-1, "late_step", sharp))),),
-    )
-    yield Claim(
-        "C2",
-        "He ReLU: deeper change less",
-        f"He + ReLU: the average weight changes less with {_and(DEEPER)} layers",
-        f"R({shallow}) − R(L) > 0 for L = {deeper}",
-        WEIGHT,
-        tuple(
-            difference(f"R({shallow}) − R({depth})", [sharp], [Cells("he", "relu", depth)], "range")
-            for depth in DEEPER
-        ),
-    )
-    yield Claim(
-        "C3",
-        f"He ReLU rises, > {BOUNDS['C3']:g} % at {DEEPEST}",
-        f"He + ReLU: accuracy rises with depth and exceeds {BOUNDS['C3']:g} % at {DEEPEST} layers",
-        f"A(L) rises at each step of L = {_listed(DEPTHS)}, and A({DEEPEST}) − {BOUNDS['C3']:g} > 0",
-        POINTS,
-        (*_rises("he", "relu"), _bound("C3", "he", "relu", +1)),
-    )
-    yield Claim(
-        "C4",
-        "He PReLU: nearly constant",
-        "He + PReLU: average weights stay nearly constant at all depths, a little higher with depth",
-        f"changes nearer to none than to the change that C1 calls sharp, {NEARER:g}·R(ReLU, {shallow}) "
-        f"− R(PReLU, L) > 0 for L = {_listed(DEPTHS)}, and the level M(PReLU, L) rises at each step",
-        WEIGHT,
-        (
-            *(_nearly_constant(sharp, Cells("he", "prelu", d), "range", "R") for d in DEPTHS),
-            *_rises("he", "prelu", "level"),
-        ),
-    )
-    yield Claim(
-        "C5",
-        "He: PReLU beats ReLU",
-        f"He: PReLU beats ReLU, most of all with {_and(DEEP)} layers",
-        f"gap g(L) = A(PReLU, L) − A(ReLU, L) > 0 for L = {_listed(DEPTHS)}, and mean g({deep}) − mean "
-        f"g({_listed(SHALLOW)}) > 0",
-        POINTS,
-        tuple(_gaps([("he", "prelu")], [("he", "relu")], "PReLU − ReLU")),
-    )
-
-
-def _claims_about_normal() -> Iterator[Claim]:
-    shallow, deeper = SHALLOWEST, _listed(DEEPER)
-    sharp = Cells("normal", "relu", shallow)
-    yield Claim(
-        "C6",
-        f"N(0, 1) ReLU {shallow}: drop, flat",
-        f"N(0, 1) + ReLU, {shallow} layers: the average weight drops sharply early, then is flat",
-        "falls more in the first epochs than it ranges over all later ones: F − Z > 0",
-        WEIGHT,
-        (Part("F − Z", (Term(1, "early_drop", sharp), Term(-1, "late_range", sharp))),),
-    )
-    yield Claim(
-        "C7",
-        "N(0, 1) ReLU: little shift",
-        "N(0, 1) + ReLU: the average weight of deeper nets does not shift much",
-        f"shifts nearer to none than to the {shallow}-layer net's change, {NEARER:g}·R({shallow}) − "
-        f"V(L) > 0 for L = {deeper}",
-        WEIGHT,
-        tuple(_nearly_constant(sharp, Cells("normal", "relu", d), "shift", "V") for d in DEEPER),
-    )
-    yield Claim(
-        "C9",
-        "N(0, 1) PReLU: weights fall",
-        "N(0, 1) + PReLU: average weights fall with the number of layers",
-        f"the level M(L) falls at each step of L = {_listed(DEPTHS)}",
-        WEIGHT,
-        tuple(
-            difference(
-                f"M({low}) − M({high})",
-                [Cells("normal", "prelu", low)],
-                [Cells("normal", "prelu", high)],
-                "level",
-            )
-            for low, high in pairwise(DEPTHS)
-        ),
-    )
-    yield Claim(
-        "C10",
-        "N(0, 1) PReLU rises",
-        "N(0, 1) + PReLU: accuracy rises clearly with depth",
-        f"A(L) rises at each step of L = {_listed(DEPTHS)}",
-        POINTS,
-        tuple(_rises("normal", "prelu")),
-    )
-    own = published_accuracy("normal", "prelu", DEEPEST)
-    yield Claim(
-        "C11",
-        f"N(0, 1) PReLU {DEEPEST}: ≤ {BOUNDS['C11']:g} %",
-        f"N(0, 1) + PReLU: {DEEPEST} layers do not pass {BOUNDS['C11']:g} % (printed: {own:g})",
-        f"{BOUNDS['C11']:g} − A({DEEPEST}) > 0",
-        POINTS,
-        (_bound("C11", "normal", "prelu", -1),),
-    )
-
-
-def _claims_about_both() -> Iterator[Claim]:
-    deep, shallow = _listed(DEEP), _listed(SHALLOW)
-    far = [
-        Part(
-            f"far at {depth}",
-            difference("", [Cells("he", "relu", depth)], [Cells("normal", "relu", depth)]).terms,
-            NEARER * _printed_gap(depth),
+    """The report's claims, under the protocol as printed; their words are in ``claims.toml``."""
+    words = tables(Path(__file__).with_suffix(".toml"))
+    values = {
+        "nearer": NEARER,
+        "printed": published_accuracy("normal", "prelu", DEEPEST),
+        "shallowest": SHALLOWEST,
+        "deepest": DEEPEST,
+        "depths": _listed(DEPTHS),
+        "deeper": _listed(DEEPER),
+        "deeper_and": _listed(DEEPER, " and "),
+        "shallow": _listed(SHALLOW),
+        "deep": _listed(DEEP),
+        "deep_and": _listed(DEEP, " and "),
+        "settings": len(DEPTHS) * len(ACTIVATIONS),
+        **BOUNDS,
+    }
+    return [
+        Claim(
+            name, tuple(parts), **{field: text.format(**values) for field, text in words[name].items()}
         )
-        for depth in DEPTHS
+        for name, parts in (_about_he() | _about_normal() | _about_both()).items()
     ]
-    growth = f"mean g({deep}) − mean g({shallow}) > 0"
-    yield Claim(
-        "C8",
-        "N(0, 1) ReLU far below He",
-        f"N(0, 1) + ReLU: accuracy far below He's, most of all with {_and(DEEP)} layers",
-        f"gap g(L) = A(He, L) − A(N(0, 1), L) nearer to the printed one than to none, g(L) − "
-        f"{NEARER:g}·printed g(L) > 0 for L = {_listed(DEPTHS)}, and {growth}",
-        POINTS,
-        (*far, _growth([("he", "relu")], [("normal", "relu")])),
-    )
-    yield Claim(
-        "C12",
-        "deeper nets are steadier",
-        "Deeper nets have steadier average weights after the first epochs",
-        f"for each initializer and activation: S({SHALLOWEST}) − mean of S(L) over L = "
-        f"{_listed(DEEPER)} > 0",
-        WEIGHT,
-        tuple(
-            difference(
-                f"{NAMES[initializer]} · {NAMES[activation]}",
-                [Cells(initializer, activation, SHALLOWEST)],
-                [Cells(initializer, activation, depth) for depth in DEEPER],
-                "late_step",
-            )
-            for initializer in INITIALIZERS
-            for activation in ACTIVATIONS
-        ),
-    )
 
 
-def _claims_about_all() -> Iterator[Claim]:
-    growth = f"mean g({_listed(DEEP)}) − mean g({_listed(SHALLOW)}) > 0"
-    he, normal = ([(name, activation) for activation in ACTIVATIONS] for name in ("he", "normal"))
+def _about_he() -> dict[str, Iterable[Part]]:
+    sharp, prelu = Cells("he", "relu", SHALLOWEST), _column("he", "prelu")
+    constant = [_nearly_constant(sharp, cells, "range", "R") for cells in prelu]
+    return {
+        "C1": [Part("D − S", (Term(1, "early_step", sharp), Term(-1, "late_step", sharp)))],
+        "C2": [
+            difference(f"R({sharp.depth}) − R({deeper.depth})", [sharp], [deeper], "range")
+            for deeper in _column("he", "relu", DEEPER)
+        ],
+        "C3": [*_rises("he", "relu"), _bound("C3", "he", "relu", +1)],
+        "C4": [*constant, *_rises("he", "prelu", "level")],
+        "C5": _gaps([("he", "prelu")], [("he", "relu")], "PReLU − ReLU"),
+    }
+
+
+def _about_normal() -> dict[str, Iterable[Part]]:
+    sharp, deeper = Cells("normal", "relu", SHALLOWEST), _column("normal", "relu", DEEPER)
+    return {
+        "C6": [Part("F − Z", (Term(1, "early_drop", sharp), Term(-1, "late_range", sharp)))],
+        "C7": [_nearly_constant(sharp, cells, "shift", "V") for cells in deeper],
+        "C9": [
+            difference(f"M({low.depth}) − M({high.depth})", [low], [high], "level")
+            for low, high in pairwise(_column("normal", "prelu"))
+        ],
+        "C10": _rises("normal", "prelu"),
+        "C11": [_bound("C11", "normal", "prelu", -1)],
+    }
+
+
+def _about_both() -> dict[str, Iterable[Part]]:
+    he, normal = ([(name, activation) for activation in ACTIVATIONS] for name in INITIALIZERS)
+    relu = ([("he", "relu")], [("normal", "relu")])
+    far = [
+        replace(gap, name=f"far at {depth}", threshold=NEARER * _printed_gap(depth))
+        for depth, gap in zip(DEPTHS, _gaps(*relu, "", growth=False), strict=True)
+    ]
+    steadier = [
+        difference(_named(*arm), [Cells(*arm, SHALLOWEST)], _column(*arm, DEEPER), "late_step")
+        for arm in (*he, *normal)
+    ]
     gaps = [
         part
-        for activation in ACTIVATIONS
-        for part in _gaps(
-            [("he", activation)],
-            [("normal", activation)],
-            f"He − N(0, 1), {NAMES[activation]}",
-            growth=False,
-        )
+        for ours, theirs in zip(he, normal, strict=True)
+        for part in _gaps([ours], [theirs], f"He − N(0, 1), {NAMES[ours[1]]}", growth=False)
     ]
-    yield Claim(
-        "C13",
-        "He beats N(0, 1) everywhere",
-        "He beats N(0, 1) in every cell, particularly in deeper nets",
-        f"gap g = A(He) − A(N(0, 1)) > 0 in each of the {len(gaps)} cells, and over both activations "
-        f"{growth}",
-        POINTS,
-        (*gaps, _growth(he, normal)),
-    )
-    yield Claim(
-        "C14",
-        "He with PReLU is best",
-        "He with PReLU is the best combination",
-        "mean of A over the depths: He + PReLU minus each of the other three > 0",
-        POINTS,
-        tuple(
-            difference(f"over {NAMES[initializer]} · {NAMES[activation]}", _column("he", "prelu"),
-                       _column(initializer, activation))
-            for initializer in INITIALIZERS
-            for activation in ACTIVATIONS
-            if (initializer, activation) != ("he", "prelu")
-        ),
-    )  # fmt: skip
+    best = [
+        difference(f"over {_named(*arm)}", _column("he", "prelu"), _column(*arm))
+        for arm in (*he, *normal)
+        if arm != ("he", "prelu")
+    ]
+    return {
+        "C8": [*far, _growth(*relu)],
+        "C12": steadier,
+        "C13": [*gaps, _growth(he, normal)],
+        "C14": best,
+    }
 
 
-def _listed(depths: Iterable[int]) -> str:
-    return ", ".join(map(str, depths))
+def _named(initializer: str, activation: str) -> str:
+    return f"{NAMES[initializer]} · {NAMES[activation]}"
 
 
-def _and(depths: Sequence[int]) -> str:
-    """For prose: 5, 10 and 12."""
-    return f"{_listed(depths[:-1])} and {depths[-1]}"
+def _listed(depths: Sequence[int], before_last: str = ", ") -> str:
+    *first, last = map(str, depths)
+    return f"{', '.join(first)}{before_last}{last}"
 
 
 def _column(initializer: str, activation: str, depths: Iterable[int] = DEPTHS) -> list[Cells]:
@@ -449,29 +343,28 @@ def _claim_row(claim: Claim, fan: str, judgment: Judgment, evidence: Evidence) -
     )
 
 
+JUDGED = ("p_value", "p_holm", "p_exact", "needed", "verdict", "direction")
+
+
 def judgment_fields(judgment: Judgment, evidence: Evidence) -> dict[str, Any]:
     """What the claims' and the conditions' tables have in common."""
     decisive = judgment.decisive
-    few = decisive is not None and math.isnan(decisive.estimate.p_value)
+    estimate = decisive.estimate if decisive else Estimate()
+    few = decisive is not None and math.isnan(estimate.p_value)
     wanted: list[str] = []
     if judgment.verdict == NO_RECORDS:
         wanted = training(judgment.missing)
     elif judgment.verdict == INSUFFICIENT:
         wanted = training(judgment.cells, seeds=min(judgment.needed, MANY_SEEDS))
     return {
-        "value": math.nan if decisive is None else decisive.mean,
-        "part": "" if decisive is None else decisive.part.name,
-        "low": math.nan if decisive is None else decisive.estimate.low,
-        "high": math.nan if decisive is None else decisive.estimate.high,
+        "value": estimate.mean,
+        "part": decisive.part.name if decisive else "",
+        "low": estimate.low,
+        "high": estimate.high,
         "single_values": _single_values(decisive) if decisive is not None and few else "",
         "seeds": judgment.seeds if decisive is None or few else decisive.seeds,
         "diverged": sum(map(evidence.diverged, judgment.cells)),
-        "p_value": judgment.p_value,
-        "p_holm": judgment.p_holm,
-        "p_exact": judgment.p_exact,
-        "needed": judgment.needed,
-        "verdict": judgment.verdict,
-        "direction": judgment.direction,
+        **{name: getattr(judgment, name) for name in JUDGED},
         "parts": _parts_words(judgment.outcomes),
         "records": " ".join(name for one in judgment.cells for name in evidence.ids(one)),
         "missing": "; ".join(one.name for one in judgment.missing),

@@ -32,13 +32,7 @@ import pandas as pd
 
 from empirical.arm import NAMES, Arm
 from empirical.judgment.claim_theory import THEORY_COLUMNS, drawn_signal, foretold, rate_ratio
-from empirical.judgment.claims import (
-    NEARER,
-    PART_COLUMNS,
-    judgment_fields,
-    part_row,
-    training,
-)
+from empirical.judgment.claims import NEARER, PART_COLUMNS, judgment_fields, part_row, training
 from empirical.judgment.evidence import Cells, Evidence
 from empirical.judgment.selection import SIZE
 from empirical.judgment.statistics import INSUFFICIENT, MINIMUM_SEEDS

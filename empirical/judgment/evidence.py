@@ -34,8 +34,8 @@ class Quantity:
 
     symbol: str
     words: str
-    column: str
-    of: Callable[[Array], float]
+    of: Callable[[Array], Any]
+    column: str = "average_weight"
 
 
 def first_epochs(epochs: int) -> int:
@@ -45,11 +45,6 @@ def first_epochs(epochs: int) -> int:
     4
     """
     return 1 + (epochs - 1) // 3
-
-
-def _early_step(w: Array) -> float:
-    k = first_epochs(len(w))
-    return float((w[0] - w[k - 1]) / (k - 1)) if k > 1 else math.nan
 
 
 def _early_drop(w: Array) -> float:
@@ -64,27 +59,22 @@ def _late_step(w: Array) -> float:
 
 QUANTITIES = {
     "accuracy": Quantity(
-        "A", "test accuracy after the last epoch, percent", "test_accuracy", lambda a: float(a[-1])
+        "A", "test accuracy after the last epoch, percent", lambda a: a[-1], "test_accuracy"
     ),
     "early_step": Quantity(
-        "D", "fall of w per epoch in the first epochs, (w_1 − w_k)/(k−1)", "average_weight", _early_step
+        "D",
+        "fall of w per epoch in the first epochs, (w_1 − w_k)/(k−1)",
+        lambda w: _early_drop(w) / max(first_epochs(len(w)) - 1, 1),
     ),
-    "early_drop": Quantity(
-        "F", "fall of w in the first epochs, w_1 − w_k", "average_weight", _early_drop
-    ),
-    "late_step": Quantity(
-        "S", "mean of |w_e − w_(e−1)| over e > k", "average_weight", _late_step
-    ),
+    "early_drop": Quantity("F", "fall of w in the first epochs, w_1 − w_k", _early_drop),
+    "late_step": Quantity("S", "mean of |w_e − w_(e−1)| over e > k", _late_step),
     "late_range": Quantity(
-        "Z",
-        "max − min of w_e over e ≥ k",
-        "average_weight",
-        lambda w: float(np.ptp(w[first_epochs(len(w)) - 1 :])),
+        "Z", "max − min of w_e over e ≥ k", lambda w: np.ptp(w[first_epochs(len(w)) - 1 :])
     ),
-    "range": Quantity("R", "max − min of w_e over all e", "average_weight", lambda w: float(np.ptp(w))),
-    "shift": Quantity("V", "|w_E − w_1|", "average_weight", lambda w: float(abs(w[-1] - w[0]))),
-    "level": Quantity("M", "mean of w_e over all e", "average_weight", lambda w: float(w.mean())),
-}  # fmt: skip
+    "range": Quantity("R", "max − min of w_e over all e", np.ptp),
+    "shift": Quantity("V", "|w_E − w_1|", lambda w: abs(w[-1] - w[0])),
+    "level": Quantity("M", "mean of w_e over all e", np.mean),
+}
 CURVE_NOTE = (
     "w_e is the average weight after epoch e = 1 … E, as the report's figures show it; the first "
     f"epochs end with k, a third of the way (k = {first_epochs(10)} for E = 10)"
@@ -227,6 +217,6 @@ def _by_seed(rows: pd.DataFrame, wanted: Quantity) -> pd.Series[float]:
     rows = rows[((rows["status"] == "completed") & (rows["epoch"] > 0)).to_numpy()]
     seeds, starts = np.unique(rows["seed"].to_numpy(), return_index=True)
     curves = np.split(rows[wanted.column].to_numpy(dtype=np.float64), starts[1:])
-    numbers = [wanted.of(curve) for curve in curves if len(curve)]
+    numbers = [float(wanted.of(curve)) for curve in curves if len(curve)]
     found = pd.Series(numbers, index=[int(seed) for seed in seeds], dtype=np.float64)
     return found.dropna()

@@ -122,7 +122,7 @@ def protocol_agreement(evidence: Evidence) -> pd.DataFrame:
     """A row per candidate: how well it makes the printed numbers.  Columns: ``COLUMNS``."""
     groups = _by_protocol(protocol_cells(evidence))
     shared = _shared(groups.values())
-    found = {one: float(_likelihoods(cells).loc[shared].sum()) for one, cells in groups.items()}
+    found = {one: float(cells["log_likelihood"].loc[shared].sum()) for one, cells in groups.items()}
     total = special.logsumexp(list(found.values())) if found else math.nan
     rows = []
     for protocol in CANDIDATES:
@@ -143,7 +143,7 @@ def protocol_pairs(evidence: Evidence) -> pd.DataFrame:
     groups = _by_protocol(protocol_cells(evidence))
     for (first, one), (second, other) in itertools.combinations(groups.items(), 2):
         shared = _shared([one, other])
-        ratio = float((_likelihoods(one) - _likelihoods(other)).loc[shared].sum())
+        ratio = float((one["log_likelihood"] - other["log_likelihood"]).loc[shared].sum())
         rows.append((*first, *second, len(shared), ratio if len(shared) else math.nan))
     return pd.DataFrame(rows, columns=list(PAIR_COLUMNS))
 
@@ -212,10 +212,6 @@ def _by_protocol(cells: pd.DataFrame) -> dict[tuple[str, str], pd.DataFrame]:
     keys = ["initializer", "activation", "depth"]
     grouped = cells.groupby(["augment", "fan"], sort=False)
     return {(str(one), str(fan)): rows.set_index(keys) for (one, fan), rows in grouped}
-
-
-def _likelihoods(cells: pd.DataFrame) -> pd.Series[float]:
-    return cells["log_likelihood"]
 
 
 def _shared(groups: Iterable[pd.DataFrame]) -> list[tuple[str, str, int]]:

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import fields
+from pathlib import Path
+from string import Template
 from typing import Any
 
 import pandas as pd
@@ -22,42 +24,24 @@ MACHINE = ("device", "hardware", "threads", "platform", "python", "torch", "vers
 
 def account(cells: pd.DataFrame, specs: list[TrainSpec]) -> str:
     """ABOUT.md: the commands, then the machines; ``specs`` are the cells of the rows of ``cells``."""
-    lines = [
-        "# Records of trained cells",
-        "",
-        "Tidy tables; a cell is one configuration and seed. `cells.csv`: one row per cell.",
-        "`study.csv`: one row per cell and epoch. `layers.csv`: one row per cell, epoch and layer,",
-        "thinned between the first look at a network and the last.",
-        "`empirical/records/published.py` explains the columns.",
-        "",
-        "## Commands",
-        "",
-        "The same cells again (each with a folder of its own for `--out`, or one for all):",
-        "",
-        *(f"    python cli.py {command}" for command in commands(cells, specs)),
-        "",
-        "These tables from the folders that the commands leave:",
-        "",
-        "    python cli.py figures --records RUN… --publish DIR",
-        "",
-        "## Machines",
-        "",
-        "| " + " | ".join(("cells", "epochs", "hours", *MACHINE)) + " |",
-        "|" + "---|" * (3 + len(MACHINE)),
-        *_machines(cells),
-    ]
-    if noted := [
-        f"- {row['cell']}: {row['notes']}" for row in cells.to_dict("records") if row["notes"]
-    ]:
-        lines += ["", "## Notes", "", *noted]
-    return "\n".join(lines) + "\n"
+    notes = [f"- {row['cell']}: {row['notes']}" for row in cells.to_dict("records") if row["notes"]]
+    header = ("cells", "epochs", "hours", *MACHINE)
+    return Template(Path(__file__).with_name("about.md").read_text(encoding="utf-8")).substitute(
+        commands="\n".join(f"    python cli.py {command}" for command in commands(cells, specs)),
+        machines="\n".join([_row(header), "|" + "---|" * len(header), *_machines(cells)]),
+        notes="\n".join(["\n## Notes\n", *notes, ""]) if notes else "",
+    )
+
+
+def _row(cells: Iterable[object]) -> str:
+    return f"| {' | '.join(map(str, cells))} |"
 
 
 def _machines(cells: pd.DataFrame) -> list[str]:
     rows = []
     for key, group in cells.groupby(list(MACHINE), sort=True):
         counts = (len(group), int(group["epochs_done"].sum()), f"{group['seconds'].sum() / 3600:.2f}")
-        rows.append("| " + " | ".join(map(str, (*counts, *key))) + " |")
+        rows.append(_row((*counts, *key)))
     return rows
 
 

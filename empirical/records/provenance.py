@@ -24,9 +24,8 @@ def code_digest() -> str:
     """Eight hexadecimal digits that change with any source file of theory and empirical."""
     root = Path(__file__).resolve().parents[2]
     digest = hashlib.sha256()
-    for path in sorted(
-        path for name in ("theory", "empirical") for path in (root / name).rglob("*.py")
-    ):
+    sources = (path for name in ("theory", "empirical") for path in (root / name).rglob("*"))
+    for path in sorted(path for path in sources if path.suffix in (".py", ".toml")):
         digest.update(f"{path.relative_to(root).as_posix()}\n".encode() + path.read_bytes())
     return digest.hexdigest()[:8]
 

@@ -37,7 +37,7 @@ from empirical.presets import BEYOND, PRESETS
 from empirical.protocol import Protocol, StudySpec, TrainSpec
 from empirical.records import schema
 from empirical.records.account import account
-from empirical.study.events import OnEvent, RecordDamaged
+from empirical.study.events import OnEvent, RecordDamaged, ignore
 from theory.errors import RequestError
 from theory.initializers import LAWS
 
@@ -112,14 +112,10 @@ class Published:
         return Published(*kept)
 
 
-def _ignore(event: object) -> None:
-    pass
-
-
 # ------------------------------------------------------------------------------- from records
 
 
-def collect(folders: Sequence[Path], on_event: OnEvent = _ignore) -> Published:
+def collect(folders: Sequence[Path], on_event: OnEvent = ignore) -> Published:
     """The tables of every finished cell under the run folders ``folders``.
 
     Damaged records are reported to ``on_event`` and left out, and so is a cell that an earlier folder
@@ -147,7 +143,7 @@ def collect(folders: Sequence[Path], on_event: OnEvent = _ignore) -> Published:
     )
 
 
-def gather(folders: Sequence[Path], on_event: OnEvent = _ignore) -> Published:
+def gather(folders: Sequence[Path], on_event: OnEvent = ignore) -> Published:
     """The cells of all ``folders``, each a run folder or published (``read``), in one order.
 
     A cell that several folders hold is the first one's.  Raises ``RequestError`` as ``read`` does.
@@ -284,7 +280,7 @@ def write(published: Published, folder: Path) -> list[Path]:
     return paths
 
 
-def read(folder: Path, on_event: OnEvent = _ignore) -> Published:
+def read(folder: Path, on_event: OnEvent = ignore) -> Published:
     """The tables of ``folder``, which holds published tables or the records of a run.
 
     Raises ``RequestError``, in one line, for a folder that is neither, that lacks a table or a column,

@@ -19,7 +19,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import math
-import os
 import pickle
 import queue
 import signal
@@ -36,19 +35,11 @@ import torch
 
 from empirical.data.datasets import Dataset
 from empirical.engines.groups import Job, is_stacked, shape_of
+from empirical.engines.memory import memory_of_the_machine
 from empirical.protocol import StudySpec
 from empirical.records import folders as records
+from empirical.study import events
 from empirical.study.costs import work
-from empirical.study.events import (
-    CellFinished,
-    CellStarted,
-    CellWaiting,
-    Event,
-    OnEvent,
-    StudyPlanned,
-    WorkerLost,
-    WorkersAwaited,
-)
 from empirical.study.grid import POLL_SECONDS, finished_cells, numbered_cells, run_study, table
 from empirical.study.overview import Overview
 from empirical.study.placement import Placement, check_dask
@@ -75,7 +66,7 @@ DEATHS_ALLOWED = 3  # of workers per cell
 WORKER_BYTES = 2_000_000_000  # what one takes on a CPU: CIFAR-10, torch, a batch of 64
 
 
-def run_at(place: Placement, spec: StudySpec, on_event: OnEvent) -> pd.DataFrame:
+def run_at(place: Placement, spec: StudySpec, on_event: events.OnEvent) -> pd.DataFrame:
     """``study.run_study`` at ``place``; its errors are the same."""
     if place.dask is not None:
         return run_on_dask(spec, place.dask, on_event)
@@ -83,7 +74,7 @@ def run_at(place: Placement, spec: StudySpec, on_event: OnEvent) -> pd.DataFrame
 
 
 def run_on_workers(
-    spec: StudySpec, count: int | None, on_event: OnEvent, *, dataset: Dataset | None = None
+    spec: StudySpec, count: int | None, on_event: events.OnEvent, *, dataset: Dataset | None = None
 ) -> pd.DataFrame:
     """``study.run_study`` in ``count`` processes of this machine (None: ``suitable_count``).
 
@@ -97,7 +88,7 @@ def run_on_workers(
 
 
 def run_on_dask(
-    spec: StudySpec, place: str, on_event: OnEvent, *, dataset: Dataset | None = None
+    spec: StudySpec, place: str, on_event: events.OnEvent, *, dataset: Dataset | None = None
 ) -> pd.DataFrame:
     """``study.run_study`` on the workers of a Dask cluster.
 
@@ -108,7 +99,9 @@ def run_on_dask(
     return _run(spec, check_dask(place), on_event, dataset)
 
 
-def _run(spec: StudySpec, place: str | int, on_event: OnEvent, dataset: Dataset | None) -> pd.DataFrame:
+def _run(
+    spec: StudySpec, place: str | int, on_event: events.OnEvent, dataset: Dataset | None
+) -> pd.DataFrame:
     """At the scheduler ``place``, or with so many workers of its own."""
     spec = _absolute(spec)
     records.prepare(spec.out)
@@ -132,21 +125,18 @@ def suitable_count(device: torch.device) -> int:
         return max(torch.cuda.device_count(), 1)
     if device.type != "cpu":
         return 1
-    try:
-        room = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // WORKER_BYTES
-    except (AttributeError, ValueError):  # Windows does not say
-        room = torch.get_num_threads()
-    return max(min(torch.get_num_threads(), room), 1)
+    threads, memory = torch.get_num_threads(), memory_of_the_machine()
+    return max(min(threads, memory // WORKER_BYTES if memory else threads), 1)
 
 
 def begin(spec: StudySpec, numbered: list[Job], overview: Overview) -> list[Job]:
     """Tell what is planned and what is finished; returns the other cells."""
     done = finished_cells(spec)
-    overview.tell(StudyPlanned(overview.total, len(done), spec.out))
+    overview.tell(events.StudyPlanned(overview.total, len(done), spec.out))
     for index, cell in numbered:
         if cell.cell_id in done:
             result = done[cell.cell_id].result
-            overview.tell(CellFinished(cell, index, overview.total, result, True))
+            overview.tell(events.CellFinished(cell, index, overview.total, result, True))
     return [job for job in numbered if job[1].cell_id not in done]
 
 
@@ -187,7 +177,7 @@ def collect(spec: StudySpec, numbered: list[Job], patience: float = 0.0) -> pd.D
 def await_workers(client: Client, place: str, overview: Overview) -> None:
     """Return once there is a worker; say so if there is none yet."""
     if not client.nthreads():
-        overview.tell(WorkersAwaited(place))
+        overview.tell(events.WorkersAwaited(place))
     while not client.nthreads():
         time.sleep(POLL_SECONDS / 4)
 
@@ -268,8 +258,8 @@ class _Dispatch:
             self._look()
             self.looked = time.monotonic()
 
-    def _tell(self, worker: str, event: Event) -> None:
-        if isinstance(event, CellStarted) and event.index in self.overview.open:
+    def _tell(self, worker: str, event: events.Event) -> None:
+        if isinstance(event, events.CellStarted) and event.index in self.overview.open:
             before = self.where.get(event.index, worker)
             if before != worker:  # the scheduler knew that it had died before we did
                 self._lose(before)
@@ -288,7 +278,7 @@ class _Dispatch:
                 self.held.append((time.monotonic() + POLL_SECONDS, left))
                 if not self.open:
                     index, cell = left[0]
-                    self.overview.tell(CellWaiting(cell, index, self.overview.total))
+                    self.overview.tell(events.CellWaiting(cell, index, self.overview.total))
         elif future.status == "error":
             self._failed(bundle, future.exception(timeout=LOST_SECONDS))
         else:
@@ -322,7 +312,7 @@ class _Dispatch:
         for worker in set(self.where.values()) - set(there):
             self._lose(worker)
         if not there and not self.alone:
-            self.overview.tell(WorkersAwaited(self.place))
+            self.overview.tell(events.WorkersAwaited(self.place))
         self.alone = not there
 
     def _lose(self, worker: str) -> None:
@@ -341,7 +331,9 @@ class _Dispatch:
                     f"{SAFE}"
                 )
             reason = "it left the cluster"
-            self.overview.tell(WorkerLost(cell, index, self.overview.total, f"worker {worker}", reason))
+            self.overview.tell(
+                events.WorkerLost(cell, index, self.overview.total, f"worker {worker}", reason)
+            )
 
 
 @contextlib.contextmanager

@@ -20,17 +20,23 @@ class StudyPlanned:
 
 
 @dataclass(frozen=True)
-class CellStarted:
-    """A cell begins (``epoch`` 0) or goes on after ``epoch`` finished epochs."""
+class OfCell:
+    """Of the cell ``spec``, number ``index`` of ``total``."""
 
     spec: TrainSpec
     index: int
     total: int
+
+
+@dataclass(frozen=True)
+class CellStarted(OfCell):
+    """A cell begins (``epoch`` 0) or goes on after ``epoch`` finished epochs."""
+
     epoch: int
 
 
 @dataclass(frozen=True)
-class StepDone:
+class StepDone(OfCell):
     """Some steps further: where the cell and the study are.
 
     ``loss`` is the mean of the last steps; ``seconds_left`` is an estimate for all cells that are left,
@@ -38,9 +44,6 @@ class StepDone:
     finished epoch, None in its first.
     """
 
-    spec: TrainSpec
-    index: int
-    total: int
     epoch: int
     images: int
     images_per_epoch: int
@@ -51,15 +54,12 @@ class StepDone:
 
 
 @dataclass(frozen=True)
-class EpochDone:
+class EpochDone(OfCell):
     """An epoch is finished and safe on disk; ``row`` holds ``records.cell.EPOCH_COLUMNS``.
 
     The speed and the time left are those of its last steps; ``at_once`` cells are trained side by side.
     """
 
-    spec: TrainSpec
-    index: int
-    total: int
     row: dict[str, Any]
     images_per_second: float | None = None
     seconds_left: float | None = None
@@ -67,12 +67,9 @@ class EpochDone:
 
 
 @dataclass(frozen=True)
-class CellFinished:
+class CellFinished(OfCell):
     """A cell ended; ``result`` is its result.json.  ``skipped``: it was finished before."""
 
-    spec: TrainSpec
-    index: int
-    total: int
     result: dict[str, Any]
     skipped: bool
 
@@ -83,12 +80,8 @@ class CellFinished:
 
 
 @dataclass(frozen=True)
-class CellWaiting:
+class CellWaiting(OfCell):
     """Another process works on this cell, and nothing else is left to do."""
-
-    spec: TrainSpec
-    index: int
-    total: int
 
 
 @dataclass(frozen=True)
@@ -101,12 +94,9 @@ class RecordDamaged:
 
 
 @dataclass(frozen=True)
-class WorkerLost:
+class WorkerLost(OfCell):
     """``worker`` ended, for ``reason``, while it trained this cell, which another goes on with."""
 
-    spec: TrainSpec
-    index: int
-    total: int
     worker: str
     reason: str
 
@@ -118,15 +108,9 @@ class WorkersAwaited:
     place: str
 
 
-Event = (
-    StudyPlanned
-    | CellStarted
-    | StepDone
-    | EpochDone
-    | CellFinished
-    | CellWaiting
-    | RecordDamaged
-    | WorkerLost
-    | WorkersAwaited
-)
+Event = OfCell | StudyPlanned | RecordDamaged | WorkersAwaited
 OnEvent = Callable[[Event], None]
+
+
+def ignore(event: Event) -> None:
+    """For whoever does not wait for it."""

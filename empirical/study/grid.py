@@ -36,28 +36,14 @@ from empirical.engines.groups import (
     train_group,
 )
 from empirical.engines.memory import memory_that_may_end
-from empirical.protocol import (
-    Protocol,
-    StudySpec,
-    TrainSpec,
-    published_accuracy,
-)
+from empirical.judgment.statistics import final_values
+from empirical.protocol import Protocol, StudySpec, TrainSpec, published_accuracy
 from empirical.records import folders as records
 from empirical.records.cell import CellState
 from empirical.records.folders import DamagedRecord, Finished
 from empirical.records.locations import cell_folder
+from empirical.study import events
 from empirical.study.costs import is_small, work, work_per_image
-from empirical.study.events import CellFinished as CellFinished
-from empirical.study.events import CellStarted as CellStarted
-from empirical.study.events import CellWaiting as CellWaiting
-from empirical.study.events import EpochDone as EpochDone
-from empirical.study.events import Event as Event
-from empirical.study.events import OnEvent as OnEvent
-from empirical.study.events import RecordDamaged as RecordDamaged
-from empirical.study.events import StepDone as StepDone
-from empirical.study.events import StudyPlanned as StudyPlanned
-from empirical.study.events import WorkerLost as WorkerLost
-from empirical.study.events import WorkersAwaited as WorkersAwaited
 from empirical.study.overview import Overview
 from empirical.training.loop import CellTraining, StepReport, check_dataset, train_cell
 from theory.devices import environment, one_thread_if, resolve_device
@@ -91,14 +77,10 @@ STUDY_COLUMNS = (
 )
 
 
-def _ignore(event: Event) -> None:
-    pass
-
-
 @takes_fields_of(StudySpec)
 def run_study(
     spec: StudySpec,
-    on_event: OnEvent = _ignore,
+    on_event: events.OnEvent = events.ignore,
     *,
     dataset: Dataset | None = None,
 ) -> pd.DataFrame:
@@ -113,7 +95,7 @@ def run_study(
     records.prepare(spec.out)
     numbered = numbered_cells(spec)
     done = finished_cells(spec)
-    on_event(StudyPlanned(len(spec.cells()), len(done), spec.out))
+    on_event(events.StudyPlanned(len(spec.cells()), len(done), spec.out))
     if any(cell.cell_id not in done for _, cell in numbered):
         with memory_that_may_end():
             dataset = _dataset(spec, device, dataset)
@@ -134,7 +116,7 @@ def run_study(
         if waiting and passed_over >= len(waiting):
             index, cell = left[0]
             if cell != waited_for:
-                on_event(CellWaiting(cell, index, runner.total))
+                on_event(events.CellWaiting(cell, index, runner.total))
             waited_for = cell
             time.sleep(POLL_SECONDS)
             passed_over = 0
@@ -146,20 +128,23 @@ def numbered_cells(spec: StudySpec) -> list[Job]:
     return list(enumerate(spec.cells(), start=1))
 
 
-def load_study(out: Path, on_event: OnEvent = _ignore) -> pd.DataFrame:
+def load_study(out: Path, on_event: events.OnEvent = events.ignore) -> pd.DataFrame:
     """The table of every finished cell under ``out``; bad records are reported and left out."""
-    good, bad = records.read_all(Path(out))
-    for cell, reason in bad.items():
-        on_event(RecordDamaged(cell, reason, None))
-    return table(good)
+    return table(_verified(out, on_event))
 
 
-def load_layers(out: Path, on_event: OnEvent = _ignore) -> pd.DataFrame:
+def load_layers(out: Path, on_event: events.OnEvent = events.ignore) -> pd.DataFrame:
     """The layers' table of every finished cell under ``out``: the cell, then ``LAYER_COLUMNS``."""
+    return pd.DataFrame(
+        [_identity(cell) | row for cell in _verified(out, on_event) for row in cell.layers]
+    )
+
+
+def _verified(out: Path, on_event: events.OnEvent) -> list[Finished]:
     good, bad = records.read_all(Path(out))
     for cell, reason in bad.items():
-        on_event(RecordDamaged(cell, reason, None))
-    return pd.DataFrame([_identity(cell) | row for cell in good for row in cell.layers])
+        on_event(events.RecordDamaged(cell, reason, None))
+    return good
 
 
 def results(spec: StudySpec) -> list[dict[str, Any]]:
@@ -185,32 +170,18 @@ def compare_with_report(study: pd.DataFrame) -> pd.DataFrame:
     report has no such cell, and of other images than CIFAR-10), difference, status (diverged if every
     seed did, else completed).
     """
-    study = study.reset_index(drop=True)
-    last = study.sort_values("epoch", kind="stable").groupby("cell", sort=False).tail(1)
-    last = last.sort_index()  # the study's own order: cells that ended early do not come first
+    config = ["initializer", "activation", "variant", "depth"]
     rows = []
-    for (initializer, activation, described, depth), group in last.groupby(
-        ["initializer", "activation", "variant", "depth"], sort=False
-    ):
-        published = None
-        if group["dataset"].iloc[0] == "cifar10":
-            published = published_accuracy(str(initializer), str(activation), int(str(depth)))
-        completed = group[group["status"] != "diverged"]
-        accuracy = float(completed["test_accuracy"].mean())
-        rows.append(
-            {
-                "initializer": initializer,
-                "activation": activation,
-                "variant": described,
-                "depth": depth,
-                "seeds": len(group),
-                "diverged": len(group) - len(completed),
-                "test_accuracy": accuracy,
-                "published": published,
-                "difference": None if published is None else accuracy - published,
-                "status": "diverged" if completed.empty else "completed",
-            }
-        )
+    for key, cells in final_values(study).groupby(config, sort=False):
+        row: dict[str, Any] = dict(zip(config, key, strict=True))
+        completed = cells.loc[cells["status"] != "diverged", "test_accuracy"]
+        accuracy, published = float(completed.mean()), None
+        if cells["dataset"].iloc[0] == "cifar10":
+            published = published_accuracy(row["initializer"], row["activation"], int(row["depth"]))
+        row |= {"seeds": len(cells), "diverged": len(cells) - len(completed)}
+        row |= {"test_accuracy": accuracy, "published": published}
+        row["difference"] = None if published is None else accuracy - published
+        rows.append(row | {"status": "diverged" if completed.empty else "completed"})
     return pd.DataFrame(rows)
 
 
@@ -235,14 +206,12 @@ def plan(spec: StudySpec) -> pd.DataFrame:
     for _, cell in jobs:
         status, epochs_done = progress[cell.cell_id]
         left = 0 if status == "finished" else cell.epochs - epochs_done
-        named = {name: getattr(cell, name) for name in ("initializer", "activation", "depth", "seed")}
         rows.append(
-            {"cell": cell.cell_id}
-            | named
+            vars(cell)
             | {
+                "cell": cell.cell_id,
                 "status": status,
                 "epochs_done": epochs_done,
-                "epochs": cell.epochs,
                 "parameters": cell.parameters,
                 "seconds": left * _epoch_images(cell) * seconds.get(cell.cell_id, 0.0),
                 "megabytes": cell.parameters * 3 * 4 / 1e6,  # weights and Adam's two moments
@@ -317,13 +286,13 @@ class CellRunner:
         spec: StudySpec,
         device: torch.device,
         dataset: Dataset | None,
-        on_event: OnEvent,
+        on_event: events.OnEvent,
     ) -> None:
         self.spec, self.device, self.dataset, self.on_event = spec, device, dataset, on_event
         self.numbered = numbered_cells(spec)
         self.total = len(self.numbered)
         self.finished: dict[str, Finished] = {}
-        self.latest: StepDone | None = None
+        self.latest: events.StepDone | None = None
         self._after: dict[int, float] = {}
 
     def take_all(self, jobs: list[Job]) -> list[Job]:
@@ -362,7 +331,7 @@ class CellRunner:
 
     def _end(self, index: int, cell: TrainSpec, found: Finished, skipped: bool) -> None:
         self.finished[cell.cell_id] = found
-        self.on_event(CellFinished(cell, index, self.total, found.result, skipped))
+        self.on_event(events.CellFinished(cell, index, self.total, found.result, skipped))
 
     def _run(self, index: int, cell: TrainSpec) -> Finished:
         state = self._begin(cell)
@@ -411,7 +380,7 @@ class CellRunner:
     ) -> tuple[Callable[[StepReport], None], Callable[[CellState], None]]:
         """Tell that ``cell`` starts, and give what is to be told its steps and epochs."""
         accuracy = state.epochs[-1]["test_accuracy"] if state and state.epochs else None
-        self.on_event(CellStarted(cell, index, self.total, state.epoch if state else 0))
+        self.on_event(events.CellStarted(cell, index, self.total, state.epoch if state else 0))
 
         def on_step(report: StepReport) -> None:
             self.latest = self._step_done(index, cell, report, accuracy)
@@ -424,7 +393,7 @@ class CellRunner:
                 row, step = dict(state.epochs[-1]), self.latest
                 accuracy = row["test_accuracy"]
                 pace = (step.images_per_second, step.seconds_left) if step else (None, None)
-                self.on_event(EpochDone(cell, index, self.total, row, *pace))
+                self.on_event(events.EpochDone(cell, index, self.total, row, *pace))
 
         return on_step, on_epoch
 
@@ -443,18 +412,18 @@ class CellRunner:
             return read()
         except DamagedRecord as damage:
             moved_to = records.set_aside(self.spec.out, cell)
-            self.on_event(RecordDamaged(cell.cell_id, str(damage), moved_to))
+            self.on_event(events.RecordDamaged(cell.cell_id, str(damage), moved_to))
             return None
 
     def _step_done(
         self, index: int, cell: TrainSpec, report: StepReport, accuracy: float | None
-    ) -> StepDone:
+    ) -> events.StepDone:
         assert self.dataset is not None
         per_epoch = len(self.dataset.train_images)
         left = self._work_after(index)
         left += work(cell) * (cell.epochs - report.epoch + 1 - report.images / per_epoch) / cell.epochs
         rate = report.images_per_second * work_per_image(cell)  # work per second
-        return StepDone(
+        return events.StepDone(
             cell,
             index,
             self.total,

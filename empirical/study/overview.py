@@ -14,53 +14,47 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from empirical.protocol import StudySpec, TrainSpec
+from empirical.study import events
 from empirical.study.costs import work, work_per_image
-from empirical.study.events import (
-    CellFinished,
-    CellStarted,
-    CellWaiting,
-    EpochDone,
-    Event,
-    OnEvent,
-    StepDone,
-)
 
 
 class Overview:
     """Passes the events of many runners on to ``on_event`` as those of one study."""
 
     def __init__(
-        self, spec: StudySpec, numbered: list[tuple[int, TrainSpec]], on_event: OnEvent
+        self, spec: StudySpec, numbered: list[tuple[int, TrainSpec]], on_event: events.OnEvent
     ) -> None:
         self.total = len(spec.cells())
         self.on_event = on_event
         self.open = dict(numbered)
         self.work_left = sum(work(cell) for _, cell in numbered)
-        self.running: dict[int, StepDone | None] = {}  # number of the cell -> its last report
+        self.running: dict[int, events.StepDone | None] = {}  # number of the cell -> its last report
         self.at_once = 0  # as many as there have been
         self.waited_for: int | None = None
 
-    def tell(self, event: Event) -> None:
+    def tell(self, event: events.Event) -> None:
         """Take note of ``event`` and pass on what a display needs of it."""
-        if isinstance(event, CellStarted | StepDone | EpochDone | CellFinished):
+        if isinstance(
+            event, events.CellStarted | events.StepDone | events.EpochDone | events.CellFinished
+        ):
             if event.index not in self.open:
                 return  # late news of a cell that is finished
         match event:
-            case CellStarted():
+            case events.CellStarted():
                 self.running[event.index] = None
                 self.at_once = max(self.at_once, len(self.running))
-            case StepDone():
+            case events.StepDone():
                 self.running[event.index] = event
                 if event.index != min(self.running):
                     return
                 speed = sum(step.images_per_second for step in self.running.values() if step)
                 event = replace(event, images_per_second=speed, seconds_left=self.seconds_left())
-            case EpochDone():
+            case events.EpochDone():
                 event = replace(event, seconds_left=self.seconds_left(), at_once=self.at_once)
-            case CellFinished():
+            case events.CellFinished():
                 self.running.pop(event.index, None)
                 self.work_left -= work(self.open.pop(event.index))
-            case CellWaiting():
+            case events.CellWaiting():
                 if event.index == self.waited_for:
                     return
                 self.waited_for = event.index

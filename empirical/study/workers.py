@@ -137,10 +137,7 @@ def choose_device(name: str, number: int) -> torch.device:
 
 def pack(dataset: Dataset | None) -> Arrays | None:
     """``dataset`` as plain arrays, for another process."""
-    if dataset is None:
-        return None
-    tensors = (dataset.train_images, dataset.train_labels, dataset.test_images, dataset.test_labels)
-    return tuple(tensor.cpu().numpy() for tensor in tensors)
+    return None if dataset is None else tuple(part.cpu().numpy() for part in vars(dataset).values())
 
 
 def unpack(arrays: Arrays | None) -> Dataset | None:

@@ -17,7 +17,6 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
@@ -26,9 +25,8 @@ from torch import nn
 
 from empirical.protocol import TrainSpec
 from empirical.records.cell import LAYER_COLUMNS
-from empirical.training.look import Look, weight_row, wide
+from empirical.training.look import Look, as_found, weight_row, weight_steps, wide
 from empirical.training.networks import build_network, scale_free_layers, scale_free_parameters
-from theory.law.batch_norm import effective_learning_rate, equivalent_learning_rate
 from theory.law.cross_entropy import initial_cross_entropy, softmax_second_moment
 from theory.predict import prediction as predict
 from theory.predict.layers import is_weighted
@@ -76,22 +74,10 @@ class Instruments:
                 row |= weight_row(module)
                 row["gradient_norm"] = math.hypot(*(gradients[parameter] for parameter in own))
             if name in self.drawn:
-                row |= self._steps(name, module)
+                scale = scale_free_parameters(self.spec).get(f"{name}.weight", 1.0)
+                row |= weight_steps(self.spec, module, self.drawn[name], scale)
             rows.append(row)
         return Look(rows, math.hypot(*gradients.values()), loss, loss_predicted)
-
-    def _steps(self, name: str, module: nn.Module) -> dict[str, float]:
-        weight, drawn = wide(module.get_parameter("weight")), self.drawn[name]
-        rms, spec = weight.square().mean().sqrt().item(), self.spec
-        scale = scale_free_parameters(spec).get(f"{name}.weight", 1.0)
-        rate = equivalent_learning_rate(spec.learning_rate, scale, spec.optimizer)
-        change = torch.linalg.vector_norm(weight - drawn) / torch.linalg.vector_norm(drawn)
-        return {
-            "relative_change": change.item(),
-            "effective_learning_rate": (
-                effective_learning_rate(rate, rms, spec.optimizer) if 0 < rms < math.inf else math.nan
-            ),
-        }
 
     def _predicted(
         self, network: nn.Module, epoch: int, cotangent: float
@@ -101,7 +87,7 @@ class Instruments:
         ``cotangent`` is the measured second moment at the logits: a network that has learned knows the
         labels, and no theory of its weights alone says how far its gradient has shrunk.
         """
-        with _training(network):
+        with as_found(network):
             factors = predict.calibrate(network, self.images[:CALIBRATION_BATCH])
             law = weight_law(self.spec) if epoch == 0 else None
             table = predict.predict(
@@ -152,10 +138,9 @@ def _probe(
     names = [name for name, _ in network.named_children()]
     inputs = {before: name for before, name in itertools.pairwise(names) if _is_activation(name)}
     weighted = [name for name, module in network.named_children() if is_weighted(module)]
-    buffers = {name: value.clone() for name, value in network.named_buffers()}
     parameters = dict(network.named_parameters())
     with (
-        _restoring(network, buffers),
+        as_found(network),
         Probe(network, {*inputs, *weighted}, backward=True, mode="train", statistics=_seen) as probe,
     ):
         loss = nn.functional.cross_entropy(forward(images), labels)
@@ -176,30 +161,6 @@ def _probe(
             row = readings.setdefault(name, {})
             row |= {"second_moment": signal, "gradient_second_moment": gradient}
     return gradients, readings, loss.item()
-
-
-class _training(AbstractContextManager[None]):
-    """Put the network into train mode, and back on leaving."""
-
-    def __init__(self, network: nn.Module) -> None:
-        self.network, self.was = network, network.training
-
-    def __enter__(self) -> None:
-        self.network.train()
-
-    def __exit__(self, *_: object) -> None:
-        self.network.train(self.was)
-
-
-class _restoring(AbstractContextManager[None]):
-    """Put the network's buffers (batch norm's running statistics) back on leaving."""
-
-    def __init__(self, network: nn.Module, buffers: dict[str, torch.Tensor]) -> None:
-        self.network, self.buffers = network, buffers
-
-    def __exit__(self, *_: object) -> None:
-        for name, buffer in self.network.named_buffers():
-            buffer.copy_(self.buffers[name])
 
 
 def _seen(values: torch.Tensor) -> dict[str, torch.Tensor]:

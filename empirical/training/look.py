@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import nn
+
+from empirical.protocol import TrainSpec
+from theory.law.batch_norm import effective_learning_rate, equivalent_learning_rate
 
 
 @dataclass(frozen=True)
@@ -26,6 +32,19 @@ class Look:
     loss_predicted: float
 
 
+@contextmanager
+def as_found(network: nn.Module) -> Iterator[None]:
+    """Train mode inside this block; then mode and buffers (running statistics) are as before."""
+    was, buffers = network.training, {name: value.clone() for name, value in network.named_buffers()}
+    network.train()
+    try:
+        yield
+    finally:
+        network.train(was)
+        for name, buffer in network.named_buffers():
+            buffer.copy_(buffers[name])
+
+
 def weight_row(module: nn.Module) -> dict[str, float]:
     """What a row says of the parameters that ``module`` holds."""
     weight = wide(module.get_parameter("weight"))
@@ -35,6 +54,23 @@ def weight_row(module: nn.Module) -> dict[str, float]:
     if isinstance(module, nn.PReLU):
         values["negative_slope"] = weight.mean().item()
     return values
+
+
+def weight_steps(
+    spec: TrainSpec, module: nn.Module, drawn: torch.Tensor, scale: float = 1.0
+) -> dict[str, float]:
+    """How far the weight of ``module`` has gone since it was ``drawn``, and its next step beside it."""
+    weight, before = wide(module.get_parameter("weight")), wide(drawn)
+    rms, size = weight.square().mean().sqrt().item(), torch.linalg.vector_norm(before)
+    rate = equivalent_learning_rate(spec.learning_rate, scale, spec.optimizer)
+    change = torch.linalg.vector_norm(weight - before) / size
+    known = 0 < rms < math.inf
+    return {
+        "relative_change": change.item() if size else math.nan,
+        "effective_learning_rate": (
+            effective_learning_rate(rate, rms, spec.optimizer) if known else math.nan
+        ),
+    }
 
 
 def wide(tensor: torch.Tensor) -> torch.Tensor:

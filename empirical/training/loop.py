@@ -291,10 +291,4 @@ def check_dataset(spec: TrainSpec, dataset: Dataset) -> None:
     if found != expected:
         shapes = ("×".join(map(str, shape)) for shape in (expected, found))
         raise RequestError(f"{spec.dataset} has {spec.data.takes} of {', not '.join(shapes)}")
-    images = len(dataset.train_images)
-    smallest = min(images % spec.batch_size or spec.batch_size, FIXED_BATCH)
-    if spec.norm == "batch" and 1 in spec.map_sizes[1:] and smallest == 1:
-        raise RequestError(
-            f"batches of {spec.batch_size} out of {images:,} images leave a batch of one, which batch "
-            f"norm cannot normalise on the 1×1 map of depth {spec.depth}: change the batch size"
-        )
+    spec.check_batches(len(dataset.train_images))

@@ -21,9 +21,8 @@ from torch import nn
 
 from empirical.protocol import TrainSpec
 from empirical.records.cell import LAYER_COLUMNS
-from empirical.training.look import Look, weight_row
+from empirical.training.look import Look, as_found, weight_row, weight_steps
 from empirical.training.objectives import objective_of
-from theory.law.batch_norm import effective_learning_rate
 from theory.predict import follow, record, weights_of
 from theory.predict.moments import INFINITE_WIDTH, basis_name
 
@@ -58,22 +57,17 @@ class TapedInstruments:
 
     def look(self, network: nn.Module, epoch: int) -> Look:
         """Read ``network``, in train mode, after ``epoch`` epochs."""
-        was, losses = network.training, Losses(network, self.spec)
-        network.train()
-        buffers = {name: value.clone() for name, value in network.named_buffers()}
-        parameters = dict(network.named_parameters())
-        loss = losses(self.inputs, self.targets).mean()
-        found = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
-        norms = {
-            name: 0.0 if gradient is None else gradient.double().norm().item()
-            for name, gradient in zip(parameters, found, strict=True)
-        }
-        measured = self._measured(losses)
-        with threadpool_limits(1, user_api="blas"):
-            foretold = follow(network, self.inputs).to_dict("records") if epoch == 0 else []
-        for name, buffer in network.named_buffers():
-            buffer.copy_(buffers[name])
-        network.train(was)
+        losses, parameters = Losses(network, self.spec), dict(network.named_parameters())
+        with as_found(network):
+            loss = losses(self.inputs, self.targets).mean()
+            found = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
+            norms = {
+                name: 0.0 if gradient is None else gradient.double().norm().item()
+                for name, gradient in zip(parameters, found, strict=True)
+            }
+            measured = self._measured(losses)
+            with threadpool_limits(1, user_api="blas"):
+                foretold = follow(network, self.inputs).to_dict("records") if epoch == 0 else []
         cotangent, first_loss = self._at_the_outputs(foretold[-1]) if foretold else (0.0, math.nan)
         uses: dict[str, list[dict[str, Any]]] = {}
         for number, (module, moments) in enumerate(measured):
@@ -121,18 +115,10 @@ class TapedInstruments:
                 if number == 1:
                     row |= weight_row(module)
                     row["gradient_norm"] = math.hypot(*(norms[one] for one in own))
-                    row |= self._steps(f"{name}.weight", module) if use else {}
+                    if use:
+                        row |= weight_steps(self.spec, module, self.drawn[f"{name}.weight"])
                 rows.append(row)
         return rows
-
-    def _steps(self, name: str, module: nn.Module) -> dict[str, float]:
-        weight, drawn = module.get_parameter("weight").detach().double(), self.drawn[name].double()
-        rms, size = weight.square().mean().sqrt().item(), drawn.norm().item()
-        rate, kind = self.spec.learning_rate, self.spec.optimizer
-        return {
-            "relative_change": (weight - drawn).norm().item() / size if size else math.nan,
-            "effective_learning_rate": effective_learning_rate(rate, rms, kind) if rms else math.nan,
-        }
 
 
 def _foretold(theory: dict[Any, Any], cotangent: float) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from scipy.stats import spearmanr
 from empirical.arm import Arm, shared_changes
 from empirical.judgment.evidence import Cells
 from figures import style
-from figures.prose import name_of
+from figures.prose import name_of, note
 
 
 def scores_figure(arms: pd.DataFrame) -> Figure:
@@ -50,18 +50,12 @@ def scores_figure(arms: pd.DataFrame) -> Figure:
 
 def scores_caption(arms: pd.DataFrame) -> str:
     """How to read the figure, and how far theory's order is that of the scores, group by group."""
-    texts = []
+    ranks = []
     for name, part in arms.groupby("group", sort=False):
         means = part.groupby("cells", sort=False)[["off", "score"]].mean().dropna()
         if len(means) > 2:
-            rank = float(spearmanr(-means["off"], means["score"]).statistic)
-            texts.append(f"{name} {rank:+.2f}")
-    ranks = f" Rank correlation of the two, fewer e-folds with higher scores: {', '.join(texts)}."
-    return (
-        "Left: how far theory sees each arm from an even start, in e-folds, before training; the "
-        "fewer, the better it should end. Right: the final score of every seed (points), and their "
-        "mean (bar)." + ranks * bool(texts)
-    )
+            ranks.append((name, float(spearmanr(-means["off"], means["score"]).statistic)))
+    return note("scores", ranks=ranks)
 
 
 def _diverged(axes: Axes, means: pd.Series) -> None:

@@ -12,31 +12,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from empirical.judgment import statistics
 from empirical.judgment.claim_theory import drawn_average_weight, first_loss, head_fan_in, rate_ratio
 from empirical.judgment.evidence import Evidence
 from empirical.judgment.protocol_agreement import AS_PRINTED, protocol_cells
 from empirical.judgment.selection import SIZE, select
-from empirical.judgment.statistics import (
-    ALONE,
-    EQUIVALENT,
-    EXACT_SEEDS,
-    INSUFFICIENT,
-    MARGIN,
-    MINIMUM_SEEDS,
-    TOO_CLOSE,
-    UNEVEN,
-    compare,
-)
 from empirical.judgment.truth import AGREES, CONFIRMED, DISAGREES, REFUTED
 from empirical.presets import PRESETS
-from empirical.protocol import (
-    CLASSES,
-    COURSE_REPORT,
-    TEST_IMAGES,
-    TRAIN_IMAGES,
-    StudySpec,
-    TrainSpec,
-)
+from empirical.protocol import CLASSES, COURSE_REPORT, TEST_IMAGES, TRAIN_IMAGES, StudySpec, TrainSpec
 from empirical.records.account import MACHINE
 from empirical.records.published import Published
 from figures.answers import theory_words
@@ -93,7 +76,7 @@ def compared(published: Published, column: str, first: Any, second: Any) -> pd.D
     if study.empty:
         return None
     try:
-        return compare(study, column, first, second).assign(compared=column)
+        return statistics.compare(study, column, first, second).assign(compared=column)
     except RequestError:
         return None
 
@@ -168,7 +151,7 @@ def study(published: Published) -> dict[str, Any]:
         "configurations": len(seeds),
         "seeds_least": int(seeds.min()),
         "seeds_most": int(seeds.max()),
-        "enough": int((seeds >= MINIMUM_SEEDS).sum()),
+        "enough": int((seeds >= statistics.MINIMUM_SEEDS).sum()),
         "diverged": [
             {"cell": row["cell"], "epochs": row["epochs_done"]}
             for row in cells.to_dict("records")
@@ -202,11 +185,11 @@ def protocol() -> dict[str, Any]:
         "parameters": (min(cell.parameters for cell in COURSE_REPORT.cells()),
                        max(cell.parameters for cell in COURSE_REPORT.cells())),
         "slope": parse_activation("prelu").negative_slope,
-        "seeds": MINIMUM_SEEDS,
-        "exact_seeds": EXACT_SEEDS,
-        "uneven": UNEVEN,
-        "alone": ALONE,
-        "margin": MARGIN,
+        "seeds": statistics.MINIMUM_SEEDS,
+        "exact_seeds": statistics.EXACT_SEEDS,
+        "uneven": statistics.UNEVEN,
+        "alone": statistics.ALONE,
+        "margin": statistics.MARGIN,
     }  # fmt: skip
 
 
@@ -257,14 +240,14 @@ def _single_network(stack: pd.DataFrame) -> dict[str, Any]:
 def counts(table: pd.DataFrame, fan: str) -> dict[str, int]:
     """How many claims, of one fan mode, have each verdict, and what the runs say of the open ones."""
     rows = table[table["fan"] == fan]
-    decided = rows["verdict"].isin((CONFIRMED, REFUTED, EQUIVALENT))
+    decided = rows["verdict"].isin((CONFIRMED, REFUTED, statistics.EQUIVALENT))
     verdicts, directions = Counter(rows["verdict"]), Counter(rows.loc[~decided, "direction"])
     return {
         CONFIRMED: verdicts[CONFIRMED],
         REFUTED: verdicts[REFUTED],
-        "alike": verdicts[EQUIVALENT],
-        "few": verdicts[INSUFFICIENT],
-        "close": verdicts[TOO_CLOSE],
+        "alike": verdicts[statistics.EQUIVALENT],
+        "few": verdicts[statistics.INSUFFICIENT],
+        "close": verdicts[statistics.TOO_CLOSE],
         "open": int((~decided).sum()),
         "all": len(rows),
         "agree": directions[AGREES],

@@ -41,6 +41,7 @@ from figures.answers import (
 from figures.beyond.frontier import frontier_table
 from figures.beyond.published import PICTURES, Beyond, published_beyond
 from figures.beyond.verdicts import verdicts_table
+from figures.prose import note
 from figures.report import facts, tables
 from figures.study.claims import claims_table
 from figures.study.gallery import SECTIONS as GALLERY
@@ -85,15 +86,6 @@ REFERENCES = {
     "berger": "Technometrics 24, 1982.",
     "holm": "Scandinavian Journal of Statistics 6, 1979.",
 }
-DERIVE = (
-    "Measured over predicted for every line of the derivation, with bars of two standard errors. Each "
-    "true line lies on one; the slip lies where the variance of a rectified signal is."
-)
-STACK = (
-    "Signal through a deep stack. Above: the mean second moment of the pre-activations, exact (line) "
-    "and of simulated networks (marker). Below: the same over its expectation, with the band that "
-    f"holds {BAND} % of single networks and the median network; both are exact at this width."
-)
 
 
 @dataclass(frozen=True, repr=False)
@@ -247,8 +239,16 @@ class Report:
     @cached_property
     def pictures(self) -> dict[str, Picture | None]:
         """Every figure by name; None where the records do not allow it."""
-        derive = ("The derivation, measured", DERIVE, lambda: derivation_figure(self.derivation))
-        stack = ("Signal by layer", STACK, lambda: variance_figure(self.stack_table))
+        derive = (
+            "The derivation, measured",
+            note("derive_figure"),
+            lambda: derivation_figure(self.derivation),
+        )
+        stack = (
+            "Signal by layer",
+            note("variance_figure", band=BAND),
+            lambda: variance_figure(self.stack_table),
+        )
         found: dict[str, Picture | None] = {
             "derive": Picture("derive", *derive, self.drawn),
             "variance": Picture("variance", *stack, self.drawn),

@@ -10,12 +10,7 @@ import textwrap
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from empirical.judgment.statistics import (
-    MINIMUM_SEEDS,
-    cell_statistics,
-    final_values,
-    pair_statistics,
-)
+from empirical.judgment.statistics import MINIMUM_SEEDS, cell_statistics, final_values, pair_statistics
 from figures.prose import name_of
 from figures.study.captions import handicap
 from figures.study.protocol_agreement import agreement_table

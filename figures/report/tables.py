@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from empirical.protocol import StudySpec
-from figures.prose import name_of
+from figures.prose import name_of, note
 from figures.tables import Column, Row, Sheet, fixed, words
 
 PROTOCOL_WORDS = {
@@ -57,8 +57,7 @@ def coverage(table: pd.DataFrame) -> Sheet:
             Column("diverged", "diverged"),
         ),
         notes=(
-            "Cells: configurations with at least one finished run. Seeds: of those, the fewest and the "
-            "most.",
+            note("coverage"),
             *(f"{row['study']}: {row['size']}." for row in table.to_dict("records") if row["size"]),
         ),
     )

@@ -16,16 +16,8 @@ from empirical.judgment.truth import in_unit
 from empirical.protocol import COURSE_REPORT
 from figures.answers import MARKS, interval, theory_words, verdict_text
 from figures.program import command_line
+from figures.prose import note
 from figures.tables import Column, Row, Sheet, to_train, words
-
-HOW = (
-    f"Value and {100 * (1 - LEVEL):g} % interval are of the claim's least positive part (of those that "
-    "can refute it, if any can), over its seeds; where a part sums up others, over those that all "
-    f"share, if these are {MINIMUM_SEEDS} at least. Confirmed and refuted: p ≤ {LEVEL:g} by t tests "
-    f"from {MINIMUM_SEEDS} seeds on, after Holm's correction over the claims of one fan mode. As "
-    f"printed, He is by {COURSE_REPORT.fan}. Theory: ✓ foretold it, ✗ did not, in brackets by the runs "
-    "of an open claim."
-)
 
 
 def claims_table(table: pd.DataFrame) -> Sheet:
@@ -46,21 +38,20 @@ def claims_table(table: pd.DataFrame) -> Sheet:
             words("verdict", verdict_text),
             words("theory", "theory_right", form=MARKS.get, folds=False),
         ),
-        notes=(HOW, *_check(table)),
+        notes=tuple(_notes(table)),
         tight=True,
     )
 
 
-def _check(table: pd.DataFrame) -> list[str]:
-    """What the exact test says beside the t test, where it can."""
+def _notes(table: pd.DataFrame) -> list[str]:
+    """How to read the claims, and what the exact test says beside the t test, where it can."""
+    said = {"percent": f"{100 * (1 - LEVEL):g} %", "level": LEVEL, "seeds": MINIMUM_SEEDS}
+    notes = [note("claims", **said, fan=COURSE_REPORT.fan)]
     both = table[table["p_exact"].notna() & table["p_value"].notna()]
-    if both.empty:
-        return []
-    same = int(((both["p_exact"] <= LEVEL) == (both["p_value"] <= LEVEL)).sum())
-    return [
-        f"The exact sign-flip test, which can speak from {EXACT_SEEDS} seeds on, decides {same} of "
-        f"{len(both)} alike (before the correction)."
-    ]
+    if not both.empty:
+        same = int(((both["p_exact"] <= LEVEL) == (both["p_value"] <= LEVEL)).sum())
+        notes.append(note("claims_exact", seeds=EXACT_SEEDS, same=same, both=len(both)))
+    return notes
 
 
 def measures_table(table: pd.DataFrame) -> Sheet:

@@ -21,12 +21,7 @@ from empirical.records.published import Published
 from figures.prose import name_of
 from figures.study import captions, protocol_agreement
 from figures.study.captions import of_activation
-from figures.study.paired_accuracy import (
-    LOSSES,
-    accuracy_map,
-    cell_table,
-    initial_loss_figure,
-)
+from figures.study.paired_accuracy import LOSSES, accuracy_map, cell_table, initial_loss_figure
 from figures.study.paired_effects import (
     last_layer_figure,
     relative_step_figure,

@@ -24,13 +24,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, LogLocator
 
 from empirical.arm import Arm
-from empirical.judgment.statistics import (
-    EQUIVALENT,
-    INSUFFICIENT,
-    MINIMUM_SEEDS,
-    TOO_CLOSE,
-    compare,
-)
+from empirical.judgment.statistics import EQUIVALENT, INSUFFICIENT, MINIMUM_SEEDS, TOO_CLOSE, compare
 from empirical.protocol import CLASSES, TrainSpec
 from empirical.records.published import Published, spec_of
 from figures import style

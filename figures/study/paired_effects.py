@@ -26,20 +26,7 @@ from empirical.protocol import CLASSES, TrainSpec
 from empirical.records.published import Published, spec_of
 from figures import style
 from figures.prose import name_of
-from figures.study.report_figures import (
-    at_the_end,
-    draw_curve,
-    guessing_key,
-    keys_of,
-    layer_axis,
-    log10,
-    over_seeds,
-    printed_accuracies,
-    rows_by_depth,
-    spread_keys,
-    weight_layers,
-    whole_epochs,
-)
+from figures.study import report_figures as curves
 from theory.activations import parse_activation
 from theory.law.batch_norm import effective_learning_rate, equivalent_learning_rate
 from theory.lessons.paper import LEARNED_SLOPES
@@ -59,7 +46,7 @@ def last_layer_figure(records: Published, activation: str) -> Figure:
     cells = records.cells[records.cells["activation"] == activation]
     study = records.study[records.study["activation"] == activation]
     depths = sorted({int(depth) for depth in cells["depth"]})
-    looks, printed = style.arm_looks(cells["arm"]), printed_accuracies("he", activation, depths)
+    looks, printed = style.arm_looks(cells["arm"]), curves.printed_accuracies("he", activation, depths)
     with style.canvas(5.2) as figure:
         upper, lower = figure.subfigures(2, 1, height_ratios=(1.15, 1), squeeze=False)[:, 0]
         left, right = upper.subplots(1, 2, squeeze=False)[0]
@@ -74,7 +61,12 @@ def last_layer_figure(records: Published, activation: str) -> Figure:
             axes.set(title=f"{depth} layers", xlabel="epoch")
         grid[0].set_ylabel("test accuracy (percent)")
         star = style.legend_key("course report (one run)", color="black", marker="*", linestyle=":")
-        keys = [*_arm_keys(looks, " as printed"), star, guessing_key(), *spread_keys(study)]
+        keys = [
+            *_arm_keys(looks, " as printed"),
+            star,
+            curves.guessing_key(),
+            *curves.spread_keys(study),
+        ]
         figure.legend(handles=keys, loc="outside upper center", ncols=4)
     return figure
 
@@ -107,11 +99,11 @@ def _accuracies_by_depth(axes: Axes, cells: pd.DataFrame, depths: list[int], loo
 
 def _curves_at_depth(axes: Axes, study: pd.DataFrame, printed: float | None, looks: Looks) -> None:
     for arm, rows in study.groupby("arm", sort=False):
-        draw_curve(axes, rows, "test_accuracy", looks[cast(Arm, arm)], str(arm), size=3)
+        curves.draw_curve(axes, rows, "test_accuracy", looks[cast(Arm, arm)], str(arm), size=3)
     if printed is not None:
         axes.axhline(printed, **style.DOTTED)
         axes.plot(study["epochs"].max(), printed, "*", color="black", markersize=6)
-    whole_epochs(axes)
+    curves.whole_epochs(axes)
 
 
 # ------------------------------------------------------------------------------- the relative step
@@ -124,7 +116,7 @@ def relative_steps(records: Published) -> pd.DataFrame:
     weight.  Under SGD η/σ².
     """
     specs = {str(row["cell"]): spec_of(row) for row in records.cells.to_dict("records")}
-    layers = weight_layers(records)
+    layers = curves.weight_layers(records)
     drawn = layers[layers["epoch"] == 0].rename(columns={"effective_learning_rate": "measured"})
     predicted = [
         _predicted_step(specs[cell], layer)
@@ -158,14 +150,14 @@ def relative_step_figure(records: Published) -> Figure:
     looks = style.arm_looks(study["arm"])
     by_layer = ["theory: relative step\n$\\eta/\\sigma$; as drawn (open)"]
     by_epoch = ["practice: training loss\n(nats)", "practice: test accuracy\n(percent)"]
-    with rows_by_depth(depths, by_layer, by_epoch) as (figure, grid):
+    with curves.rows_by_depth(depths, by_layer, by_epoch) as (figure, grid):
         for row, depth in zip(grid, depths, strict=True):
             _steps_by_layer(row[0], steps[steps["depth"] == depth], looks)
             for axes, quantity in zip(row[1:], ("train_loss", "test_accuracy"), strict=True):
                 _arms_against_epoch(axes, study[study["depth"] == depth], quantity, looks)
         style.power_of_ten_axis(grid[0, 0])
         style.power_of_ten_axis(grid[0, 1])
-        keys = [*_arm_keys(looks), *spread_keys(study)]
+        keys = [*_arm_keys(looks), *curves.spread_keys(study)]
         figure.legend(handles=keys, loc="outside upper center", ncols=3)
     return figure
 
@@ -182,20 +174,20 @@ def _steps_by_layer(axes: Axes, steps: pd.DataFrame, looks: Looks) -> None:
         beside = 0.012 * steps["number"].max() * (place - (len(looks) - 1) / 2)  # arms that coincide
         axes.plot(logs.index + beside, logs["measured"], **look.points, markersize=4)
     if not steps.empty:
-        layer_axis(axes, int(steps["number"].max()))
+        curves.layer_axis(axes, int(steps["number"].max()))
 
 
 def _arms_against_epoch(axes: Axes, study: pd.DataFrame, quantity: str, looks: Looks) -> None:
     for place, (arm, look) in enumerate(looks.items()):
         rows = study[study["arm"] == arm]
-        draw_curve(axes, rows, quantity, look, name_of(arm), **(USUAL if place else BROAD))
-    whole_epochs(axes)
+        curves.draw_curve(axes, rows, quantity, look, name_of(arm), **(USUAL if place else BROAD))
+    curves.whole_epochs(axes)
 
 
 def _arm_keys(looks: Looks, as_printed: str = "") -> list[Artist]:
     return [
         key for arm, look in looks.items()
-        for key in keys_of({arm: look}, as_printed * (not arm.changes))
+        for key in curves.keys_of({arm: look}, as_printed * (not arm.changes))
     ]  # fmt: skip
 
 
@@ -207,9 +199,9 @@ def weight_change_figure(records: Published) -> Figure:
 
     W₀ is the weight as drawn.  Epochs are some of those recorded, the first and the last among them.
     """
-    layers = weight_layers(records)
+    layers = curves.weight_layers(records)
     layers = layers[layers["epoch"] > 0]
-    layers = layers.assign(change=log10(layers["relative_change"]))
+    layers = layers.assign(change=curves.log10(layers["relative_change"]))
     depths, last = sorted(set(layers["depth"])), int(layers["epoch"].max())
     epochs = sorted(set(layers["epoch"]) & {*style.thin(last, 4), last})
     looks = style.initializer_looks(layers["initializer"])
@@ -221,16 +213,17 @@ def weight_change_figure(records: Published) -> Figure:
                 for epoch, shade in _epoch_looks(epochs, look.color).items():
                     change = own[own["epoch"] == epoch].groupby("number")["change"].mean()
                     axes.plot(change, **shade.curve, markersize=3.5)
-                layer_axis(axes, depth + 1)
-            row[0].set_ylabel(f"{name_of(initializer)}\n$\\|W-W_0\\|/\\|W_0\\|$")
+                curves.layer_axis(axes, depth + 1)
         style.power_of_ten_axis(grid[0, 0])
-        for axes, depth in zip(grid[0], depths, strict=True):
-            axes.set_title(f"{depth} layers")
-        for axes in grid[-1]:
-            axes.set_xlabel("weight layer (h: linear)")
+        style.label(
+            grid,
+            titles=[f"{depth} layers" for depth in depths],
+            below="weight layer (h: linear)",
+            left=[f"{name_of(law)}\n$\\|W-W_0\\|/\\|W_0\\|$" for law in looks],
+        )
         shades = _epoch_looks(epochs, GREY).items()
         named = {f"after epoch {epoch}": shade for epoch, shade in shades}
-        style.legend_below(figure, keys_of(named))
+        style.legend_below(figure, curves.keys_of(named))
     return figure
 
 
@@ -248,7 +241,7 @@ def learned_slopes(records: Published) -> pd.DataFrame:
 
     ``number`` is 1, 2, …; beside it what is recorded of layer and cell.  Diverged cells are out.
     """
-    last = at_the_end(records.layers[records.layers["kind"] == "PReLU"])
+    last = curves.at_the_end(records.layers[records.layers["kind"] == "PReLU"])
     last = last.assign(number=last.groupby("cell", sort=False).cumcount() + 1)
     return last.merge(records.cells[records.cells["status"] == "completed"], on="cell")
 
@@ -268,14 +261,14 @@ def slopes_figure(records: Published) -> Figure:
         for axes, (initializer, look) in zip(grid[1:], looks.items(), strict=True):
             rows = table[table["initializer"] == initializer]
             for depth, shade in style.depth_shades(map(int, rows["depth"]), look.color).items():
-                over_seeds(axes, rows[rows["depth"] == depth], "number", "negative_slope", shade,
+                curves.over_seeds(axes, rows[rows["depth"] == depth], "number", "negative_slope", shade,
                            err_style="bars", markersize=4, label=f"{depth} layers")  # fmt: skip
             axes.set_title(f"practice:{space}{name_of(initializer)}")
         for axes in grid:
             axes.legend(loc="best")
             axes.axhline(start, **style.DOTTED)
             axes.set_xlabel("layer")
-            whole_epochs(axes)
+            curves.whole_epochs(axes)
         grid[0].set_ylabel("learned negative slope $a$")
     return figure
 

@@ -6,19 +6,19 @@ Nothing here prints: the command line decides where the words go.
 from __future__ import annotations
 
 from empirical.protocol import TrainSpec
-from empirical.study import grid as study
+from empirical.study import events
 from figures.tables import duration
 
 
-def announcement(event: study.Event) -> str | None:
+def announcement(event: events.Event) -> str | None:
     """The line that an event deserves of its own, or None."""
     match event:
-        case study.StudyPlanned() if event.finished:
+        case events.StudyPlanned() if event.finished:
             return f"{event.finished} of {event.cells} cells are finished already"
-        case study.CellStarted():
+        case events.CellStarted():
             resumed = f", going on after epoch {event.epoch}" if event.epoch else ""
             return f"cell {event.index}/{event.total}: {cell_name(event.spec)}{resumed}"
-        case study.EpochDone():
+        case events.EpochDone():
             row = event.row
             speed = event.images_per_second
             which = f"cell {event.index}/{event.total} " if event.at_once > 1 else ""
@@ -28,22 +28,22 @@ def announcement(event: study.Event) -> str | None:
                 + (f"  {speed:,.0f} images/s" if speed is not None else f"  {row['seconds']:.1f} s")
                 + (f"  {duration(event.seconds_left)} left" if event.seconds_left else "")
             )
-        case study.CellWaiting():
+        case events.CellWaiting():
             return f"waiting for another process that trains {cell_name(event.spec)}"
-        case study.WorkersAwaited():
+        case events.WorkersAwaited():
             return f"waiting for workers at {event.place}"
     return warning(event)
 
 
-def warning(event: study.Event) -> str | None:
+def warning(event: events.Event) -> str | None:
     """The line of an event that nobody should miss, even with --quiet; else None."""
     match event:
-        case study.RecordDamaged():
+        case events.RecordDamaged():
             where = f", set aside in {event.moved_to}" if event.moved_to else ""
             return f"warning: damaged record {event.cell}: {event.reason}{where}"
-        case study.CellFinished() if event.diverged and not event.skipped:
+        case events.CellFinished() if event.diverged and not event.skipped:
             return f"warning: {cell_name(event.spec)} diverged: recorded as a result"
-        case study.WorkerLost():
+        case events.WorkerLost():
             return (
                 f"warning: {event.worker} is gone ({event.reason}): another goes on with "
                 f"{cell_name(event.spec)}"
@@ -51,12 +51,12 @@ def warning(event: study.Event) -> str | None:
     return None
 
 
-def position(event: study.StepDone) -> str:
+def position(event: events.StepDone) -> str:
     """Where the study is: cell and epoch."""
     return f"cell {event.index}/{event.total} epoch {event.epoch}/{event.spec.epochs}"
 
 
-def pace(event: study.StepDone) -> str:
+def pace(event: events.StepDone) -> str:
     """How it goes: loss, the last epoch's accuracy, images per second, time left for all cells."""
     left = "" if event.seconds_left is None else f" · {duration(event.seconds_left)} left"
     accuracy = "" if event.test_accuracy is None else f" · accuracy {event.test_accuracy:.1f} %"

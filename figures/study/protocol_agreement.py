@@ -129,10 +129,7 @@ def agreement_figure(records: Published) -> Figure:
         for axes_row, initializer in zip(grid, INITIALIZERS, strict=True):
             for axes, activation in zip(axes_row, COURSE_REPORT.activations, strict=True):
                 _panel(axes, table, evidence, (initializer, activation), colors)
-        for axes in grid[:, 0]:
-            axes.set_ylabel("final test accuracy (percent)")
-        for axes in grid[-1]:
-            axes.set_xlabel("layers")
+        style.label(grid, below="layers", left="final test accuracy (percent)")
         dot = {"color": "#555555", "marker": "o", "linestyle": "none", "markersize": 2.5}
         keys = [
             style.legend_key("printed", color="black", marker="*", linestyle="none", markersize=9),

@@ -186,12 +186,7 @@ def rows_by_depth(
     with style.canvas(1.5 + 1.45 * len(depths)) as figure:
         grid = figure.subplots(len(depths), len(titles), squeeze=False, sharey="col")
         yield figure, grid
-        for axes, depth in zip(grid[:, 0], depths, strict=True):
-            axes.set_ylabel(f"{depth} layers")
-        for axes, title in zip(grid[0], titles, strict=True):
-            axes.set_title(title)
-        for axes, label in zip(grid[-1], below, strict=True):
-            axes.set_xlabel(label)
+        style.label(grid, titles=titles, below=below, left=[f"{depth} layers" for depth in depths])
 
 
 def whole_epochs(axes: Axes) -> None:
@@ -276,10 +271,8 @@ def loss_figure(study: pd.DataFrame) -> Figure:
                 axes.axhline(math.log10(math.log(CLASSES)), **style.DOTTED)
                 axes.set_title(f"{name_of(law)}, {name_of(activation)}")
                 whole_epochs(axes)
-            row[0].set_ylabel("training loss (nats per image)")
         style.power_of_ten_axis(grid[0, 0])
-        for axes in grid[-1]:
-            axes.set_xlabel("epoch")
+        style.label(grid, below="epoch", left="training loss (nats per image)")
         keys = keys_of(style.depth_shades(depths, "#777777"), " layers")
         style.legend_below(figure, [*keys, guessing_key(), *spread_keys(study)])
     return figure

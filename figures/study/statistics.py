@@ -19,7 +19,7 @@ from empirical.judgment.statistics import (
     cell_statistics,
     pair_statistics,
 )
-from figures.prose import name_of
+from figures.prose import name_of, note
 from figures.tables import Column, Row, Sheet, fixed, number, words
 
 SINGLE_RUNS = (
@@ -53,10 +53,7 @@ def cells_table(cells: pd.DataFrame) -> Sheet:
             Column("std", "std", fixed(2)),
             Column("95 % interval", _interval(".2f")),
         ),
-        notes=(
-            "Mean, standard deviation and t interval of the mean over the seeds that did not diverge; "
-            "– where there are too few.",
-        ),
+        notes=(note("statistics"),),
         spare=("std",),
     )
 
@@ -69,6 +66,7 @@ def pairs_table(
     """The table of ``empirical.judgment.statistics.pair_statistics``, a section per pair of arms."""
     diverged = Column("diverged", "{diverged_first}, {diverged_second}".format_map)
     some = bool((pairs["diverged_first"] + pairs["diverged_second"]).any())
+    unpaired = not pairs["paired"].all()
     return Sheet(
         name=name,
         title=title,
@@ -85,23 +83,13 @@ def pairs_table(
             Column("p (Holm)", "p_holm", _probability),
             words("verdict", lambda row: row, form=_verdict, room=17),
         ),
-        notes=tuple(_pair_notes(pairs, some)),
+        notes=(
+            note("pairs", exact=EXACT_SEEDS),
+            *["diverged: seeds of the first and of the second, not in the difference."] * some,
+            *["Where arms share too few seeds, by Welch's test over those that each has."] * unpaired,
+        ),
         spare=("$d_z$", "exact p", "diverged", "seeds", "p (Holm)"),
     )
-
-
-def _pair_notes(pairs: pd.DataFrame, some_diverged: bool) -> list[str]:
-    notes = [
-        "points: first minus second, mean over the seeds that both completed, with its t interval; "
-        "d_z: that mean over the standard deviation of the differences; exact p: sign-flip test, from "
-        f"{EXACT_SEEDS} seeds on; p (Holm): t test, corrected over all comparisons of a kind with "
-        "enough seeds."
-    ]
-    if some_diverged:
-        notes.append("diverged: seeds of the first and of the second, not in the difference.")
-    if not pairs["paired"].all():
-        notes.append("Where arms share too few seeds, by Welch's test over those that each has.")
-    return notes
 
 
 def _setting(row: Row) -> str:

@@ -9,6 +9,7 @@ import pandas as pd
 from rich.text import Text
 
 from empirical.protocol import COURSE_REPORT, Protocol
+from figures.prose import note
 from figures.tables import Column, Row, Sheet, curve_label, duration, words
 
 
@@ -31,10 +32,7 @@ def accuracy_table(comparison: pd.DataFrame, protocol: Protocol = COURSE_REPORT)
     notes = []
     printed = comparison["published"].notna().any()
     if printed:
-        notes.append(
-            "Below each percentage the course report's (difference), – where it has no such cell. The "
-            "course report ran each cell once with an unstated seed."
-        )
+        notes.append(note("accuracy_printed"))
         if differs := _protocol_differences(protocol):
             notes.append(f"The course report's protocol differs: {', '.join(differs)}.")
     if printed and (protocol.limit_train, protocol.limit_test) != (None, None):
@@ -97,7 +95,7 @@ def _accuracy(cell: Row | None) -> Text:
 
 def plan_table(plan: pd.DataFrame) -> Sheet:
     """The cells of ``empirical.study.grid.plan`` and what is left to do for each."""
-    left = duration(plan["seconds"].sum())
+    left, megabytes = duration(plan["seconds"].sum()), max(plan["megabytes"], default=0.0)
     return Sheet(
         name="plan",
         title="Plan",
@@ -109,10 +107,7 @@ def plan_table(plan: pd.DataFrame) -> Sheet:
             Column("parameters", "parameters", "{:,}".format),
             Column("time left", "seconds", duration),
         ),
-        notes=(
-            f"{len(plan)} cells, about {left} of training left on this machine, "
-            f"{max(plan['megabytes'], default=0.0):.1f} MB of checkpoint at a time",
-        ),
+        notes=(note("plan", cells=len(plan), left=left, megabytes=megabytes),),
         spare=("parameters", "epochs"),
     )
 

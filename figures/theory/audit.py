@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from rich.text import Text
 
 from figures import style
+from figures.prose import note
 from figures.tables import Column, Row, Sheet, scientific, words
 from theory.audit.examination import Audit
 from theory.audit.initialization import Initialized
@@ -35,10 +36,6 @@ VERDICTS = {
     "broken": "broken: like this it will not train",
 }
 GROUNDS = {"error": style.VERMILION, "warning": style.ORANGE}
-NOTE = (
-    "predicted and measured: second moment of the layer's output; gradient: of ∂E/∂ its output, for "
-    "random signs at the outputs."
-)
 
 
 def layers_table(result: Audit) -> Sheet:
@@ -49,7 +46,6 @@ def layers_table(result: Audit) -> Sheet:
         kept = {number - 1 for number in style.thin(len(rows), SHOWN // 2)}
         grave = [i for i, row in enumerate(rows) if row["verdict"] in GROUNDS][: SHOWN // 2]
         rows = [rows[index] for index in sorted(kept | set(grave))]
-    hidden = len(table) - len(rows)
     return Sheet(
         name="audit-layers",
         title=f"{len(table)} weight layers",
@@ -65,7 +61,7 @@ def layers_table(result: Audit) -> Sheet:
             Column("gradient", "backward_measured", _power),
             words("verdict", _judged, room=12),
         ),
-        notes=(NOTE + (f" {hidden} more layers are in the CSV." if hidden else ""),),
+        notes=(note("audit", hidden=len(table) - len(rows)),),
         spare=("gradient", "fan in", "kind"),
     )
 
@@ -94,11 +90,6 @@ def findings_table(result: Audit) -> Sheet:
     nothing: dict[Hashable, Any] = dict(
         zip(columns, ("ok", "none", "", "No rule found anything.", {}, None), strict=True)
     )
-    loss = result.loss
-    about_loss = () if loss is None else (
-        f"Loss before training: {loss.measured:.4g} (predicted {loss.predicted:.4g}); guessing among "
-        f"{loss.classes:,} classes costs {loss.guessing:.4g}.",
-    )  # fmt: skip
     return Sheet(
         name="audit-findings",
         title=f"Verdict: {VERDICTS[result.verdict]}",
@@ -110,7 +101,7 @@ def findings_table(result: Audit) -> Sheet:
             words("what", "message", room=30),
             words("fix (one line)", lambda row: row["fix"] or "–", room=24),
         ),
-        notes=about_loss,
+        notes=() if result.loss is None else (note("audit_loss", loss=result.loss),),
         spaced=True,
     )
 
@@ -118,8 +109,6 @@ def findings_table(result: Audit) -> Sheet:
 def initialized_table(done: Initialized) -> Sheet:
     """What was drawn by which law and why; what was left alone in a note."""
     drawn = done.table[done.table["std"].notna()]
-    left = done.untouched
-    named = ", ".join(left[:6]) + (f" and {len(left) - 6} more" if len(left) > 6 else "")
     return Sheet(
         name="init",
         title=f"{len(drawn)} parameters drawn",
@@ -132,7 +121,7 @@ def initialized_table(done: Initialized) -> Sheet:
             Column("std", "std", _power),
             words("why", "why", room=16),
         ),
-        notes=(f"Biases beside drawn weights are 0. Left alone: {named or 'nothing'}.",),
+        notes=(note("init", left=done.untouched),),
     )
 
 

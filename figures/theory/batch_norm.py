@@ -16,6 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from figures import style
+from figures.prose import note
 from figures.tables import Column, Sheet, fixed, number, words
 from figures.theory.variance import compared
 from theory.activations import parse_activation
@@ -27,7 +28,7 @@ INFINITE: dict[str, Any] = {"linestyle": (0, (1, 2)), "linewidth": 1}  # how an 
 def norm_growth_table(table: pd.DataFrame) -> Sheet:
     """A row per activation of ``theory.draw.variance.measure``, whose laws share the numbers."""
     first = table.iloc[0]
-    smooth = " For a smooth activation no λ_B is known: its line is the limit of an infinite batch."
+    told = {name: first[name] for name in ("width", "batch")} | {"smooth": table["theory"].isna().any()}
     return Sheet(
         name="gradient-growth",
         title="Growth of the gradient's second moment per layer, output to input",
@@ -41,11 +42,7 @@ def norm_growth_table(table: pd.DataFrame) -> Sheet:
             Column("± s.e.", "standard_error", fixed(4)),
             Column("mean $z^2$", "after_norm", fixed(4)),
         ),
-        notes=(
-            f"Width {first['width']}, batch B = {first['batch']}. λ_B holds at infinite width; a "
-            "finite width deviates, more in deeper stacks. After batch norm z has second moment 1 in "
-            "every layer." + smooth * bool(table["theory"].isna().any()),
-        ),
+        notes=(note("batch_norm", **told),),
         spare=("mean $z^2$", r"$\lambda$, $B = \infty$", "± s.e."),
     )
 

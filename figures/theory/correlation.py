@@ -46,9 +46,8 @@ def correlation_figure(table: pd.DataFrame) -> Figure:
                 _deviation(below, curve, look, place - (len(looks) - 1) / 2)
             below.axhline(0.0, color="black", linewidth=0.8)
             above.set_title(f"{initializer} · {activation}")
-            below.set_xlabel("layer $l$")
-        grid[0, 0].set_ylabel("correlation $c_l$ of\npre-activations")
-        grid[1, 0].set_ylabel("measured − map")
+        left = ("correlation $c_l$ of\npre-activations", "measured − map")
+        style.label(grid, below="layer $l$", left=left)
         style.legend_below(figure, _legend(table, looks))
     return figure
 

@@ -10,18 +10,10 @@ from rich.text import Text
 from figures import style
 from figures.markup import FORMULA
 from figures.maths import unicode
+from figures.prose import note
 from figures.tables import Column, Row, Sheet, words
 from theory.draw.scores import UNDECIDED
 from theory.lessons.derivation import THRESHOLD
-
-LESSON_NOTE = (
-    r"Notation: $y_l = W_l \cdot x_{l-1}$, $x_l = \varphi(y_l)$, $\Delta$ the gradient there, "
-    r"$n$ fan_in, $\hat{n}$ fan_out; measured over independent networks ± its standard error; "
-    rf"✓: $|z| \leq {THRESHOLD:g}$."
-)
-SLIP_NOTE = (
-    " The slip is meant to fail (✗): the rectifier halves the second moment, and not the variance."
-)
 
 
 def derivation_table(table: pd.DataFrame) -> Sheet:
@@ -39,7 +31,7 @@ def derivation_table(table: pd.DataFrame) -> Sheet:
             Column("z", "z", "{:+.1f}".format),
             Column("", _mark),
         ),
-        notes=(LESSON_NOTE + SLIP_NOTE + _surprises(table),),
+        notes=(_note(table),),
         tight=True,  # room for the formulas
     )
 
@@ -62,15 +54,16 @@ def _mark(row: Row) -> Text:
     return Text("✗", style="yellow" if row["known_slip"] else "red")
 
 
-def _surprises(table: pd.DataFrame) -> str:
-    """What could not be told, and a warning where a true line failed or the slip did not."""
+def _note(table: pd.DataFrame) -> str:
+    """Notation, what could not be told, and a warning where a true line failed or the slip did not."""
     open_ = table["verdict"] == UNDECIDED
-    told = f" ?: {UNDECIDED} the slip from its correction; ask for more --draws." if open_.any() else ""
     wrong = table[(table["passes"] == table["known_slip"]) & ~open_]
-    if wrong.empty:
-        return told
-    names = ", ".join(dict.fromkeys(wrong["equation"]))
-    return f"{told} Not as it should be: {names}; try another --seed and more --draws."
+    return note(
+        "derive",
+        threshold=THRESHOLD,
+        undecided=UNDECIDED if open_.any() else "",
+        wrong=list(dict.fromkeys(wrong["equation"])),
+    )
 
 
 def derivation_figure(table: pd.DataFrame) -> Figure:

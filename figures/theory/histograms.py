@@ -27,15 +27,12 @@ def histogram_figure(table: pd.DataFrame, activation: str) -> Figure:
     layers = sorted(set(table["layer"]))
     with style.canvas(4.6, style.width_of(len(laws), 3)) as figure:
         grid = figure.subplots(len(QUANTITIES), len(laws), sharey="row", squeeze=False)
-        for row, (quantity, label) in zip(grid, QUANTITIES.items(), strict=True):
+        for row, quantity in zip(grid, QUANTITIES, strict=True):
             for axes, (law, look) in zip(row, laws.items(), strict=True):
                 part = table[(table["initializer"] == law) & (table["quantity"] == quantity)]
                 _panel(axes, part, style.depth_shades(layers, look.color))
-            row[0].set_ylabel(label)
-        for axes, law in zip(grid[0], laws, strict=True):
-            axes.set_title(f"{law}, {activation}")
-        for axes in grid[-1]:
-            axes.set_xlabel("absolute value")
+        titles = [f"{law}, {activation}" for law in laws]
+        style.label(grid, titles=titles, below="absolute value", left=[*QUANTITIES.values()])
         looks = style.depth_shades(layers, "#777777")
         keys = [style.legend_key(f"layer {layer}", **look.line) for layer, look in looks.items()]
         style.legend_below(figure, keys)

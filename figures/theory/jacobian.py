@@ -19,6 +19,7 @@ from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
 from figures import style
+from figures.prose import note
 from figures.tables import Column, Row, Sheet, curve_label, scientific, standard_errors, words
 from theory.activations import parse_activation
 from theory.initializers import parse_initializer, shape_named
@@ -26,15 +27,6 @@ from theory.law.jacobian import limit_density
 
 Array = NDArray[np.float64]
 
-MOMENTS_NOTE = (
-    "Mean and variance of the squared singular values of ∂x_L/∂x_0, each layer a weight and a "
-    "rectifier (the last one too), over values and networks, in units of the expected mean; ± is one "
-    "standard error, z the distance from the exact value at this width."
-)
-HEAVY_TAIL_NOTE = (
-    " Few networks carry these averages at this depth and width: a sample of them lies mostly below "
-    "the exact value; its z would say little and is left out."
-)
 # Relative standard deviation of one network's mean square above which a sample mean is hopeless.
 HEAVY = 2.0
 
@@ -42,7 +34,6 @@ HEAVY = 2.0
 def jacobian_table(table: pd.DataFrame) -> Sheet:
     """Measured and exact mean and variance, a row per curve of ``theory.draw.jacobian.jacobian``."""
     first = table.iloc[0]
-    heavy = bool((table["mean_square_theory"] > HEAVY).any())
     return Sheet(
         name="jacobian",
         title=f"Squared singular values, {first['depth']} layers of {first['width']} units, "
@@ -59,7 +50,7 @@ def jacobian_table(table: pd.DataFrame) -> Sheet:
             Column("n = ∞", "variance_limit", _number),
             Column("z", _variance_z, standard_errors),
         ),
-        notes=(MOMENTS_NOTE + (HEAVY_TAIL_NOTE if heavy else ""),),
+        notes=(note("jacobian", heavy=(table["mean_square_theory"] > HEAVY).any()),),
         spare=("n = ∞", "exact", "mean"),
     )
 
@@ -85,10 +76,7 @@ def jacobian_figure(values: pd.DataFrame, table: pd.DataFrame) -> Figure:
             axes = grid[activations.index(row["activation"]), [*looks].index(row["initializer"])]
             own = squared.get_group((row["activation"], row["initializer"])).to_numpy()
             _panel(axes, own, row, looks[row["initializer"]])
-        for axes in grid[-1]:
-            axes.set_xlabel("squared singular value / expected mean")
-        for axes in grid[:, 0]:
-            axes.set_ylabel("density per decade")
+        style.label(grid, below="squared singular value / expected mean", left="density per decade")
         figure.suptitle(
             "Jacobian $\\partial x_L/\\partial x_0$ of {draws} networks, $L$ = {depth}, "
             "$n$ = {width}".format_map(table.iloc[0]),

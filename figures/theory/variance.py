@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from rich.text import Text
 
 from figures import style
+from figures.prose import note as note_on
 from figures.tables import (
     Column,
     Row,
@@ -175,17 +176,8 @@ def _legend(table: pd.DataFrame, looks: dict[str, style.Look]) -> list[Line2D | 
 # ---------------------------------------------------------------------------- tables
 
 VERDICT_STYLES = {"stable": "green", "vanishing": "yellow", "exploding": "red"}
-TYPICAL_NETWORK_NOTE = (
-    "The mean is carried by a few large networks, so the typical (median) network lies below it, and "
-    "the more so the deeper and narrower the stack."
-)
 DIFFERENT = 1e-6  # of log10 of a factor: below what the table shows
 FINITE_WIDTH = ("exact", "sampled", "approximate")  # theories that know a single network
-DEEP_NOTE = (
-    "theory and measured go from the first layer to the last; deep is the factor that a deep stack "
-    "comes to, and the verdict is about it."
-)
-BORDER_NOTE = "border: what zero padding takes of theory, per layer."
 QUANTITIES = {
     "forward": "pre-activations y",
     "backward": "gradients ∂/∂y of a random cotangent",
@@ -233,15 +225,14 @@ def growth_table(table: pd.DataFrame, *, note: str = "") -> Sheet:
     """
     deep = bool(((table["asymptotic"] - table["theory"]).abs() > DIFFERENT).any())
     border = bool((table["border"].abs() > DIFFERENT).any())
-    known = table["law"].isin(FINITE_WIDTH)
-    typical = TYPICAL_NETWORK_NOTE if known.all() else f"Of rectifiers: {TYPICAL_NETWORK_NOTE}"
-    notes = (
-        note,
-        DEEP_NOTE if deep else "",
-        BORDER_NOTE if border else "",
-        f"?: {UNDECIDED}." if (table["agreement"] == UNDECIDED).any() else "",
-        _shared_draws_note(table),
-        typical if known.any() else "",
+    told = note_on(
+        "growth",
+        note=note,
+        deep=deep,
+        border=border,
+        undecided=UNDECIDED if (table["agreement"] == UNDECIDED).any() else "",
+        alike=_sharing_draws(table),
+        known=table["law"].isin(FINITE_WIDTH),
     )
     return Sheet(
         name="growth",
@@ -257,23 +248,19 @@ def growth_table(table: pd.DataFrame, *, note: str = "") -> Sheet:
             Column("agrees", "agreement", _agreement),
             words("verdict", "verdict", form=_verdict, folds=False),
         ),
-        notes=(" ".join(filter(None, notes)),),
+        notes=(told,),
         spare=("max $|z|$", "measured", "border"),
     )
 
 
-def _shared_draws_note(table: pd.DataFrame) -> str:
-    """Which initializers have one z, because they share their draws; empty for none."""
+def _sharing_draws(table: pd.DataFrame) -> list[str]:
+    """Some initializers that have one z, because they share their draws; none, if none do."""
     tested = table[table["largest_z"].notna()]
     for _, curves in tested.groupby(["activation", "direction"], sort=False):
         for _, same in curves.groupby(tested["largest_z"].round(9), sort=False):
             if len(same) > 1:
-                names = list(same["initializer"])
-                return (
-                    f"Laws of one shape share their draws: z of {', '.join(names[:-1])} and "
-                    f"{names[-1]} is one number, not {len(names)} tests."
-                )
-    return ""
+                return list(same["initializer"])
+    return []
 
 
 def curve_name(row: Row) -> str:
@@ -308,8 +295,4 @@ def drift_note(spec: EnsembleSpec) -> str:
     first, last = spec.widths[1], spec.widths[-1]
     if first == last or not any(law.law.gain == "he" and law.fan for law, _ in spec.curves):
         return ""
-    return (
-        f"Under he, fan_in keeps the signal and changes the gradient by n_L/n_1 = {last / first:.4g} "
-        f"from top to bottom; fan_out keeps the gradient and changes the signal by n_1/n_L = "
-        f"{first / last:.4g}."
-    )
+    return note_on("drift", first=first, last=last)

@@ -36,8 +36,8 @@ def shades(data_dir):
 @pytest.fixture
 def row(monkeypatch):
     """The one row that a new data set is."""
-    added = ImageSet((1, 8, 8), 7, mean=(0.3,), std=(0.25,), train_images=350, test_images=140,
-                     load=shades)  # fmt: skip
+    added = ImageSet(shape=(1, 8, 8), classes=7, mean=(0.3,), std=(0.25,), train_images=350,
+                     test_images=140, load=shades)  # fmt: skip
     monkeypatch.setitem(DATASETS, "shades", added)
     return added
 

@@ -3,6 +3,7 @@
 import ast
 import math
 import re
+import tomllib
 from pathlib import Path
 
 import numpy as np
@@ -205,3 +206,10 @@ def test_no_number_is_typed_into_a_text(name):
         if not re.fullmatch(formats, text) and re.search(r"\d", re.sub(ALLOWED, "", text))
     ]
     assert typed == []
+
+
+def test_no_number_is_typed_into_the_words_of_the_claims():
+    words = tomllib.loads((ROOT / "empirical" / "judgment" / "claims.toml").read_text(encoding="utf-8"))
+    texts = [text for claim in words.values() for text in claim.values()]
+    assert len(words) == len(claims()) and len(texts) == 4 * len(words)
+    assert [text for text in texts if re.search(r"\d", re.sub(rf"\{{.*?\}}|{ALLOWED}", "", text))] == []

@@ -12,7 +12,8 @@ from empirical import identity
 from empirical.protocol import Protocol, TrainSpec
 from empirical.records import folders, published
 from empirical.records.locations import cell_folder
-from empirical.study.grid import CellFinished, EpochDone, results, run_study
+from empirical.study.events import CellFinished, EpochDone
+from empirical.study.grid import results, run_study
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

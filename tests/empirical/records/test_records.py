@@ -13,7 +13,8 @@ from cifar_format import tiny_dataset
 
 from empirical.protocol import StudySpec
 from empirical.records import folders as records
-from empirical.study.grid import EpochDone, RecordDamaged, load_layers, load_study, plan, run_study
+from empirical.study.events import EpochDone, RecordDamaged
+from empirical.study.grid import load_layers, load_study, plan, run_study
 from theory.errors import RequestError
 
 pytestmark = pytest.mark.usefixtures("one_thread")

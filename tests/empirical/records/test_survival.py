@@ -21,7 +21,8 @@ import torch
 from cifar_format import tiny_dataset
 
 from empirical.protocol import StudySpec
-from empirical.study.grid import RecordDamaged, run_study
+from empirical.study.events import RecordDamaged
+from empirical.study.grid import run_study
 
 ROOT = Path(__file__).resolve().parents[3]
 IMAGES = 320

@@ -19,8 +19,7 @@ from filelock import FileLock
 from empirical.protocol import StudySpec, TrainSpec
 from empirical.records import folders as records
 from empirical.study import grid as study
-from empirical.study.grid import (
-    STUDY_COLUMNS,
+from empirical.study.events import (
     CellFinished,
     CellStarted,
     CellWaiting,
@@ -28,6 +27,9 @@ from empirical.study.grid import (
     RecordDamaged,
     StepDone,
     StudyPlanned,
+)
+from empirical.study.grid import (
+    STUDY_COLUMNS,
     compare_with_report,
     load_layers,
     load_study,
@@ -141,7 +143,8 @@ def test_a_diverged_cell_is_a_result_and_the_study_goes_on(tmp_path):
 SCRIPT = """
 import sys
 from cifar_format import tiny_dataset
-from empirical.study.grid import EpochDone, run_study
+from empirical.study.events import EpochDone
+from empirical.study.grid import run_study
 from test_study import killed_study
 
 def tell(event):

@@ -8,7 +8,8 @@ import pytest
 from rich.console import Console
 
 from empirical.protocol import COURSE_REPORT, Protocol, TrainSpec
-from empirical.study.grid import CellFinished, EpochDone, StepDone, compare_with_report
+from empirical.study.events import CellFinished, EpochDone, StepDone
+from empirical.study.grid import compare_with_report
 from figures.study import progress
 from figures.study.report_figures import course_report_figures
 from figures.study.study_tables import accuracy_table
