@@ -1,6 +1,6 @@
-"""What is read off one tensor of a run: the numbers that a tape keeps of its values.
+"""What is read off the tensors of a run: the numbers that a tape keeps of its values.
 
-Every function takes a tensor of any shape and gives NaN where it holds no real numbers.
+What is read off one tensor, of any shape, is NaN where it holds no real numbers.
 """
 
 from __future__ import annotations
@@ -132,7 +132,9 @@ def mixed_power(
     rows of one layer, of more than ``STEPS`` tokens, and where dropout changes M.
     """
     place = 2 if function is torch.nn.functional.scaled_dot_product_attention else 1
-    if len(args) <= place or args[place] not in made_of or kwargs.get("dropout_p"):
+    if len(args) <= place or args[place] not in made_of:
+        return None
+    if place == 2 and (args[4] if len(args) > 4 else kwargs.get("dropout_p")):
         return None
     value, rows = args[place], made_of[args[place]]
     chosen, tokens = rows.index[..., 0], value.shape[-2]

@@ -644,6 +644,19 @@ def test_zeros_that_are_taken_apart():
     assert len(follow(Gate(), inputs(4, 8))) == 2
 
 
+@pytest.mark.parametrize("by_name", [True, False])
+def test_attention_that_drops_at_random_is_measured(by_name):
+    class Dropping(Attending):
+        def forward(self, x):
+            v = self.both(x)[..., :24]
+            if by_name:
+                return self.head(F.scaled_dot_product_attention(x, x, v, dropout_p=0.5))
+            return self.head(F.scaled_dot_product_attention(x, x, v, None, 0.5))
+
+    table = follow(drawn(lambda: Dropping(""), 0), inputs(3, 6, 8))
+    assert "measured factor" in table.basis.iloc[-1]
+
+
 def test_attention_of_zeros_is_zero():
     model = drawn(lambda: Attending("heads"), 0)
     nn.init.zeros_(model.both.bias)
