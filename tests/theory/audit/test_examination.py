@@ -18,14 +18,7 @@ from theory.audit.fixes import tried
 from theory.audit.network import Network
 from theory.errors import RequestError
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
-
-@pytest.fixture(autouse=True)
-def one_seed():
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        yield
+pytestmark = pytest.mark.usefixtures("one_thread", "one_seed")
 
 
 def by_code(result):

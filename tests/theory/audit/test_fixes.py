@@ -12,14 +12,7 @@ from torch.nn import functional as F
 from theory.audit import audit
 from theory.audit.fixes import tried
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
-
-@pytest.fixture(autouse=True)
-def one_seed():
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        yield
+pytestmark = pytest.mark.usefixtures("one_thread", "one_seed")
 
 
 def findings(model, *inputs):
