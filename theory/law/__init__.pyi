@@ -65,4 +65,5 @@ from .stacks import (
 from .cross_entropy import (
     initial_cross_entropy as initial_cross_entropy,
     softmax_second_moment as softmax_second_moment,
+    softmax_concentration as softmax_concentration,
 )

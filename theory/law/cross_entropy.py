@@ -21,7 +21,7 @@ Trapezoid sums of these smooth, decaying integrands are exact to 1e-10: no sampl
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -65,16 +65,32 @@ def softmax_second_moment(logit_second_moment: float, classes: int) -> float:
     >>> round(softmax_second_moment(0.0, 10), 12)
     0.09
     """
-    std = _checked(logit_second_moment, classes)
+    _checked(logit_second_moment, classes)
+    (sum_of_squares,) = softmax_concentration(logit_second_moment, [classes])
+    return float((sum_of_squares + 1 - 2 / classes) / classes)
+
+
+def softmax_concentration(variance: float, counts: Sequence[int]) -> Array:
+    """E[Σ p²] of a softmax over that many independent Gaussian logits: 1 over how many it attends to.
+
+    Logits whose correlation is r in all pairs count as independent ones of (1 − r) of their variance.
+    For many logits e^variance/count, 1/count for small ones (Kedia et al. 2024 take this limit of keys
+    under attention); it holds while the variance is small against 2·ln count.  Deterministic, to about
+    1e-10.  Raises ``RequestError`` for a negative variance, or a count below one.
+
+    >>> [round(float(share), 4) for share in softmax_concentration(1.0, [1, 16, 1024])]
+    [1.0, 0.1325, 0.0026]
+    """
+    many = np.array([check_whole("the number of logits", count, 1, 1_000_000) for count in counts])
+    std = float(np.sqrt(check_real("the variance of the logits", variance, 0)))
     if std > WIDEST:  # p is 0 or 1 but where the two largest logits are close: a share ~ 1/std
-        hard = (2 - 2 / classes) / classes
-        return hard - (hard - softmax_second_moment(WIDEST**2, classes)) * WIDEST / std
+        return 1 - (1 - softmax_concentration(WIDEST**2, counts)) * WIDEST / std
     scale = max(1.0, std)
     # with t = e^u: E[p²] = ∫ E[h(u + z)]·E[exp(−e^{u + z})]^{K−1} du,  h(x) = e^{2x − e^x}
-    u = np.arange(-14 * scale - 45 - np.log(classes), 12 * scale + 40, STEP * 2.5 * scale)
-    survivors = _gumbel_below(-u, std) ** (classes - 1)
-    squared = np.trapezoid(_blurred(lambda x: np.exp(2 * x - np.exp(x)), u, std) * survivors, u)
-    return float((classes * squared + 1 - 2 / classes) / classes)
+    u = np.arange(-14 * scale - 45 - np.log(many.max()), 12 * scale + 40, STEP * 2.5 * scale)
+    below, squared = _gumbel_below(-u, std), _blurred(lambda x: np.exp(2 * x - np.exp(x)), u, std)
+    sums = [count * np.trapezoid(squared * below ** (count - 1), u) for count in many.tolist()]
+    return np.array(sums)
 
 
 def _checked(second_moment: float, classes: int) -> float:

@@ -16,6 +16,7 @@ from theory.precision import widened
 from theory.randomness import generator
 
 STEPS = 512  # or tokens, whose products are kept: they cost their square
+MASKED = 50.0  # e^−50 of the largest is nothing
 PIECE = 4096  # numbers whose squares are summed in the tensor's own precision
 
 
@@ -153,6 +154,35 @@ def mixed_power(
     left: torch.Tensor = ((mixing @ gram) * mixing).sum(-1, keepdim=True, dtype=torch.float64)
     whole = gram.diagonal(dim1=-2, dim2=-1).mean(dtype=torch.float64)
     return left / whole if whole > 0 else None
+
+
+@dataclass(frozen=True)
+class Logits:
+    """What a softmax was given, along its axis and over the keys that are not masked.
+
+    variance       within a row, mean over rows
+    second_moment  mean of the square
+    shares         by number of keys: the share of the rows that have so many
+    """
+
+    variance: float
+    second_moment: float
+    shares: Mapping[int, float]
+
+    @classmethod
+    def of(cls, logits: torch.Tensor, dim: int) -> Logits:
+        """Of ``logits``; keys whose logit lies ``MASKED`` below the largest count as masked."""
+        rows = logits.detach().movedim(dim, -1).flatten(0, -2).double()
+        kept = rows > rows.amax(-1, keepdim=True) - MASKED
+        counts = kept.sum(-1)
+        rows = torch.where(kept, rows, 0.0)
+        apart = torch.where(kept, rows - rows.sum(-1, keepdim=True) / counts[:, None], 0.0)
+        many, times = torch.unique(counts, return_counts=True)
+        return cls(
+            float(apart.square().sum() / (counts - 1).sum().clamp_min(1)),
+            float(rows.square().sum() / counts.sum().clamp_min(1)),
+            dict(zip(many.tolist(), (times / len(rows)).tolist(), strict=True)),
+        )
 
 
 def random_signs(like: torch.Tensor, *key: int) -> torch.Tensor:

@@ -17,14 +17,15 @@ gradients, that the operation had on this run.  To add a rule, write a function 
                    and instance norm the same
     attention      Σ_ij A_ti A_tj E[v_i·v_j], A that of this run: exact over draws of the value weights;
                    back the measured slope
+    softmax        E[Σ A²] of Gaussian logits, at the variance within a row that is predicted for them:
+                   (1 − r)s², the share 1 − r that of this run; e^((1−r)s²)/T where T keys are many
+                   (Kedia et al. 2024); back the measured slope
     dropout        1/(1 − p) both ways in train mode: exact
     recurrent      the mean field of the gates, step by step (``theory.law.recurrence``; the rule is in
                    ``recurrent``): infinite width; back the measured slope
     rearranging    the operation itself, on second moments: exact
 
-Pools and softmax: measured factors, of degree 1 in what they are linear in.  For softmax a limit is
-known, Σ A² ≈ e^((1−r)s²)/T of T logits of variance s² (Kedia et al. 2024), but it needs the correlation
-r of the keys, and is too large where keys are few or logits large; this run's A is nearer.
+Pools: measured factors, of degree 1 in what they are linear in.
 """
 
 from __future__ import annotations
@@ -40,9 +41,11 @@ from numpy.typing import NDArray
 from torch import nn
 
 from theory.law import quadrature
+from theory.law.cross_entropy import softmax_concentration
 from theory.precision import widened
 from theory.predict.layers import Weights, weights_of
 from theory.predict.moments import (
+    GAUSSIAN_LOGITS,
     GIVEN_ATTENTION,
     INFINITE_BATCH,
     INFINITE_WIDTH,
@@ -59,7 +62,7 @@ from theory.predict.moments import (
     with_total,
 )
 from theory.predict.nonlinearities import Integrated, Nonlinearity
-from theory.predict.readings import second_moment
+from theory.predict.readings import MASKED, second_moment
 from theory.predict.tape import KEEPS, MOVES, RECURRENT, Operation, Slot, Value, mapped
 
 Outputs = Sequence[Moment] | None
@@ -414,7 +417,7 @@ def _of_values(call: Call, u: Moment) -> Outputs:
 
 @rule("scaled_dot_product_attention")
 def attention(call: Call) -> Outputs:
-    """Values mixed by the attention that this run has; what is behind it, softmax, is not predicted."""
+    """Values mixed by the attention that this run has; the softmax inside is not predicted."""
     query, value = call.moment("query", "0"), call.moment("value", "2")
     if query is None or value is None or call.operation.products is None:
         return None
@@ -436,6 +439,22 @@ def _mixed(call: Call, by: Moment, v: Moment) -> Outputs:
         replace(made, power=narrowed(power), odd=v.odd & ~by.seen, symmetric=v.symmetric,
                 basis=v.basis | {GIVEN_ATTENTION})
     ]  # fmt: skip
+
+
+@rule("softmax")
+def softmax(call: Call) -> Outputs:
+    """Σ A² of each row over its length; keys that are masked have no part in it."""
+    x, logits = call.moment("input", "self", "0"), call.operation.logits
+    if x is None or logits is None or not logits.second_moment > 0:
+        return None
+    masked = x.power.detach() > max(MASKED**2, 1e3 * logits.second_moment)
+    kept = float(x.power.detach()[~masked].mean()) if not masked.all() else logits.second_moment
+    counts = list(logits.shares)
+    expected = softmax_concentration(logits.variance * kept / logits.second_moment, counts)
+    seen = replace(x, power=torch.where(masked, kept, x.power))
+    (made,) = measured(replace(call, moments={call.operation.inputs[0]: seen}))
+    size = float(expected @ list(logits.shares.values())) / call.out().shape[call.argument("dim")]
+    return [replace(made, power=with_slope(size, 1.0, made.power), basis=x.basis | {GAUSSIAN_LOGITS})]
 
 
 @rule("conv1d conv2d conv3d")
@@ -808,8 +827,9 @@ def batch_norm(call: Call) -> Outputs:
     if call.argument("training") or mean is None:
         over = [dimension for dimension in range(x.power.dim()) if dimension != 1]
         shared = call.center(call.operation.inputs[0]).mean(over, keepdim=True)
-        if x.with_mean is not None and x.with_mean.any():
-            shared = shared * x.with_mean / x.with_mean.mean()
+        along = x.with_mean if x.with_mean is not None else x.power.detach().sqrt()  # E[xx'] as √(qq')
+        if along.any():
+            shared = shared * along / along.mean(over, keepdim=True)
         center = shared.mean(over, keepdim=True)
         centered = (x.power.detach() - 2 * shared + center).clamp_min(0.0)  # E[(x − μ)²]
         variance = centered.mean(over, keepdim=True)
@@ -955,5 +975,9 @@ def pad(call: Call) -> Outputs:
 
 @rule("masked_fill")
 def masked_fill(call: Call) -> Outputs:
-    """With zeros."""
-    return move(call) if call.argument("value") == 0 else None
+    """With zeros, or with one number, which has no sign of its own."""
+    x, value = call.moment("input", "self", "0"), call.argument("value")
+    if not value or x is None or not isinstance(value, (int, float)):
+        return move(call) if value == 0 else None
+    filled = torch.where(call.argument("mask"), float(value) ** 2, x.power)
+    return [Moment(filled, 0, x.seen, basis=x.basis)]

@@ -36,6 +36,7 @@ from torch.utils.weak import WeakIdKeyDictionary
 
 from theory.errors import RequestError
 from theory.predict.readings import (
+    Logits,
     Rows,
     channel_mean,
     mixed_power,
@@ -129,6 +130,7 @@ class Operation:
     function    what was called, and ``template`` with what: (positional, by keyword)
     slopes      for each input, if asked: Σ of the squared gradient that the operation sends there,
                 over Σ of that which its outputs receive; NaN where they receive none
+    logits      where slopes are asked for: what a softmax was given
     products    where slopes are asked for: of a recurrent one ``products_over_time`` of its input, of
                 attention ``mixed_power``
     """
@@ -146,6 +148,7 @@ class Operation:
     buffers: frozenset[str] = frozenset()
     slopes: tuple[float, ...] = ()
     products: torch.Tensor | None = None
+    logits: Logits | None = None
 
     def again(self, values: Mapping[int, torch.Tensor]) -> Any:
         """The operation on other ``values``, which it does not change if it writes into its first."""
@@ -370,8 +373,10 @@ class _Recorder(TorchFunctionMode):
         if axis == 0:
             axis = self.axes[taken[0]] if taken[0] in self.axes else None
         outputs = tuple(self._value(tensor, name, known_size, axis) for tensor in made)
-        products = None
+        products = logits = None
         if self.slopes(name):
+            if name == "softmax" and isinstance(bound.get("dim"), int):
+                logits = Logits.of(taken[0], bound["dim"])
             products = products_over_time(*args) if name in RECURRENT else None
             if name in MIXES and len(taken) > 1:
                 products = mixed_power(func, args, kwargs, self.made_of)
@@ -380,6 +385,7 @@ class _Recorder(TorchFunctionMode):
         operation = Operation(
             len(self.operations), name, *self.where.now, inputs, outputs,
             parameters, bound, func, template, self.buffers.intersection(parameters), products=products,
+            logits=logits,
         )  # fmt: skip
         self.operations.append(operation)
         if self.gradients and not any(

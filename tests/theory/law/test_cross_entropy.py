@@ -6,7 +6,11 @@ import numpy as np
 import pytest
 
 from theory.errors import RequestError
-from theory.law.cross_entropy import initial_cross_entropy, softmax_second_moment
+from theory.law.cross_entropy import (
+    initial_cross_entropy,
+    softmax_concentration,
+    softmax_second_moment,
+)
 from theory.law.quadrature import expectation
 
 
@@ -38,6 +42,30 @@ def test_large_logits_cost_the_expected_maximum():
         initial_cross_entropy(-1.0, 10)
     with pytest.raises(RequestError, match="number of classes"):
         initial_cross_entropy(1.0, 1)
+
+
+@pytest.mark.parametrize("variance", [0.1, 2.0, 20.0])
+def test_how_far_a_softmax_concentrates(variance):
+    """Against brute force, of few logits and of many at once; a single one has all."""
+    counts = [1, 3, 40]
+    expected = softmax_concentration(variance, counts)
+    assert expected[0] == pytest.approx(1, abs=1e-9)
+    for count, share in zip(counts[1:], expected[1:], strict=True):
+        z = math.sqrt(variance) * np.random.default_rng(count).standard_normal((20_000, count))
+        p = np.exp(z - z.max(1, keepdims=True))
+        sums = ((p / p.sum(1, keepdims=True)) ** 2).sum(1)
+        assert abs(sums.mean() - share) < 4 * sums.std() / math.sqrt(len(sums))
+
+
+def test_many_small_logits_concentrate_as_kedia_says():
+    """Σ p² → e^{s²}/T."""
+    (share,) = softmax_concentration(0.25, [100_000])
+    assert share * 100_000 == pytest.approx(math.exp(0.25), rel=1e-4)
+
+
+def test_no_logits_have_no_softmax():
+    with pytest.raises(RequestError, match="the number of logits"):
+        softmax_concentration(1.0, [0])
 
 
 def test_very_large_logits_go_on_smoothly() -> None:
