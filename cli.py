@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import math
 import os
 import shlex
 import sys
@@ -41,6 +40,7 @@ try:
     from figures.files import write_text
     from figures.program import program
     from theory.errors import RequestError, WorkError
+    from theory.jsonable import plain
 except ModuleNotFoundError as error:
     sys.stderr.write(f"error: {missing_package(error)}\n")
     sys.exit(WRONG_REQUEST)
@@ -210,19 +210,6 @@ def by_stem(paths: Sequence[Path], folder: Path) -> list[str]:
         inside = path.relative_to(folder) if path.is_relative_to(folder) else path
         lines.setdefault(inside.with_suffix(""), []).append(f"{inside}{'/' if path.is_dir() else ''}")
     return ["  ".join(names) for names in lines.values()]
-
-
-def plain(value: Any) -> Any:
-    """``value`` as JSON can hold it: numpy scalars as numbers, NaN and infinities as null."""
-    if isinstance(value, dict):
-        return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [plain(item) for item in value]
-    if hasattr(value, "item"):
-        value = value.item()
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value if isinstance(value, (str, int, float, type(None))) else str(value)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -26,6 +26,7 @@ from theory.audit.fixes import Trial, tried
 from theory.audit.network import Network, Weight
 from theory.audit.recognition import Recognized, agreed, recognize
 from theory.errors import RequestError, check_choice, check_whole
+from theory.jsonable import plain
 from theory.law.cross_entropy import initial_cross_entropy
 from theory.predict.network import band, forward_of_draw, table_of
 from theory.predict.tape import as_arguments, left_as_it_was, tensors_in
@@ -92,13 +93,16 @@ class Audit:
         return max((one.severity for one in self.findings), key=SEVERITIES.index, default=None)
 
     def as_dict(self) -> dict[str, Any]:
-        """The contract's JSON: layers, loss, findings, verdict."""
-        return {
-            "layers": [self._layer(row) for row in self.layers.to_dict("records")],
-            "loss": self.loss and self.loss.as_dict(),
-            "findings": [finding.as_dict() for finding in self.findings],
-            "verdict": self.verdict,
-        }
+        """The contract's JSON: layers, loss, findings, verdict; null for what is no number."""
+        document: dict[str, Any] = plain(
+            {
+                "layers": [self._layer(row) for row in self.layers.to_dict("records")],
+                "loss": self.loss and self.loss.as_dict(),
+                "findings": [finding.as_dict() for finding in self.findings],
+                "verdict": self.verdict,
+            }
+        )
+        return document
 
     def _layer(self, row: Mapping[Any, Any]) -> dict[str, Any]:
         keys = ("module", "call", "parameter", "kind", "shape", "fan_in", "fan_out", "groups")

@@ -22,11 +22,13 @@ from torch import nn
 
 from theory.audit import fixes
 from theory.audit.fixes import Fix
-from theory.audit.network import ACTIVATIONS, PRODUCTS, Join, Network, Weight
+from theory.audit.network import ACTIVATIONS, KEEPS_SCALE, PRODUCTS, Join, Network, Weight
 from theory.audit.recognition import Recognized
 from theory.audit.stuck import COPIES, MOVES, NEVER, Fate
 from theory.initializers import LAWS
+from theory.law.cross_entropy import softmax_concentration
 from theory.predict.moments import has_no_mean
+from theory.predict.tape import Operation
 
 ERROR, WARNING, NOTE = "error", "warning", "note"
 SEVERITIES = (NOTE, WARNING, ERROR)
@@ -46,6 +48,9 @@ FORGETS = 0.5  # mean forget bias below which a cell forgets by half
 LOST = 1e-2  # what may be left of a cell's state at the end
 OUTLIER = 30.0  # robust standard deviations
 COMMON = 0.3  # of the second moment of weights by their mean: what all units share
+BIASED = 0.9  # share of biases in what a layer gives, from which they are to blame
+SHARP = 0.5  # expected Σ A² of an attention matrix at random weights, above which it hardly mixes
+KEYS = 8  # below which attention may be as sharp as it is
 FEW = 8  # units, or weights of a unit, that say nothing of a mean
 MIXES = frozenset("einsum bmm baddbmm bilinear".split())
 RECTIFIERS = frozenset("relu relu6 clamp clamp_min threshold".split())
@@ -87,6 +92,11 @@ class Loss:
     guessing: float
     classes: int
     logit_variance: float
+
+    @property
+    def dear(self) -> float:
+        """The loss above which something is wrong."""
+        return self.guessing + max(2.0, self.guessing / 2)
 
     def as_dict(self) -> dict[str, float]:
         return {name: getattr(self, name) for name in ("predicted", "measured", "guessing")}
@@ -214,6 +224,14 @@ def _matters(factor: float, other_way: float) -> bool:
 def _not_finite(net: Network) -> Finding | None:
     for weight in net.weights:
         if not math.isfinite(net.tape.values[weight.result].second_moment):
+            bad = {name: int((~one.isfinite()).sum()) for name, one in net.parameters.items()}
+            names = [name for name, count in bad.items() if count]
+            if names:
+                more = f", and so do {len(names) - 1} more" if len(names) > 1 else ""
+                message = f"{names[0]} holds numbers that are not finite{more}: never drawn?"
+                where = tuple(dict.fromkeys(net.owner(name) or name for name in names))
+                evidence = {"not_finite": sum(bad.values())}
+                return Finding("exploding-signal", ERROR, where, message, evidence)
             where = (weight.module or weight.parameter,)
             message = f"{where[0]} gives numbers that are not finite: the signal overflows."
             return Finding("exploding-signal", ERROR, where, message, {"second_moment": math.inf})
@@ -264,8 +282,12 @@ def _gradient(seen: Seen, factor: float, causes: Sequence[Finding]) -> Finding:
     return Finding(code, grave, where, message, evidence, cure=_cure(causes))
 
 
-def _causes(seen: Seen, factor: float) -> list[Finding]:
-    """What changes the signal the way the whole network does, in the order of what it changes."""
+def _causes(seen: Seen, factor: float, *, spared: bool = True) -> list[Finding]:
+    """What changes the signal the way the whole network does, in the order of what it changes.
+
+    spared  whether He's law with fan_out is no cause: it keeps the gradient, c_in/c_out telescopes
+            (He et al. 2015, Eq. 14)
+    """
     net = seen.network
     biting = [one for one in net.tape.operations if net.is_norm(one) and net.bites(one)]
     if biting and factor < 1:
@@ -276,12 +298,13 @@ def _causes(seen: Seen, factor: float) -> list[Finding]:
     grown = [one for one in residual_stacks(seen) if one.code == "residual-growth"]
     if grown and factor > 1:
         return grown
-    sizes = [(abs(math.log(one.evidence["factor"])), one) for one in _deviating_laws(seen, factor)]
+    laws = _deviating_laws(seen, factor, spared)
+    sizes = [(abs(math.log(one.evidence["factor"])), one) for one in laws]
     sizes.sort(key=lambda pair: -pair[0])
     return [one for size, one in sizes if size > BESIDE * sizes[0][0]]
 
 
-def _deviating_laws(seen: Seen, factor: float) -> Iterator[Finding]:
+def _deviating_laws(seen: Seen, factor: float, spared: bool) -> Iterator[Finding]:
     """The laws of the layers that change the signal the way the whole network does."""
     net = seen.network
     groups: dict[str, list[tuple[Weight, float]]] = defaultdict(list)
@@ -308,8 +331,8 @@ def _deviating_laws(seen: Seen, factor: float) -> Iterator[Finding]:
         if little or abs(whole) < math.log(LOCAL) or whole / math.log(factor) < SHARE:
             continue
         law = seen.laws[weights[-1].parameter]
-        if law.fan == "fan_out" and LAWS[law.name or ""].gain == "he":
-            continue  # He et al. 2015, Eq. 14: it keeps the gradient, and c_in/c_out telescopes
+        if spared and law.fan == "fan_out" and LAWS[law.name or ""].gain == "he":
+            continue
         evidence = {
             "law": label,
             "layers": len(weights),
@@ -319,14 +342,35 @@ def _deviating_laws(seen: Seen, factor: float) -> Iterator[Finding]:
             "asked_std": law.std / math.sqrt(found[-1][1]),
         }
         code = _cause(law, weights[-1])
+        biased = [_share_of_biases(net, weight) for weight in weights]
+        by_biases = code == "wrong-gain" and statistics.median(biased) > BIASED
+        if by_biases:
+            evidence["share_of_biases"] = statistics.median(biased)
         yield Finding(
             code,
             severity(factor) if 2 * len(weights) > len(net.laws) else WARNING,
             modules_of(weights),
-            _cause_sentence(code, label, len(weights), each),
+            _of_biases(evidence, weights, each)
+            if by_biases
+            else _cause_sentence(code, label, len(weights), each),
             evidence,
-            cure=fixes.redraw(net, weights),
+            cure=fixes.zero_biases(net, weights) if by_biases else fixes.redraw(net, weights),
         )
+
+
+def _share_of_biases(net: Network, weight: Weight) -> float:
+    """Of the second moment that a layer makes, where its biases alone are far from 1; else 0."""
+    bias = net.parameters.get(f"{weight.module}.bias".lstrip("."))
+    size = 0.0 if bias is None else float(bias.detach().double().square().mean())
+    return size / net.tape.values[weight.result].second_moment if size > LOCAL**2 else 0.0
+
+
+def _of_biases(evidence: dict[str, Any], weights: Sequence[Weight], each: float) -> str:
+    return (
+        f"The biases of {called(weights[-1])} make {evidence['share_of_biases']:.0%} of what it gives, "
+        f"and what follows is flat there: the variance of the signal is multiplied by {say(each)} in "
+        f"{f'each of {len(weights)} layers' if len(weights) > 1 else 'one layer'}."
+    )
 
 
 def _only_weighs(net: Network, weight: Weight) -> bool:
@@ -409,7 +453,7 @@ def _hides_weights(net: Network, value: int) -> bool:
 def first_loss(seen: Seen) -> Iterator[Finding]:
     """A loss far above guessing, and the tie behind it where there is one."""
     loss, net = seen.loss, seen.network
-    if loss is None or not loss.measured > loss.guessing + max(2.0, loss.guessing / 2):
+    if loss is None or not loss.measured > loss.dear:
         return
     heads = [net.weights[index] for index in net.heads]
     grave = ERROR if loss.measured > loss.guessing + max(20.0, 3 * loss.guessing) else WARNING
@@ -421,9 +465,13 @@ def first_loss(seen: Seen) -> Iterator[Finding]:
     }
     tied = [names for names in net.tape.ties.values() if _is_table_and_head(net, names)]
     cure: Fix | None = fixes.shrink(net, heads[-1:], 1 / math.sqrt(max(loss.logit_variance, 1)))
-    for effect in lost_or_blown_up(seen):
-        if effect.code == "exploding-signal" and effect.severity != NOTE:
-            cure = effect.cure  # the head only hands on what came to it
+    effects = [one for one in lost_or_blown_up(seen) if one.severity != NOTE]
+    behind = _behind_loss(seen)
+    if any(one.code == "exploding-signal" for one in effects) or behind:
+        cure = _cure([*effects, *behind])  # the head only hands on what came to it
+    said = {one.message for one in effects}
+    yield from (one for one in behind if one.code not in ELSEWHERE and one.message not in said)
+    luck = grave == WARNING and loss.predicted <= loss.dear
     if tied:
         names = tied[0]
         weight = net.parameters[names[0]]
@@ -438,15 +486,29 @@ def first_loss(seen: Seen) -> Iterator[Finding]:
             {"std": std, "width": width, "logit_variance": loss.logit_variance},
             cure=cure,
         )
+    why = (
+        f"{loss.predicted:.4g} is expected of these weights, so this draw's logits are large by chance"
+        if luck
+        else "the logits are too large"
+    )
     yield Finding(
         "first-loss",
-        grave,
+        NOTE if luck else grave,
         modules_of(heads[-1:]),
         f"The loss before training is {loss.measured:.4g}; guessing among {loss.classes:,} classes "
-        f"costs {loss.guessing:.4g}: the logits are too large.",
+        f"costs {loss.guessing:.4g}: {why}.",
         evidence,
-        cure=cure,
+        cure=None if luck else cure,
     )
+
+
+def _behind_loss(seen: Seen) -> list[Finding]:
+    """The laws that make at least half of the decades by which the logits are too large."""
+    signal, _ = end_to_end(seen.network)
+    causes = _causes(seen, signal, spared=False) if signal > GROWN else []
+    if not _explained(signal, causes):
+        return []
+    return [replace(one, severity=WARNING) for one in causes]
 
 
 def _is_table_and_head(net: Network, names: Sequence[str]) -> bool:
@@ -521,6 +583,52 @@ def _knows_depth(seen: Seen, stack: Sequence[Join]) -> bool:
                 if theirs > 0 and other.kind != "Embedding":
                     ratios += [mine / theirs, mine * last.fan_in / (theirs * other.fan_in)]
     return bool(ratios) and min(ratios) < 3 / len(stack)
+
+
+def sharp_attention(seen: Seen) -> Iterator[Finding]:
+    """Attention whose logits are so large that each query looks at about one key: no 1/√d, say."""
+    net, sharp = seen.network, []
+    for operation in net.tape.operations:
+        logits = operation.logits
+        if logits is None or max(logits.shares) < KEYS or not _is_attention(net, operation):
+            continue
+        weights = [net.weights[index] for index in net.nearest_weights(operation.inputs[0])]
+        (expected,) = softmax_concentration(logits.variance, [max(logits.shares)])
+        if expected > SHARP and weights:
+            sharp.append((float(expected), operation, weights))
+    if not sharp:
+        return
+    share, worst, _ = max(sharp, key=lambda each: each[0])
+    assert worst.logits is not None
+    variance, keys = worst.logits.variance, max(worst.logits.shares)
+    weights = [weight for *_, found in sharp for weight in found]
+    yield Finding(
+        "wrong-gain",
+        WARNING,
+        modules_of(weights),
+        f"Attention begins sharp: logits of variance {variance:.3g} in {len(sharp)} "
+        f"matri{'ces' if len(sharp) > 1 else 'x'} let a query look at {1 / share:.1f} of "
+        f"{keys} keys, and softmax passes hardly any gradient there; a variance of 1 is "
+        "usual (1/√d left out?).",
+        {"logit_variance": variance, "keys": keys, "concentration": share},
+        cure=fixes.calm(net, [found[0] for *_, found in sharp], variance, worst),
+    )
+
+
+def _is_attention(net: Network, operation: Operation) -> bool:
+    """Whether an operation weighs values by a softmax: inside of it, or in the product that follows."""
+    if operation.name == "scaled_dot_product_attention":
+        return True
+    value = operation.outputs[0]
+    for _ in range(4):
+        using = net.consumers[value]
+        if any(one.name in PRODUCTS and len(one.inputs) > 1 for one in using):
+            return True
+        onward = [one for one in using if one.name in KEEPS_SCALE]
+        if not onward:
+            return False
+        value = onward[0].outputs[0]
+    return False
 
 
 def dead_units(seen: Seen) -> Iterator[Finding]:
@@ -599,9 +707,11 @@ def wrong_fans(seen: Seen) -> Iterator[Finding]:
     """Packed, grouped and mistaken fans: warnings where no norm hides a factor of ``LOCAL``."""
     net = seen.network
     said = {
-        module for finding in lost_or_blown_up(seen) for module in finding.modules
+        module for rule in (lost_or_blown_up, first_loss) for finding in rule(seen)
+        for module in finding.modules
         if finding.code.endswith(("-fan", "-gain"))
     }  # fmt: skip
+    dear = seen.loss is not None and seen.loss.measured > seen.loss.dear
     groups: dict[tuple[str, str], list[tuple[int, Weight, float]]] = defaultdict(list)
     for index, weight, law in seen.drawn():
         code = _cause(law, weight)
@@ -629,7 +739,7 @@ def wrong_fans(seen: Seen) -> Iterator[Finding]:
         message = _cause_sentence(code, law.label, len(weights), 1.0).partition(":")[0]
         yield Finding(
             code,
-            WARNING if bare and code != "wrong-fan" else NOTE,
+            WARNING if bare and (dear or code != "wrong-fan") else NOTE,
             modules_of(weights),
             f"{message}: the variance is {say(worst)}× that of the same law with the right fan{hides}.",
             {"law": law.label, "layers": len(weights), "variance_factor": worst, "std": law.std,
@@ -700,12 +810,13 @@ def zeros_and_constants(seen: Seen) -> Iterator[Finding]:
         what = "zero" if code == "zero-weights" else "the same in every unit"
         steps = {name: seen.fates[name].gradient for name in names}
         matrices = [net.weights[net.laws[name]] for name in names if name in net.laws]
-        more = f" and {len(where) - 1} more" if len(where) > 1 else ""
+        first = names[0].removesuffix(".weight")
+        more = f" and {len(names) - 1} more" if len(names) > 1 else ""
         yield Finding(
             code,
             {MOVES: NOTE, ONE_UNIT: WARNING}.get(end, ERROR),
             where,
-            f"The weights of {named(where[0])}{more} are {what}: {BECOMES[end]}.",
+            f"The weights of {named(first)}{more} are {what}: {BECOMES[end]}.",
             {"tensors": len(names), "largest_gradient": max(steps.values())},
             cure=None if end == MOVES else _draw_or_set(net, names, matrices),
         )
@@ -918,6 +1029,7 @@ RULES: tuple[Callable[[Seen], Iterator[Finding]], ...] = (
     residual_stacks,
     copies,
     dead_units,
+    sharp_attention,
     off_center,
     norm_scales,
     forget_bias,

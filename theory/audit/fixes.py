@@ -230,12 +230,28 @@ def rescale(name: str, std: float) -> Fix:
     return Fix(line, "loss", lambda trial: trial.loss(), 0.0)
 
 
-def zero_biases(net: Network, weights: Sequence[Weight], silent: Operation) -> Fix | None:
-    """The biases beside ``weights`` to zero, for the rectifier ``silent`` to speak."""
+def calm(net: Network, weights: Sequence[Weight], variance: float, attention: Operation) -> Fix:
+    """The weights of queries divided, for the logits of ``attention`` to have a variance of 1."""
+    factor = f"mul_({variance**-0.5:.4g})"
+    packed = weights[0].parts > 1
+    body = f"p.data.chunk({weights[0].parts})[0].{factor}" if packed else f"p.data.{factor}"
+
+    def logits(trial: Trial) -> float:
+        found = trial.network.tape.operations[attention.index].logits
+        return found.variance if found else math.nan
+
+    line = over(net, [weight.parameter for weight in weights], body)
+    return Fix(line, "variance of the logits", logits)
+
+
+def zero_biases(net: Network, weights: Sequence[Weight], silent: Operation | None = None) -> Fix | None:
+    """The biases beside ``weights`` to zero, for the rectifier ``silent``, or the last, to speak."""
     names = [f"{weight.module}.bias".lstrip(".") for weight in weights]
     names = [name for name in dict.fromkeys(names) if name in net.parameters]
     if not names:
         return None
+    if silent is None:
+        return Fix(over(net, names, "nn.init.zeros_(p)"), *at(net, deepest(net, weights)))
 
     def share(trial: Trial) -> float:
         tape = trial.network.tape

@@ -112,7 +112,7 @@ class Network:
                 model,
                 inputs,
                 gradients=gradients,
-                slopes=needs_slopes if gradients else None,
+                slopes=needs_slopes,
                 channels=needs_channels if gradients else None,
                 units=unit_axis if gradients else None,
                 seed=seed,

@@ -27,7 +27,6 @@ from theory.initializers import (
     LAWS,
     SHAPES,
     TRUNCATED_VARIANCE,
-    Initializer,
     he_gain,
     parse_initializer,
 )
@@ -40,7 +39,11 @@ ORTHOGONAL = 1e-3  # largest cosine between rows that are called orthogonal
 ROWS = 64  # whose cosines are looked at
 FIXED = (1e-3, 0.01, 0.02, 0.05, 0.1, 1.0)  # standard deviations that people write down
 SAME = 0.05  # relative difference of two measured scales that one author wrote down as one
-TANH_GAIN = 5 / 3  # of torch.nn.init.calculate_gain
+# Of torch.nn.init.calculate_gain for ReLU and tanh; kaiming_normal_ with torch's default a = √5.
+GAINS = {
+    **dict.fromkeys(("xavier", "xavier-uniform"), (he_gain(), 5 / 3)),
+    "lecun": (math.sqrt(1 / 3),),
+}
 # Variance of the sample kurtosis times n, by the delta method from moments up to the eighth.
 KURTOSIS_VARIANCE = {"normal": 24.0, "uniform": 4.12, "truncated": 6.0}
 
@@ -171,19 +174,13 @@ def candidates(fans: Mapping[str, tuple[float, float]]) -> Iterable[Candidate]:
                 std = initializer.std(*ends)  # of pytorch's, which leaves no choice, the mistake too
                 gain = he_gain() if law.gain == "he" else 1.0
                 yield Candidate(name, law.shape, std, label, gain, unusual)
-                if law.fan == "fan_avg":
-                    yield from _with_gain(initializer, std, label, unusual)
+                for more in GAINS.get(name, ()):
+                    yield Candidate(name, law.shape, std * more, label, more, unusual + 1)
     for std in FIXED:
         yield Candidate("normal" if std == 1 else f"normal:{std:g}", "normal", std, rank=100)
         yield Candidate(
             f"truncated:{std:g}", "truncated", std * math.sqrt(TRUNCATED_VARIANCE), rank=101
         )
-
-
-def _with_gain(initializer: Initializer, std: float, label: str, rank: int) -> Iterable[Candidate]:
-    """Xavier with the gains of ``calculate_gain`` for ReLU and tanh."""
-    for gain in (he_gain(), TANH_GAIN):
-        yield Candidate(initializer.name, initializer.shape, std * gain, label, gain, rank + 1)
 
 
 def _without_randomness(weight: torch.Tensor, values: Values) -> Recognized | None:

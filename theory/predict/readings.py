@@ -123,34 +123,45 @@ class Rows:
         return cls(index.expand(made.shape), rows, size)
 
 
-def mixed_power(
-    function: Any, args: Any, kwargs: Any, made_of: Mapping[torch.Tensor, Rows]
-) -> torch.Tensor | None:
+def attention_matrix(function: Any, args: Any, kwargs: Any) -> torch.Tensor | None:
+    """M (…, T', T) of ``scaled_dot_product_attention``, or the first factor of a product.
+
+    None of more than ``STEPS`` tokens, and where dropout changes M.
+    """
+    attention: Any = torch.nn.functional.scaled_dot_product_attention
+    if function is not attention:
+        first: torch.Tensor = args[0].detach()
+        return first
+    value = args[2] if len(args) > 2 else kwargs["value"]
+    tokens = value.shape[-2]
+    if tokens > STEPS or (args[4] if len(args) > 4 else kwargs.get("dropout_p")):
+        return None
+    one = torch.eye(tokens, dtype=value.dtype, device=value.device)
+    one = one.expand(*value.shape[:-2], -1, -1)
+    positional, keywords = list(args), dict(kwargs)
+    if len(args) > 2:
+        positional[2] = one
+    else:
+        keywords["value"] = one
+    with torch.no_grad():
+        mixing: torch.Tensor = function(*positional, **keywords)
+    return mixing
+
+
+def mixed_power(mixing: torch.Tensor, value: torch.Tensor, rows: Rows) -> torch.Tensor | None:
     """What attention leaves of the power of values: of y = M·v, M (…, T', T) and v (…, T, F).
 
-    Given M and the rows x from which fresh weights of mean 0 made v, E[y_t²] is that of v times
-    Σ_ij M_ti M_tj ⟨x_i, x_j⟩ over the mean of ⟨x_i, x_i⟩; (…, T', 1), float64.  None where v is not
-    rows of one layer, of more than ``STEPS`` tokens, and where dropout changes M.
+    Given M, ``mixing``, and the rows x from which fresh weights of mean 0 made v, E[y_t²] is that of v
+    times Σ_ij M_ti M_tj ⟨x_i, x_j⟩ over the mean of ⟨x_i, x_i⟩; (…, T', 1), float64.  None where v is
+    not rows of one layer, and of more than ``STEPS`` tokens.
     """
-    place = 2 if function is torch.nn.functional.scaled_dot_product_attention else 1
-    if len(args) <= place or args[place] not in made_of:
-        return None
-    if place == 2 and (args[4] if len(args) > 4 else kwargs.get("dropout_p")):
-        return None
-    value, rows = args[place], made_of[args[place]]
     chosen, tokens = rows.index[..., 0], value.shape[-2]
     if tokens > STEPS or not torch.equal(rows.index, chosen[..., None].expand(value.shape)):
         return None
     if chosen.dim() > 2 and torch.equal(chosen, chosen[..., :1, :].expand(chosen.shape)):
         chosen = chosen[..., :1, :]  # all heads
     x = rows.inputs[chosen].float()
-    gram = x @ x.mT + rows.bias
-    if place == 2:
-        one = torch.eye(tokens, dtype=value.dtype, device=value.device)
-        mixing = function(*args[:2], one.expand(*value.shape[:-2], -1, -1), *args[3:], **kwargs)
-    else:
-        mixing = args[0]
-    mixing = mixing.detach().float()
+    gram, mixing = x @ x.mT + rows.bias, mixing.float()
     left: torch.Tensor = ((mixing @ gram) * mixing).sum(-1, keepdim=True, dtype=torch.float64)
     whole = gram.diagonal(dim1=-2, dim2=-1).mean(dtype=torch.float64)
     return left / whole if whole > 0 else None
@@ -170,9 +181,15 @@ class Logits:
     shares: Mapping[int, float]
 
     @classmethod
-    def of(cls, logits: torch.Tensor, dim: int) -> Logits:
-        """Of ``logits``; keys whose logit lies ``MASKED`` below the largest count as masked."""
+    def of(cls, logits: torch.Tensor, dim: int) -> Logits | None:
+        """Of ``logits``; keys whose logit lies ``MASKED`` below the largest count as masked.
+
+        None where no row has a finite largest one.
+        """
         rows = logits.detach().movedim(dim, -1).flatten(0, -2).double()
+        rows = rows[rows.amax(-1).isfinite()]
+        if not rows.numel():
+            return None
         kept = rows > rows.amax(-1, keepdim=True) - MASKED
         counts = kept.sum(-1)
         rows = torch.where(kept, rows, 0.0)

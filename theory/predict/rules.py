@@ -449,8 +449,10 @@ def softmax(call: Call) -> Outputs:
         return None
     masked = x.power.detach() > max(MASKED**2, 1e3 * logits.second_moment)
     kept = float(x.power.detach()[~masked].mean()) if not masked.all() else logits.second_moment
-    counts = list(logits.shares)
-    expected = softmax_concentration(logits.variance * kept / logits.second_moment, counts)
+    counts, variance = list(logits.shares), logits.variance * kept / logits.second_moment
+    if not math.isfinite(variance):
+        return None
+    expected = softmax_concentration(variance, counts)
     seen = replace(x, power=torch.where(masked, kept, x.power))
     (made,) = measured(replace(call, moments={call.operation.inputs[0]: seen}))
     size = float(expected @ list(logits.shares.values())) / call.out().shape[call.argument("dim")]

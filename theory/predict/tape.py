@@ -38,6 +38,7 @@ from theory.errors import RequestError
 from theory.predict.readings import (
     Logits,
     Rows,
+    attention_matrix,
     channel_mean,
     mixed_power,
     products_over_time,
@@ -130,7 +131,7 @@ class Operation:
     function    what was called, and ``template`` with what: (positional, by keyword)
     slopes      for each input, if asked: Σ of the squared gradient that the operation sends there,
                 over Σ of that which its outputs receive; NaN where they receive none
-    logits      where slopes are asked for: what a softmax was given
+    logits      where slopes are asked for: what a softmax was given, that of attention too
     products    where slopes are asked for: of a recurrent one ``products_over_time`` of its input, of
                 attention ``mixed_power``
     """
@@ -379,7 +380,7 @@ class _Recorder(TorchFunctionMode):
                 logits = Logits.of(taken[0], bound["dim"])
             products = products_over_time(*args) if name in RECURRENT else None
             if name in MIXES and len(taken) > 1:
-                products = mixed_power(func, args, kwargs, self.made_of)
+                products, logits = self._mixing(func, args, kwargs, taken)
         if self.gradients:
             self._follow_rows(func, bound, (args, kwargs), made)
         operation = Operation(
@@ -395,6 +396,21 @@ class _Recorder(TorchFunctionMode):
         if made[0] is taken[0] and made[0]._version != version:
             self._write_back(made[0])
         return result
+
+    def _mixing(
+        self, function: Any, args: Any, kwargs: Mapping[str, Any], taken: Sequence[torch.Tensor]
+    ) -> tuple[torch.Tensor | None, Logits | None]:
+        """``mixed_power`` of what mixes tokens, and the logits of attention that holds its softmax."""
+        attends = function is nn.functional.scaled_dot_product_attention
+        value = taken[2 if attends and len(taken) > 2 else -1]
+        rows = self.made_of[value] if value in self.made_of else None
+        if rows is None and not attends:
+            return None, None
+        mixing = attention_matrix(function, args, kwargs)
+        if mixing is None:
+            return None, None
+        logits = Logits.of(mixing.log(), -1) if attends else None
+        return mixed_power(mixing, value, rows) if rows else None, logits
 
     def _follow_rows(
         self,
