@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import html
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,16 +21,49 @@ import torch
 from torch import nn
 
 from theory.audit import stuck
-from theory.audit.findings import ERROR, SEVERITIES, WARNING, Finding, Loss, Seen, find
+from theory.audit.causes import default_left, wrong_fans
+from theory.audit.effects import (
+    dead_units,
+    large_loss,
+    lost_or_blown_up,
+    residual_stacks,
+    sharp_attention,
+)
+from theory.audit.findings import ERROR, SEVERITIES, WARNING, Finding, Loss, Seen
 from theory.audit.fixes import Trial, tried
 from theory.audit.network import Network, Weight
 from theory.audit.recognition import Recognized, agreed, recognize
+from theory.audit.tensors import (
+    copies,
+    forget_bias,
+    norm_scales,
+    off_center,
+    outliers,
+    unused,
+    zeros_and_constants,
+)
 from theory.errors import RequestError, check_choice, check_whole
 from theory.jsonable import plain
 from theory.law.cross_entropy import initial_cross_entropy
 from theory.predict.network import band, forward_of_draw, table_of
 from theory.predict.tape import as_arguments, left_as_it_was, tensors_in
 
+RULES: tuple[Callable[[Seen], Iterator[Finding]], ...] = (
+    zeros_and_constants,
+    lost_or_blown_up,
+    large_loss,
+    residual_stacks,
+    copies,
+    dead_units,
+    sharp_attention,
+    off_center,
+    norm_scales,
+    forget_bias,
+    wrong_fans,
+    default_left,
+    outliers,
+    unused,
+)
 HEALTHY, CHECK, BROKEN = "healthy", "check", "broken"
 COLUMNS = {
     "module": "the layer's name in the network",
@@ -172,6 +205,12 @@ def audit(
     severities = [one.severity for one in found]
     verdict = BROKEN if ERROR in severities else CHECK if WARNING in severities else HEALTHY
     return Audit(_judged(table, found), _stream(network), loss, tuple(found), verdict, laws)
+
+
+def find(seen: Seen) -> list[Finding]:
+    """Every finding, errors first."""
+    found = [finding for rule in RULES for finding in rule(seen)]
+    return sorted(found, key=lambda finding: -SEVERITIES.index(finding.severity))
 
 
 def assert_healthy(
