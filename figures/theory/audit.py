@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -25,8 +25,10 @@ from rich.text import Text
 from figures import style
 from figures.prose import note
 from figures.tables import Column, Row, Sheet, scientific, words
-from theory.audit.examination import Audit
-from theory.audit.initialization import Initialized
+
+if TYPE_CHECKING:
+    from theory.audit.examination import Audit
+    from theory.audit.initialization import Initialized
 
 SHOWN = 40  # layers in a terminal; the CSV has all
 STYLES = {"error": "bold red", "warning": "yellow", "note": "cyan", "ok": "green"}

@@ -4,8 +4,8 @@
 ``stuck`` whether zeros and constants can be left.  ``findings`` are what is said, each with a number
 behind it; their rules are in ``effects``, what was measured, in ``laws`` and ``causes``, what layers
 have in common, and in ``tensors``.  ``fixes`` are the lines that mend, tried on a copy; ``examination``
-puts all together into an audit; ``initialization`` draws a network as theory asks; ``loading`` gets someone's network from a
-command line.
+puts all together into an audit; ``initialization`` draws a network as theory asks; ``loading`` gets
+someone's network from a command line.
 """
 
 import lazy_loader

@@ -7,7 +7,6 @@ from collections import defaultdict
 from collections.abc import Iterator
 
 from theory.audit import fixes
-from theory.audit.effects import large_loss, lost_or_blown_up
 from theory.audit.findings import GROWN, LOCAL, NOTE, OFF, WARNING, Finding, Seen, modules_of, say
 from theory.audit.laws import cause_of, cause_sentence, change_of, is_default
 from theory.audit.network import ACTIVATIONS, Network, Weight
@@ -22,7 +21,7 @@ def default_left(seen: Seen) -> Iterator[Finding]:
         if is_default(law, weight) and index not in net.heads
         and weight.kind not in ("LSTM", "GRU", "RNN") and _feeds_activation(net, weight)
     ]  # fmt: skip
-    if len(found) < 2 or any(lost_or_blown_up(seen)):
+    if len(found) < 2 or any(one.code.endswith(("-signal", "-gradient")) for one in seen.said):
         return
     changes = [change_of(net, net.laws[weight.parameter]) for weight in found]
     known = [math.log(change) for change in changes if change == change]
@@ -61,8 +60,7 @@ def wrong_fans(seen: Seen) -> Iterator[Finding]:
     """Packed, grouped and mistaken fans: warnings where no norm hides a factor of ``LOCAL``."""
     net = seen.network
     said = {
-        module for rule in (lost_or_blown_up, large_loss) for finding in rule(seen)
-        for module in finding.modules
+        module for finding in seen.said for module in finding.modules
         if finding.code.endswith(("-fan", "-gain"))
     }  # fmt: skip
     dear = seen.loss is not None and seen.loss.measured > seen.loss.dear

@@ -38,6 +38,8 @@ GROWN_PLAIN = 30.0  # of a stack without norms
 SHARP = 0.5  # expected Σ A² of an attention matrix at random weights, above which it hardly mixes
 KEYS = 8  # below which attention may be as sharp as it is
 
+OF_TENSORS = ("zero-weights", "identical-weights")
+
 
 def lost_or_blown_up(seen: Seen) -> Iterator[Finding]:
     """Signal and gradient from end to end, and what in the laws of the layers explains it."""
@@ -196,7 +198,7 @@ def large_loss(seen: Seen) -> Iterator[Finding]:
     }
     tied = [names for names in net.tape.ties.values() if _is_table_and_head(net, names)]
     cure: Fix | None = fixes.shrink(net, heads[-1:], 1 / math.sqrt(max(loss.logit_variance, 1)))
-    effects = [one for one in lost_or_blown_up(seen) if one.severity != NOTE]
+    effects = [one for one in seen.said if one.severity != NOTE and one.code not in OF_TENSORS]
     behind = _behind_loss(seen)
     if any(one.code == "exploding-signal" for one in effects) or behind:
         cure = _cure([*effects, *behind])  # the head only hands on what came to it

@@ -48,6 +48,7 @@ from theory.law.cross_entropy import initial_cross_entropy
 from theory.predict.network import band, forward_of_draw, table_of
 from theory.predict.tape import as_arguments, left_as_it_was, tensors_in
 
+# In the order in which they are asked: later ones know what was said.
 RULES: tuple[Callable[[Seen], Iterator[Finding]], ...] = (
     zeros_and_constants,
     lost_or_blown_up,
@@ -55,12 +56,12 @@ RULES: tuple[Callable[[Seen], Iterator[Finding]], ...] = (
     residual_stacks,
     copies,
     dead_units,
+    wrong_fans,
+    default_left,
     sharp_attention,
     off_center,
     norm_scales,
     forget_bias,
-    wrong_fans,
-    default_left,
     outliers,
     unused,
 )
@@ -209,8 +210,9 @@ def audit(
 
 def find(seen: Seen) -> list[Finding]:
     """Every finding, errors first."""
-    found = [finding for rule in RULES for finding in rule(seen)]
-    return sorted(found, key=lambda finding: -SEVERITIES.index(finding.severity))
+    for rule in RULES:
+        seen.said.extend(list(rule(seen)))
+    return sorted(seen.said, key=lambda finding: -SEVERITIES.index(finding.severity))
 
 
 def assert_healthy(

@@ -11,12 +11,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from theory.audit.fixes import Fix
-from theory.audit.network import Network, Weight
-from theory.audit.recognition import Recognized
-from theory.audit.stuck import Fate
+if TYPE_CHECKING:
+    from theory.audit.fixes import Fix
+    from theory.audit.network import Network, Weight
+    from theory.audit.recognition import Recognized
+    from theory.audit.stuck import Fate
 
 ERROR, WARNING, NOTE = "error", "warning", "note"
 SEVERITIES = (NOTE, WARNING, ERROR)
@@ -80,6 +81,7 @@ class Seen:
     laws: dict[str, Recognized]  # by parameter
     loss: Loss | None
     fates: dict[str, Fate]  # of zero and constant tensors: ``stuck``
+    said: list[Finding] = field(default_factory=list)  # so far
 
     @property
     def weights(self) -> Sequence[Weight]:
