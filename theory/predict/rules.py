@@ -937,7 +937,7 @@ def move(call: Call) -> Outputs:
         return None
     mapped(
         operation.template,
-        lambda t: parts.append(of_constant(t, call.bit)) if t.is_floating_point() else t,
+        lambda t: parts.append(of_constant(t, call.bit)) if t.is_floating_point() and t.numel() else t,
     )
     return [
         _part(call, replace(joined(parts, narrowed(power)), center=narrowed(center)), unit)

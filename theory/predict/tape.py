@@ -433,13 +433,17 @@ class _Recorder(TorchFunctionMode):
         if name not in MOVES | KEEPS or len(held) != 1 or writes(function, bound):
             return
         rows = self.made_of[held[0]]
-        args, kwargs = mapped(arguments, lambda tensor: rows.index if tensor is held[0] else tensor)
-        try:
-            moved = tensors_in(function(*args, **kwargs))
-        except (RuntimeError, TypeError, ValueError, IndexError):
-            return  # not what moves whole numbers
-        for tensor, index in zip(made, moved, strict=True):
-            self.made_of[tensor] = dataclasses.replace(rows, index=index)
+        moved = []
+        for index in (rows.index, rows.index + 1):
+            instead = {id(held[0]): index}
+            args, kwargs = mapped(arguments, lambda each: instead.get(id(each), each))  # noqa: B023
+            try:
+                moved.append(tensors_in(function(*args, **kwargs)))
+            except (RuntimeError, TypeError, ValueError, IndexError):
+                return  # not what moves whole numbers
+        for tensor, index, next_one in zip(made, *moved, strict=True):
+            if bool((next_one - index == 1).all()):  # nothing else was put in between
+                self.made_of[tensor] = dataclasses.replace(rows, index=index.long())
 
     def _viewed(self, taken: Sequence[torch.Tensor], made: Sequence[torch.Tensor]) -> float | None:
         """The second moment of what is only another view of all numbers of one value."""
