@@ -42,7 +42,6 @@ def run(arguments: argparse.Namespace, session: Session) -> Answer:
     table = figures.book.lessons_table(chosen)
     answer = {
         "spec": {"lesson": number, "run": arguments.ran, "slides": arguments.slides},
-        "device": arguments.device,
         "document": {"lessons": table.data.to_dict("records")},
     }
     if number is None:
