@@ -104,10 +104,11 @@ class Session:
             self.write_files(answer)
         finally:  # a full disk shall not take the tables too
             self.show(answer.show)
+        device = theory.resolve_device(answer.device or self.arguments.device)
         head = {
             "command": self.arguments.command,
             "spec": answer.spec,
-            "environment": theory.environment(theory.resolve_device(answer.device)),
+            "environment": theory.environment(device),
         }
         self.finish(head | answer.document)
 

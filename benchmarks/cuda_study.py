@@ -29,10 +29,11 @@ import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from torch.autograd import DeviceType
@@ -154,16 +155,13 @@ def steps(options: argparse.Namespace, data: Any, device: Any) -> None:
         print(f"\nsteps: depth {depth}, {options.activation}")
         training = CellTraining(replace(spec, engine="eager"), data, device)
         line("eager", 1, timed(functools.partial(training.step, *choice(1, device, alone=True))))
-        count = 1
-        while True:
+        counts = [count for k in range(32) if (count := 2**k) < options.stack]
+        for count in (*counts, options.stack):
             cells = [replace(spec, seed=seed, engine="stacked") for seed in range(count)]
             group = GroupTraining([CellTraining(cell, data, device) for cell in cells])
             step = functools.partial(group.step, *choice(count, device))
             seconds = timed(step)
             line(f"stacked ({group.stack.way})", count, seconds)
-            if count >= options.stack:
-                break
-            count = min(2 * count, options.stack)
         kernels = kernels_of(step)
         launch = f"{1e3 * (empty + kernels * per_kernel):.3f} ms ({kernels} kernels)"
         memory = bytes_of(spec) * count / bandwidth
@@ -203,7 +201,6 @@ def phases() -> Iterator[dict[str, float]]:
         (records, "write_checkpoint", "checkpoints"),
         (Captured, "__init__", "capturing graphs, in training"),
     ]
-    before = [(place, name, getattr(place, name)) for place, name, _ in places]
 
     def watched(function: Callable[..., Any], phase: str) -> Callable[..., Any]:
         @functools.wraps(function)
@@ -216,13 +213,11 @@ def phases() -> Iterator[dict[str, float]]:
 
         return watching
 
-    for place, name, phase in places:
-        setattr(place, name, watched(getattr(place, name), phase))
-    try:
+    with ExitStack() as stack:
+        for place, name, phase in places:
+            own = watched(getattr(place, name), phase)
+            stack.enter_context(patch.object(place, name, own))
         yield spent
-    finally:
-        for place, name, function in before:
-            setattr(place, name, function)
 
 
 def tell(spent: dict[str, float], seconds: float) -> None:

@@ -15,9 +15,9 @@ from __future__ import annotations
 
 import argparse
 import math
-import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from timeit import repeat, timeit
 
 import torch
 from rich.console import Console
@@ -41,7 +41,7 @@ def main() -> None:
     best = dict.fromkeys(contenders, math.inf)
     for _ in range(options.rounds):
         for name, work in contenders.items():
-            best[name] = min(best[name], seconds(work))
+            best[name] = min(best[name], timeit(work, number=1))
     console = Console()
     console.print(simulation_table(best, options.draws, options.rounds))
     console.print(law_table(options.law_draws))
@@ -126,8 +126,8 @@ def law_table(law_draws: int) -> Table:
             device="cpu",
         )
 
-    modules = min(seconds(lambda: variance(one("modules", 40))) for _ in range(3)) / 40
-    total = seconds(lambda: variance(one("law", law_draws)))
+    modules = min(repeat(lambda: variance(one("modules", 40)), number=1, repeat=3)) / 40
+    total = timeit(lambda: variance(one("law", law_draws)), number=1)
     table = Table(title="One curve at depth 30, width 1024, one input")
     for column in ("modules, per draw", f"law, {law_draws:,} draws", "law, per draw", "ratio"):
         table.add_column(column, justify="right")
@@ -136,12 +136,6 @@ def law_table(law_draws: int) -> Table:
         f"{modules * 1e3:.1f} ms", f"{total:.1f} s", f"{law * 1e6:.2f} µs", f"{modules / law:,.0f}"
     )
     return table
-
-
-def seconds(work: Callable[[], None] | Callable[[], object]) -> float:
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
 
 
 def parse() -> argparse.Namespace:

@@ -23,16 +23,17 @@ Picture: TypeAlias = "Figure | Callable[[], Figure]"
 class Answer:
     """All that a command found out, for cli.py to show, to write and to list.
 
-    ``spec``, the environment of ``device`` and ``document`` are the JSON document, in this order.  The
+    ``spec``, the environment of ``device`` (None: as in --device) and ``document`` are the JSON
+    document, in this order.  The
     tables are written first, then the figures, each in the order of its dictionary.  A
     ``figures.tables.Sheet`` in ``show`` is written too, as LaTeX and Markdown, and its data as CSV
     unless ``tables`` has a file of that name.
     """
 
     spec: dict[str, Any]
-    device: str  # as in --device
     document: dict[str, Any]
     show: list[RenderableType]
+    device: str | None = None
     tables: dict[str, pd.DataFrame] = field(default_factory=dict)  # file name -> table
     figures: dict[str, Picture] = field(default_factory=dict)  # file stem -> picture
     paths: list[Path] = field(default_factory=list)  # what the work itself has written

@@ -82,19 +82,19 @@ def add_records(parser: argparse.ArgumentParser, otherwise: str = "") -> None:
     )
 
 
-def chosen_records(named: list[Path] | None, published: Path, *, needed: bool = True) -> list[Path]:
-    """The folders that --records ``named``, else the ``published`` study; said before any is read.
+def chosen_records(named: list[Path] | None, *, needed: bool = True) -> list[Path]:
+    """The folders that --records ``named``, else the ``PUBLISHED`` study; said before any is read.
 
     Raises ``RequestError`` for one that is not there.  A copy without the published study is refused,
     too, unless nothing of it is ``needed``: then the list is empty.
     """
     if named is None:
-        if needed and not published.is_dir():
+        if needed and not PUBLISHED.is_dir():
             raise RequestError(
                 f"this copy has no published study: train one with "
                 f"{command_line('cifar --preset report')}, and name its --out with --records"
             )
-        return [published] if published.is_dir() else []
+        return [PUBLISHED] if PUBLISHED.is_dir() else []
     for folder in named:
         if not folder.is_dir():
             raise RequestError(

@@ -8,14 +8,14 @@ from __future__ import annotations
 import argparse
 import importlib
 import pkgutil
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NoReturn, Protocol, cast
+from collections.abc import Callable, Iterable
+from types import ModuleType
+from typing import Any, NoReturn
 
 from rich_argparse import RawDescriptionRichHelpFormatter
 
 import commands.study
 import commands.theory
-from commands.answer import Answer, Session
 from figures.program import command_line
 from theory.devices import DEVICES
 from theory.errors import RequestError, check_whole, nearest
@@ -29,27 +29,14 @@ NUMBERS = {"int": "a whole number", "float": "a number"}  # as errors name them
 FIRST = ("variance", "cifar")  # of the list of commands
 
 
-class Command(Protocol):
-    """What the module of a command has."""
-
-    PURPOSE: str
-    EXAMPLES: Sequence[str]
-
-    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
-        """Add the command's own options."""
-
-    def run(self, arguments: argparse.Namespace, session: Session) -> Answer:
-        """Check the request, prepare the output folder, do the work."""
-
-
-def find_commands() -> dict[str, Command]:
+def find_commands() -> dict[str, ModuleType]:
     """The modules of both rooms that have a ``PURPOSE``, by name: ``FIRST``, then as the rooms are."""
-    found: dict[str, Command] = {}
+    found: dict[str, ModuleType] = {}
     for room in (commands.theory, commands.study):
         for module in pkgutil.iter_modules(room.__path__, f"{room.__name__}."):
             command = importlib.import_module(module.name)
             if hasattr(command, "PURPOSE"):
-                found[module.name.rpartition(".")[2].replace("_", "-")] = cast(Command, command)
+                found[module.name.rpartition(".")[2].replace("_", "-")] = command
     return {name: found[name] for name in (*FIRST, *(name for name in found if name not in FIRST))}
 
 
@@ -135,7 +122,7 @@ def seed(text: str) -> int:
         ) from None
 
 
-def add_command(parsers: argparse._SubParsersAction[Parser], name: str, command: Command) -> None:
+def add_command(parsers: argparse._SubParsersAction[Parser], name: str, command: ModuleType) -> None:
     """The command ``name``: its own options, those of every command, and examples under its help."""
     parser = parsers.add_parser(
         name, help=command.PURPOSE, description=command.PURPOSE, epilog=examples(command.EXAMPLES)

@@ -19,8 +19,7 @@ from .presets import BEYOND as BEYOND, PRESETS as PRESETS, Preset as Preset, pre
 from .arm import Arm as Arm
 from .data.catalog import DATASETS as DATASETS, load_dataset as load_dataset
 from .data.datasets import Dataset as Dataset
-from .training.networks import build_network as build_network
-from .training.families import build as build
+from .training.families import build_network as build_network
 from .training.loop import train_cell as train_cell
 from .engines.memory import keep_freed_memory as keep_freed_memory
 from .records.locations import needs_data as needs_data

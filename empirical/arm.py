@@ -70,7 +70,7 @@ class Arm:
             tuple(
                 (name, config[name])
                 for name, printed in COURSE_REPORT.shared().items()
-                if name in config and name not in left_out and not _same(config[name], printed)
+                if name in config and name not in left_out and not same(config[name], printed)
             ),
         )
 
@@ -130,6 +130,6 @@ def _has_free_fan(name: object, otherwise: object = None) -> bool:
         return False
 
 
-def _same(one: object, two: object) -> bool:
+def same(one: object, two: object) -> bool:
     """Equal, or both missing: a table has NaN where a spec has None."""
     return one == two or (two is None and one != one)

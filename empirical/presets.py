@@ -35,22 +35,13 @@ PRESETS = _read("presets")
 BEYOND = _read("beyond")
 
 
-def preset(name: str) -> Preset:
+def preset(name: str, among: Mapping[str, Preset] = PRESETS) -> Preset:
     """The preset called ``name``; ``RequestError`` if there is none.
 
     >>> preset("textbook").fields["fan"]
     'fan_in'
     """
-    return _named(PRESETS, name)
-
-
-def beyond(name: str) -> Preset:
-    """That of ``BEYOND``; ``RequestError`` if there is none."""
-    return _named(BEYOND, name)
-
-
-def _named(presets: Mapping[str, Preset], name: str) -> Preset:
-    found = presets.get(name.strip().lower())
+    found = among.get(name.strip().lower())
     if found is None:
-        raise unknown_name("preset", name, tuple(presets))
+        raise unknown_name("preset", name, tuple(among))
     return found

@@ -13,7 +13,7 @@ import itertools
 import math
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -239,11 +239,9 @@ def inset(axes: Axes, box: tuple[float, float, float, float], title: str) -> Axe
     return panel
 
 
-@contextmanager
-def styled() -> Iterator[None]:
+def styled() -> AbstractContextManager[None]:
     """Draw inside this block to get the project's look; nothing global is changed afterwards."""
-    with mpl.rc_context(RC):
-        yield
+    return mpl.rc_context(RC)
 
 
 def width_of(panels: int, in_a_row: int = 2, least: float = 4.6) -> float:

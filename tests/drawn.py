@@ -4,6 +4,7 @@ import numpy as np
 
 from theory.draw.dense import DenseSimulation
 from theory.draw.ensemble import groups
+from theory.law.finite_width import spread_coefficient
 
 
 def single_draws(spec):
@@ -17,3 +18,12 @@ def single_draws(spec):
             shift = curve.log_shift[direction][:, None]
             result[curve.index] = log_q[:, :, curve.stream] + shift
     return result
+
+
+def squared_ratio(law):
+    """E[q_l²]/E[q_l]² of a ``SignalLaw`` with Gaussian weights, dead networks included, shape (L,)."""
+    units = np.array(law.units, dtype=np.float64)
+    product = (1 + spread_coefficient(law.negative_slope) / units).cumprod()
+    if law.gated_reading:
+        return product
+    return np.concatenate([[1.0], product[:-1]]) * (1 + 2 / units)

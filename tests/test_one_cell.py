@@ -11,8 +11,8 @@ from cifar_format import tiny_dataset
 
 from empirical.data.datasets import augment_with, normalize, sample_offsets
 from empirical.protocol import TrainSpec
+from empirical.training.families import build_network
 from empirical.training.loop import train_cell
-from empirical.training.networks import build_network
 from theory.randomness import generator
 
 PATH = Path(__file__).parent.parent / "docs" / "one_cell.py"

@@ -149,7 +149,7 @@ def _add_place(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace, session: Session) -> Answer:
     if arguments.list_presets:
-        return list_presets(arguments, PRESETS)
+        return list_presets(PRESETS)
     refuse_the_past(arguments)
     fields = dict(preset(arguments.preset).fields) if arguments.preset is not None else {}
     return train(study_spec(arguments, session.out, fields), arguments, session)
@@ -241,7 +241,7 @@ def _option(field: str) -> str:
     return singular.get(field, field)
 
 
-def list_presets(a: argparse.Namespace, known: Mapping[str, Preset]) -> Answer:
+def list_presets(known: Mapping[str, Preset]) -> Answer:
     """The presets ``known``, each with its size and its question."""
     presets = [
         {"preset": name, "cells": len(StudySpec(**one.fields).cells()), "question": one.question}
@@ -249,7 +249,6 @@ def list_presets(a: argparse.Namespace, known: Mapping[str, Preset]) -> Answer:
     ]
     return Answer(
         spec={"list_presets": True},
-        device=a.device,
         document={"presets": presets},
         show=[figures.presets_table(presets)],
     )

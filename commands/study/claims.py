@@ -20,7 +20,6 @@ EXAMPLES = (
     "claims --records runs/cifar",
     "claims --records figures/data runs/cifar --json",
 )
-DATA = options.PUBLISHED
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -33,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace, session: Session) -> Answer:
-    folders = options.chosen_records(arguments.records, DATA)
+    folders = options.chosen_records(arguments.records)
     session.prepare_out()
     theory.resolve_device(arguments.device)  # a missing one is said before the work
     records = options.read_records(folders, session)
@@ -72,7 +71,6 @@ def run(arguments: argparse.Namespace, session: Session) -> Answer:
     theory_score = Text(answers.theory_score(claims, conditions, theory_sizes))
     return Answer(
         spec=spec,
-        device=arguments.device,
         document=document,
         show=[
             answers.answers_table(told),

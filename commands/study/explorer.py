@@ -21,7 +21,6 @@ EXAMPLES = (
     "explorer --records runs/cifar",
     "explorer --records figures/data runs/more --seed 7 --out site",
 )
-DATA = options.PUBLISHED
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace, session: Session) -> Answer:
-    folders = options.chosen_records(arguments.records, DATA, needed=False)
+    folders = options.chosen_records(arguments.records, needed=False)
     check_whole("seed", arguments.seed, 0, figures.explorer.MAX_SEED)
     session.prepare_out()
     study = options.read_records(folders, session).study if folders else None
@@ -42,7 +41,6 @@ def run(arguments: argparse.Namespace, session: Session) -> Answer:
     holds = f"the {cells} cells of {named}" if folders else "theory alone, as there are no records"
     return Answer(
         spec={"records": [str(folder) for folder in folders], "seed": arguments.seed},
-        device=arguments.device,
         document={"explorer": str(target), "bytes": len(text.encode()), "cells": cells},
         show=[f"The page holds {holds}. Any browser opens it; it asks the network for nothing."],
         paths=[target],

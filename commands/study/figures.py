@@ -15,12 +15,8 @@ from commands import options
 from commands.answer import Answer, Session
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
     from commands.answer import Picture
     from empirical.records.published import Published
-    from figures.beyond.published import Beyond
-    from figures.study.paired import Paired
 
 PURPOSE = "Draw the course report's figures, and theory beside practice, from records; never trains."
 EXAMPLES = (
@@ -29,7 +25,6 @@ EXAMPLES = (
     "figures --records runs/cifar runs/more --out pictures",
     "figures --records runs/cifar --publish figures/data",
 )
-DATA = options.PUBLISHED
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -44,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace, session: Session) -> Answer:
-    folders = options.chosen_records(arguments.records, DATA)
+    folders = options.chosen_records(arguments.records)
     if arguments.publish is None:
         session.prepare_out()
     records = options.read_records(folders, session)
@@ -59,7 +54,6 @@ def _publish(arguments: argparse.Namespace, records: Published, spec: dict[str, 
     listed = ", ".join(f"{path.name} ({path.stat().st_size / 1000:.0f} kB)" for path in paths)
     return Answer(
         spec=spec,
-        device=arguments.device,
         document={"cells": list(records.cells["cell"]), "files": [str(path) for path in paths]},
         show=[figures.published_table(records), Text(f"Written in {arguments.publish}: {listed}")],
     )
@@ -71,28 +65,17 @@ def _draw(
     found = figures.gallery(records, folders)
     missing = figures.study.gallery.how_to_complete(found.index)
     pictures: dict[str, Picture] = {
-        name: partial(_picture, figure, records) for name, figure in found.figures.items()
+        name: partial(figure.figure, records) for name, figure in found.figures.items()
     }
     index = found.index
     beyond = figures.published_beyond() if arguments.records is None else None
     if beyond is not None:
         index = figures.study.gallery.joined(index, beyond.index())
         names = figures.beyond.published.PICTURES
-        pictures |= {name: partial(_beyond, beyond, name) for name in names}
+        pictures |= {name: partial(beyond.figure, name) for name in names}
     return Answer(
         spec=spec,
-        device=arguments.device,
         document={"figures": index.to_dict("records")},
         show=[figures.index_table(index), *([missing] if missing is not None else [])],
         figures=pictures,
     )
-
-
-def _beyond(beyond: Beyond, name: str) -> Figure:
-    return beyond.picture(name)[2]
-
-
-def _picture(figure: Paired, records: Published) -> Figure:
-    drawn = figure.figure(records)
-    assert drawn is not None  # the gallery has left out what cannot be drawn
-    return drawn

@@ -76,7 +76,6 @@ def run(arguments: argparse.Namespace, session: Session) -> Answer:
     asked = [spec.as_dict() for spec in specs]
     return Answer(
         spec=asked[0] if len(asked) == 1 else {"maps": asked},
-        device=arguments.device,
         document={
             "networks": table.to_dict("records"),
             "agreement": agreement.to_dict("records"),

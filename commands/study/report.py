@@ -22,7 +22,6 @@ EXAMPLES = (
     "report --records runs/cifar",
     "report --records runs/cifar runs/more --out handed-in --pdf",
 )
-DATA = options.PUBLISHED
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -33,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace, session: Session) -> Answer:
-    folders = options.chosen_records(arguments.records, DATA)
+    folders = options.chosen_records(arguments.records)
     if arguments.pdf:
         figures.report.compiler()
     session.prepare_out()

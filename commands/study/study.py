@@ -12,7 +12,7 @@ import figures
 from commands.answer import Answer, Session
 from commands.study import cifar
 from empirical.data.catalog import DATASETS, TASKS, data_set, of_task
-from empirical.presets import BEYOND, SEEDS, beyond
+from empirical.presets import BEYOND, SEEDS, preset
 from theory.errors import RequestError
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace, session: Session) -> Answer:
     presets = {name: one for name, one in BEYOND.items() if _task(one.dataset) == arguments.task}
     if arguments.list_presets:
-        return cifar.list_presets(arguments, presets)
+        return cifar.list_presets(presets)
     cifar.refuse_the_past(arguments)
     spec = cifar.study_spec(arguments, session.out, fields_of(arguments))
     if spec.data.task != arguments.task:
@@ -55,7 +55,7 @@ def _task(dataset: str) -> str:
 def fields_of(a: argparse.Namespace) -> dict[str, Any]:
     """What the study is without further options: a preset, or what suits the data set."""
     if a.preset is not None:
-        return dict(beyond(a.preset).fields)
+        return dict(preset(a.preset, BEYOND).fields)
     dataset = a.dataset or of_task(a.task)[0]
     defaults = dict(data_set(dataset).defaults)
     return {"dataset": dataset} | ({**SEEDS, **defaults} if defaults else {})

@@ -92,7 +92,6 @@ def run(arguments: argparse.Namespace, session: Session) -> Answer:
     worst = result.worst()
     return Answer(
         spec=spec_of(arguments, "draws", "fail_on"),
-        device=arguments.device,
         document=result.as_dict(),
         show=[figures.layers_table(result), figures.findings_table(result)],
         figures={"audit": partial(figures.audit_figure, result)},

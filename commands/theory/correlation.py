@@ -49,7 +49,6 @@ def run(arguments: argparse.Namespace, session: Session) -> Answer:
         table = theory.correlation(spec, on_progress)
     return Answer(
         spec=spec.as_dict(),
-        device=spec.device,
         document={"curves": _curves(table)},
         show=[figures.correlation_table(table, all_layers=arguments.all_layers)],
         tables={"correlation.csv": table},

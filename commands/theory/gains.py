@@ -26,7 +26,6 @@ def run(arguments: argparse.Namespace, session: Session) -> Answer:
     table = theory.gains(spec)
     return Answer(
         spec=spec.as_dict(),
-        device=arguments.device,
         document={"gains": table.to_dict("records")},
         show=[figures.gains_table(table), figures.gains_notes(table)],
         tables={"gains.csv": table},

@@ -27,7 +27,6 @@ def run(arguments: argparse.Namespace, session: Session) -> Answer:
     done = theory.audit.initialize(model, inputs, arguments.classes, seed=arguments.seed)
     return Answer(
         spec=spec_of(arguments),
-        device=arguments.device,
         document={"parameters": done.table.to_dict("records"), "audit": done.audit.as_dict()},
         show=[
             figures.initialized_table(done),

@@ -40,9 +40,8 @@ def run(arguments: argparse.Namespace, session: Session) -> Answer:
     session.prepare_out()
     theory.resolve_device(arguments.device)  # a missing one is said before the work
     table = figures.book.lessons_table(chosen)
-    answer = {
+    answer: dict[str, Any] = {
         "spec": {"lesson": number, "run": arguments.ran, "slides": arguments.slides},
-        "device": arguments.device,
         "document": {"lessons": table.data.to_dict("records")},
     }
     if number is None:

@@ -22,7 +22,6 @@ def run(arguments: argparse.Namespace, session: Session) -> Answer:
     table = theory.paper()
     return Answer(
         spec={},
-        device=arguments.device,
         document={"statements": table.to_dict("records")},
         show=[figures.paper_table(table)],
         tables={"paper.csv": table},

@@ -38,7 +38,6 @@ def run(arguments: argparse.Namespace, session: Session) -> Answer:
     critical = theory.law.phase.critical_line(spec)
     return Answer(
         spec=spec.as_dict(),
-        device=arguments.device,
         document={
             "initializers": marks.to_dict("records"),
             "critical_line": critical.to_dict("records"),

@@ -166,7 +166,7 @@ def _pictures(spec: Spec, table: pd.DataFrame) -> dict[str, Picture]:
 
 def _besides(spec: Spec, measured: Measured) -> Answer:
     """What convolutions and batch norm have besides: tables, pictures, a line, a part of the JSON."""
-    more = Answer(spec={}, device="", document={}, show=[])
+    more = Answer(spec={}, document={}, show=[])
     border, growth = measured.border, measured.gradient_growth
     if border is not None and isinstance(spec, ConvSpec):
         more.tables["border.csv"] = border

@@ -6,7 +6,6 @@ from . import (
     groups as groups,
 )
 from .choice import (
-    Engine as Engine,
     engine_for as engine_for,
     engine_name as engine_name,
 )

@@ -28,14 +28,14 @@ import torch
 
 from empirical.data.catalog import image_set
 from empirical.data.datasets import Offsets
-from empirical.engines.choice import STACKED, engine_name
+from empirical.engines.choice import STACKED, engine_name, in_precision
 from empirical.engines.graphs import Batches, Captured, state_kept
 from empirical.engines.memory import memory_of_the_machine
 from empirical.engines.stacked import WAYS, Stack, cell_losses, stacked_step
 from empirical.protocol import TrainSpec
 from empirical.records.cell import CellState
 from empirical.records.provenance import Stopwatch
-from empirical.training.loop import REPORT_EVERY, TEST_BATCH, CellTraining, StepReport, epoch_plan
+from empirical.training.loop import TEST_BATCH, CellTraining, Losses, StepReport, epoch_plan
 from empirical.training.networks import scale_free_parameters
 from empirical.training.optimizers import build_optimizer
 from theory.activations import parse_activation
@@ -99,16 +99,28 @@ def groups_of(
     many as fit), in groups of about equal size.  Every other cell is alone, and so are those
     ``finished``, by id.
     """
+
+    def joins(job: Job) -> bool:
+        return is_stacked(job[1], device.type) and job[1].cell_id not in finished
+
+    def most(alike: list[Job]) -> int:
+        return limit or (most_at_once(alike[0][1], device) if len(alike) > 1 else 1)
+
+    return sorted(together(jobs, joins, most), key=lambda group: group[0][0])
+
+
+def together(
+    jobs: Sequence[Job], joins: Callable[[Job], bool], most: Callable[[list[Job]], int]
+) -> list[list[Job]]:
+    """Those of ``jobs`` that join in with their likes, at most so many at once; every other alone."""
     alike: dict[Hashable, list[Job]] = {}
     for job in jobs:
-        joins = is_stacked(job[1], device.type) and job[1].cell_id not in finished
-        alike.setdefault(shape_of(job[1]) if joins else job[0], []).append(job)
+        alike.setdefault(shape_of(job[1]) if joins(job) else job[0], []).append(job)
     found: list[list[Job]] = []
-    for together in alike.values():
-        most = limit or (most_at_once(together[0][1], device) if len(together) > 1 else 1)
-        size = math.ceil(len(together) / math.ceil(len(together) / most))
-        found += [together[begin : begin + size] for begin in range(0, len(together), size)]
-    return sorted(found, key=lambda group: group[0][0])
+    for own in alike.values():
+        size = math.ceil(len(own) / math.ceil(len(own) / most(own)))
+        found += [own[begin : begin + size] for begin in range(0, len(own), size)]
+    return found
 
 
 def is_stacked(spec: TrainSpec, kind: str) -> bool:
@@ -182,29 +194,21 @@ class GroupTraining:
     def train_pass(self, on_step: Sequence[Callable[[StepReport], None]]) -> list[float]:
         """Every training image once for every member; each one's mean loss, NaN where a loss was not
         finite.  Such a member is not reported any more, and its numbers touch no other's."""
-        size, count = self.spec.batch_size, len(self.dataset.train_images)
+        count = len(self.dataset.train_images)
         order, offsets = self.plan(count)
-        steps = math.ceil(count / size)
-        losses = torch.zeros((steps, len(self.members)), device=self.device)
+        losses = Losses(count, self.spec.batch_size, (len(self.members),), self.device)
         failed: set[int] = set()
-        since, reported = time.perf_counter(), 0
-        for step in range(steps):
-            begin, end = step * size, min((step + 1) * size, count)
-            losses[step] = self.step(order[begin:end], offsets.part(begin, end))
-            if step + 1 - reported == REPORT_EVERY or step + 1 == steps:
-                latest = losses[reported : step + 1].mean(0).tolist()
-                failed |= {k for k, loss in enumerate(latest) if not math.isfinite(loss)}
-                if len(failed) == len(self.members):
-                    break
-                now = time.perf_counter()
-                speed = (end - reported * size) / (now - since)  # of each of them
-                for k, member in enumerate(self.members):
-                    if k not in failed:
-                        on_step[k](StepReport(member.epoch + 1, end, latest[k], speed))
-                since, reported = now, step + 1
-        sizes = torch.full((steps, 1), size, dtype=torch.float64)
-        sizes[-1] = count - (steps - 1) * size
-        means = ((losses.cpu().double() * sizes).sum(0) / count).tolist()
+        for images, latest, speed in losses.filled(
+            lambda begin, end: self.step(order[begin:end], offsets.part(begin, end))
+        ):
+            each = latest.tolist()
+            failed |= {k for k, loss in enumerate(each) if not math.isfinite(loss)}
+            if len(failed) == len(self.members):
+                break
+            for k, member in enumerate(self.members):
+                if k not in failed:
+                    on_step[k](StepReport(member.epoch + 1, images, each[k], speed))
+        means = losses.mean().tolist()
         return [math.nan if k in failed else mean for k, mean in enumerate(means)]
 
     def plan(self, count: int) -> tuple[torch.Tensor, Offsets]:
@@ -233,12 +237,7 @@ class GroupTraining:
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Logits (K, B, classes) in float32 or wider of images (B, K·C, H, W)."""
-        if self.spec.precision == "fp32":
-            logits: torch.Tensor = self.stack(images)
-            return logits
-        with torch.autocast(images.device.type, dtype=torch.bfloat16):
-            logits = self.stack(images)
-        return logits.float()
+        return in_precision(self.stack, images, self.spec.precision)
 
     def capture(self, *choice: torch.Tensor) -> Captured:
         """The step as a graph, in the way that is the fastest for this shape on this device."""

@@ -65,24 +65,21 @@ EXACT_RUNS = 400
 
 
 def false_alarms(
-    seeds: Sequence[int] = (3, 5, 10),
-    runs: int = 100_000,
-    shapes: Mapping[str, Draw] = SHAPES,
-    level: float = LEVEL,
+    seeds: Sequence[int] = (3, 5, 10), runs: int = 100_000, shapes: Mapping[str, Draw] = SHAPES
 ) -> pd.DataFrame:
     """The share of false alarms of each shape, design and number of seeds; columns: ``COLUMNS``."""
     random, rows = np.random.default_rng(0), []
-    error = math.sqrt(level * (1 - level) / runs)
+    error = math.sqrt(LEVEL * (1 - LEVEL) / runs)
     for count in seeds:
         for shape, draw in shapes.items():
             for design, (penalty, values_of) in DESIGNS.items():
                 values = values_of(draw(random, (runs, count)), draw(random, (runs, count)))
-                t = float(np.mean(t_p_value(values) <= level))
-                used = float(np.mean(t_p_value(values, penalty) <= level))
+                t = float(np.mean(t_p_value(values) <= LEVEL))
+                used = float(np.mean(t_p_value(values, penalty) <= LEVEL))
                 exact = math.nan
                 if count >= EXACT_SEEDS:
                     p = [sign_flip_p_value(row) for row in values[:EXACT_RUNS]]
-                    exact = float(np.mean(np.array(p) <= level))
+                    exact = float(np.mean(np.array(p) <= LEVEL))
                 rows.append((shape, design, count, t, used, exact, error))
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
@@ -123,14 +120,12 @@ def normality(evidence: Evidence, least: int = EXACT_SEEDS) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["cell", "seeds", "std", "skewness", "kurtosis", "shapiro"])
 
 
-def resemblance(
-    evidence: Evidence, shapes: Mapping[str, Draw] = SHAPES, runs: int = 20_000
-) -> dict[str, float]:
+def resemblance(evidence: Evidence, runs: int = 20_000) -> dict[str, float]:
     """Of each shape the p-value of the recorded cells' being of it: small if they are not like it."""
     recorded = normality(evidence)
     sizes, random = list(recorded["seeds"]), np.random.default_rng(1)
     found = {}
-    for shape, draw in shapes.items():
+    for shape, draw in SHAPES.items():
         samples = [draw(random, (runs, size)) for size in sizes]
         tails = []
         for name, measure in (("skewness", stats.skew), ("kurtosis", stats.kurtosis)):
@@ -141,7 +136,7 @@ def resemblance(
     return found
 
 
-def agreement(evidence: Evidence, level: float = LEVEL) -> tuple[int, int]:
+def agreement(evidence: Evidence) -> tuple[int, int]:
     """Of how many differences of two recorded cells both tests say the same, and how many there are."""
     known = _samples(evidence, EXACT_SEEDS)
     same = pairs = 0
@@ -151,7 +146,7 @@ def agreement(evidence: Evidence, level: float = LEVEL) -> tuple[int, int]:
                 both = min(len(one), len(other))
                 differences = one[:both] - other[:both]
                 t, exact = float(t_p_value(differences)), sign_flip_p_value(differences)
-                same, pairs = same + ((t <= level) == (exact <= level)), pairs + 1
+                same, pairs = same + ((t <= LEVEL) == (exact <= LEVEL)), pairs + 1
     return same, pairs
 
 

@@ -274,7 +274,7 @@ def foretold_sizes(evidence: Evidence) -> pd.DataFrame:
         if math.isfinite(loss) and math.isfinite(foretold_loss) and min(loss, foretold_loss) > 0:
             losses.append(loss / foretold_loss)
         if math.isfinite(weight):
-            mean, std = drawn_average_weight(_spec(row))
+            mean, std = drawn_average_weight(Cells.of(row).spec)
             weights.append((abs(weight - mean) <= 2 * std, weight / mean if mean else math.nan))
     near = sum(abs(ratio - 1) <= WITHIN for ratio in losses)
     table = [("first loss", len(losses), near, _worst(losses))]
@@ -283,12 +283,6 @@ def foretold_sizes(evidence: Evidence) -> pd.DataFrame:
          _worst([ratio for _, ratio in weights]))
     )  # fmt: skip
     return pd.DataFrame(table, columns=list(SIZE_COLUMNS))
-
-
-def _spec(row: Any) -> TrainSpec:
-    named = {name: row[name] for name in TrainSpec().config() if name in row and name != "engine"}
-    known: dict[str, Any] = {n: None if value != value else value for n, value in named.items()}
-    return TrainSpec(**known)
 
 
 def _worst(ratios: list[float]) -> float:

@@ -30,15 +30,13 @@ class Selection:
 
     ``records`` holds, beside the preset's, the cells of the same protocols with another initializer,
     activation or depth; the ids of the preset's own are ``asked``.  Its ``cells`` and ``study`` have a
-    column more, ``arm``: the ``Arm``, whatever its size.  ``of_other_size`` cells were left out for
-    their size.
+    column more, ``arm``: the ``Arm``, whatever its size.
     """
 
     preset: str
     records: Published
     asked: frozenset[str]
     missing: tuple[TrainSpec, ...]
-    of_other_size: int = 0
     size: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -71,7 +69,6 @@ def select(published: Published, name: str) -> Selection:
         records=with_arms(published.of(chosen)),
         asked=frozenset(asked),
         missing=tuple(cell for key, cell in by_key.items() if key not in there),
-        of_other_size=sum(_key(spec) in by_key for _, spec in near) - len(asked),
         size=dict(zip(SIZE, size, strict=True)),
     )
 

@@ -34,7 +34,7 @@ from scipy import stats
 
 from empirical.arm import Arm, shared_changes
 from empirical.presets import MANY_SEEDS
-from theory.errors import RequestError, check_real
+from theory.errors import RequestError
 
 Array = NDArray[np.float64]
 
@@ -106,9 +106,7 @@ class Estimate:
     effect_size: float = math.nan
 
 
-def paired(
-    values: Array, *, level: float = LEVEL, penalty: int = 1, margin: float = MARGIN
-) -> Estimate:
+def paired(values: Array, *, penalty: int = 1) -> Estimate:
     """The mean of ``values`` (n,), one per seed, against 0.
 
     ``penalty``: 1 for differences of two arms, else ``UNEVEN`` or ``ALONE``.  It multiplies p, and the
@@ -122,9 +120,9 @@ def paired(
         size = math.copysign(math.inf, mean) if mean else 0.0
         p_value = float(t_p_value(values, penalty))
         return Estimate(mean, n, True, mean, mean, p_value, p_exact, effect_size=size)
-    low, high = stats.ttest_1samp(values, 0).confidence_interval(1 - level / penalty)
-    above = float(stats.ttest_1samp(values, -margin, alternative="greater").pvalue)
-    below = float(stats.ttest_1samp(values, margin, alternative="less").pvalue)
+    low, high = stats.ttest_1samp(values, 0).confidence_interval(1 - LEVEL / penalty)
+    above = float(stats.ttest_1samp(values, -MARGIN, alternative="greater").pvalue)
+    below = float(stats.ttest_1samp(values, MARGIN, alternative="less").pvalue)
     return Estimate(
         mean,
         n,
@@ -138,16 +136,16 @@ def paired(
     )
 
 
-def unpaired(first: Array, second: Array, *, level: float = LEVEL, margin: float = MARGIN) -> Estimate:
+def unpaired(first: Array, second: Array) -> Estimate:
     """The mean of ``first`` (n,) minus that of ``second`` (m,), of other seeds, against 0 (Welch)."""
     n = min(len(first), len(second))
     mean = float(np.mean(first) - np.mean(second)) if n else math.nan
     if n < MINIMUM_SEEDS or (_constant(first) and _constant(second)):
         return Estimate(mean, n, paired=False)
     found = stats.ttest_ind(first, second, equal_var=False)
-    low, high = found.confidence_interval(1 - level)
-    higher = stats.ttest_ind(first + margin, second, equal_var=False, alternative="greater")
-    lower = stats.ttest_ind(first - margin, second, equal_var=False, alternative="less")
+    low, high = found.confidence_interval(1 - LEVEL)
+    higher = stats.ttest_ind(first + MARGIN, second, equal_var=False, alternative="greater")
+    lower = stats.ttest_ind(first - MARGIN, second, equal_var=False, alternative="less")
     above, below = float(higher.pvalue), float(lower.pvalue)
     return Estimate(
         mean,
@@ -276,21 +274,18 @@ def with_own_arms(study: pd.DataFrame) -> pd.DataFrame:
     return study.assign(arm=pd.Series(own, index=study.index, dtype=object))
 
 
-def cell_statistics(
-    study: pd.DataFrame, quantity: str = "test_accuracy", *, confidence: float = 0.95
-) -> pd.DataFrame:
+def cell_statistics(study: pd.DataFrame) -> pd.DataFrame:
     """Mean, spread and interval over seeds of every arm × activation × depth of a study.
 
     Columns: ``ARM``, then those of ``SUMMARY_COLUMNS``.  An interval is of the cell, not of a test.
     """
-    level = 1 - _check_confidence(confidence)
-    values = final_values(with_own_arms(study), quantity)
+    values = final_values(with_own_arms(study))
     rows = []
     for key, cells in values.groupby(list(ARM), sort=False, dropna=False):
         # the same seed again is no repetition; and no number may depend on the order of the rows
         cells = cells.drop_duplicates("seed").sort_values("seed")
-        found = cells.loc[cells["status"] == "completed", quantity].to_numpy(dtype=np.float64)
-        estimate = paired(found, level=level)
+        found = cells.loc[cells["status"] == "completed", "test_accuracy"].to_numpy(dtype=np.float64)
+        estimate = paired(found)
         rows.append(
             dict(zip(ARM, key, strict=True))
             | {
@@ -305,26 +300,21 @@ def cell_statistics(
     return pd.DataFrame(rows)
 
 
-def pair_statistics(
-    study: pd.DataFrame, quantity: str = "test_accuracy", *, confidence: float = 0.95
-) -> pd.DataFrame:
+def pair_statistics(study: pd.DataFrame) -> pd.DataFrame:
     """Every comparison of a study: arms within activation × depth, activations within arm × depth.
 
     Columns: ``PAIR_COLUMNS``; no rows where there is nothing to compare.  Each of the two kinds is a
     family of Holm's correction: whoever looks at all arms wants no false alarm among all of them.
     """
-    level = 1 - _check_confidence(confidence)
-    values = final_values(with_own_arms(study), quantity)
+    values = final_values(with_own_arms(study))
     found = []
     for compared, shared in FAMILIES.items():
         arms = itertools.combinations(values[compared].unique(), 2)
         rows = [
-            row
-            for first, second in arms
-            for row in _compared(values, compared, first, second, shared, quantity, level)
+            row for first, second in arms for row in _compared(values, compared, first, second, shared)
         ]
         if rows:
-            found.append(_judged(pd.DataFrame(rows), level).assign(compared=compared))
+            found.append(_judged(pd.DataFrame(rows)).assign(compared=compared))
     names = [name for name in PAIR_COLUMNS if name not in ARM]
     order = [names[0], *names[1:3], *ARM, *names[3:]]
     if not found:
@@ -332,40 +322,25 @@ def pair_statistics(
     return pd.concat(found).reindex(columns=order)  # one family alone lacks the other's column
 
 
-def compare(
-    study: pd.DataFrame,
-    arm: str,
-    first: object,
-    second: object,
-    quantity: str = "test_accuracy",
-    *,
-    confidence: float = 0.95,
-) -> pd.DataFrame:
+def compare(study: pd.DataFrame, arm: str, first: object, second: object) -> pd.DataFrame:
     """``first`` against ``second`` in the column ``arm``, paired by seed, at every shared setting.
 
     The rows are the family of Holm's correction.  Settings are what the table has of ``ARM`` beside
     ``arm``.  Columns: ``COMPARISON_COLUMNS``.  Raises ``RequestError`` if the arms share no setting.
     """
-    level = 1 - _check_confidence(confidence)
-    values = final_values(study, quantity)
+    values = final_values(study)
     shared = [name for name in ARM if name != arm and name in study]
-    rows = _compared(values, arm, first, second, shared, quantity, level)
+    rows = _compared(values, arm, first, second, shared)
     if not rows:
         raise RequestError(f"{first!r} and {second!r} share no setting in which both were run")
-    return _judged(pd.DataFrame(rows), level)
+    return _judged(pd.DataFrame(rows))
 
 
 def _compared(
-    values: pd.DataFrame,
-    arm: str,
-    first: object,
-    second: object,
-    shared: Iterable[str],
-    quantity: str,
-    level: float,
+    values: pd.DataFrame, arm: str, first: object, second: object, shared: Iterable[str]
 ) -> list[dict[Hashable, Any]]:
     """A row for each setting of the columns ``shared`` at which both arms were run."""
-    names, margin = list(shared), MARGIN if quantity == "test_accuracy" else 0.0
+    names = list(shared)
     rows: list[dict[Hashable, Any]] = []
     for key, cells in values.groupby(names, sort=False, dropna=False):
         arms = [
@@ -374,8 +349,10 @@ def _compared(
         ]
         if any(one.empty for one in arms):
             continue
-        ours, theirs = (one.loc[one["status"] == "completed", quantity].astype(float) for one in arms)
-        found = between(ours, theirs, level=level, margin=margin)
+        ours, theirs = (
+            one.loc[one["status"] == "completed", "test_accuracy"].astype(float) for one in arms
+        )
+        found = between(ours, theirs)
         rows.append(
             {"first": first, "second": second}
             | dict(zip(names, key, strict=True))
@@ -389,19 +366,13 @@ def _compared(
     return rows
 
 
-def between(
-    first: pd.Series[float],
-    second: pd.Series[float],
-    *,
-    level: float = LEVEL,
-    margin: float = MARGIN,
-) -> Estimate:
+def between(first: pd.Series[float], second: pd.Series[float]) -> Estimate:
     """``first`` minus ``second``, both indexed by seed: paired if enough seeds are shared, or all."""
     seeds = first.index.intersection(second.index).sort_values()
     fewest = min(len(first), len(second))
     if len(seeds) < MINIMUM_SEEDS <= fewest or (not len(seeds) and fewest):
-        return unpaired(np.asarray(first), np.asarray(second), level=level, margin=margin)
-    return paired(np.asarray(first.loc[seeds] - second.loc[seeds]), level=level, margin=margin)
+        return unpaired(np.asarray(first), np.asarray(second))
+    return paired(np.asarray(first.loc[seeds] - second.loc[seeds]))
 
 
 def _equals(column: pd.Series, value: object) -> pd.Series:
@@ -409,28 +380,23 @@ def _equals(column: pd.Series, value: object) -> pd.Series:
     return column.isna() if value is None or value != value else column == value
 
 
-def _judged(table: pd.DataFrame, level: float) -> pd.DataFrame:
+def _judged(table: pd.DataFrame) -> pd.DataFrame:
     """The rows of one family with Holm's p-values and verdicts."""
     enough = table["p_value"].notna().to_numpy()
     table = table.assign(family=int(enough.sum()), p_holm=np.nan)
     table.loc[enough, "p_holm"] = holm(table.loc[enough, "p_value"].to_numpy(dtype=np.float64))
     within = table["p_equivalent"].fillna(1.0).to_numpy(dtype=np.float64)
     table["seeds_needed"] = [
-        seeds_needed(size, level / max(len(table), 1)) for size in table["effect_size"]
+        seeds_needed(size, LEVEL / max(len(table), 1)) for size in table["effect_size"]
     ]
     table["verdict"] = [
-        _verdict(row, level, equivalent=equivalent)
-        for row, equivalent in zip(table.to_dict("records"), holm(within) <= level, strict=True)
+        _verdict(row, equivalent=equivalent)
+        for row, equivalent in zip(table.to_dict("records"), holm(within) <= LEVEL, strict=True)
     ]
     return table.drop(columns=["p_not_worse", "p_equivalent"])
 
 
-def _verdict(row: dict[Hashable, Any], level: float, *, equivalent: bool) -> str:
-    if row["p_holm"] <= level:
+def _verdict(row: dict[Hashable, Any], *, equivalent: bool) -> str:
+    if row["p_holm"] <= LEVEL:
         return "first higher" if row["difference"] > 0 else "second higher"
     return undecided(row["seeds"], row["seeds_needed"], equivalent=equivalent)
-
-
-def _check_confidence(confidence: float) -> float:
-    check_real("confidence", confidence, 0.5, 0.9999)
-    return confidence

@@ -26,9 +26,11 @@ def account(cells: pd.DataFrame, specs: list[TrainSpec]) -> str:
     """ABOUT.md: the commands, then the machines; ``specs`` are the cells of the rows of ``cells``."""
     notes = [f"- {row['cell']}: {row['notes']}" for row in cells.to_dict("records") if row["notes"]]
     header = ("cells", "epochs", "hours", *MACHINE)
+    found = machines(cells)[list(header)]
+    ran = found.assign(hours=found["hours"].map("{:.2f}".format)).to_numpy()
     return Template(Path(__file__).with_name("about.md").read_text(encoding="utf-8")).substitute(
         commands="\n".join(f"    python cli.py {command}" for command in commands(cells, specs)),
-        machines="\n".join([_row(header), "|" + "---|" * len(header), *_machines(cells)]),
+        machines="\n".join([_row(header), "|" + "---|" * len(header), *map(_row, ran)]),
         notes="\n".join(["\n## Notes\n", *notes, ""]) if notes else "",
     )
 
@@ -37,12 +39,11 @@ def _row(cells: Iterable[object]) -> str:
     return f"| {' | '.join(map(str, cells))} |"
 
 
-def _machines(cells: pd.DataFrame) -> list[str]:
-    rows = []
-    for key, group in cells.groupby(list(MACHINE), sort=True):
-        counts = (len(group), int(group["epochs_done"].sum()), f"{group['seconds'].sum() / 3600:.2f}")
-        rows.append(_row((*counts, *key)))
-    return rows
+def machines(cells: pd.DataFrame) -> pd.DataFrame:
+    """One row per machine, engine and version: ``MACHINE``, cells, epochs, hours."""
+    totals = cells.assign(hours=cells["seconds"] / 3600).groupby(list(MACHINE), as_index=False)
+    named = {"cells": ("cell", "size"), "epochs": ("epochs_done", "sum"), "hours": ("hours", "sum")}
+    return totals.agg(**named)
 
 
 def commands(cells: pd.DataFrame, specs: list[TrainSpec]) -> list[str]:

@@ -32,11 +32,13 @@ import numpy as np
 import pandas as pd
 
 from empirical import identity
-from empirical.arm import Arm
+from empirical.arm import Arm, same
 from empirical.presets import BEYOND, PRESETS
 from empirical.protocol import Protocol, StudySpec, TrainSpec
 from empirical.records import schema
 from empirical.records.account import account
+from empirical.records.cell import EPOCH_COLUMNS
+from empirical.records.cell import LAYER_COLUMNS as RECORDED_LAYERS
 from empirical.study.events import OnEvent, RecordDamaged, ignore
 from theory.errors import RequestError
 from theory.initializers import LAWS
@@ -71,22 +73,14 @@ CELL_COLUMNS = (
     "code",  # changes with the source of theory and empirical
     "notes",  # what a reader should know: a changed version, a clock that jumped
 )
-EPOCH_VALUES = (
-    *("train_loss", "test_accuracy", "test_loss", "average_weight", "gradient_norm", "seconds"),
-)
+EPOCH_VALUES = EPOCH_COLUMNS[1:]
 STUDY_COLUMNS = (
     *IDENTITY_COLUMNS,
     *("engine", "status"),
     "epoch",  # 0, without values, for a cell that diverged in its first
     *EPOCH_VALUES,
 )
-LAYER_VALUES = (
-    *("weight_mean", "weight_std", "bias_mean", "negative_slope", "gradient_norm", "dead_fraction"),
-    *("relative_change", "effective_learning_rate"),
-    *("second_moment", "second_moment_predicted"),
-    *("gradient_second_moment", "gradient_second_moment_predicted"),
-)
-LAYER_COLUMNS = ("cell", "epoch", "layer", "kind", *LAYER_VALUES, "prediction_basis")
+LAYER_COLUMNS = ("cell", *RECORDED_LAYERS)
 
 NEWER = {name: value for name, value in identity.LATER.items() if name != "augment"}
 MOVING = ("weight_mean", "weight_std", "negative_slope", "relative_change", "effective_learning_rate")
@@ -115,27 +109,21 @@ class Published:
 # ------------------------------------------------------------------------------- from records
 
 
-def collect(folders: Sequence[Path], on_event: OnEvent = ignore) -> Published:
-    """The tables of every finished cell under the run folders ``folders``.
+def collect(folder: Path, on_event: OnEvent = ignore) -> Published:
+    """The tables of every finished cell under the run folder ``folder``.
 
-    Damaged records are reported to ``on_event`` and left out, and so is a cell that an earlier folder
-    has already given.  Raises ``RequestError`` for a folder that is no run folder.
+    Damaged records are reported to ``on_event`` and left out.
     """
-    found: dict[str, Finished] = {}
-    for folder in folders:
-        for cell in _finished(Path(folder), on_event):
-            found.setdefault(cell.spec.cell_id, cell)
-    cells = sorted(found.values(), key=lambda cell: _order(cell.spec))
     presets = _presets_by_key()
-    identities = {cell.spec.cell_id: _identity(cell.spec, presets) for cell in cells}
     study: list[dict[str, Any]] = []
     layers: list[dict[str, Any]] = []
-    for cell in cells:
-        result, identity = cell.result, identities[cell.spec.cell_id]
+    rows = []
+    for cell in sorted(verified(folder, on_event), key=lambda cell: _order(cell.spec)):
+        result, identity = cell.result, _identity(cell.spec, presets)
         ran = {"engine": result["engine"], "status": result["status"]}
         study += [identity | ran | row for row in cell.epochs or [{"epoch": 0}]]
         layers += [{"cell": cell.spec.cell_id} | row for row in _thinned(cell.layers)]
-    rows = [identities[cell.spec.cell_id] | _outcome(cell) for cell in cells]
+        rows.append(identity | _outcome(cell))
     return Published(
         _typed(study, STUDY_COLUMNS, DIGITS[STUDY]),
         _typed(layers, LAYER_COLUMNS, DIGITS[LAYERS]),
@@ -168,11 +156,8 @@ def gather(folders: Sequence[Path], on_event: OnEvent = ignore) -> Published:
     return Published(*tables)
 
 
-def _finished(folder: Path, on_event: OnEvent) -> list[Finished]:
-    if not (folder / "cells").is_dir():
-        raise RequestError(
-            f"{folder} is no run folder: it has no folder cells, as cifar --out makes it"
-        )
+def verified(folder: Path, on_event: OnEvent = ignore) -> list[Finished]:
+    """Every finished cell of the run folder; bad records are reported and left out."""
     from empirical.records import folders as records
 
     good, bad = records.read_all(folder)
@@ -255,7 +240,7 @@ def write(published: Published, folder: Path) -> list[Path]:
     same tables give the same bytes.  Raises ``RequestError`` where nothing can be written.
     """
     unused = {
-        name for name, value in NEWER.items() if all(_is(one, value) for one in published.cells[name])
+        name for name, value in NEWER.items() if all(same(one, value) for one in published.cells[name])
     }
     contents = {
         name: _csv(table, [column for column in columns if column not in unused])
@@ -288,7 +273,7 @@ def read(folder: Path, on_event: OnEvent = ignore) -> Published:
     """
     folder = Path(folder)
     if (folder / "cells").is_dir():
-        return collect([folder], on_event)
+        return collect(folder, on_event)
     present = [name for name in (CELLS, STUDY, LAYERS) if (folder / name).is_file()]
     if CELLS not in present:
         what = "holds no records" if folder.is_dir() else "is no folder"
@@ -430,11 +415,6 @@ def _frame(frame: pd.DataFrame) -> pd.DataFrame:
             texts = [missing if value is None or value != value else value for value in frame[name]]
             frame[name] = pd.Series(texts, dtype=object)
     return frame
-
-
-def _is(value: object, other: object) -> bool:
-    """Equal, or both missing."""
-    return value == other or (other is None and value != value)
 
 
 def _csv(table: pd.DataFrame, columns: Sequence[str]) -> str:

@@ -23,5 +23,5 @@ from .events import (
 )
 from .costs import training_flops as training_flops, work as work
 from .overview import Overview as Overview
-from .cluster import run_at as run_at, run_on_dask as run_on_dask, run_on_workers as run_on_workers
+from .cluster import run_at as run_at
 from .placement import Placement as Placement

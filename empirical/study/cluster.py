@@ -18,14 +18,13 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import math
 import pickle
 import queue
 import signal
 import time
 import uuid
 from collections import Counter
-from collections.abc import Hashable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,7 +33,7 @@ import pandas as pd
 import torch
 
 from empirical.data.datasets import Dataset
-from empirical.engines.groups import Job, is_stacked, shape_of
+from empirical.engines.groups import Job, is_stacked, together
 from empirical.engines.memory import memory_of_the_machine
 from empirical.protocol import StudySpec
 from empirical.records import folders as records
@@ -42,7 +41,7 @@ from empirical.study import events
 from empirical.study.costs import work
 from empirical.study.grid import POLL_SECONDS, finished_cells, numbered_cells, run_study, table
 from empirical.study.overview import Overview
-from empirical.study.placement import Placement, check_dask
+from empirical.study.placement import Placement
 from empirical.study.workers import (
     SAFE,
     Arrays,
@@ -66,43 +65,23 @@ DEATHS_ALLOWED = 3  # of workers per cell
 WORKER_BYTES = 2_000_000_000  # what one takes on a CPU: CIFAR-10, torch, a batch of 64
 
 
-def run_at(place: Placement, spec: StudySpec, on_event: events.OnEvent) -> pd.DataFrame:
-    """``study.run_study`` at ``place``; its errors are the same."""
-    if place.dask is not None:
-        return run_on_dask(spec, place.dask, on_event)
-    return run_on_workers(spec, place.workers, on_event)
-
-
-def run_on_workers(
-    spec: StudySpec, count: int | None, on_event: events.OnEvent, *, dataset: Dataset | None = None
+def run_at(
+    place: Placement,
+    spec: StudySpec,
+    on_event: events.OnEvent,
+    *,
+    dataset: Dataset | None = None,
 ) -> pd.DataFrame:
-    """``study.run_study`` in ``count`` processes of this machine (None: ``suitable_count``).
+    """``study.run_study`` in processes of this machine, or on the workers of a Dask cluster.
 
-    One process is this one, with all of torch's threads.  Raises what ``run_study`` raises, and
-    ``WorkError`` where workers die of the same cell again and again.
+    One process is this one, with all of torch's threads.  A ``dataset`` in memory travels to the
+    workers.  Raises what ``run_study`` raises, and ``WorkError`` where workers die of the same cell
+    again and again or the scheduler is lost; ``RequestError`` also where no scheduler answers or a
+    worker is not fit.
     """
-    count = suitable_count(resolve_device(spec.device)) if count is None else count
-    if count == 1:
+    where = place.dask or place.workers or suitable_count(resolve_device(spec.device))
+    if where == 1:
         return run_study(spec, on_event, dataset=dataset)
-    return _run(spec, count, on_event, dataset)
-
-
-def run_on_dask(
-    spec: StudySpec, place: str, on_event: events.OnEvent, *, dataset: Dataset | None = None
-) -> pd.DataFrame:
-    """``study.run_study`` on the workers of a Dask cluster.
-
-    ``place`` is the scheduler's address or the path of its scheduler file.  A ``dataset`` in memory
-    travels to the workers.  Raises what ``run_on_workers`` raises; ``RequestError`` also where no
-    scheduler answers or a worker is not fit, and ``WorkError`` where the scheduler is lost.
-    """
-    return _run(spec, check_dask(place), on_event, dataset)
-
-
-def _run(
-    spec: StudySpec, place: str | int, on_event: events.OnEvent, dataset: Dataset | None
-) -> pd.DataFrame:
-    """At the scheduler ``place``, or with so many workers of its own."""
     spec = _absolute(spec)
     records.prepare(spec.out)
     numbered = numbered_cells(spec)
@@ -110,12 +89,12 @@ def _run(
     waiting = begin(spec, numbered, overview)
     if not waiting:
         return collect(spec, numbered)
-    with _client(place, len(waiting)) as client, records.marked(spec.out) as mark:
+    with _client(where, len(waiting)) as client, records.marked(spec.out) as mark:
         order = Order(uuid.uuid4().hex, spec, project_version(), mark)
-        await_workers(client, str(place), overview)
+        await_workers(client, str(where), overview)
         kinds = inspect_workers(client, order)
         bundles = bundled(waiting, len(kinds), "cuda" if "cuda" in kinds else "cpu")
-        _Dispatch(client, str(place), order, overview).train(bundles, pack(dataset))
+        _Dispatch(client, str(where), order, overview).train(bundles, pack(dataset))
     return collect(spec, numbered, SHOW_SECONDS)
 
 
@@ -147,14 +126,7 @@ def bundled(jobs: list[Job], workers: int, kind: str) -> list[Bundle]:
     is alone.
     """
     most = max(len(jobs) // workers, 1)
-    alike: dict[Hashable, Bundle] = {}
-    for job in jobs:
-        joins = shape_of(job[1]) if is_stacked(job[1], kind) else job[0]
-        alike.setdefault(joins, []).append(job)
-    bundles = []
-    for together in alike.values():
-        size = math.ceil(len(together) / math.ceil(len(together) / most))
-        bundles += [together[first : first + size] for first in range(0, len(together), size)]
+    bundles = together(jobs, lambda job: is_stacked(job[1], kind), lambda alike: most)
     return sorted(bundles, key=lambda bundle: -sum(work(cell) for _, cell in bundle))
 
 

@@ -14,7 +14,7 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import fields, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -37,13 +37,15 @@ from empirical.engines.groups import (
 )
 from empirical.engines.memory import memory_that_may_end
 from empirical.judgment.statistics import final_values
-from empirical.protocol import Protocol, StudySpec, TrainSpec, published_accuracy
+from empirical.protocol import StudySpec, TrainSpec, published_accuracy
 from empirical.records import folders as records
 from empirical.records.cell import CellState
 from empirical.records.folders import DamagedRecord, Finished
 from empirical.records.locations import cell_folder
+from empirical.records.published import STUDY_COLUMNS as PUBLISHED_COLUMNS
+from empirical.records.published import verified
 from empirical.study import events
-from empirical.study.costs import is_small, work, work_per_image
+from empirical.study.costs import is_small
 from empirical.study.overview import Overview
 from empirical.training.loop import CellTraining, StepReport, check_dataset, train_cell
 from theory.devices import environment, one_thread_if, resolve_device
@@ -58,23 +60,7 @@ PLAN_COLUMNS = (
     *("cell", "initializer", "activation", "depth", "seed", "status", "epochs_done", "epochs"),
     *("parameters", "seconds", "megabytes"),
 )
-STUDY_COLUMNS = (
-    "cell",  # its id, the name of its folder
-    *("initializer", "activation", "depth", "seed"),
-    *(item.name for item in fields(Protocol) if item.name != "engine"),
-    "variant",  # in what its protocol is not the course report's, in words
-    "engine",  # the one that ran the steps
-    "status",  # completed or diverged
-    *(
-        "epoch",
-        "train_loss",
-        "test_accuracy",
-        "test_loss",
-        "average_weight",
-        "gradient_norm",
-        "seconds",
-    ),
-)
+STUDY_COLUMNS = tuple(name for name in PUBLISHED_COLUMNS if name != "preset")
 
 
 @takes_fields_of(StudySpec)
@@ -101,23 +87,18 @@ def run_study(
             dataset = _dataset(spec, device, dataset)
     with memory_that_may_end():
         groups = groups_of(numbered, done, device, spec.stack)
-    if len(groups) < len(numbered):
-        on_event = Overview(spec, numbered, on_event).tell
-    runner = CellRunner(spec, device, dataset, on_event)
+    runner = CellRunner(spec, device, dataset, Overview(spec, numbered, on_event).tell)
     waiting = deque(groups)
     passed_over = 0
-    waited_for = None
     while waiting:
         group = waiting.popleft()
-        left = runner.take_together(group)
+        left = runner.take(group)
         passed_over = 0 if len(left) < len(group) else passed_over + 1
         if left:
             waiting.append(left)
         if waiting and passed_over >= len(waiting):
             index, cell = left[0]
-            if cell != waited_for:
-                on_event(events.CellWaiting(cell, index, runner.total))
-            waited_for = cell
+            runner.on_event(events.CellWaiting(cell, index, runner.total))
             time.sleep(POLL_SECONDS)
             passed_over = 0
     return table([runner.finished[cell.cell_id] for _, cell in numbered])
@@ -130,21 +111,14 @@ def numbered_cells(spec: StudySpec) -> list[Job]:
 
 def load_study(out: Path, on_event: events.OnEvent = events.ignore) -> pd.DataFrame:
     """The table of every finished cell under ``out``; bad records are reported and left out."""
-    return table(_verified(out, on_event))
+    return table(verified(Path(out), on_event))
 
 
 def load_layers(out: Path, on_event: events.OnEvent = events.ignore) -> pd.DataFrame:
     """The layers' table of every finished cell under ``out``: the cell, then ``LAYER_COLUMNS``."""
     return pd.DataFrame(
-        [_identity(cell) | row for cell in _verified(out, on_event) for row in cell.layers]
+        [_identity(cell) | row for cell in verified(Path(out), on_event) for row in cell.layers]
     )
-
-
-def _verified(out: Path, on_event: events.OnEvent) -> list[Finished]:
-    good, bad = records.read_all(Path(out))
-    for cell, reason in bad.items():
-        on_event(events.RecordDamaged(cell, reason, None))
-    return good
 
 
 def results(spec: StudySpec) -> list[dict[str, Any]]:
@@ -276,7 +250,7 @@ def _examples(spec: TrainSpec, size: int) -> Dataset:
 
 
 class CellRunner:
-    """Runs one cell after the other and keeps what is needed to estimate the time left.
+    """Runs one cell after the other.
 
     Without a ``dataset`` the spec's is loaded when the first cell needs it.
     """
@@ -289,74 +263,42 @@ class CellRunner:
         on_event: events.OnEvent,
     ) -> None:
         self.spec, self.device, self.dataset, self.on_event = spec, device, dataset, on_event
-        self.numbered = numbered_cells(spec)
-        self.total = len(self.numbered)
+        self.total = len(spec.cells())
         self.finished: dict[str, Finished] = {}
-        self.latest: events.StepDone | None = None
-        self._after: dict[int, float] = {}
 
     def take_all(self, jobs: list[Job]) -> list[Job]:
         """Finish ``jobs`` in the groups that suit the device; returns those that others work on."""
         with memory_that_may_end():
             groups = groups_of(jobs, (), self.device, self.spec.stack)
-        return [job for group in groups for job in self.take_together(group)]
+        return [job for group in groups for job in self.take(group)]
 
-    def take_together(self, jobs: list[Job]) -> list[Job]:
+    def take(self, jobs: list[Job]) -> list[Job]:
         """Finish ``jobs``, which are alike; returns those that another process is working on."""
-        if len(jobs) == 1 and not is_stacked(jobs[0][1], self.device.type):
-            return [] if self.take(*jobs[0]) else jobs
         out = self.spec.out
         with contextlib.ExitStack() as held:
             ours = [job for job in jobs if held.enter_context(records.locked(out, job[1]))]
             with memory_that_may_end():
-                self._run_together(ours)
+                self._run(ours)
         return [job for job in jobs if job not in ours]
 
-    def take(self, index: int, cell: TrainSpec) -> bool:
-        """Finish ``cell`` unless another process is working on it."""
-        if is_stacked(cell, self.device.type):
-            return not self.take_together([(index, cell)])
-        with records.locked(self.spec.out, cell) as ours:
-            if not ours:
-                return False
-            found = self._read(lambda: records.read_finished(self.spec.out, cell), cell)
-            skipped = found is not None
-            if skipped:
-                records.drop_checkpoint(self.spec.out, cell)
-            if found is None:
-                with memory_that_may_end():
-                    found = self._run(index, cell)
-        self._end(index, cell, found, skipped)
-        return True
-
-    def _end(self, index: int, cell: TrainSpec, found: Finished, skipped: bool) -> None:
-        self.finished[cell.cell_id] = found
-        self.on_event(events.CellFinished(cell, index, self.total, found.result, skipped))
-
-    def _run(self, index: int, cell: TrainSpec) -> Finished:
-        state = self._begin(cell)
-        on_step, on_epoch = self._start(index, cell, state)
-        assert self.dataset is not None
-        with one_thread_if(is_small(cell)):
-            state = train_cell(
-                cell, self.dataset, self.device, resume=state, on_step=on_step, on_epoch=on_epoch
-            )
-            return records.write_result(self.spec.out, cell, state, environment(self.device))
-
-    def _run_together(self, jobs: list[Job]) -> None:
+    def _run(self, jobs: list[Job]) -> None:
         """Train ``jobs``, less those that are finished, in stacks of those that are equally far."""
         stacks: dict[int, list[Member]] = {}
         for index, cell in jobs:
             found = self._read(partial(records.read_finished, self.spec.out, cell), cell)
             if found is not None:
+                records.drop_checkpoint(self.spec.out, cell)
                 self._end(index, cell, found, True)
                 continue
             state = self._begin(cell)
-            if state is not None and state.engine != STACKED:  # begun with another: so it goes on
-                self._end(index, cell, self._run(index, cell), False)
-                continue
             on_step, on_epoch = self._start(index, cell, state)
             assert self.dataset is not None
+            if not is_stacked(cell, self.device.type) or (state and state.engine != STACKED):
+                with one_thread_if(is_small(cell)):
+                    data = (self.dataset, self.device)
+                    ended = train_cell(cell, *data, resume=state, on_step=on_step, on_epoch=on_epoch)
+                    self._write(index, cell, ended)
+                continue
             training = CellTraining(replace(cell, engine=STACKED), self.dataset, self.device, state)
             member = Member(training, on_step, on_epoch, partial(self._write, index, cell))
             stacks.setdefault(training.epoch, []).append(member)
@@ -366,6 +308,10 @@ class CellRunner:
     def _write(self, index: int, cell: TrainSpec, state: CellState) -> None:
         found = records.write_result(self.spec.out, cell, state, environment(self.device))
         self._end(index, cell, found, False)
+
+    def _end(self, index: int, cell: TrainSpec, found: Finished, skipped: bool) -> None:
+        self.finished[cell.cell_id] = found
+        self.on_event(events.CellFinished(cell, index, self.total, found.result, skipped))
 
     def _begin(self, cell: TrainSpec) -> CellState | None:
         """The state that ``cell`` goes on from, if any; its folder is there afterwards."""
@@ -381,19 +327,22 @@ class CellRunner:
         """Tell that ``cell`` starts, and give what is to be told its steps and epochs."""
         accuracy = state.epochs[-1]["test_accuracy"] if state and state.epochs else None
         self.on_event(events.CellStarted(cell, index, self.total, state.epoch if state else 0))
+        assert self.dataset is not None
+        per_epoch, pace = len(self.dataset.train_images), None
 
         def on_step(report: StepReport) -> None:
-            self.latest = self._step_done(index, cell, report, accuracy)
-            self.on_event(self.latest)
+            nonlocal pace
+            pace = report.images_per_second
+            now = (report.epoch, report.images, per_epoch, report.loss, pace, None, accuracy)
+            self.on_event(events.StepDone(cell, index, self.total, *now))
 
         def on_epoch(state: CellState) -> None:
             nonlocal accuracy
             records.write_checkpoint(self.spec.out, cell, state)
             if state.epochs and state.status != "diverged":
-                row, step = dict(state.epochs[-1]), self.latest
+                row = dict(state.epochs[-1])
                 accuracy = row["test_accuracy"]
-                pace = (step.images_per_second, step.seconds_left) if step else (None, None)
-                self.on_event(events.EpochDone(cell, index, self.total, row, *pace))
+                self.on_event(events.EpochDone(cell, index, self.total, row, pace))
 
         return on_step, on_epoch
 
@@ -414,34 +363,6 @@ class CellRunner:
             moved_to = records.set_aside(self.spec.out, cell)
             self.on_event(events.RecordDamaged(cell.cell_id, str(damage), moved_to))
             return None
-
-    def _step_done(
-        self, index: int, cell: TrainSpec, report: StepReport, accuracy: float | None
-    ) -> events.StepDone:
-        assert self.dataset is not None
-        per_epoch = len(self.dataset.train_images)
-        left = self._work_after(index)
-        left += work(cell) * (cell.epochs - report.epoch + 1 - report.images / per_epoch) / cell.epochs
-        rate = report.images_per_second * work_per_image(cell)  # work per second
-        return events.StepDone(
-            cell,
-            index,
-            self.total,
-            report.epoch,
-            report.images,
-            per_epoch,
-            report.loss,
-            report.images_per_second,
-            left * per_epoch / rate if rate > 0 else None,
-            accuracy,
-        )
-
-    def _work_after(self, index: int) -> float:
-        """The work of the cells to come, reckoned once per cell: a grid may have thousands."""
-        if index not in self._after:
-            ahead = [c for number, c in self.numbered if number > index]
-            self._after = {index: sum(work(c) for c in ahead if c.cell_id not in self.finished)}
-        return self._after[index]
 
 
 def finished_cells(spec: StudySpec) -> dict[str, Finished]:

@@ -1,6 +1,6 @@
 """A cell: from its spec to one row of measurements per epoch.
 
-``networks`` builds the network and draws its weights, ``optimizers`` what moves them, ``instruments``
+``families`` builds the network and draws its weights, ``optimizers`` what moves them, ``instruments``
 read the network without changing how it trains, and ``loop`` trains, epoch after epoch.
 """
 

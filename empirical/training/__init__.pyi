@@ -8,8 +8,7 @@ from . import (
     taped as taped,
     loop as loop,
 )
-from .networks import build_network as build_network
-from .families import build as build
+from .families import build_network as build_network
 from .objectives import OBJECTIVES as OBJECTIVES, objective_of as objective_of
 from .optimizers import build_optimizer as build_optimizer
 from .instruments import Instruments as Instruments, average_weight as average_weight

@@ -1,9 +1,10 @@
 """TrainSpec -> nn.Module, for every family of ``empirical.architectures``.
 
-The course report's network is ``networks.build_network``.  The others, for images (3×3 convolutions of
-``filters`` channels), vectors (linear layers of ``filters`` units) and sequences:
+For images (3×3 convolutions of ``filters`` channels), vectors (linear layers of ``filters`` units) and
+sequences:
 
-    plain        layer, then norm (not after the first) → activation → dropout; pools as the report's
+    plain        layer, then norm (not after the first) → activation → dropout; pools for images.  The
+                 course report's network is one of them (``networks``)
     residual     layer, then branches x + layer(act(norm(layer(act(norm(x)))))), with dropout before the
                  second layer (He et al. 2016), a pool where the map is to shrink; norm and activation
     rnn          h_t = φ(W x_t + U h_(t−1) + b);  lstm and gru likewise, their gates' weights stacked
@@ -11,9 +12,12 @@ The course report's network is ``networks.build_network``.  The others, for imag
 
 and a linear head.  One linear operation per step and weight, so that ``theory.predict`` sees each.
 
-Weights are drawn as the report's network's: on the CPU, from the stream (seed, "weights"), in module
-order; stacked weights part by part, with the fans of one part.  Biases keep torch's law U(±1/√fan_in)
-in networks for images and vectors; in those for sequences all but a forget gate's are 0 at first.
+Weights are drawn on the CPU in float32 from the explicit generator (seed, "weights"), tensor after
+tensor in the order of the modules, and moved afterwards: the same seed gives the same network on every
+device.  Normal laws of one shape use the same underlying numbers, so that at one seed "he" and "normal"
+are exact multiples of each other, layer by layer.  Stacked weights are drawn part by part, with the
+fans of one part.  Biases keep torch's law U(±1/√fan_in) in networks for images and vectors; in those
+for sequences all but a forget gate's are 0 at first.
 """
 
 from __future__ import annotations
@@ -28,7 +32,14 @@ from torch import nn
 from empirical.architectures import HEADS, IDENTITY, MLP
 from empirical.data.catalog import Sequences
 from empirical.protocol import TrainSpec
-from empirical.training.networks import build_network, to_device, undrawn
+from empirical.training.networks import (
+    FIRST,
+    FlattenLinear,
+    SharedPReLU,
+    scale_free_layers,
+    to_device,
+    undrawn,
+)
 from theory.activations import parse_activation
 from theory.initializers import parse_initializer
 from theory.randomness import generator
@@ -37,13 +48,11 @@ GROUP = 8  # channels of group norm
 RECURRENT, LAST = "recurrent", "last"  # roles of a weight: of a state, and of a branch
 
 
-def build(spec: TrainSpec, device: torch.device | str = "cpu") -> nn.Sequential:
-    """The network of ``spec`` with its weights drawn.
+def build_network(spec: TrainSpec, device: torch.device | str = "cpu") -> nn.Sequential:
+    """The network of ``spec`` with its weights drawn, in channels_last on CPU and CUDA.
 
     Input: (B, C, H, W), (B, F) or (B, T, F); output: (B, classes), or (B, answers, classes).
     """
-    if spec.is_classic:
-        return build_network(spec, device)
     if not isinstance(spec.data, Sequences):
         network = _residual(spec) if spec.network == "residual" else _plain(spec)
     elif spec.network == "transformer":
@@ -52,7 +61,7 @@ def build(spec: TrainSpec, device: torch.device | str = "cpu") -> nn.Sequential:
         network = nn.Sequential()
         network.add_module("recurrent", Recurrent(spec))
         _answer(network, spec)
-    _draw_(network, spec)
+    draw_weights_(network, spec)
     return to_device(network, torch.device(device))
 
 
@@ -130,9 +139,13 @@ def _pool(network: nn.Sequential, spec: TrainSpec, layer: int) -> None:
 
 
 def _end(network: nn.Sequential, spec: TrainSpec) -> None:
+    sizes = spec.filters * spec.head_size**2, spec.data.classes
+    if spec.is_classic:
+        network.add_module("head", undrawn(FlattenLinear, *sizes))
+        return
     if spec.data.takes == "images":
         network.add_module("flatten", nn.Flatten())
-    network.add_module("head", linear(spec.filters * spec.head_size**2, spec.data.classes))
+    network.add_module("head", linear(*sizes))
 
 
 def _norm(spec: TrainSpec) -> nn.Module:
@@ -145,12 +158,15 @@ def _norm(spec: TrainSpec) -> nn.Module:
 
 
 def _activation(spec: TrainSpec) -> nn.Module:
-    """As torch has it: theory's tape sees no operation of our own."""
+    """As torch has it, since theory's tape sees no operation of our own; the course report's faster.
+
+    There the layer before never needs its output again, so that a rectifier without a learned slope may
+    overwrite it.
+    """
     activation = parse_activation(spec.activation)
-    if activation.kind == "prelu":
-        assert activation.negative_slope is not None
-        return nn.PReLU(1, activation.negative_slope)
-    return activation.module()
+    if spec.is_classic and activation.kind == "prelu":
+        return SharedPReLU(activation.gain_slope)
+    return activation.module(inplace=spec.is_classic)
 
 
 def linear(
@@ -286,7 +302,12 @@ def _answer(network: nn.Sequential, spec: TrainSpec) -> None:
 # --- drawing ------------------------------------------------------------------------------------------
 
 
-def _draw_(network: nn.Module, spec: TrainSpec) -> None:
+def draw_weights_(network: nn.Module, spec: TrainSpec) -> None:
+    """Draw every weight and bias by its layer's law, in module order.
+
+    Where learning rates refer to another law, the first convolution's bias is multiplied by the same k
+    as its weight: the network is then, but for scales that do not matter, the other law's.
+    """
     stream, sequences = generator(spec.seed, "weights"), isinstance(spec.data, Sequences)
     weighted: list[tuple[str, Any]] = [
         (name, module)
@@ -294,14 +315,15 @@ def _draw_(network: nn.Module, spec: TrainSpec) -> None:
         if isinstance(module, (nn.Conv2d, nn.Linear))
     ]
     for name, module in weighted:
-        law, parts = spec.head_law if name == "head" else spec.weight_law, getattr(module, "parts", 1)
-        if module.role == RECURRENT and spec.recurrent not in (None, IDENTITY):
+        law = spec.head_law if name == "head" else spec.weight_law
+        parts, role = getattr(module, "parts", 1), getattr(module, "role", "")
+        if role == RECURRENT and spec.recurrent not in (None, IDENTITY):
             law = parse_initializer(str(spec.recurrent), spec.fan)
         law.draw_(module.weight, stream, negative_slope=spec.gain_slope, groups=parts)
         with torch.no_grad():
-            if module.role == RECURRENT and spec.recurrent == IDENTITY:
+            if role == RECURRENT and spec.recurrent == IDENTITY:
                 module.weight.copy_(torch.eye(spec.filters).repeat(parts, 1))
-            if module.role == LAST:
+            if role == LAST:
                 module.weight.mul_(spec.branch_factor)
             if module.bias is not None and sequences:
                 module.bias.zero_()
@@ -309,3 +331,5 @@ def _draw_(network: nn.Module, spec: TrainSpec) -> None:
                 law.draw_bias_(module.bias, module.weight[0].numel(), stream)
             if spec.network == "lstm" and name == "recurrent.input":
                 module.bias.chunk(parts)[1].fill_(spec.forget_bias)
+            if name == FIRST:
+                module.bias.mul_(scale_free_layers(spec).get(FIRST, 1.0))

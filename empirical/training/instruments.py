@@ -25,8 +25,9 @@ from torch import nn
 
 from empirical.protocol import TrainSpec
 from empirical.records.cell import LAYER_COLUMNS
+from empirical.training.families import build_network
 from empirical.training.look import Look, as_found, weight_row, weight_steps, wide
-from empirical.training.networks import build_network, scale_free_layers, scale_free_parameters
+from empirical.training.networks import scale_free_layers, scale_free_parameters
 from theory.law.cross_entropy import initial_cross_entropy, softmax_second_moment
 from theory.predict import prediction as predict
 from theory.predict.layers import is_weighted

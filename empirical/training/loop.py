@@ -21,17 +21,18 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 
 from empirical.data.datasets import Dataset, Offsets, sample_offsets
 from empirical.data.sequences import prepared
-from empirical.engines.choice import Engine, engine_for
+from empirical.engines.choice import EAGER, STACKED, engine_for, in_precision, stack_of_one
 from empirical.protocol import TrainSpec
 from empirical.records.cell import CellState
 from empirical.records.provenance import Stopwatch, note_of_change, note_of_clock, provenance
-from empirical.training.families import build
+from empirical.training.families import build_network
 from empirical.training.instruments import FIXED_BATCH, Instruments, average_weight
 from empirical.training.look import Look
 from empirical.training.objectives import objective_of
@@ -52,6 +53,38 @@ class StepReport:
     images: int
     loss: float
     images_per_second: float
+
+
+class Losses:
+    """The losses of one pass over ``count`` images in batches of ``size``: (steps, *``each``)."""
+
+    def __init__(self, count: int, size: int, each: tuple[int, ...], device: torch.device) -> None:
+        self.count, self.size = count, size
+        self.steps = torch.zeros((math.ceil(count / size), *each), device=device)
+
+    def filled(
+        self, step: Callable[[int, int], torch.Tensor]
+    ) -> Iterator[tuple[int, torch.Tensor, float]]:
+        """Make every step; after some, (images so far, mean of the latest losses, images per second).
+
+        ``step`` gets where its batch begins and ends, and gives the losses before it.
+        """
+        since, reported, steps = time.perf_counter(), 0, len(self.steps)
+        for done in range(1, steps + 1):
+            begin, end = (done - 1) * self.size, min(done * self.size, self.count)
+            self.steps[done - 1] = step(begin, end)
+            if done - reported == REPORT_EVERY or done == steps:
+                latest = self.steps[reported:done].mean(0).cpu()  # waits for the device
+                now = time.perf_counter()
+                yield end, latest, (end - reported * self.size) / (now - since)
+                since, reported = now, done
+
+    def mean(self) -> torch.Tensor:
+        """Over the images of the pass, (*each,), float64 on the CPU."""
+        losses = self.steps.cpu().double()
+        sizes = torch.full_like(losses, self.size)
+        sizes[-1] = self.count - (len(losses) - 1) * self.size
+        return (losses * sizes).sum(0) / self.count
 
 
 def train_cell(
@@ -87,7 +120,7 @@ class CellTraining:
     ) -> None:
         check_dataset(spec, dataset)
         self.spec, self.dataset, self.device = spec, dataset, device
-        self.network = build(spec, device)
+        self.network = build_network(spec, device)
         self.optimizer = build_optimizer(spec, self.network, device)
         self.objective = objective_of(spec)
         fixed = self.prepared(dataset.train_images[:FIXED_BATCH], dataset.train_labels[:FIXED_BATCH])
@@ -104,7 +137,7 @@ class CellTraining:
         if resume is not None:
             self.restore(resume)
         else:
-            self.engine, self.notes = engine_for(spec, self.network, self.optimizer, device)
+            self.engine, self.notes = engine_for(spec, device.type)
 
     def restore(self, state: CellState) -> None:
         """Go back to ``state``; anything may be raised where it is not of this cell."""
@@ -113,9 +146,7 @@ class CellTraining:
         self.epoch, self.status = state.epoch, state.status
         self.epochs, self.layers = list(state.epochs), list(state.layers)
         self.initial = dict(state.initial)
-        self.engine, missing = engine_for(
-            self.spec, self.network, self.optimizer, self.device, begun_with=state.engine
-        )
+        self.engine, missing = engine_for(self.spec, self.device.type, begun_with=state.engine)
         now = provenance(self.device)
         self.notes = [
             *state.notes,
@@ -132,7 +163,7 @@ class CellTraining:
             epochs=list(self.epochs),
             layers=list(self.layers),
             initial=dict(self.initial),
-            engine=self.engine.name,
+            engine=self.engine,
             provenance=provenance(self.device),
             clock=time.time(),
             notes=list(self.notes),
@@ -186,28 +217,28 @@ class CellTraining:
         """Every training image once; returns the mean loss, or the first that is not finite."""
         spec, count = self.spec, len(self.dataset.train_images)
         order, offsets = epoch_plan(spec, self.epoch + 1, count, self.device)
-        steps = math.ceil(count / spec.batch_size)
-        losses = torch.zeros(steps, device=self.device)
         self.network.train()
-        since, reported = time.perf_counter(), 0
-        for step in range(steps):
-            begin, end = step * spec.batch_size, min((step + 1) * spec.batch_size, count)
-            losses[step] = self.step(order[begin:end], offsets.part(begin, end))
-            if step + 1 - reported == REPORT_EVERY or step + 1 == steps:
-                loss = losses[reported : step + 1].mean().item()
-                if not math.isfinite(loss):
-                    return loss
-                now = time.perf_counter()
-                speed = (end - reported * spec.batch_size) / (now - since)
-                on_step(StepReport(self.epoch + 1, end, loss, speed))
-                since, reported = now, step + 1
-        sizes = torch.full((steps,), spec.batch_size, dtype=torch.float64)
-        sizes[-1] = count - (steps - 1) * spec.batch_size
-        return float((losses.cpu().double() * sizes).sum() / count)
+        losses = Losses(count, spec.batch_size, (), self.device)
+        for images, latest, speed in losses.filled(
+            lambda begin, end: self.step(order[begin:end], offsets.part(begin, end))
+        ):
+            loss = latest.item()
+            if not math.isfinite(loss):
+                return loss
+            on_step(StepReport(self.epoch + 1, images, loss, speed))
+        return float(losses.mean())
 
     def step(self, chosen: torch.Tensor, offsets: Offsets) -> torch.Tensor:
         """One step on the images ``chosen`` (B,); returns their mean loss before it, on the device."""
-        return self.engine.step(*self.gathered(chosen, offsets))
+        return self.plain_step(*self.gathered(chosen, offsets))
+
+    def plain_step(self, inputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """One step on inputs and targets (B, …); returns their mean loss before it."""
+        loss = self.objective.loss(self.forward(inputs, self.engine), targets)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        self.optimizer.step()
+        return loss.detach()
 
     def gathered(self, chosen: torch.Tensor, offsets: Offsets) -> tuple[torch.Tensor, torch.Tensor]:
         """The training images ``chosen`` (B,), flipped, cropped and normalized, and their labels."""
@@ -236,9 +267,10 @@ class CellTraining:
                     torch.cuda.set_rng_state(state, gpu)
             yield
 
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Logits in float32 from the modules themselves, which instruments can read."""
-        return Engine(self.network, self.optimizer, self.spec.precision).forward(images)
+    def forward(self, images: torch.Tensor, engine: str = EAGER) -> torch.Tensor:
+        """Logits (B, classes) in float32: of eager from the modules themselves, which can be read."""
+        layers = partial(stack_of_one, self.network) if engine == STACKED else self.network
+        return in_precision(layers, images, self.spec.precision)
 
     @torch.no_grad()
     def test(self) -> tuple[float, float]:
@@ -250,7 +282,7 @@ class CellTraining:
         for begin in range(0, len(images), TEST_BATCH):
             part = slice(begin, begin + TEST_BATCH)
             inputs, answers = self.prepared(images[part], labels[part])
-            outputs = self.engine.forward(inputs)
+            outputs = self.forward(inputs, self.engine)
             loss += self.objective.loss(outputs, answers, reduction="sum")
             found.append((outputs, answers))
         self.network.train()

@@ -1,19 +1,14 @@
-"""TrainSpec -> nn.Module: the convolutional network of the course report.
+"""What the course report's network has of its own: layers that are fast, and weights without a scale.
 
     conv 3×3, C→F                      activation          no batch norm here
     conv 3×3, F→F      batch norm      activation          for i = 1 … depth − 1,
                                        2×2 max-pool        after every even i, while the map is > 1×1
     flatten, linear → classes
 
-(with ``pool_every`` p, after every p-th i).
+(with ``pool_every`` p, after every p-th i).  ``families`` builds it.
 
 Layers are counted from 1 in the modules' names: ``conv01 act01 conv02 norm02 act02 … pool03 … head``,
 and the head flattens.
-
-Weights are drawn on the CPU in float32 from the explicit generator (seed, "weights"), tensor after
-tensor in the order of the modules, and moved afterwards: the same seed gives the same network on every
-device.  Normal laws of one shape use the same underlying numbers, so that at one seed "he" and "normal"
-are exact multiples of each other, layer by layer.  Biases keep torch's law U(±1/√fan_in).
 
 A weight followed by batch norm is *scale-free*: multiplied by k it gives the same function, and learns
 as if its learning rate were divided by k (Adam) or k² (SGD; law.batch_norm).  The first convolution
@@ -29,51 +24,9 @@ import torch
 from torch import nn
 
 from empirical.protocol import TrainSpec
-from theory.activations import Activation, parse_activation
-from theory.randomness import generator
+from theory.activations import parse_activation
 
 FIRST = "conv01"
-
-
-def build_network(spec: TrainSpec, device: torch.device | str = "cpu") -> nn.Sequential:
-    """The network of ``spec`` with its weights drawn, in channels_last on CPU and CUDA.
-
-    Input: (B, C, H, W) normalized images; output: (B, classes) logits.
-    """
-    activation = parse_activation(spec.activation)
-    network = nn.Sequential()
-    for layer, size in enumerate(spec.map_sizes):
-        number = f"{layer + 1:02d}"
-        channels = spec.data.inputs if layer == 0 else spec.filters
-        network.add_module(f"conv{number}", undrawn(nn.Conv2d, channels, spec.filters, 3, padding=1))
-        if layer > 0 and spec.norm == "batch":
-            network.add_module(f"norm{number}", nn.BatchNorm2d(spec.filters))
-        network.add_module(f"act{number}", activation_module(activation))
-        if layer > 0 and layer % spec.pool_every == 0 and size > 1:
-            network.add_module(f"pool{number}", nn.MaxPool2d(2))
-    features, classes = spec.filters * spec.head_size**2, spec.data.classes
-    network.add_module("head", undrawn(FlattenLinear, features, classes))
-    draw_weights_(network, spec)
-    return to_device(network, torch.device(device))
-
-
-def draw_weights_(network: nn.Module, spec: TrainSpec) -> None:
-    """Draw every weight by its layer's law and every bias by torch's, in module order.
-
-    Where learning rates refer to another law, the first convolution's bias is multiplied by the same k
-    as its weight: the network is then, but for scales that do not matter, the other law's.
-    """
-    stream = generator(spec.seed, "weights")
-    scales = scale_free_layers(spec)
-    for name, module in network.named_modules():
-        if isinstance(module, (nn.Conv2d, nn.Linear)):
-            law = spec.head_law if isinstance(module, nn.Linear) else spec.weight_law
-            law.draw_(module.weight, stream, negative_slope=spec.gain_slope)
-            assert module.bias is not None
-            law.draw_bias_(module.bias, module.weight[0].numel(), stream)
-            if name == FIRST and name in scales:
-                with torch.no_grad():
-                    module.bias.mul_(scales[name])
 
 
 def scale_free_layers(spec: TrainSpec) -> dict[str, float]:
@@ -110,15 +63,6 @@ def to_device(network: nn.Sequential, device: torch.device) -> nn.Sequential:
         moved: nn.Sequential = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         return moved
     return network.to(device)
-
-
-def activation_module(activation: Activation) -> nn.Module:
-    """The activation as a layer.  Its input is never needed again by the layer before it, so a
-    rectifier without a learned slope may overwrite it."""
-    if activation.kind == "prelu":
-        assert activation.negative_slope is not None
-        return SharedPReLU(init=activation.negative_slope)
-    return activation.module(inplace=True)
 
 
 class FlattenLinear(nn.Linear):

@@ -73,13 +73,11 @@ class Beyond:
         own = {name: one for name, one in BEYOND.items() if data_set(one.dataset).task == task}
         return foretold_arms(self.evidence, arms_of(own))
 
-    def picture(self, name: str) -> tuple[str, str, Figure]:
-        """Title, caption and figure of one of ``PICTURES``."""
-        drawn = name in MAPS
-        figure = (
-            frontier_figure(self.map, MAPS[name]) if drawn else scores_figure(self.arms(_task(name)))
-        )
-        return *self.words(name), figure
+    def figure(self, name: str) -> Figure:
+        """One of ``PICTURES``."""
+        if name in MAPS:
+            return frontier_figure(self.map, MAPS[name])
+        return scores_figure(self.arms(_task(name)))
 
     def words(self, name: str) -> tuple[str, str]:
         """Title and caption of one of ``PICTURES``."""

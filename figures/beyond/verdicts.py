@@ -12,12 +12,12 @@ from figures.prose import note
 from figures.tables import Column, Sheet, words
 
 
-def verdicts_table(claims: pd.DataFrame, name: str = "beyond") -> Sheet:
+def verdicts_table(claims: pd.DataFrame) -> Sheet:
     """A row per claim of ``judgment.beyond.judge_beyond``."""
     found = score(claims)
     added = claims[claims["seeds"] > len(SEEDS["seeds"])]
     return Sheet(
-        name=name,
+        name="beyond",
         title="Beyond the course report: what theory foretold, and what came of it",
         data=claims,
         section=lambda row: str(row["dataset"]),

@@ -15,7 +15,7 @@ from pathlib import Path
 from string import Template
 from typing import TYPE_CHECKING, Any, cast
 
-from empirical.arm import Arm, shared_changes
+from empirical.arm import Arm, same, shared_changes
 from empirical.presets import PRESETS
 from empirical.protocol import COURSE_REPORT, published_accuracy
 from theory.devices import project_version
@@ -162,7 +162,7 @@ def _is_the_reports(rows: pd.DataFrame) -> bool:
     cell = rows.iloc[0]
     report = COURSE_REPORT.shared()
     return all(
-        cell[name] == value or (value is None and cell[name] != cell[name])  # a table's NaN is None
+        same(cell[name], value)
         for name, value in report.items()
         if name in rows and name not in FREE_OF_REPORT
     )

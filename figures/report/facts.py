@@ -20,7 +20,6 @@ from empirical.judgment.selection import SIZE, select
 from empirical.judgment.truth import AGREES, CONFIRMED, DISAGREES, REFUTED
 from empirical.presets import PRESETS
 from empirical.protocol import CLASSES, COURSE_REPORT, TEST_IMAGES, TRAIN_IMAGES, StudySpec, TrainSpec
-from empirical.records.account import MACHINE
 from empirical.records.published import Published
 from figures.answers import theory_words
 from figures.prose import name_of
@@ -61,13 +60,6 @@ def coverage(published: Published) -> pd.DataFrame:
             "command": f"python cli.py {chosen.command}" if chosen.missing else "",
         })  # fmt: skip
     return pd.DataFrame(rows)
-
-
-def machines(cells: pd.DataFrame) -> pd.DataFrame:
-    """One row per machine, engine and version: ``MACHINE``, cells, epochs, hours."""
-    totals = cells.assign(hours=cells["seconds"] / 3600).groupby(list(MACHINE), as_index=False)
-    named = {"cells": ("cell", "size"), "epochs": ("epochs_done", "sum"), "hours": ("hours", "sum")}
-    return totals.agg(**named)
 
 
 def compared(published: Published, column: str, first: Any, second: Any) -> pd.DataFrame | None:

@@ -224,8 +224,8 @@ class Report:
             "conditions": lambda: conditions_table(self.conditions),
             "factors": lambda: factors_table(self.contrasts[1]),
             "beyond": lambda: verdicts_table(self.beyond.claims) if self.beyond else None,
-            "frontier": lambda: _frontier(self.beyond),
-            "machines": lambda: tables.machines(facts.machines(self.records.cells)),
+            "frontier": lambda: frontier_table(self.beyond.agreement) if self.beyond else None,
+            "machines": lambda: tables.machines(account.machines(self.records.cells)),
         }
 
     def table(self, name: str) -> Sheet | str:
@@ -254,7 +254,10 @@ class Report:
             "variance": Picture("variance", *stack, self.drawn),
         }
         for name in PICTURES:
-            found[name] = None if self.beyond is None else _beyond(self.beyond, name, self.drawn)
+            found[name] = None
+            if self.beyond is not None:
+                draw = partial(self.beyond.figure, name)
+                found[name] = Picture(name, *self.beyond.words(name), draw, self.drawn)
         for name, row in self.gallery.items():
             shown = (row["shows"], str(row["caption"]))
             found[name] = Picture(name, *shown, row["draw"], self.drawn) if row["drawn"] else None
@@ -341,15 +344,6 @@ NO_TABLE = {
 
 def _compared(table: pd.DataFrame | None, name: str, title: str) -> Sheet | None:
     return None if table is None else pairs_table(table, name, title)
-
-
-def _beyond(beyond: Beyond, name: str, drawn: Path | None) -> Picture:
-    title, caption, figure = beyond.picture(name)
-    return Picture(name, title, caption, lambda: figure, drawn)
-
-
-def _frontier(beyond: Beyond | None) -> Sheet | None:
-    return frontier_table(beyond.agreement) if beyond else None
 
 
 def _source() -> str:

@@ -68,7 +68,7 @@ def _seeds(least: int, most: int) -> str:
 
 
 def machines(table: pd.DataFrame) -> Sheet:
-    """``facts.machines``: what the cells ran on."""
+    """``account.machines``: what the cells ran on."""
     return Sheet(
         name="machines",
         title="What the records were made on",

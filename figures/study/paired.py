@@ -73,10 +73,9 @@ class Paired:
             if self.activation in ("", cell.activation) and self.wanted(cell)
         )
 
-    def figure(self, published: Published) -> Figure | None:
-        """The figure; None if there is nothing to draw."""
-        records = self.used(published)
-        return None if records.cells.empty else self.draw(records, published)
+    def figure(self, published: Published) -> Figure:
+        """The figure, where there is something to draw."""
+        return self.draw(self.used(published), published)
 
     def caption(self, published: Published) -> str:
         """How to read it, what its data say, and what it lacks; empty if there is nothing to draw."""

@@ -62,7 +62,7 @@ def study(tmp_path_factory):
 @pytest.fixture(scope="module")
 def tables(study):
     """The same as published tables."""
-    published.write(published.collect([study]), study.with_name("tables"))
+    published.write(published.collect(study), study.with_name("tables"))
     return study.with_name("tables")
 
 

@@ -13,6 +13,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from drawn import squared_ratio
 from hypothesis import example, given
 from hypothesis import strategies as st
 from often import often
@@ -97,7 +98,7 @@ def test_exact_numbers_are_brute_forces(units, slope, name, fan, seed):
     passed = np.arange(len(std)) * math.log((1 + slope**2) / 2)
     np.testing.assert_allclose(np.log(table["forward_predicted"]), shift + passed, atol=1e-9)
     ratio = np.exp(log_q - np.log(table["forward_predicted"].to_numpy())).mean(0)
-    error = np.sqrt((signal.squared_ratio - 1) / len(log_q))
+    error = np.sqrt((squared_ratio(signal) - 1) / len(log_q))
     # heavy tails: a mean of 400 that falls short by much more than its error is no surprise, and one
     # above it is bounded by Markov: checked where the law is narrow
     narrow = error < 0.05

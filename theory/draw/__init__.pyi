@@ -13,7 +13,6 @@ from . import (
     jacobian as jacobian,
 )
 from .stacks import (
-    StackSpec as StackSpec,
     build_stack as build_stack,
     Ensemble as Ensemble,
 )

@@ -20,7 +20,7 @@ from torch import nn
 
 from theory.activations import Activation
 from theory.draw.ensemble import Block, Curve, Group, Simulation
-from theory.draw.stacks import walked_back
+from theory.draw.stacks import build_stack, walked_back
 from theory.initializers import Initializer
 from theory.law.batch_norm import expected_log_second_moments, gradient_growth
 from theory.probe import Probe
@@ -65,10 +65,7 @@ class NormStack(nn.Module):
         unit = dataclasses.replace(law, fixed_std=1.0)
         self.linears = nn.ModuleList()
         for _ in range(depth):
-            linear: nn.Linear = nn.utils.skip_init(  # type: ignore[no-untyped-call]
-                nn.Linear, width, width, bias=False, device=generator.device
-            )
-            unit.draw_(linear.weight, generator)
+            (linear,) = build_stack((width, width), unit, activation, generator)
             self.linears.append(linear.requires_grad_(False))
         self.norms = nn.ModuleList(
             nn.BatchNorm1d(width, eps=EPSILON, affine=False, track_running_stats=False)

@@ -75,9 +75,6 @@ class Block:
     surprise: dict[str, Array] = field(default_factory=dict)
     extra: Any = None
 
-    def __len__(self) -> int:
-        return len(next(iter(self.log_q.values())))
-
 
 class Simulation(Generic[S]):
     """The draws of one group of ``spec``'s curves, block by block.

@@ -20,7 +20,7 @@ from theory.activations import Activation
 from theory.devices import float64_device, threads_for
 from theory.draw.ensemble import Progress, memory_for
 from theory.draw.scores import normal_score
-from theory.draw.stacks import StackSpec, build_stack
+from theory.draw.stacks import build_stack
 from theory.initializers import Initializer
 from theory.keywords import takes_fields_of
 from theory.law.jacobian import limit_variance, spectral_moments, zero_fraction
@@ -121,7 +121,6 @@ def singular_values(spec: JacobianSpec, on_progress: Progress | None = None) -> 
 def _spectra(spec: JacobianSpec, law: Initializer, activation: Activation) -> Iterator[Array]:
     """The squared singular values of each network in units of their expected mean, falling."""
     device = float64_device(spec.device)
-    stack_spec = StackSpec(spec.widths, law, activation)
     scales = [
         math.sqrt(spec.width * law.variance(n, m, activation.gain_slope) * activation.second_moment)
         for n, m in pairwise(spec.widths)
@@ -131,7 +130,7 @@ def _spectra(spec: JacobianSpec, law: Initializer, activation: Activation) -> It
             # one stream per shape and draw: curves of one shape see the same weights
             stream = generator(spec.seed, "jacobian", law.shape, draw, device=device)
             inputs = torch.randn(spec.width, dtype=torch.float64, device=device, generator=stream)
-            plain = build_stack(stack_spec, stream, torch.float64)
+            plain = build_stack(spec.widths, law, activation, stream, dtype=torch.float64)
             stack = nn.Sequential(*plain, activation.module().to(device, torch.float64))
             values = torch.linalg.svdvals(jacobian_of(stack, inputs, scales))
             squared: Array = values.square().cpu().numpy()

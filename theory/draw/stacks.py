@@ -26,61 +26,39 @@ import torch
 from torch import nn
 
 from theory.activations import Activation
-from theory.errors import check_whole
 from theory.initializers import Initializer, draw_
 
-MAX_WIDTH = 16_384
 # Beyond e^±300 a smooth activation is at its asymptote; the cut keeps float64 finite.
 LOG_SCALE_LIMIT = 300.0
 
 
-@dataclass(frozen=True)
-class StackSpec:
-    """A plain dense stack: ``widths`` = (n_0, n_1, …, n_L), L weight layers, one law, one activation.
-
-    The activation stands between the weight layers, not after the last one; no biases, but for the
-    laws that draw them too.
-    """
-
-    widths: tuple[int, ...]
-    initializer: Initializer
-    activation: Activation
-    gain_slope: float | None = None
-
-    def __post_init__(self) -> None:
-        check_whole("the number of layers", len(self.widths) - 1, 1, 100_000)
-        for width in self.widths:
-            check_whole("width", width, 1, MAX_WIDTH)
-
-    @property
-    def slope_in_gain(self) -> float:
-        """The slope in He's gain: the activation's own unless ``gain_slope`` is set."""
-        return self.activation.gain_slope if self.gain_slope is None else self.gain_slope
-
-    def weight_std(self) -> list[float]:
-        """Standard deviation of the weights of each layer, length L."""
-        return [self.initializer.std(n, m, self.slope_in_gain) for n, m in pairwise(self.widths)]
-
-
 def build_stack(
-    spec: StackSpec, generator: torch.Generator, dtype: torch.dtype = torch.float32
+    widths: Sequence[int],
+    law: Initializer,
+    activation: Activation,
+    generator: torch.Generator,
+    *,
+    gain_slope: float | None = None,
+    dtype: torch.dtype = torch.float32,
 ) -> nn.Sequential:
-    """One network of ``spec`` on the generator's device: Linear, activation, …, Linear.
+    """One plain network of ``widths`` = (n_0, …, n_L) on the generator's device: Linear, activation, …
 
-    Maps (batch, n_0) to (batch, n_L).
+    Maps (batch, n_0) to (batch, n_L).  The activation stands between the weight layers, not after the
+    last one; no biases, but for the laws that draw them too.  ``gain_slope`` is the slope in He's gain;
+    None: the activation's own.
     """
     modules: list[nn.Module] = []
-    has_bias = spec.initializer.draws_bias
-    for fan_in, fan_out in pairwise(spec.widths):
+    slope = activation.gain_slope if gain_slope is None else gain_slope
+    for fan_in, fan_out in pairwise(widths):
         if modules:
-            modules.append(spec.activation.module().to(generator.device, dtype))
+            modules.append(activation.module().to(generator.device, dtype))
         # torch's own initialization is skipped: it would draw from the global generator
         linear: nn.Linear = nn.utils.skip_init(  # type: ignore[no-untyped-call]
-            nn.Linear, fan_in, fan_out, bias=has_bias, device=generator.device, dtype=dtype
+            nn.Linear, fan_in, fan_out, bias=law.draws_bias, device=generator.device, dtype=dtype
         )
-        spec.initializer.draw_(linear.weight, generator, spec.slope_in_gain)
-        if has_bias:
-            spec.initializer.draw_bias_(linear.bias, fan_in, generator)
+        law.draw_(linear.weight, generator, slope)
+        if law.draws_bias:
+            law.draw_bias_(linear.bias, fan_in, generator)
         modules.append(linear)
     return nn.Sequential(*modules)
 

@@ -220,16 +220,6 @@ class SignalLaw:
         return self._sums("variance")
 
     @cached_property
-    def squared_ratio(self) -> Array:
-        """E[q_l²]/E[q_l]² of Gaussian weights, dead networks included, shape (L,)."""
-        units = np.array(self.units, dtype=np.float64)
-        gated = 1 + spread_coefficient(self.negative_slope) / units
-        product = gated.cumprod()
-        if self.gated_reading:
-            return product
-        return np.concatenate([[1.0], product[:-1]]) * (1 + 2 / units)
-
-    @cached_property
     def dead_probability(self) -> Array:
         """Probability that a layer before the reading was dead, shape (L,)."""
         dead = [dead_probability(n, self.negative_slope) for n in self.units]

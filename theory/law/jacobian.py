@@ -65,10 +65,7 @@ class SpectralMoments:
 
 
 def spectral_moments(
-    widths: Sequence[int],
-    initializer: Initializer,
-    activation: Activation,
-    gain_slope: float | None = None,
+    widths: Sequence[int], initializer: Initializer, activation: Activation
 ) -> SpectralMoments:
     """The recursion of the module's docstring along ``widths`` = (n_0, …, n_L), for any widths.
 
@@ -78,13 +75,12 @@ def spectral_moments(
     >>> round(spectral_moments((10**6,) * 11, he, relu).variance, 2)
     20.0
     """
-    slope = activation.gain_slope if gain_slope is None else gain_slope
     a2, a4 = activation.second_moment, activation.fourth_moment
     n0, shape = widths[0], shape_named(initializer.shape)
     moments = (float(n0) ** 2, float(n0), float(n0))  # t₁, t₂, u
     log_scale = 0.0
     for n, m in pairwise(widths):
-        growth = m * initializer.variance(n, m, slope) * a2  # of E tr M
+        growth = m * initializer.variance(n, m, activation.gain_slope) * a2  # of E tr M
         log_scale += math.log(growth)
         sigma4 = 1 / (m * a2) ** 2  # once the growth is divided out of tr M
         if shape.is_orthogonal:

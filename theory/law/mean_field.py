@@ -245,13 +245,6 @@ class FixedPoints:
         above = [point for point in self.points if point.q > q][:1]
         return next((point for point in (*below, *above) if point.stable), None)
 
-    def describe(self) -> str:
-        """In words, for tables."""
-        if self.degenerate:
-            return "every q is a fixed point"
-        names = {0.0: "q → 0", math.inf: "q → ∞"}
-        return " or ".join(names.get(point.q, f"q → {point.q:.6g}") for point in self.stable)
-
 
 def log_growth(phi: Phi, scale: float, bias_variance: float, log_q: float) -> float:
     """ln(q'/q) of one layer at q = e^log_q; zero at a fixed point."""
@@ -266,10 +259,10 @@ def fixed_points(phi: Phi, scale: float, bias_variance: float = 0.0) -> FixedPoi
     its sign decides on 0 and ∞.
 
     >>> from theory.activations import parse_activation
-    >>> fixed_points(parse_activation("relu"), 2.0).describe()
-    'every q is a fixed point'
-    >>> fixed_points(parse_activation("relu"), 1.0, 0.1).describe()
-    'q → 0.2'
+    >>> fixed_points(parse_activation("relu"), 2.0).degenerate
+    True
+    >>> [round(point.q, 9) for point in fixed_points(parse_activation("relu"), 1.0, 0.1).stable]
+    [0.2]
     """
     if scale <= 0 or bias_variance < 0:
         raise RequestError(

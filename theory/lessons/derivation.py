@@ -35,7 +35,7 @@ from torch import nn
 from theory.activations import Activation, parse_activation
 from theory.devices import float64_device, threads_for
 from theory.draw.scores import UNDECIDED, normal_score
-from theory.draw.stacks import StackSpec, build_stack
+from theory.draw.stacks import build_stack
 from theory.initializers import parse_initializer
 from theory.keywords import takes_fields_of
 from theory.probe import Probe, Reading
@@ -167,12 +167,12 @@ def measure(spec: DerivationSpec, network: Network) -> Measured:
     widths = tuple(spec.width // 2 if narrow else spec.width // 2 * 2 for narrow in half)
     law, activation = parse_initializer(network.law, network.fan), parse_activation(network.slope)
     gain = parse_activation(network.gain or network.slope).gain_slope
-    stack_spec = StackSpec(widths, law, activation, gain)
     stream = generator(spec.seed, "derivation", *map(str, vars(network).values()), device=device)
     draws = []
     with threads_for(spec.width):
         for _ in range(spec.draws):
-            plain = build_stack(stack_spec, stream)  # float32 draws are five times as fast
+            # float32 draws are five times as fast
+            plain = build_stack(widths, law, activation, stream, gain_slope=gain)
             stack = nn.Sequential(*plain, activation.module()).to(device, torch.float64)
             draws.append(_read(stack, widths, stream))
     arrays = {name: np.array([draw[name] for draw in draws]) for name in draws[0]}

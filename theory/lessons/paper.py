@@ -17,7 +17,6 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import ROUND_HALF_UP, Decimal
-from functools import cache
 from itertools import pairwise
 
 import numpy as np
@@ -26,7 +25,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from theory.activations import Activation, parse_activation
+from theory.activations import parse_activation
 from theory.initializers import TRUNCATED_VARIANCE, he_gain, parse_initializer
 from theory.law import finite_width, mean_field, quadrature
 from theory.law.jacobian import spectral_moments
@@ -132,7 +131,6 @@ class BackwardStep:
 
     layer: int
     filters: int
-    he_std: float
     ratio: float
 
 
@@ -142,13 +140,8 @@ def vgg_gradient() -> list[BackwardStep]:
     With fixed std 0.01 every one multiplies the gradient's std by 0.01/√(2/n̂), n̂ = 3²·filters
     (He et al. 2015, Eq. 14); with He's by one.
     """
-    he, fixed = parse_initializer("he", "fan_out"), parse_initializer("normal:0.01")
-    steps = []
-    for layer in range(len(VGG_B_FILTERS), 1, -1):
-        fans = KERNEL * VGG_B_FILTERS[layer - 2], KERNEL * VGG_B_FILTERS[layer - 1]
-        he_std = he.std(*fans)
-        steps.append(BackwardStep(layer, VGG_B_FILTERS[layer - 1], he_std, he_std / fixed.std(*fans)))
-    return steps
+    passed = list(enumerate(VGG_B_FILTERS, start=1))[:0:-1]
+    return [BackwardStep(layer, filters, he_std(filters) / 0.01) for layer, filters in passed]
 
 
 def he_std(filters: int) -> float:
@@ -228,18 +221,9 @@ def torch_default() -> float:
     return mean_field.chi_1(parse_activation("relu"), 4096 * float(weight.square().mean()))
 
 
-@cache
-def correlations(activation: Activation, layers: int) -> tuple[float, ...]:
-    """Correlation of two inputs that start orthogonal, after 0 … ``layers`` layers."""
-    values = [0.0]
-    for _ in range(layers):
-        values.append(float(activation.correlation_map(values[-1])))
-    return tuple(values)
-
-
-def correlation(layer: int) -> float:
-    """c_l of ReLU from c_0 = 0."""
-    return correlations(parse_activation("relu"), layer)[layer]
+def correlations(layers: int) -> list[float]:
+    """Correlation of two inputs that start orthogonal, after 0 … ``layers`` ReLU layers."""
+    return mean_field.correlations(parse_activation("relu"), [0.0] * (layers + 1), 0.0)
 
 
 def correlation_tail(layers: int) -> float:
@@ -248,7 +232,7 @@ def correlation_tail(layers: int) -> float:
     1/√(1 − c_l) grows by a constant g per layer in the limit, so that 1 − c_l → 1/(g·l)²; the
     difference over many layers is free of the slow ln(l)/l of l²·(1 − c_l) itself.
     """
-    path = correlations(parse_activation("relu"), layers)
+    path = correlations(layers)
     step = 1 / math.sqrt(1 - path[layers]) - 1 / math.sqrt(1 - path[layers // 2])
     return ((layers - layers // 2) / step) ** 2
 
@@ -375,9 +359,9 @@ TOPICS: dict[str, tuple[Statement, ...]] = {
         Statement("depth scale 1/|ln χ₁|, Xavier and ReLU", "Schoenholz 2017", "1.4427",
                   lambda: 1 / abs(math.log(growth("relu", "xavier")))),
         Statement("correlation c₁ of orthogonal inputs, ReLU", "Cho & Saul 2009", "0.318310",
-                  lambda: correlation(1)),
-        Statement("c₂", OWN, "0.493731", lambda: correlation(2)),
-        Statement("c₁₀", OWN, "0.871536", lambda: correlation(10)),
+                  lambda: correlations(1)[-1]),
+        Statement("c₂", OWN, "0.493731", lambda: correlations(2)[-1]),
+        Statement("c₁₀", OWN, "0.871536", lambda: correlations(10)[-1]),
         Statement("l²(1 − c_l) → 9π²/2", OWN, "44.4", lambda: correlation_tail(20_000)),
         *(Statement(f"Jacobian variance, 10 layers, {law} · {activation}", "Pennington 2017", text,
                     lambda law=law, activation=activation: jacobian_variance(law, activation))  # type: ignore[misc]

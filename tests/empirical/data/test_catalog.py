@@ -93,7 +93,7 @@ def test_every_engine_trains_on_the_row(row):
         spec = TrainSpec(dataset="shades", filters=4, batch_size=32, epochs=1, engine=engine)
         training = CellTraining(spec, shades(None), CPU)
         training.run_epoch()
-        assert training.status == "completed" and training.engine.name == engine
+        assert training.status == "completed" and training.engine == engine
         losses.append(training.epochs[0]["train_loss"])
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
 

@@ -7,9 +7,9 @@ import pytest
 import torch
 from cifar_format import tiny_dataset
 
-from empirical.engines.choice import Engine
 from empirical.protocol import StudySpec
 from empirical.study.grid import run_study
+from empirical.training.loop import CellTraining
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -55,6 +55,6 @@ def test_an_engine_that_forgets_gradients_is_found_out(eager, tmp_path, monkeypa
         self.optimizer.step()
         return loss.detach()
 
-    monkeypatch.setattr(Engine, "step", step)
+    monkeypatch.setattr(CellTraining, "plain_step", step)
     with pytest.raises(AssertionError):
         assert_within_seed_noise(finals(tmp_path, "eager"), eager)

@@ -3,6 +3,7 @@
 import copy
 import math
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
@@ -22,7 +23,7 @@ from trainings import (
 from empirical.data.catalog import DATASETS
 from empirical.data.datasets import Offsets, augment_with, sample_offsets
 from empirical.engines import groups
-from empirical.engines.choice import Engine, StackedEngine
+from empirical.engines.choice import stack_of_one
 from empirical.engines.graphs import Batches, state_kept
 from empirical.engines.groups import GroupTraining, bytes_of, groups_of, most_at_once, shape_of
 from empirical.engines.stacked import stacked_step
@@ -30,8 +31,8 @@ from empirical.protocol import StudySpec, TrainSpec
 from empirical.records import folders as records
 from empirical.study import grid as study
 from empirical.study.events import CellFinished, CellStarted, EpochDone, StepDone
+from empirical.training.families import build_network
 from empirical.training.loop import CellTraining, train_cell
-from empirical.training.networks import build_network
 from empirical.training.optimizers import build_optimizer
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -89,7 +90,10 @@ def test_the_losses_of_each_step_are_those_of_each_cell_in_float64():
         losses = stacked_step(group.forward, group.optimizer, images, labels)
         for k, network in enumerate(alone):
             own = images[:, 3 * k : 3 * k + 3].contiguous(memory_format=torch.channels_last)
-            expected = Engine(network.train(), optimizers[k]).step(own, labels[:, k])
+            optimizers[k].zero_grad()
+            expected = torch.nn.functional.cross_entropy(network.train()(own), labels[:, k])
+            expected.backward()
+            optimizers[k].step()
             assert abs(losses[k] - expected) <= 1e-9 * abs(expected)
     assert len({round(float(loss), 6) for loss in losses}) == 3
 
@@ -302,28 +306,31 @@ def test_another_process_has_one_of_the_cells(tmp_path):
     jobs = [(k, cell) for k, cell in enumerate(spec.cells(), start=1)]
     runner = study.CellRunner(spec, CPU, tiny_dataset(29, 8), lambda event: None)
     with records.locked(tmp_path, jobs[0][1]):
-        assert runner.take_together(jobs) == jobs[:1]
-        assert not runner.take(*jobs[0])
-    assert runner.take(*jobs[0])
+        assert runner.take(jobs) == jobs[:1]
+        assert runner.take(jobs[:1]) == jobs[:1]
+    assert runner.take(jobs[:1]) == []
     assert {found.result["engine"] for found in runner.finished.values()} == {"stacked"}
 
 
 def test_a_lone_cell_of_the_stacked_engine_is_a_stack_of_one():
     spec = TrainSpec(**TINY, activation="prelu", depth=4)
     reference, network = (build_network(spec).double().train() for _ in range(2))
-    engines = [
-        kind(own, torch.optim.SGD(own.parameters(), lr=0.02))
-        for kind, own in ((Engine, reference), (StackedEngine, network))
-    ]
+    ways = [(reference, reference), (network, partial(stack_of_one, network))]
+    optimizers = [torch.optim.SGD(own.parameters(), lr=0.02) for own, _ in ways]
     images = torch.randn(6, 3, 32, 32, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     for _ in range(2):
-        losses = [engine.step(images, torch.arange(6)) for engine in engines]
+        losses = []
+        for (_, layers), optimizer in zip(ways, optimizers, strict=True):
+            losses.append(torch.nn.functional.cross_entropy(layers(images), torch.arange(6)))
+            optimizer.zero_grad()
+            losses[-1].backward()
+            optimizer.step()
         torch.testing.assert_close(losses[1], losses[0], rtol=1e-9, atol=0)
     for one, two in zip(network.state_dict().values(), reference.state_dict().values(), strict=True):
         torch.testing.assert_close(one, two, rtol=1e-9, atol=1e-12)
-    for engine in engines:
-        engine.network.eval()
-    torch.testing.assert_close(*(engine.forward(images) for engine in engines), rtol=1e-9, atol=1e-9)
+    for own, _ in ways:
+        own.eval()
+    torch.testing.assert_close(*(layers(images) for _, layers in ways), rtol=1e-9, atol=1e-9)
 
 
 def test_bf16_is_stacked_too():
@@ -361,11 +368,11 @@ def test_what_a_warm_up_does_is_undone(optimizer, steps):
     images, labels = torch.randn(6, 3, 32, 32), torch.arange(6)
     for training in (tried, left):
         for _ in range(steps):
-            training.engine.step(images, labels)
+            training.plain_step(images, labels)
     with state_kept([*tried.network.parameters(), *tried.network.buffers()], tried.optimizer):
         for _ in range(3):
-            tried.engine.step(images + 1, labels)
+            tried.plain_step(images + 1, labels)
         assert not torch.equal(tried.network.conv01.weight, left.network.conv01.weight)
     for training in (tried, left):
-        training.engine.step(images, labels)
+        training.plain_step(images, labels)
     assert_alike(tried, left, 0.0)

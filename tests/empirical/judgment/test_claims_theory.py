@@ -25,8 +25,8 @@ from empirical.judgment.claim_theory import (
 from empirical.judgment.claims import BOUNDS, claims, judge_claims
 from empirical.judgment.evidence import Cells, Evidence
 from empirical.protocol import TrainSpec
+from empirical.training.families import build_network
 from empirical.training.instruments import average_weight
-from empirical.training.networks import build_network
 
 ROOT = Path(__file__).parent.parent.parent.parent
 

@@ -238,9 +238,7 @@ def test_a_wrong_request_is_refused():
     with pytest.raises(RequestError, match="share no setting"):
         compare(cells, "initializer", "he", "xavier")
     with pytest.raises(RequestError, match="no column 'speed'"):
-        cell_statistics(cells, "speed")
-    with pytest.raises(RequestError, match="confidence"):
-        cell_statistics(cells, confidence=1.5)
+        final_values(cells, "speed")
 
 
 # ------------------------------------------------------------------- the tables of a whole study

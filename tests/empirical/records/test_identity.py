@@ -66,7 +66,7 @@ def as_before(out, spec):
 def test_records_of_before_are_read_and_not_trained_again(tmp_path):
     spec = spec_in(tmp_path, seeds=(0, 1))
     table = run_study(spec, dataset=tiny_dataset(32, 8))
-    tables = published.collect([tmp_path])
+    tables = published.collect(tmp_path)
     for cell in spec.cells():
         as_before(tmp_path, cell)
     events = []
@@ -75,7 +75,7 @@ def test_records_of_before_are_read_and_not_trained_again(tmp_path):
     assert [one["cell"] for one in results(spec)] == [cell.cell_id for cell in spec.cells()]
     assert again.equals(table)
     for name in ("cells", "study", "layers"):
-        assert getattr(published.collect([tmp_path]), name).equals(getattr(tables, name))
+        assert getattr(published.collect(tmp_path), name).equals(getattr(tables, name))
 
 
 def test_a_cell_begun_before_goes_on_where_it_was(tmp_path):
@@ -127,7 +127,7 @@ def test_a_finished_record_of_before_counts_beside_one_begun_today(tmp_path):
 
 def test_published_tables_of_before_are_read_under_the_ids_of_today(tmp_path):
     run_study(spec_in(tmp_path / "run", seeds=(0, 1)), dataset=tiny_dataset(32, 8))
-    now = published.collect([tmp_path / "run"])
+    now = published.collect(tmp_path / "run")
     former = {
         str(row["cell"]): published.spec_of(row).former_id for row in now.cells.to_dict("records")
     }

@@ -64,7 +64,7 @@ def run_folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def collected(run_folder):
-    return collect([run_folder])
+    return collect(run_folder)
 
 
 def same(one, two):
@@ -88,7 +88,7 @@ def test_a_cell_keeps_every_digit_of_what_names_it(tmp_path):
         initializers=("he",), activations=("relu",), depths=(2,), out=tmp_path, **small, **odd
     )
     run_study(run, dataset=tiny_dataset())
-    found = collect([tmp_path])
+    found = collect(tmp_path)
     write(found, tmp_path / "tables")
     same(found, read(tmp_path / "tables"))
     row = found.cells.iloc[0]
@@ -319,7 +319,7 @@ def everything(tmp_path_factory):
 def test_a_complete_study_lacks_nothing(everything, name):
     chosen = select(everything, name)
     expected = {cell.cell_id for cell in cells_of(name)}
-    assert chosen.asked == expected and not chosen.missing and not chosen.of_other_size
+    assert chosen.asked == expected and not chosen.missing
     assert expected <= set(chosen.records.cells["cell"])
 
 
@@ -342,7 +342,6 @@ def test_a_smaller_run_answers_the_same_question_in_small(everything, tmp_path):
     both = study_of([*small, *cells_of("report")], tmp_path / "both")
     full = select(both, "head")  # the preset's own size goes before the larger number
     assert {spec_of(row).epochs for row in full.records.cells.to_dict("records")} == {10}
-    assert full.of_other_size == 20
     assert len(same_size(both, full.size).cells) == 16
 
 

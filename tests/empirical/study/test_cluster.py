@@ -23,7 +23,7 @@ from empirical.protocol import StudySpec, TrainSpec
 from empirical.study import cluster as ours
 from empirical.study import grid as study
 from empirical.study import workers
-from empirical.study.cluster import bundled, run_on_dask, run_on_workers
+from empirical.study.cluster import bundled, run_at
 from empirical.study.costs import forward_flops, training_flops, work
 from empirical.study.events import (
     CellFinished,
@@ -37,7 +37,7 @@ from empirical.study.events import (
 from empirical.study.grid import run_study
 from empirical.study.overview import Overview
 from empirical.study.placement import Placement
-from empirical.training.networks import build_network
+from empirical.training.families import build_network
 from figures.study import progress
 from theory.errors import RequestError, WorkError
 
@@ -45,6 +45,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 TESTS = Path(__file__).parent.parent.parent
 IMAGES = 320
+TWO = Placement(workers=2)
 TINY = ["cifar", "--init", "he", "--activation", "relu", "--depths", "2", "3", "--filters", "4"]
 TINY += ["--batch-size", "64", "--engine", "eager", "--device", "cpu"]
 
@@ -218,7 +219,7 @@ def test_a_killed_worker_loses_nothing(tmp_path, whole):
         if sum(isinstance(e, EpochDone) for e in events) == 1 and isinstance(event, EpochDone):
             worker_processes()[0].kill()
 
-    table = run_on_workers(spec, 2, on_event, dataset=tiny_dataset(IMAGES))
+    table = run_at(TWO, spec, on_event, dataset=tiny_dataset(IMAGES))
     assert without_times(tmp_path) == whole
     lost = [event for event in events if isinstance(event, WorkerLost)]
     assert len(lost) == 1 and lost[0].worker.startswith("worker tcp://127.0.0.1:")
@@ -227,7 +228,7 @@ def test_a_killed_worker_loses_nothing(tmp_path, whole):
     assert not worker_processes()
     pd.testing.assert_frame_equal(table, run_study(spec), check_exact=True)
     again = []
-    run_on_workers(spec, 2, again.append)
+    run_at(TWO, spec, again.append)
     assert all(event.skipped for event in again if isinstance(event, CellFinished))
 
 
@@ -241,14 +242,14 @@ def test_a_cell_whose_workers_die_stops_the_study(tmp_path, monkeypatch):
 
     spec = tiny_study(tmp_path, depths=(2,))
     with pytest.raises(WorkError, match="2 workers died while they trained he-relu"):
-        run_on_workers(spec, 2, on_event, dataset=tiny_dataset(IMAGES))
+        run_at(TWO, spec, on_event, dataset=tiny_dataset(IMAGES))
     assert not worker_processes()
 
 
 def test_a_wrong_request_that_a_worker_finds_is_raised_here(tmp_path):
     spec = tiny_study(tmp_path, depths=(12,))
     with pytest.raises(RequestError, match="leave a batch of one"):
-        run_on_workers(spec, 2, lambda event: None, dataset=tiny_dataset(65))
+        run_at(TWO, spec, lambda event: None, dataset=tiny_dataset(65))
 
 
 def test_a_bundle_is_one_cell_or_what_may_be_one_stack():
@@ -273,7 +274,7 @@ def test_a_bundle_is_one_cell_or_what_may_be_one_stack():
 def test_workers_stack_what_they_are_given(tmp_path):
     spec = tiny_study(tmp_path, depths=(2,), seeds=(0, 1, 2), engine="stacked", epochs=1)
     events = []
-    run_on_workers(spec, 2, events.append, dataset=tiny_dataset(64))
+    run_at(TWO, spec, events.append, dataset=tiny_dataset(64))
     assert sorted(event.index for event in events if isinstance(event, CellFinished)) == [1, 2, 3]
     assert {result["engine"] for result in study.results(spec)} == {"stacked"}
 
@@ -466,7 +467,7 @@ def test_a_killed_dask_worker_loses_nothing(tmp_path, whole, cluster):
             victims.pop().kill()  # the only one there is: its cell has to wait
             cluster.need(2)
 
-    table = run_on_dask(spec, cluster.place, on_event, dataset=tiny_dataset(IMAGES))
+    table = run_at(Placement(dask=cluster.place), spec, on_event, dataset=tiny_dataset(IMAGES))
     assert without_times(tmp_path) == whole
     finished = [event.spec.cell_id for event in events if isinstance(event, CellFinished)]
     assert sorted(finished) == sorted(cell.cell_id for cell in spec.cells())
@@ -491,7 +492,7 @@ def test_an_interrupted_client_leaves_idle_workers(tmp_path, cluster):
 
     for _ in range(2):
         with pytest.raises(KeyboardInterrupt):
-            run_on_dask(spec, cluster.place, stop, dataset=tiny_dataset(IMAGES))
+            run_at(Placement(dask=cluster.place), spec, stop, dataset=tiny_dataset(IMAGES))
         with Client(scheduler_file=cluster.place, set_as_default=False) as client:
             until = time.monotonic() + 120
             while any(client.run(lambda dask_worker: dask_worker.state.executing_count).values()):
@@ -508,7 +509,7 @@ def test_a_worker_that_is_not_fit_is_named(tmp_path, cluster, monkeypatch):
 
     def refused(said):
         with pytest.raises(RequestError) as refusal:
-            ours.run_on_dask(tiny_study(tmp_path / "out"), cluster.place, lambda event: None)
+            ours.run_at(Placement(dask=cluster.place), tiny_study(tmp_path / "out"), lambda event: None)
         message = str(refusal.value)
         assert message.startswith("worker tcp://127.0.0.1:") and said in message
         assert not list((tmp_path / "out" / "cells").iterdir())
@@ -542,7 +543,7 @@ def test_a_cell_that_kills_dask_workers_stops_the_study(tmp_path, cluster, monke
 
     spec = tiny_study(tmp_path, depths=(2,), epochs=1000)
     with pytest.raises(WorkError, match="1 workers died while they trained he-relu-d02"):
-        ours.run_on_dask(spec, cluster.place, on_event, dataset=tiny_dataset(IMAGES))
+        ours.run_at(Placement(dask=cluster.place), spec, on_event, dataset=tiny_dataset(IMAGES))
 
 
 def test_a_scheduler_that_dies_stops_the_study(tmp_path, cluster, monkeypatch):
@@ -556,10 +557,10 @@ def test_a_scheduler_that_dies_stops_the_study(tmp_path, cluster, monkeypatch):
 
     spec = tiny_study(tmp_path, depths=(2,), epochs=1000)
     with pytest.raises(WorkError, match=r"the Dask scheduler at .* finished cells are intact"):
-        ours.run_on_dask(spec, cluster.place, on_event, dataset=tiny_dataset(IMAGES))
+        ours.run_at(Placement(dask=cluster.place), spec, on_event, dataset=tiny_dataset(IMAGES))
 
 
 def test_no_scheduler_is_one_line(tmp_path, monkeypatch):
     monkeypatch.setattr(ours, "CONNECT_SECONDS", 0.5)
     with pytest.raises(RequestError, match="no Dask scheduler answers at --dask tcp://127"):
-        ours.run_on_dask(tiny_study(tmp_path), "tcp://127.0.0.1:1", lambda event: None)
+        ours.run_at(Placement(dask="tcp://127.0.0.1:1"), tiny_study(tmp_path), lambda event: None)

@@ -12,9 +12,10 @@ from empirical.data.catalog import DATASETS
 from empirical.data.datasets import normalize
 from empirical.protocol import TrainSpec
 from empirical.records.cell import LAYER_COLUMNS
+from empirical.training.families import build_network
 from empirical.training.instruments import Instruments, second_moment, weight_law
 from empirical.training.loop import CellTraining
-from empirical.training.networks import build_network, scale_free_layers, scale_free_parameters
+from empirical.training.networks import scale_free_layers, scale_free_parameters
 from empirical.training.optimizers import build_optimizer
 from theory.errors import RequestError
 from theory.law.cross_entropy import initial_cross_entropy

@@ -7,7 +7,8 @@ import torch
 from torch import nn
 
 from empirical.protocol import TrainSpec
-from empirical.training.networks import FlattenLinear, SharedPReLU, build_network
+from empirical.training.families import build_network
+from empirical.training.networks import FlattenLinear, SharedPReLU
 from theory.randomness import generator
 
 

@@ -8,7 +8,7 @@ import torch
 
 from empirical.data.catalog import load_dataset
 from empirical.protocol import TrainSpec
-from empirical.training.families import build
+from empirical.training.families import build_network
 from empirical.training.loop import CellTraining, train_cell
 
 CPU = torch.device("cpu")
@@ -113,7 +113,7 @@ def test_every_use_of_a_weight_has_its_row():
     assert names == ["recurrent.input", "recurrent.hidden", "recurrent.hidden.2", "recurrent.hidden.3",
                      "head"]  # fmt: skip
     assert math.isnan(training.layers[2]["weight_std"]) and training.layers[1]["weight_std"] > 0
-    weight = build(spec).get_parameter("recurrent.hidden.weight").detach()
+    weight = build_network(spec).get_parameter("recurrent.hidden.weight").detach()
     assert training.layers[1]["effective_learning_rate"] == pytest.approx(
         spec.learning_rate / float(weight.square().mean().sqrt()), rel=1e-5
     )

@@ -11,9 +11,10 @@ from empirical.data.catalog import DATASETS
 from empirical.data.datasets import augment_with, normalize
 from empirical.protocol import TrainSpec
 from empirical.records.cell import EPOCH_COLUMNS, LAYER_COLUMNS
+from empirical.training.families import build_network
 from empirical.training.instruments import average_weight
 from empirical.training.loop import CellTraining, epoch_plan, train_cell
-from empirical.training.networks import SharedPReLU, build_network
+from empirical.training.networks import SharedPReLU
 from theory.errors import RequestError
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -53,8 +54,8 @@ def test_a_step_is_the_plain_step_of_torch(activation, depth, engine):
     training.network.double()  # in place: the optimizer keeps its parameters
     reference = plain(training.network).double()
     optimizer = torch.optim.Adam(reference.parameters(), lr=1e-3, fused=False, foreach=False)
-    single = training.engine.step
-    training.engine.step = lambda images, labels: single(images.double(), labels)
+    single = training.plain_step
+    training.plain_step = lambda images, labels: single(images.double(), labels)
     order, offsets = epoch_plan(spec, 1, 96, CPU)
     training.network.train()
     for begin in (0, 32, 64):

@@ -55,8 +55,8 @@ def test_the_map_is_that_of_the_default_command(beyond):
 
 @pytest.mark.parametrize("name", PICTURES)
 def test_every_picture_is_drawn_and_says_how_it_is_read(beyond, name):
-    title, caption, figure = beyond.picture(name)
-    assert isinstance(figure, Figure) and title and caption.endswith(".")
+    title, caption = beyond.words(name)
+    assert isinstance(beyond.figure(name), Figure) and title and caption.endswith(".")
 
 
 def test_the_figures_command_draws_what_is_beyond_too(tmp_path, capsys, monkeypatch):

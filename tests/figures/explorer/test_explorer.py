@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from browser import run_javascript
+from drawn import squared_ratio
 from explorer_theory import BASE, LN10, python_theory
 from scipy import special, stats
 
@@ -177,7 +178,7 @@ def test_the_second_moments_spread_is_exact():
         " T.signalLaw([4, 9, 30], a, gated).squaredRatio)"
     )
     for (slope, gated), ratio in zip([(0, False), (0.25, True), (1, False)], got, strict=True):
-        assert ratio == pytest.approx(SignalLaw((4, 9, 30), slope, gated).squared_ratio, rel=RELATIVE)
+        assert ratio == pytest.approx(squared_ratio(SignalLaw((4, 9, 30), slope, gated)), rel=RELATIVE)
     assert javascript("[T.spreadCoefficient(0), T.spreadCoefficient(1)]") == [5, 2]
 
 
@@ -489,7 +490,7 @@ def test_the_command_writes_the_page_with_the_records_of_its_folders(capsys, tmp
 
 
 def test_without_a_published_study_the_page_has_theory_alone(capsys, tmp_path, monkeypatch):
-    monkeypatch.setattr("commands.study.explorer.DATA", tmp_path / "none")
+    monkeypatch.setattr("commands.options.PUBLISHED", tmp_path / "none")
     assert cli.main(["explorer", "--out", str(tmp_path / "site")]) == 0
     assert "theory alone" in capsys.readouterr().out
     text = (tmp_path / "site" / "explorer.html").read_text(encoding="utf-8")

@@ -417,7 +417,7 @@ def test_wrong_requests_are_one_line(capsys, tmp_path, small, monkeypatch):
     blocked.write_text("in the way")
     code, said = error_of(capsys, "report", "--records", small, "--out", blocked)
     assert code == 2 and "cannot write to --out" in said
-    monkeypatch.setattr("commands.study.report.DATA", tmp_path / "none")
+    monkeypatch.setattr("commands.options.PUBLISHED", tmp_path / "none")
     code, said = error_of(capsys, "report")
     assert code == 2 and "no published study" in said and "cifar" in said
     monkeypatch.setattr(output, "COMPILERS", ("no-such-latex",))

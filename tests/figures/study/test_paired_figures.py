@@ -465,7 +465,7 @@ def test_what_is_missing_is_named_with_the_command_that_makes_it(everything, tmp
     lacking = REPORT["test-accuracy-he-relu"]
     assert lacking.caption(left).endswith(" No records: He · ReLU 12 layers.")
     assert lacking.figure(left).get_supxlabel() == ""  # the caption says it, not the canvas
-    assert ALL["stall"].figure(left) is None and ALL["stall"].caption(left) == ""
+    assert ALL["stall"].used(left).cells.empty and ALL["stall"].caption(left) == ""
     shown = index_table(found.index)
     assert any("not drawn: stall" in note for note in shown.notes)
 
@@ -577,7 +577,7 @@ def test_an_unwritable_place_is_exit_2(records, tmp_path, capsys):
 
 
 def test_a_copy_without_a_published_study_says_so(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("commands.study.figures.DATA", tmp_path / "data")
+    monkeypatch.setattr("commands.options.PUBLISHED", tmp_path / "data")
     assert run() == 2
     assert "no published study" in capsys.readouterr().err
 

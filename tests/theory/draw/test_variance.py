@@ -13,7 +13,7 @@ from theory.draw.dense import BLOCK_BYTES, DenseSimulation
 from theory.draw.ensemble import groups
 from theory.draw.moments import LogMoments
 from theory.draw.scores import UNDECIDED, agreement
-from theory.draw.stacks import RedrawnLinear, StackSpec, build_stack
+from theory.draw.stacks import RedrawnLinear, build_stack
 from theory.draw.variance import (
     BIN,
     COLUMNS,
@@ -63,7 +63,7 @@ def test_an_ensemble_is_the_plain_network_with_the_same_weights(initializer, act
     spec = small(initializers=(initializer,), activations=(activation,), depth=5, draws=3, batch=2)
     log_q = single_draws(spec)[0]
     law, phi = parse_initializer(initializer), parse_activation(activation)
-    stack = build_stack(StackSpec(spec.widths, law, phi), generator(0), torch.float64)
+    stack = build_stack(spec.widths, law, phi, generator(0), dtype=torch.float64)
     weights = generator(spec.seed, "weights", law.shape, 0)
     drawn = [unit_weights(law.shape, 3, spec.width, weights) for _ in range(spec.depth)]
     x = torch.randn(24, 2, dtype=torch.float64, generator=generator(spec.seed, "inputs"))

@@ -16,7 +16,7 @@ from figures.theory.jacobian import jacobian_figure, jacobian_table
 from theory.activations import parse_activation
 from theory.devices import threads_for
 from theory.draw.jacobian import COLUMNS, VALUE_COLUMNS, jacobian, jacobian_of, singular_values
-from theory.draw.stacks import StackSpec, build_stack
+from theory.draw.stacks import build_stack
 from theory.errors import RequestError
 from theory.initializers import SHAPES, parse_initializer
 from theory.law.jacobian import (
@@ -152,7 +152,7 @@ def test_kurtosis_is_scipys():
 def test_the_product_of_weights_and_gates_is_autograds_jacobian(law, activation):
     initializer, phi = parse_initializer(law), parse_activation(activation)
     widths = (6, 9, 5, 7)
-    plain = build_stack(StackSpec(widths, initializer, phi), generator(1), torch.float64)
+    plain = build_stack(widths, initializer, phi, generator(1), dtype=torch.float64)
     stack = nn.Sequential(*plain, phi.module().double())
     inputs = torch.randn(6, dtype=torch.float64, generator=generator(2))
     expected = torch.autograd.functional.jacobian(stack, inputs)

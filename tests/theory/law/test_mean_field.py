@@ -200,23 +200,22 @@ def test_a_smooth_chi_needs_a_scale():
 def test_a_critical_rectifier_has_every_fixed_point_and_names_none(slope):
     found = mean_field.fixed_points(parse_activation(f"prelu:{slope}"), 2 / (1 + slope**2))
     assert found.degenerate and found.points == () and found.stable == ()
-    assert found.describe() == "every q is a fixed point"
     assert found.limit(3.0) is None
 
 
 @pytest.mark.parametrize(
-    "scale, bias, ends, words",
+    "scale, bias, ends",
     [
-        (1.0, 0.0, 0.0, "q → 0"),
-        (1.0, 0.3, 0.6, "q → 0.6"),
-        (2.0, 0.3, math.inf, "q → ∞"),
-        (3.0, 0.0, math.inf, "q → ∞"),
-        (3.0, 0.3, math.inf, "q → ∞"),
+        (1.0, 0.0, 0.0),
+        (1.0, 0.3, 0.6),
+        (2.0, 0.3, math.inf),
+        (3.0, 0.0, math.inf),
+        (3.0, 0.3, math.inf),
     ],
 )
-def test_fixed_points_of_relu(scale, bias, ends, words):
+def test_fixed_points_of_relu(scale, bias, ends):
     found = mean_field.fixed_points(parse_activation("relu"), scale, bias)
-    assert found.describe() == words and not found.degenerate
+    assert [point.q for point in found.stable] == [pytest.approx(ends)] and not found.degenerate
     limit = found.limit(1.0)
     assert limit.q == pytest.approx(ends) and limit.stable and limit.chi_1 == scale / 2
 
@@ -256,7 +255,7 @@ def test_a_gelu_network_that_keeps_unit_variance_does_not_hold_it():
     assert [point.stable for point in found.points] == [True, False, True]
     assert found.points[1].q == pytest.approx(1, abs=1e-10)
     assert (found.limit(0.99).q, found.limit(1.01).q) == (0.0, math.inf)
-    assert found.describe() == "q → 0 or q → ∞"
+    assert [point.q for point in found.stable] == [0.0, math.inf]
 
 
 def test_selu_was_built_for_its_fixed_point():

@@ -3,6 +3,7 @@
 import math
 import pickle
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pandas as pd
@@ -14,9 +15,9 @@ from empirical.data.catalog import DATASETS
 from empirical.data.datasets import normalize
 from empirical.data.files import CIFAR10
 from empirical.protocol import TrainSpec
-from empirical.training.networks import build_network, draw_weights_
+from empirical.training.families import build_network, draw_weights_
 from theory.activations import parse_activation
-from theory.draw.stacks import StackSpec, build_stack
+from theory.draw.stacks import build_stack
 from theory.errors import RequestError
 from theory.initializers import parse_initializer
 from theory.law import mean_field
@@ -94,9 +95,10 @@ def within(measured, predicted, sigmas):
 @pytest.mark.parametrize("name", ["relu", "prelu", "leaky-relu:0.1", "tanh", "gelu", "selu"])
 def test_a_dense_stack_follows_the_variance_map(name):
     activation = parse_activation(name)
-    spec = StackSpec((30, 50, 40, 20), HE, activation)
-    table = predict(build_stack(spec, generator(0)), 1.7, law=WeightLaw(HE, activation.gain_slope))
-    scales = [math.log(n * std**2) for n, std in zip(spec.widths, spec.weight_std(), strict=False)]
+    widths, slope = (30, 50, 40, 20), activation.gain_slope
+    stack = build_stack(widths, HE, activation, generator(0))
+    table = predict(stack, 1.7, law=WeightLaw(HE, slope))
+    scales = [math.log(n * HE.std(n, m, slope) ** 2) for n, m in pairwise(widths)]
     expected = np.exp(mean_field.log_second_moments(activation, scales, math.log(1.7)))
     np.testing.assert_allclose(table["forward_predicted"], expected, rtol=1e-12)
     basis = "exact" if activation.is_rectifier else "infinite width"
@@ -107,7 +109,7 @@ def test_a_dense_stack_follows_the_variance_map(name):
 
 def test_he_is_flat_and_backward_follows_fan_out():
     widths = (64, 64, 128, 256)
-    model = build_stack(StackSpec(widths, HE, parse_activation("relu")), generator(0))
+    model = build_stack(widths, HE, parse_activation("relu"), generator(0))
     table = predict(model, 1.0, law=HE)
     np.testing.assert_allclose(table["forward_predicted"], 2.0)
     # E[δ_l²] = n_{l+1}·(2/n_l)·½·E[δ_{l+1}²]
@@ -115,7 +117,7 @@ def test_he_is_flat_and_backward_follows_fan_out():
 
 
 def test_tanh_backward_is_the_quadrature():
-    model = build_stack(StackSpec((40, 40, 40), HE, parse_activation("tanh")), generator(0))
+    model = build_stack((40, 40, 40), HE, parse_activation("tanh"), generator(0))
     table = predict(model, 0.8, law=parse_initializer("lecun"))
     slope = expectation(lambda z: (1 - np.tanh(math.sqrt(0.8) * z) ** 2) ** 2)
     assert table["backward_predicted"][0] == pytest.approx(slope, rel=1e-12)
@@ -509,7 +511,7 @@ def test_measuring_leaves_no_trace():
 
 def test_loss_and_its_gradient_on_a_wide_network():
     """One wide dense network under N(0, 1)-like logits: within the spread of its ten outputs."""
-    model = build_stack(StackSpec((200, 400, 10), HE, parse_activation("relu")), generator(0))
+    model = build_stack((200, 400, 10), HE, parse_activation("relu"), generator(0))
     x = torch.randn(64, 200, generator=generator(0, "inputs"))
     labels = torch.randint(10, (64,), generator=generator(0, "labels"))
     losses, gradients = [], []
