@@ -453,10 +453,14 @@ def softmax(call: Call) -> Outputs:
     if not math.isfinite(variance):
         return None
     expected = softmax_concentration(variance, counts)
+    number, values = call.operation.inputs[0], list(call.values)
+    values[number] = replace(values[number], second_moment=logits.second_moment)
     seen = replace(x, power=torch.where(masked, kept, x.power))
-    (made,) = measured(replace(call, moments={call.operation.inputs[0]: seen}))
+    (made,) = measured(replace(call, moments={number: seen}, values=values))
     size = float(expected @ list(logits.shares.values())) / call.out().shape[call.argument("dim")]
-    return [replace(made, power=with_slope(size, 1.0, made.power), basis=x.basis | {GAUSSIAN_LOGITS})]
+    left = 1 - float(masked.double().mean())  # what is masked takes no part of the gradient
+    power = with_slope(size, 1 / left if left else 0.0, made.power)
+    return [replace(made, power=power, basis=x.basis | {GAUSSIAN_LOGITS})]
 
 
 @rule("conv1d conv2d conv3d")

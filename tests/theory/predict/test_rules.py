@@ -682,6 +682,8 @@ def test_a_softmax_looks_where_gaussian_logits_do(mask):
     table, z, error = brute_force(lambda: Looking(mask), inputs(6, 24, 48), 80)
     assert table.basis.iloc[-1] == "Gaussian logits"
     assert abs(z[0, -1] * error[0, -1]) < 0.08 and error[0, -1] < 0.03
+    behind = table.backward_predicted / table.backward_measured
+    assert 0.6 < behind[0] < 1.6, "what masks a logit has no part in the gradient"
 
 
 def test_a_softmax_over_nothing_but_masks_stops_nothing():
