@@ -199,12 +199,12 @@ def large_loss(seen: Seen) -> Iterator[Finding]:
     tied = [names for names in net.tape.ties.values() if _is_table_and_head(net, names)]
     cure: Fix | None = fixes.shrink(net, heads[-1:], 1 / math.sqrt(max(loss.logit_variance, 1)))
     effects = [one for one in seen.said if one.severity != NOTE and one.code not in OF_TENSORS]
-    behind = _behind_loss(seen)
+    luck = grave == WARNING and loss.predicted <= loss.dear and not tied
+    behind = [] if luck else _behind_loss(seen)
     if any(one.code == "exploding-signal" for one in effects) or behind:
         cure = _cure([*effects, *behind])  # the head only hands on what came to it
     said = {one.message for one in effects}
     yield from (one for one in behind if one.code not in ELSEWHERE and one.message not in said)
-    luck = grave == WARNING and loss.predicted <= loss.dear
     if tied:
         names = tied[0]
         weight = net.parameters[names[0]]
