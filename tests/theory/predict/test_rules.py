@@ -645,8 +645,11 @@ class Attending(nn.Module):
 
 
 def test_values_that_are_joined_with_others_are_no_rows():
-    table = follow(drawn(lambda: Attending("padded"), 0), inputs(3, 6, 8))
-    assert "measured factor" in table.basis.iloc[-1]
+    model = drawn(lambda: Attending("padded"), 0)
+    assert "measured factor" in follow(model, inputs(3, 6, 8)).basis.iloc[-1]
+    tape = record(model, inputs(3, 6, 8), gradients=True, slopes=needs_slopes)
+    (mixes,) = (one for one in tape.operations if one.name == "scaled_dot_product_attention")
+    assert mixes.products is None and mixes.logits is not None
 
 
 @pytest.mark.parametrize("kind", ["by hand", "heads", "causal", "cached"])
@@ -664,19 +667,21 @@ class Looking(nn.Module):
         super().__init__()
         self.query, self.key, self.head = nn.Linear(48, 48), nn.Linear(48, 48), nn.Linear(24, 200)
         self.mask, self.later = mask, torch.ones(24, 24, dtype=torch.bool).triu(1)
+        if mask == "few":  # six queries see one key
+            self.later = (torch.arange(24)[:, None] < 6) & (torch.arange(24) > 0)
 
     def forward(self, x):
         logits = self.query(x) @ self.key(x).mT / (1.4 * 48**0.5)
         if self.mask == "added":
             logits = logits + torch.zeros(24, 24).masked_fill(self.later, -torch.inf)
-        if self.mask == "filled":
+        if self.mask in ("filled", "few"):
             logits = logits.masked_fill(self.later, -1e9)
         if self.mask == "chosen":
             logits = torch.where(self.later, torch.tensor(-torch.inf), logits)
         return self.head(torch.softmax(logits, -1))
 
 
-@pytest.mark.parametrize("mask", ["none", "added", "filled", "chosen"])
+@pytest.mark.parametrize("mask", ["none", "added", "filled", "chosen", "few"])
 def test_a_softmax_looks_where_gaussian_logits_do(mask):
     """Its logits are Gaussian for wide layers alone: within 8 %, where even weights are off by half."""
     table, z, error = brute_force(lambda: Looking(mask), inputs(6, 24, 48), 80)
