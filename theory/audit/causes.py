@@ -84,6 +84,7 @@ def wrong_fans(seen: Seen) -> Iterator[Finding]:
             continue
         bare = [off for index, weight, off in found
                 if not net.hidden[index] and not 1 / LOCAL < off < LOCAL]  # fmt: skip
+        ends = any(index in net.heads for index, *_ in found)  # as a gate's weights do not
         worst = max((off for *_, off in found), key=lambda off: abs(math.log(off)))
         law = seen.laws[weights[0].parameter]
         hides = "" if bare else "; a norm behind it takes the scale out" if all(
@@ -91,7 +92,7 @@ def wrong_fans(seen: Seen) -> Iterator[Finding]:
         message = cause_sentence(code, law.label, len(weights), 1.0).partition(":")[0]
         yield Finding(
             code,
-            WARNING if bare and (dear or code != "wrong-fan") else NOTE,
+            WARNING if bare and (code != "wrong-fan" or (dear and ends)) else NOTE,
             modules_of(weights),
             f"{message}: the variance is {say(worst)}× that of the same law with the right fan{hides}.",
             {"law": law.label, "layers": len(weights), "variance_factor": worst, "std": law.std,
