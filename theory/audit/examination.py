@@ -202,7 +202,7 @@ def audit(
         if try_fixes:
             found = _with_fixes(found, model, inputs, network, loss, seed)
     found = [dataclasses.replace(one, fix=one.cure.line if one.cure else one.fix) for one in found]
-    found += _not_predicted(table)
+    found += _not_predicted(table) + _out_of_sight(network)
     severities = [one.severity for one in found]
     verdict = BROKEN if ERROR in severities else CHECK if WARNING in severities else HEALTHY
     return Audit(_judged(table, found), _stream(network), loss, tuple(found), verdict, laws)
@@ -355,6 +355,23 @@ def _not_predicted(table: pd.DataFrame) -> list[Finding]:
             {"layers": len(missing), "share": share},
         )
     ]
+
+
+def _out_of_sight(net: Network) -> list[Finding]:
+    """Layers that act on parameters alone, as on learned queries: the tape follows the inputs."""
+    used = {name for operation in net.tape.operations for name in operation.parameters}
+    kinds = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
+    left = [
+        module for module, layer in net.model.named_modules()
+        if isinstance(layer, kinds)
+        and (name := f"{module}.weight".lstrip(".")) in used
+        and name not in net.laws
+        and not any(name in shared and set(shared) & set(net.laws) for shared in net.tape.ties.values())
+    ]  # fmt: skip
+    if not left:
+        return []
+    message = f"Not in the table, for they act on parameters alone: {', '.join(left[:3])}{' and others' * (len(left) > 3)}."
+    return [Finding("not-predicted", SEVERITIES[0], tuple(left), message, {"layers": len(left)})]
 
 
 # --------------------------------------------------------------------------------- the loss

@@ -141,6 +141,27 @@ def test_attention_without_its_scale_is_sharp(kind):
     assert found.evidence["after"] == pytest.approx(1, rel=0.35)
 
 
+def test_a_layer_on_learned_queries_is_said_to_be_out_of_sight():
+    class Pooling(nn.Module):
+        def __init__(self, learned):
+            super().__init__()
+            self.queries = nn.Parameter(torch.randn(4, 64))
+            self.q, self.k, self.head, self.learned = (
+                *(nn.Linear(64, 64) for _ in "qk"),
+                nn.Linear(64, 5),
+                learned,
+            )
+
+        def forward(self, x):
+            q = self.q(self.queries if self.learned else x)
+            return self.head((q @ self.k(x).mT / 8).softmax(-1) @ x)
+
+    x = torch.randn(8, 16, 64)
+    (note,) = (one for one in audit(Pooling(True), x).findings if one.code == "not-predicted")
+    assert note.modules == ("q",) and note.severity == "note"
+    assert not any(one.code == "not-predicted" for one in audit(Pooling(False), x).findings)
+
+
 def test_a_router_may_be_sharp():
     """A softmax over experts that weighs what they give is no attention over keys."""
 
