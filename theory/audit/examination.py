@@ -370,7 +370,8 @@ def _out_of_sight(net: Network) -> list[Finding]:
     ]  # fmt: skip
     if not left:
         return []
-    message = f"Not in the table, for they act on parameters alone: {', '.join(left[:3])}{' and others' * (len(left) > 3)}."
+    more = " and others" if len(left) > 3 else ""
+    message = f"Not in the table, for they act on parameters alone: {', '.join(left[:3])}{more}."
     return [Finding("not-predicted", SEVERITIES[0], tuple(left), message, {"layers": len(left)})]
 
 
