@@ -1,5 +1,6 @@
 """The course report's fourteen claims, each written as what must be positive in the records.
 
+A claim is a table of ``claims.toml``: its words, and its parts by ``KINDS``.
 ``evidence`` has the numbers (A: final accuracy; D, F, S, Z, R, V, M: of the average weight's curve),
 ``judgment`` the test.  A measure of "far", "sharp" or "nearly" is taken from the report:
 
@@ -21,7 +22,7 @@ by fan_in in all layers; each fan mode is a family of its own in Holm's correcti
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -32,7 +33,7 @@ import pandas as pd
 from empirical.arm import NAMES
 from empirical.data.files import tables
 from empirical.judgment.claim_theory import THEORY_COLUMNS, expected, foretold
-from empirical.judgment.evidence import Cells, Evidence
+from empirical.judgment.evidence import QUANTITIES, Cells, Evidence
 from empirical.judgment.statistics import INSUFFICIENT, Estimate
 from empirical.judgment.truth import (
     AGREES,
@@ -56,11 +57,12 @@ DEPTHS = COURSE_REPORT.depths
 SHALLOWEST, DEEPER = DEPTHS[0], DEPTHS[1:]
 SHALLOW, DEEP = DEPTHS[:2], DEPTHS[2:]
 DEEPEST = DEPTHS[-1]
-INITIALIZERS = COURSE_REPORT.initializers
 ACTIVATIONS = COURSE_REPORT.activations
 
 NEARER = 0.5
-BOUNDS = {"C3": 75.0, "C11": 60.0}  # percent, as printed
+WORDS = ("short", "text", "operationalised", "unit")
+_WRITTEN = tables(Path(__file__).with_suffix(".toml"))
+BOUNDS = {name: row["bound"] for name, row in _WRITTEN.items() if "bound" in row}  # percent
 FANS = (COURSE_REPORT.fan, "fan_in")
 POINTS = "points"  # a claim's unit; of others it is the average weight
 
@@ -133,11 +135,9 @@ class Claim:
 
 
 def claims() -> list[Claim]:
-    """The report's claims, under the protocol as printed; their words are in ``claims.toml``."""
-    words = tables(Path(__file__).with_suffix(".toml"))
+    """The report's claims in the order of ``claims.toml``, under the protocol as printed."""
     values = {
         "nearer": NEARER,
-        "printed": published_accuracy("normal", "prelu", DEEPEST),
         "shallowest": SHALLOWEST,
         "deepest": DEEPEST,
         "depths": _listed(DEPTHS),
@@ -147,127 +147,127 @@ def claims() -> list[Claim]:
         "deep": _listed(DEEP),
         "deep_and": _listed(DEEP, " and "),
         "settings": len(DEPTHS) * len(ACTIVATIONS),
-        **BOUNDS,
+        "printed": published_accuracy("normal", "prelu", DEEPEST),
     }
-    return [
-        Claim(
-            name, tuple(parts), **{field: text.format(**values) for field, text in words[name].items()}
-        )
-        for name, parts in (_about_he() | _about_normal() | _about_both()).items()
-    ]
+    found = []
+    for name, row in _WRITTEN.items():
+        bound = {"bound": BOUNDS[name]} if name in BOUNDS else {}
+        words = {key: row[key].format_map(values | bound) for key in WORDS}
+        found.append(Claim(name, tuple(_parts(row["parts"], bound)), **words))
+    return found
 
 
-def _about_he() -> dict[str, Iterable[Part]]:
-    sharp, prelu = Cells("he", "relu", SHALLOWEST), _column("he", "prelu")
-    constant = [_nearly_constant(sharp, cells, "range", "R") for cells in prelu]
-    return {
-        "C1": [Part("D − S", (Term(1, "early_step", sharp), Term(-1, "late_step", sharp)))],
-        "C2": [
-            difference(f"R({sharp.depth}) − R({deeper.depth})", [sharp], [deeper], "range")
-            for deeper in _column("he", "relu", DEEPER)
-        ],
-        "C3": [*_rises("he", "relu"), _bound("C3", "he", "relu", +1)],
-        "C4": [*constant, *_rises("he", "prelu", "level")],
-        "C5": _gaps([("he", "prelu")], [("he", "relu")], "PReLU − ReLU"),
-    }
+def _parts(rows: Iterable[Mapping[str, Any]], bound: Mapping[str, float]) -> Iterator[Part]:
+    for row in rows:
+        options = dict(row)
+        make = KINDS[options.pop("kind")]
+        yield from make(**options, **(bound if make is _bound else {}))
 
 
-def _about_normal() -> dict[str, Iterable[Part]]:
-    sharp, deeper = Cells("normal", "relu", SHALLOWEST), _column("normal", "relu", DEEPER)
-    return {
-        "C6": [Part("F − Z", (Term(1, "early_drop", sharp), Term(-1, "late_range", sharp)))],
-        "C7": [_nearly_constant(sharp, cells, "shift", "V") for cells in deeper],
-        "C9": [
-            difference(f"M({low.depth}) − M({high.depth})", [low], [high], "level")
-            for low, high in pairwise(_column("normal", "prelu"))
-        ],
-        "C10": _rises("normal", "prelu"),
-        "C11": [_bound("C11", "normal", "prelu", -1)],
-    }
+# ------------------------------------------------------------------------------ kinds of parts
+#
+# An arm is initializer and activation, as "he relu".
 
 
-def _about_both() -> dict[str, Iterable[Part]]:
-    he, normal = ([(name, activation) for activation in ACTIVATIONS] for name in INITIALIZERS)
-    relu = ([("he", "relu")], [("normal", "relu")])
-    far = [
-        replace(gap, name=f"far at {depth}", threshold=NEARER * _printed_gap(depth))
-        for depth, gap in zip(DEPTHS, _gaps(*relu, "", growth=False), strict=True)
-    ]
-    steadier = [
-        difference(_named(*arm), [Cells(*arm, SHALLOWEST)], _column(*arm, DEEPER), "late_step")
-        for arm in (*he, *normal)
-    ]
-    gaps = [
-        part
-        for ours, theirs in zip(he, normal, strict=True)
-        for part in _gaps([ours], [theirs], f"He − N(0, 1), {NAMES[ours[1]]}", growth=False)
-    ]
-    best = [
-        difference(f"over {_named(*arm)}", _column("he", "prelu"), _column(*arm))
-        for arm in (*he, *normal)
-        if arm != ("he", "prelu")
-    ]
-    return {
-        "C8": [*far, _growth(*relu)],
-        "C12": steadier,
-        "C13": [*gaps, _growth(he, normal)],
-        "C14": best,
-    }
+def _cells(arm: str, depths: Iterable[int] = DEPTHS) -> list[Cells]:
+    initializer, activation = arm.split()
+    return [Cells(initializer, activation, depth) for depth in depths]
 
 
-def _named(initializer: str, activation: str) -> str:
-    return f"{NAMES[initializer]} · {NAMES[activation]}"
+def _between(arm: str, first: str, second: str) -> Iterator[Part]:
+    """One quantity above another, in the shallowest net."""
+    (cells,) = _cells(arm, [SHALLOWEST])
+    terms = (Term(1, first, cells), Term(-1, second, cells))
+    yield Part(f"{QUANTITIES[first].symbol} − {QUANTITIES[second].symbol}", terms)
+
+
+def _falls(arm: str, quantity: str, *, steps: bool) -> Iterator[Part]:
+    """A quantity falls with depth: at each of the ``steps``, or from the shallowest to all others."""
+    symbol = QUANTITIES[quantity].symbol
+    for low, high in pairwise(DEPTHS) if steps else ((SHALLOWEST, depth) for depth in DEEPER):
+        name = f"{symbol}({low}) − {symbol}({high})"
+        yield difference(name, _cells(arm, [low]), _cells(arm, [high]), quantity)
+
+
+def _rises(arm: str, quantity: str) -> Iterator[Part]:
+    """It rises with depth, at each step."""
+    for low, high in pairwise(DEPTHS):
+        yield difference(f"{low} → {high} layers", _cells(arm, [high]), _cells(arm, [low]), quantity)
+
+
+def _bound(arm: str, bound: float, *, above: bool) -> Iterator[Part]:
+    """The accuracy of the deepest net beside the printed bound."""
+    sign = 1 if above else -1
+    terms = (Term(sign, "accuracy", *_cells(arm, [DEEPEST])),)
+    words = f"{DEEPEST} layers − {bound:g}" if above else f"{bound:g} − {DEEPEST} layers"
+    yield Part(words, terms, sign * bound)
+
+
+def _nearly_constant(arm: str, large: str, quantity: str) -> Iterator[Part]:
+    """A quantity of each net is nearer to none than to the range of ``large``'s shallowest."""
+    sharp = _cells(large, [SHALLOWEST])
+    for cells in (one for one in _cells(arm) if one not in sharp):
+        terms = (Term(NEARER, "range", *sharp), Term(-1, quantity, cells))
+        yield Part(f"{NEARER:g}·R − {QUANTITIES[quantity].symbol}({cells.depth})", terms)
+
+
+def _above(first: str, second: str, words: str) -> Iterator[Part]:
+    """The accuracy of one arm above another's, at every depth."""
+    for ours, theirs in zip(_cells(first), _cells(second), strict=True):
+        yield difference(f"{words}, {ours.depth}", [ours], [theirs])
+
+
+def _far_above(first: str, second: str) -> Iterator[Part]:
+    """The same by more than ``NEARER`` of the printed gap."""
+    for ours, theirs in zip(_cells(first), _cells(second), strict=True):
+        gap = difference(f"far at {ours.depth}", [ours], [theirs])
+        printed = published(gap)
+        assert printed is not None
+        yield replace(gap, threshold=NEARER * printed)
+
+
+def _growth(first: Sequence[str], second: Sequence[str]) -> Iterator[Part]:
+    """The gap of accuracy, a mean over arms, is larger in the deep nets than in the shallow ones."""
+    terms: list[Term] = []
+    for factor, depths in ((1.0, DEEP), (-1.0, SHALLOW)):
+        for sign, arms in ((factor, first), (-factor, second)):
+            cells = [one for arm in arms for one in _cells(arm, depths)]
+            terms += mean_of("accuracy", cells, sign)
+    yield Part("gap grows with depth", tuple(terms), total=True)
+
+
+def _steadier(arm: str, quantity: str) -> Iterator[Part]:
+    """A quantity of the shallowest net above its mean over the deeper ones."""
+    yield difference(_named(arm), _cells(arm, [SHALLOWEST]), _cells(arm, DEEPER), quantity)
+
+
+def _best(arm: str, others: Sequence[str]) -> Iterator[Part]:
+    """The mean accuracy over all depths above each of the others'."""
+    for other in others:
+        yield difference(f"over {_named(other)}", _cells(arm), _cells(other))
+
+
+KINDS: Mapping[str, Callable[..., Iterator[Part]]] = {
+    "between": _between,
+    "falls": _falls,
+    "rises": _rises,
+    "bound": _bound,
+    "nearly constant": _nearly_constant,
+    "above": _above,
+    "far above": _far_above,
+    "growth": _growth,
+    "steadier": _steadier,
+    "best": _best,
+}
+
+
+def _named(arm: str) -> str:
+    return " · ".join(NAMES[name] for name in arm.split())
 
 
 def _listed(depths: Sequence[int], before_last: str = ", ") -> str:
     *first, last = map(str, depths)
     return f"{', '.join(first)}{before_last}{last}"
-
-
-def _column(initializer: str, activation: str, depths: Iterable[int] = DEPTHS) -> list[Cells]:
-    return [Cells(initializer, activation, depth) for depth in depths]
-
-
-def _rises(initializer: str, activation: str, quantity: str = "accuracy") -> Iterator[Part]:
-    for low, high in pairwise(DEPTHS):
-        first, second = Cells(initializer, activation, high), Cells(initializer, activation, low)
-        yield difference(f"{low} → {high} layers", [first], [second], quantity)
-
-
-def _bound(name: str, initializer: str, activation: str, sign: int) -> Part:
-    term = Term(sign, "accuracy", Cells(initializer, activation, DEEPEST))
-    bound = BOUNDS[name]
-    words = f"{DEEPEST} layers − {bound:g}" if sign > 0 else f"{bound:g} − {DEEPEST} layers"
-    return Part(words, (term,), sign * bound)
-
-
-def _nearly_constant(large: Cells, small: Cells, quantity: str, symbol: str) -> Part:
-    terms = (Term(NEARER, "range", large), Term(-1, quantity, small))
-    return Part(f"{NEARER:g}·R − {symbol}({small.depth})", terms)
-
-
-def _gaps(
-    first: list[tuple[str, str]], second: list[tuple[str, str]], words: str, *, growth: bool = True
-) -> Iterator[Part]:
-    for depth in DEPTHS:
-        ours, theirs = ([Cells(*arm, depth) for arm in arms] for arms in (first, second))
-        yield difference(f"{words}, {depth}", ours, theirs)
-    if growth:
-        yield _growth(first, second)
-
-
-def _growth(first: list[tuple[str, str]], second: list[tuple[str, str]]) -> Part:
-    terms: list[Term] = []
-    for factor, depths in ((1.0, DEEP), (-1.0, SHALLOW)):
-        for sign, arms in ((factor, first), (-factor, second)):
-            terms += mean_of("accuracy", [Cells(*arm, d) for arm in arms for d in depths], sign)
-    return Part("gap grows with depth", tuple(terms), total=True)
-
-
-def _printed_gap(depth: int) -> float:
-    he, normal = (published_accuracy(name, "relu", depth) for name in ("he", "normal"))
-    assert he is not None and normal is not None
-    return he - normal
 
 
 # ------------------------------------------------------------------------------------- judgment
@@ -280,7 +280,7 @@ def judge_claims(evidence: Evidence) -> tuple[pd.DataFrame, pd.DataFrame]:
     """
     rows: list[dict[str, Any]] = []
     parts: list[dict[str, Any]] = []
-    known = sorted(claims(), key=lambda claim: int(claim.name[1:]))
+    known = claims()
     for fan in FANS:
         printed = fan == COURSE_REPORT.fan
         sentences = {
@@ -295,10 +295,12 @@ def judge_claims(evidence: Evidence) -> tuple[pd.DataFrame, pd.DataFrame]:
                 parts += [
                     part_row(claim.name, one, evidence, fan) for one in judged[claim.name].outcomes
                 ]
-    order = {claim.name: number for number, claim in enumerate(known)}
-    table = pd.DataFrame(rows, columns=list(CLAIM_COLUMNS))
-    table = table.sort_values("id", key=lambda names: names.map(order), kind="stable")
-    return table.reset_index(drop=True), pd.DataFrame(parts, columns=list(PART_COLUMNS))
+    names = [claim.name for claim in known]
+    rows.sort(key=lambda row: names.index(row["id"]))
+    return (
+        pd.DataFrame(rows, columns=list(CLAIM_COLUMNS)),
+        pd.DataFrame(parts, columns=list(PART_COLUMNS)),
+    )
 
 
 def _any_recorded(claim: Claim, fan: str, evidence: Evidence) -> bool:

@@ -10,7 +10,9 @@ import pytest
 from made_up_records import DEPTHS, EPOCHS, GRID, cell, diverged, true_accuracy, true_curve, world
 
 import cli
+import empirical.judgment.claims as claims_module
 from empirical.arm import NAMES as TITLES
+from empirical.data.files import tables
 from empirical.judgment.claims import CLAIM_COLUMNS, PART_COLUMNS, claims, judge_claims, training
 from empirical.judgment.evidence import QUANTITIES, Cells, Evidence
 from empirical.judgment.protocol_agreement import protocol_cells
@@ -43,6 +45,35 @@ def test_in_a_world_where_every_claim_is_true_every_claim_is_confirmed():
     assert (table["p_holm"] <= 0.05).all() and (table["p_exact"] == 2 / 2**10).all()
     assert (table["low"] <= table["value"]).all() and (table["value"] <= table["high"]).all()
     assert (parts["mean"] > 0).all() and (table["single_values"] == "").all()
+
+
+NEW = """
+[C15]
+short = "PReLU rises"
+text = "PReLU: accuracy rises with depth, to more than {bound:g} %"
+operationalised = "A(L) rises at each step of L = {depths}; A({deepest}) − {bound:g} > 0"
+unit = "points"
+bound = 75.0
+parts = [
+    { kind = "rises", arm = "he prelu", quantity = "accuracy" },
+    { kind = "bound", arm = "he prelu", above = true },
+]
+"""
+
+
+def test_a_table_is_all_that_a_new_claim_needs(monkeypatch, tmp_path):
+    own = Path(claims_module.__file__).with_suffix(".toml").read_text(encoding="utf-8")
+    written = tmp_path / "claims.toml"
+    written.write_text(own + NEW, encoding="utf-8")
+    monkeypatch.setattr(claims_module, "_WRITTEN", tables(written))
+    monkeypatch.setitem(claims_module.BOUNDS, "C15", 75.0)
+    table = judged(world())
+    assert list(table.index) == [*NAMES, "C15"]
+    new = table.loc["C15"]
+    assert new["claim"].endswith("more than 75 %") and new["verdict"] == CONFIRMED
+    assert new["parts"].count("layers: +") == 3 and "12 layers − 75: +" in new["parts"]
+    low = judged(world(**with_accuracy(he_prelu_12=74, he_prelu_10=70))).loc["C15"]
+    assert low["verdict"] == REFUTED and low["part"] == "12 layers − 75"
 
 
 # For each claim a change of the world that makes it false.
