@@ -3,8 +3,8 @@
 Functions here turn tidy tables into tables that people read (``Sheet``) and matplotlib figures. They
 never train. In reading order: ``style`` and ``tables``, the one look of everything, and ``prose``, the
 sentences, whose words are in ``templates``; then a room for each kind of thing to show: ``theory``,
-``study``, and the two that hold all of it, ``report`` and ``explorer``. A name is loaded when it is
-first used.
+``study`` and ``paired``, and the two that hold all of it, ``report`` and ``explorer``. A name is loaded
+when it is first used.
 """
 
 import lazy_loader

@@ -1,4 +1,5 @@
-from . import theory as theory, study as study, beyond as beyond, report as report
+from . import theory as theory, study as study, paired as paired, beyond as beyond
+from . import report as report
 from . import explorer as explorer, book as book
 from . import answers as answers
 from .style import save_figure as save_figure
@@ -55,7 +56,7 @@ from .study.study_tables import (
     presets_table as presets_table,
 )
 from .study.statistics import statistics_tables as statistics_tables
-from .study.report_figures import course_report_figures as course_report_figures
+from .paired.report_figures import course_report_figures as course_report_figures
 from .study.gallery import (
     gallery as gallery,
     index_table as index_table,

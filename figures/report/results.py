@@ -11,8 +11,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from empirical.judgment.statistics import MINIMUM_SEEDS, cell_statistics, final_values, pair_statistics
+from figures.paired.answer import handicap
 from figures.prose import name_of
-from figures.study.captions import handicap
 from figures.study.protocol_agreement import agreement_table
 from figures.study.statistics import cells_table, pairs_table
 from figures.tables import Column, Sheet, fixed, words

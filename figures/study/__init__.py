@@ -1,9 +1,8 @@
-"""The study: its accuracies, its statistics, its claims, and theory beside practice.
+"""The study: its accuracies, its statistics, its claims, and the index of its pictures.
 
 ``progress`` is for whoever waits. ``study_tables``, ``statistics`` and ``claims`` are the tables,
-``protocol_agreement`` what made the printed numbers, ``report_figures`` the course report's pictures
-redrawn; ``paired`` are the pictures that hold theory beside practice, with their ``captions``, and
-``gallery`` is the index of them all.
+``protocol_agreement`` what made the printed numbers; ``gallery`` is the index of the pictures, which
+are in ``figures.paired``.
 """
 
 import lazy_loader

@@ -6,6 +6,8 @@ its row is there, with the cells it lacks and the command that makes them.
 
 from __future__ import annotations
 
+import importlib
+import pkgutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,11 +17,22 @@ from rich.text import Text
 
 from empirical.judgment.selection import Selection, select
 from empirical.records.published import Published
+from figures import paired
+from figures.paired.paired import Paired, describe
+from figures.paired.report_figures import REPORT
 from figures.program import command_line
-from figures.study.paired import ALL, REPORT, Paired, describe
 from figures.tables import Column, Sheet, to_train, words
 
-SECTIONS = {"The course report's figures": REPORT, "Theory beside practice": ALL}
+
+def find_figures() -> dict[str, Paired]:
+    """``FIGURES`` of every module of ``figures.paired``, in the order of their places."""
+    names = [f"{paired.__name__}.{module.name}" for module in pkgutil.iter_modules(paired.__path__)]
+    modules = map(importlib.import_module, names)
+    found = [item for module in modules for item in getattr(module, "FIGURES", {}).items()]
+    return dict(sorted(found, key=lambda item: item[1].place))
+
+
+SECTIONS = {"The course report's figures": REPORT, "Theory beside practice": find_figures()}
 COLUMNS = {
     "figure": "the stem of its files",
     "section": "which part of the index it belongs to",

@@ -5,7 +5,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgb
 
 from figures import style
-from figures.study.report_figures import course_report_figures
+from figures.paired.report_figures import course_report_figures
 from figures.theory.correlation import correlation_figure
 from figures.theory.histograms import histogram_figure
 from figures.theory.variance import variance_figure, weight_gradient_figure

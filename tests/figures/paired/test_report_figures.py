@@ -10,8 +10,8 @@ from rich.console import Console
 from empirical.protocol import COURSE_REPORT, Protocol, TrainSpec
 from empirical.study.events import CellFinished, EpochDone, StepDone
 from empirical.study.grid import compare_with_report
+from figures.paired.report_figures import course_report_figures
 from figures.study import progress
-from figures.study.report_figures import course_report_figures
 from figures.study.study_tables import accuracy_table
 
 

@@ -4,28 +4,24 @@ Left the theory: for each weight layer the second moment of its pre-activations,
 of one image's loss there, as ``theory.predict`` has it from the law of the weights alone (line), and
 as the probe read it on the drawn network and real images (marker).  Right the practice: the same
 networks while they train.  One row per depth; all rows share the scale of a column.
-
-``answer_figure`` puts the question to three conditions in one picture: theory above, practice below.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 
 import pandas as pd
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator
 
 from empirical.protocol import CLASSES
 from empirical.records.published import Published
+from empirical.training.instruments import FIXED_BATCH
 from figures import style
-from figures.prose import name_of
-from figures.study.report_figures import (
+from figures.paired.curves import (
+    at_the_end,
     draw_curve,
-    guessing_key,
     keys_of,
     layer_axis,
     log10,
@@ -34,6 +30,17 @@ from figures.study.report_figures import (
     weight_layers,
     whole_epochs,
 )
+from figures.paired.paired import (
+    Paired,
+    alone,
+    by_law,
+    caption,
+    counted,
+    of_activation,
+    protocol,
+    times,
+)
+from figures.prose import name_of
 
 MOMENTS = {
     "second_moment": "theory: signal\n$\\mathrm{mean}(y_l^2)$",
@@ -127,61 +134,61 @@ def _legend(looks: dict[str, style.Look]) -> list[Artist]:
     ]
 
 
-# ------------------------------------------------------------------------------- the answer
-
-WINDOW = (-4.0, 5.0)  # decades of signal that the picture shows; a curve that leaves it is labeled
-
-
-def answer_figure(parts: Mapping[str, Published]) -> Figure:
-    """A column per condition: above the predicted signal by layer, below the test accuracy.
-
-    ``parts`` has the cells of each condition, all of one depth, under what stands above its column.
-    """
-    study = pd.concat([part.study for part in parts.values()])
-    looks = style.initializer_looks(study["initializer"])
-    with style.canvas(4.3) as figure:
-        grid = figure.subplots(2, len(parts), sharey="row", squeeze=False)
-        for (above, below), (name, part) in zip(grid.T, parts.items(), strict=True):
-            above.set_title(name, fontweight="bold", fontsize=10)
-            _predicted(above, first_look(part), looks)
-            for law, cells in part.study.groupby("initializer", sort=False):
-                draw_curve(below, cells, "test_accuracy", looks[str(law)], str(law), size=3.5)
-            _finals(below, part, looks)
-            below.axhline(100 / CLASSES, **style.DOTTED)
-            above.set_xlabel("weight layer (h: linear)")
-            below.set_xlabel("epoch of training")
-        above, below = grid[0, 0], grid[1, 0]
-        above.set_ylim(*WINDOW)
-        style.power_of_ten_axis(above)
-        above.set_ylabel("theory, before training:\nsignal, predicted")
-        below.set_ylabel("practice:\ntest accuracy (percent)")
-        below.set_ylim(0, None)
-        keys = [*keys_of(looks), guessing_key("guessing"), *spread_keys(study)]
-        figure.legend(handles=keys, loc="outside upper center", ncols=len(keys))
-    return figure
+def signal_caption(records: Published, activation: str, practice: str) -> str:
+    """Of ``paired_signal.signal_figure``."""
+    part = of_activation(records, activation)
+    looked = first_look(part)
+    ratio = (looked["second_moment"] - looked["second_moment_predicted"]).dropna()
+    return caption(
+        "signal",
+        **counted(part.cells),
+        activation=activation,
+        protocol=protocol(part),
+        images=FIXED_BATCH,
+        practice=practice,
+        ratios=[times(value) for value in ratio.quantile([0.25, 0.5, 0.75])] if len(ratio) else [],
+    )
 
 
-def _predicted(axes: Axes, looked: pd.DataFrame, looks: dict[str, style.Look]) -> None:
-    """The predicted signal; where a curve leaves ``WINDOW``, how far it goes."""
-    for law, cells in looked.groupby("initializer", sort=False):
-        look, predicted = looks[str(law)], cells.groupby("number")["second_moment_predicted"].mean()
-        every = max(1, len(predicted) // 10)
-        axes.plot(predicted, **look.curve, linewidth=2, markersize=4, markevery=every)
-        if predicted.max() > WINDOW[1]:
-            at = predicted[predicted > WINDOW[1]].index[0], WINDOW[1]
-            text = f"↑ to $10^{{{round(predicted.max())}}}$"
-            style.beside(axes, text, at, (2, -3), va="top", color=look.color, fontsize=9)
-    layer_axis(axes, int(looked["number"].max()))
+def stall_caption(records: Published) -> str:
+    """Of the deep plain networks: ``signal_caption``, and the numbers of the deepest."""
+    looked = first_look(records)
+    deepest, moment = int(looked["depth"].max()), "gradient_second_moment"
+    inner = looked[(looked["depth"] == deepest) & (looked["number"] == 1)]
+    study = records.study
+    study = at_the_end(study[(study["depth"] == deepest) & (study["status"] == "completed")])
+    return f"{signal_caption(records, 'relu', 'train_loss')} " + caption(
+        "stall",
+        deepest=deepest,
+        gradients=by_law(inner, [f"{moment}_predicted", moment], "mean"),
+        losses=by_law(study[study["epoch"] > 0], ["train_loss"], "mean"),
+    )
 
 
-def _finals(axes: Axes, part: Published, looks: dict[str, style.Look]) -> None:
-    """The accuracy after the last epoch beside the end of each curve, none over another."""
-    done = part.cells[part.cells["status"] == "completed"]
-    means = done.groupby("initializer")["final_test_accuracy"].mean().sort_values()
-    end, height = int(part.study["epoch"].max()), -math.inf
-    for law, mean in means.items():
-        height = max(float(mean), height + 7)  # percent that a line of letters takes
-        drawn = {"color": looks[str(law)].color, "fontsize": 9, "annotation_clip": False}
-        style.beside(axes, f"{mean:.1f}", (end, height), (5, 0), va="center", **drawn)
-    axes.set_xlim(1 - 0.04 * end, end * 1.22)
-    axes.xaxis.set_major_locator(FixedLocator([1, *range(2, end + 1, 2)] if end < 12 else [1, end]))
+def _signal(preset: str, activation: str, setting: str) -> Paired:
+    return Paired(
+        "Signal and gradient by layer, predicted and measured, beside the learning curves; "
+        f"{name_of(activation)}, {setting}",
+        preset,
+        lambda records, _: signal_figure(records, activation),
+        lambda records, _: signal_caption(records, activation, "test_accuracy"),
+        activation,
+        own=False,
+        place=20,
+    )
+
+
+FIGURES = {
+    "signal-relu": _signal("report", "relu", "as printed"),
+    "signal-prelu": _signal("report", "prelu", "as printed"),
+    "signal-no-norm-relu": _signal("no-norm", "relu", "no batch norm"),
+    "signal-no-norm-prelu": _signal("no-norm", "prelu", "no batch norm"),
+    "stall": Paired(
+        "He and Xavier in plain nets of 22 and 30 layers: signal, gradient, training loss",
+        "he2015",
+        lambda records, _: signal_figure(records, "relu", "train_loss"),
+        alone(stall_caption),
+        "relu",
+        place=20,
+    ),
+}

@@ -24,16 +24,17 @@ from empirical.judgment.statistics import INSUFFICIENT
 from empirical.presets import PRESETS
 from empirical.protocol import TrainSpec, published_accuracy
 from empirical.records.published import read, spec_of
-from figures import style
+from figures import paired, style
+from figures.paired.accuracy_map import MARKS, SINGLE, cell_table, comparison_marks, relative_step
+from figures.paired.relative_steps import relative_steps
+from figures.paired.report_figures import REPORT, course_report_figures
+from figures.paired.signal import first_look
+from figures.paired.weights import learned_slopes
 from figures.prose import name_of
-from figures.study.gallery import gallery, how_to_complete, index_table
-from figures.study.paired import ALL, REPORT
-from figures.study.paired_accuracy import MARKS, SINGLE, cell_table, comparison_marks, relative_step
-from figures.study.paired_effects import learned_slopes, relative_steps
-from figures.study.paired_signal import first_look
-from figures.study.report_figures import course_report_figures
+from figures.study.gallery import find_figures, gallery, how_to_complete, index_table
 from theory.lessons.paper import LEARNED_SLOPES
 
+ALL = find_figures()
 FIGURES = REPORT | ALL
 
 
@@ -65,6 +66,30 @@ def same_color(line, color):
 
 
 # ------------------------------------------------------------------------------- what they show
+
+
+NEW = """
+from figures import style
+from figures.paired.paired import Paired
+
+def draw(records, published):
+    with style.canvas(3.0) as figure:
+        figure.subplots().plot(records.cells["final_test_accuracy"])
+    return figure
+
+FIGURES = {"all-accuracies": Paired("Accuracies", "report", draw, lambda *_: "In order.", place=45)}
+"""
+
+
+def test_a_file_is_all_that_a_new_picture_needs(everything, monkeypatch, tmp_path):
+    (tmp_path / "a_new_picture.py").write_text(NEW, encoding="utf-8")
+    monkeypatch.setattr(paired, "__path__", [*paired.__path__, str(tmp_path)])
+    found = find_figures()
+    names = list(found)
+    assert set(names) - set(ALL) == {"all-accuracies"}
+    assert names.index("training-loss") < names.index("all-accuracies") < names.index("weight-change")
+    new = found["all-accuracies"]
+    assert new.caption(everything) == "In order." and new.figure(everything).axes
 
 
 def test_the_registry_is_the_report_and_the_paired_figures():
@@ -504,7 +529,7 @@ def saved(monkeypatch):
     """The stems of the figures that would be written, without the time that it takes."""
     stems = []
     monkeypatch.setattr("figures.save_figure", lambda figure, stem: stems.append(stem.name) or [])
-    monkeypatch.setattr("figures.study.paired.Paired.figure", lambda figure, published: Figure())
+    monkeypatch.setattr("figures.paired.paired.Paired.figure", lambda figure, published: Figure())
     return stems
 
 

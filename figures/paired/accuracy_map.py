@@ -1,9 +1,8 @@
-"""Every cell at once: what theory says before training, and what came of it.
+"""Initializer × depth: what theory says of a cell before training, and the accuracy that it reaches.
 
-Two numbers follow from the law of the weights alone.  The *initial loss*: cross-entropy at Gaussian
-logits of the predicted second moment (``theory.law.cross_entropy``).  The *relative step*: a weight
-followed by batch norm has no scale of its own, and what moves the network is its step beside its size,
-η/σ under Adam for σ = √Var[w] (``theory.law.batch_norm``).
+Beside each name its *relative step*: a weight followed by batch norm has no scale of its own, and what
+moves the network is its step beside its size, η/σ under Adam for σ = √Var[w]
+(``theory.law.batch_norm``).
 """
 
 from __future__ import annotations
@@ -15,28 +14,25 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import seaborn
-from matplotlib.artist import Artist
-from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
-from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, LogLocator
 
 from empirical.arm import Arm
 from empirical.judgment.statistics import EQUIVALENT, INSUFFICIENT, MINIMUM_SEEDS, TOO_CLOSE, compare
-from empirical.protocol import CLASSES, TrainSpec
+from empirical.protocol import TrainSpec
 from empirical.records.published import Published, spec_of
 from figures import style
+from figures.paired.curves import GREY
+from figures.paired.first_loss import LOSSES, normed
+from figures.paired.paired import Paired, alone, caption, counted
 from figures.prose import name_of
-from figures.study.report_figures import guessing_key
 from theory.errors import RequestError
 from theory.law.batch_norm import effective_learning_rate, equivalent_learning_rate
 
 REFERENCE = Arm("he")
-GREY = "#555555"
 SINGLE = "¹"
-LOSSES = ("initial_loss_predicted", "initial_loss")
 MAPS = {  # quantity of a cell: its name, its colors
     "initial_loss_predicted": ("predicted initial loss (nats): better →", "cividis_r"),
     "final_test_accuracy": ("final test accuracy (percent): better →", "cividis"),
@@ -60,102 +56,6 @@ def relative_step(spec: TrainSpec) -> float:
         return math.nan
     rate = equivalent_learning_rate(spec.learning_rate, spec.relative_scale(1))
     return effective_learning_rate(rate, spec.weight_law.std_of(spec.filter_shape(1), spec.gain_slope))
-
-
-# ------------------------------------------------------------------------------- scatter
-
-
-def initial_loss_figure(table: pd.DataFrame, same_size: pd.DataFrame) -> Figure:
-    """Predicted initial loss against measured over all cells of ``table``, and against the outcome.
-
-    ``same_size`` are the cells whose final accuracies can be compared; both as from ``cell_table``.
-    The panels cover the cells with batch norm; where others lie outside, an inset shows all.
-    """
-    known, logs, (low, high) = _first_losses(table)
-    predicted = LOSSES[0]
-    with style.canvas(3.7) as figure:
-        left, right = figure.subplots(1, 2)
-        _against_equal(left, known, logs, (low, high))
-        left.set_title("theory: predicted and measured")
-        left.set_ylabel("measured initial loss (nats)")
-        if exceeds_the_panel(table):  # in the upper left corner, where no point is, all cells
-            inset = style.inset(left, (0.13, 0.6, 0.36, 0.36), "all cells")
-            ends = logs.min().min() - 0.5, logs.max().max() + 0.5
-            _against_equal(inset, known, logs, ends, size=2.5)
-            for which in ("x", "y"):
-                style.power_of_ten_axis(inset, which, ticks=4)
-        done = same_size[same_size[predicted].notna() & (same_size["status"] == "completed")]
-        _points(right, done, np.log10(done[predicted]), done["final_test_accuracy"])
-        right.set(xlim=(low, high), title="practice: final accuracy")
-        right.set_ylabel("final test accuracy (percent)")
-        right.axhline(100 / CLASSES, **style.DOTTED)
-        for axes in (left, right):
-            axes.set_xlabel("predicted initial loss (nats)")
-            style.power_of_ten_axis(axes, "x")
-            axes.axvline(math.log10(math.log(CLASSES)), **style.DOTTED)
-        style.power_of_ten_axis(left)
-        equal = style.legend_key("equal", color="black", linewidth=0.8)
-        keys = [*_point_legend(table), equal, guessing_key("guessing")]
-        figure.legend(handles=keys, loc="outside upper center", ncols=6)
-    return figure
-
-
-def _first_losses(table: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame, tuple[float, float]]:
-    """The cells whose first losses are finite, log10 of ``LOSSES``, and the decades that panels cover.
-
-    Those are of the cells with batch norm, if there are any.
-    """
-    known = table[table[list(LOSSES)].notna().all(axis=1)]
-    logs = known[list(LOSSES)].map(math.log10)
-    normed = known["norm"] == "batch"
-    covered = logs[normed] if normed.any() else logs
-    return known, logs, (covered.min().min() - 0.1, covered.max().max() + 0.1)
-
-
-def exceeds_the_panel(table: pd.DataFrame) -> bool:
-    """Whether first losses lie outside of those with batch norm, so that an inset shows all."""
-    _, logs, (low, high) = _first_losses(table)
-    return bool(logs.max().max() > high or logs.min().min() < low)
-
-
-def _against_equal(
-    axes: Axes, table: pd.DataFrame, logs: pd.DataFrame, ends: tuple[float, float], size: float = 5
-) -> None:
-    _points(axes, table, logs[LOSSES[0]], logs[LOSSES[1]], size)
-    axes.plot(ends, ends, color="black", linewidth=0.8, zorder=1)
-    axes.set(xlim=ends, ylim=ends)
-
-
-def _points(axes: Axes, table: pd.DataFrame, x: pd.Series, y: pd.Series, size: float = 5) -> None:
-    """Color: initializer; marker: depth; ReLU full, PReLU open."""
-    colors = style.initializer_looks(table["initializer"])
-    markers = style.depth_shades(map(int, table["depth"]), style.BLACK)
-    for key, group in table.groupby(["initializer", "depth", "activation"], sort=False):
-        color, marker = colors[str(key[0])].color, markers[int(str(key[1]))].marker
-        face = color if key[2] == "relu" else "white"
-        axes.plot(x[group.index], y[group.index], marker, color=color, markerfacecolor=face,
-                  markersize=size, alpha=0.9)  # fmt: skip
-
-
-def _point_legend(table: pd.DataFrame) -> list[Artist]:
-    depths = style.depth_shades(map(int, table["depth"]), style.BLACK)
-    markers = [(f"{depth} layers", look.marker, GREY) for depth, look in depths.items()]
-    present = sorted(set(table["activation"]), reverse=True)
-    if len(present) > 1:
-        markers += [(name_of(one), "o", GREY if one == "relu" else "white") for one in present]
-    return [
-        *(
-            Patch(color=look.color, label=name_of(name))
-            for name, look in style.initializer_looks(table["initializer"]).items()
-        ),
-        *(
-            style.legend_key(label, color=GREY, marker=marker, markerfacecolor=face, linestyle="none")
-            for label, marker, face in markers
-        ),
-    ]
-
-
-# ------------------------------------------------------------------------------- heat map
 
 
 def accuracy_map(records: Published) -> Figure:
@@ -277,3 +177,21 @@ def _mark_key(study: pd.DataFrame) -> str:
         words += [f"{MARKS['first higher']} below He", f"{MARKS['second higher']} above He"]
         words += [f"{MARKS[one]} {one}" for one in (EQUIVALENT, TOO_CLOSE)]
     return f"Against He at that depth: {', '.join(words)}." if words else ""
+
+
+def accuracy_map_caption(records: Published) -> str:
+    """Of ``accuracy_map``."""
+    words = (EQUIVALENT, TOO_CLOSE, INSUFFICIENT)
+    return caption("accuracy_map", **counted(records.cells), marks=MARKS, words=words, single=SINGLE)
+
+
+FIGURES = {
+    "accuracy-map": Paired(
+        "Initializer × depth: predicted first loss beside final accuracy, with significance",
+        "report",
+        alone(accuracy_map),
+        alone(accuracy_map_caption),
+        chosen=normed,
+        place=80,
+    )
+}
