@@ -133,8 +133,8 @@ def normed(published: Published) -> Published:
 def initial_loss_caption(records: Published) -> str:
     """Of ``initial_loss_figure``."""
     table = records.cells
-    normed = table[table["norm"] == "batch"]
-    ratio = log10(normed["initial_loss"] / normed["initial_loss_predicted"]).dropna()
+    with_norm = table[table["norm"] == "batch"]
+    ratio = log10(with_norm["initial_loss"] / with_norm["initial_loss_predicted"]).dropna()
     ratios = [times(value) for value in (ratio.min(), ratio.median(), ratio.max())]
     inset = exceeds_the_panel(table)
     return caption(
