@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -327,7 +327,30 @@ def _very_deep(evidence: Evidence) -> Condition:
     contrast = _contrast(("He", "Xavier"), he, xavier, (deepest,))
     facts = {"size": size, "levels": levels, "signal": signal, "layers": max(depths)}
     facts["strength_without_biases"] = xavier_over_he(max(depths))
+    facts["way"] = _way(evidence)
     return Condition("very-deep", "he2015", (contrast.part,), (contrast,), facts, decides_default=True)
+
+
+def _way(evidence: Evidence) -> list[dict[str, Any]]:
+    """From ``no-norm`` at its deepest to ``he2015`` at its shallowest, change by change: He − Xavier.
+
+    Of each that is recorded what it changes, the mean difference in points, and its seeds.
+    """
+    grids = [StudySpec(**PRESETS[name].fields).cells() for name in ("no-norm", "between", "he2015")]
+    ends = max(cell.depth for cell in grids[0]), min(cell.depth for cell in grids[-1])
+    found: list[dict[str, Any]] = []
+    known: dict[str, Any] = {}
+    for cell in (cell for grid in grids for cell in grid if cell.depth in ends):
+        if (cell.initializer, cell.activation) != ("he", "relu"):
+            continue
+        pair = [Cells.of(replace(cell, initializer=law).config()) for law in ("he", "xavier")]
+        outcome = evaluate(difference("", pair[:1], pair[1:]), evidence)
+        if outcome.seeds:
+            now = {name: getattr(cell, name) for name in ("filters", "optimizer", "depth")}
+            changed = {name: value for name, value in now.items() if known.get(name) != value}
+            found.append({"changed": changed, "gap": outcome.mean, "seeds": outcome.seeds})
+            known = now
+    return found
 
 
 def _level(cells: Cells, evidence: Evidence) -> dict[str, Any] | None:

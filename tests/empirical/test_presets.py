@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -50,6 +51,28 @@ def test_the_plain_nets_of_he2015_keep_their_maps():
     for cell in found:
         assert cell.norm == "none" and cell.gain_slope == 0 and cell.optimizer == "sgd"
         assert cell.map_sizes[-1] == 8 and cell.head_size == 8 and cell.map_sizes[10:12] == (32, 16)
+
+
+def test_between_no_norm_and_he2015_one_thing_changes_at_a_time():
+    def of(name, **grid):
+        return [
+            cell.config() for cell in cells(name, activations=("relu",), **grid).values()
+            if cell.initializer == "he"
+        ]  # fmt: skip
+
+    (start,), (narrow, sgd), (end,) = (
+        of("no-norm", depths=(12,)),
+        of("between"),
+        of("he2015", depths=(22,)),
+    )
+    way = (start, narrow, sgd, end)
+    assert [
+        {name for name in before if before[name] != after[name]} for before, after in pairwise(way)
+    ] == [
+        {"filters"},
+        {"optimizer", "learning_rate", "gain_slope"},
+        {"depth", "pool_every"},
+    ]
 
 
 def test_a_variant_is_described_in_words():

@@ -278,6 +278,36 @@ def test_the_preset_trains_all_four_arms_of_head_and_steps():
     assert {depth for depth, head, steps in found if steps and not head} == {2, 12}
 
 
+def test_what_parts_xavier_from_he_is_told_change_by_change():
+    relu = {"activations": ("relu",), "seeds": 3}
+    narrow, sgd = NO_NORM | {"filters": 16}, {"optimizer": "sgd", "learning_rate": 0.01}
+    way = [
+        (12, 70.0, 71.0, NO_NORM),
+        (12, 60.0, 60.5, narrow),
+        (12, 50.0, 35.0, narrow | sgd | {"gain_slope": 0.0}),
+        (22, 45.0, 10.0, PLAIN),
+    ]
+    rows = [
+        row
+        for depth, he, xavier, changes in way
+        for law, percent in (("he", he), ("xavier", xavier))
+        for row in arm(law, percent, depths=(depth,), **relu, **changes)
+    ]
+    told = answers(rows).loc["very-deep", "answer"]
+    _, _, told = told.partition("change by change: ")
+    steps = re.findall(r"([+-][\d.]+) points with ([^(]+) \(3 seeds\)", told)
+    assert [words for _, words in steps] == [
+        "32 filters, adam, 12 layers",
+        "16 filters",
+        "sgd",
+        "22 layers",
+    ]
+    assert [float(gap) for gap, _ in steps] == pytest.approx([-1.0, -0.5, 15.0, 35.0], abs=0.2)
+    some = answers(rows[: len(rows) // 4] + rows[3 * len(rows) // 4 :]).loc["very-deep", "answer"]
+    assert "points with 16 filters, sgd, 22 layers (3 seeds)" in some
+    assert "change by change" not in answers(rows[: len(rows) // 4]).loc["very-deep", "answer"]
+
+
 def test_the_signal_of_very_deep_nets_is_that_of_the_networks_recorded():
     """With biases: not the power of two that a network without them would have."""
     records = published.read(Path(published.__file__).parents[2] / "figures" / "data")
