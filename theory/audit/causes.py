@@ -44,16 +44,12 @@ def default_left(seen: Seen) -> Iterator[Finding]:
 
 
 def _feeds_activation(net: Network, weight: Weight) -> bool:
-    value = weight.result
-    for _ in range(8):
-        using = net.consumers[value]
-        if any(one.name in ACTIVATIONS for one in using):
-            return True
-        onward = [one for one in using if net.is_norm(one) or one.name in ("dropout", "cat")]
-        if not onward:
-            return False
-        value = onward[0].outputs[0]
-    return False
+    return net.leads_to(
+        weight.result,
+        lambda one: one.name in ACTIVATIONS,
+        lambda one: net.is_norm(one) or one.name in ("dropout", "cat"),
+        steps=8,
+    )
 
 
 def wrong_fans(seen: Seen) -> Iterator[Finding]:

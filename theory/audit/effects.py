@@ -352,16 +352,12 @@ def _is_attention(net: Network, operation: Operation) -> bool:
     """Whether an operation weighs values by a softmax: inside of it, or in the product that follows."""
     if operation.name == "scaled_dot_product_attention":
         return True
-    value = operation.outputs[0]
-    for _ in range(4):
-        using = net.consumers[value]
-        if any(one.name in PRODUCTS and len(one.inputs) > 1 for one in using):
-            return True
-        onward = [one for one in using if one.name in KEEPS_SCALE]
-        if not onward:
-            return False
-        value = onward[0].outputs[0]
-    return False
+    return net.leads_to(
+        operation.outputs[0],
+        lambda one: one.name in PRODUCTS and len(one.inputs) > 1,
+        lambda one: one.name in KEEPS_SCALE,
+        steps=4,
+    )
 
 
 def dead_units(seen: Seen) -> Iterator[Finding]:

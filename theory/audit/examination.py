@@ -45,7 +45,7 @@ from theory.audit.tensors import (
 from theory.errors import RequestError, check_choice, check_whole
 from theory.jsonable import plain
 from theory.law.cross_entropy import initial_cross_entropy
-from theory.predict.network import band, forward_of_draw, table_of
+from theory.predict.network import table_of
 from theory.predict.tape import as_arguments, left_as_it_was, tensors_in
 
 # In the order in which they are asked: later ones know what was said.
@@ -99,9 +99,6 @@ STREAM_COLUMNS = {
     "forward_measured": "second moment of the stream: what enters the stack, then each sum",
     "backward_measured": "second moment of the gradient at it",
 }
-PREDICTED = [
-    "forward_predicted", "forward_band_low", "forward_band_high", "backward_predicted", "basis",
-]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -195,7 +192,7 @@ def audit(
         if not network.weights:
             raise RequestError("the network has no weights in use: there is nothing to audit")
         laws = agreed({name: law_of(network.weights[index]) for name, index in network.laws.items()})
-        table = _layers(network, laws, _predicted(network, inputs, draws, seed))
+        table = _layers(network, laws, table_of(model, network.tape, inputs, draws, seed))
         loss = first_loss(network, inputs, classes, table, seed)
         seen = Seen(network, laws, loss, stuck.fates(network, inputs, seed=seed))
         found = find(seen)
@@ -274,45 +271,27 @@ def law_of(weight: Weight) -> Recognized:
 
 
 def _layers(net: Network, laws: dict[str, Recognized], predicted: pd.DataFrame) -> pd.DataFrame:
+    """The rows of ``follow``, but for weights that are buffers, with what the audit adds."""
     in_branch = {index for join in net.joins for index in join.weights if join.growth < math.inf}
+    known = predicted[predicted["parameter"].isin(net.parameters)].to_dict("records")
     rows = []
-    for index, weight in enumerate(net.weights):
-        value = net.tape.values[weight.result]
+    for index, (weight, row) in enumerate(zip(net.weights, known, strict=True)):
         law = laws[weight.parameter]
-        rows.append(
-            {
-                "module": weight.module,
-                "call": weight.call,
-                "parameter": weight.parameter,
-                "kind": weight.kind,
-                "shape": list(weight.shape),
-                "fan_in": weight.fan_in,
-                "fan_out": weight.fan_out,
-                "groups": weight.groups,
-                "law": law.label,
-                "std": law.std,
-                "expected_std": law.expected_std,
-                "confidence": law.confidence,
-                "forward_measured": value.second_moment,
-                "backward_measured": value.gradient_second_moment,
-                "spread": value.spread,
-                "signal": net.signal(weight.result),
-                "hidden": net.hidden[index],
-                "branch": index in in_branch,
-            }
-        )
-    table = pd.DataFrame(rows)
-    keys = ["parameter", "call"]
-    return table.merge(predicted[[*keys, *PREDICTED]], on=keys, how="left", validate="one_to_one")
-
-
-def _predicted(net: Network, inputs: Any, draws: int, seed: int) -> pd.DataFrame:
-    """The rows of ``follow``, from the run that is there already."""
-    table = table_of(net.model, net.tape, inputs)
-    if draws:
-        every = [forward_of_draw(net.model, inputs, net.tape, seed, draw) for draw in range(draws)]
-        table["forward_band_low"], table["forward_band_high"] = band(every)
-    return table
+        own = {
+            "module": weight.module,
+            "shape": list(weight.shape),
+            "fan_out": weight.fan_out,
+            "law": law.label,
+            "std": law.std,
+            "expected_std": law.expected_std,
+            "confidence": law.confidence,
+            "spread": net.tape.values[weight.result].spread,
+            "signal": net.signal(weight.result),
+            "hidden": net.hidden[index],
+            "branch": index in in_branch,
+        }
+        rows.append(row | own)
+    return pd.DataFrame(rows)
 
 
 def _stream(net: Network) -> pd.DataFrame:

@@ -10,7 +10,7 @@ from typing import Any
 
 from theory.audit import fixes
 from theory.audit.findings import LOCAL, OFF, WARNING, Finding, Seen, called, modules_of, say, severity
-from theory.audit.network import Network, Weight
+from theory.audit.network import Network, Weight, reached
 from theory.audit.recognition import Recognized
 from theory.initializers import LAWS
 
@@ -152,15 +152,6 @@ def change_of(net: Network, index: int) -> float:
 
 def _hides_weights(net: Network, value: int) -> bool:
     """Whether parameters that the tape takes for no weights multiply the signal, as in an einsum."""
-    todo, done = [value], {value}
-    while todo:
-        one = todo.pop()
-        made_by = None if one in net.results else net.producers.get(one)
-        if made_by is None:
-            continue
-        if made_by.name in MIXES and made_by.parameters:
-            return True
-        new = set(made_by.inputs) - done
-        done |= new
-        todo += new
-    return False
+    values = reached(value, lambda one: () if one in net.results else net.made_of(one))
+    makers = [net.producers[one] for one in values if one in net.producers and one not in net.results]
+    return any(one.name in MIXES and one.parameters for one in makers)

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -22,8 +22,8 @@ import torch
 from torch import nn
 
 from theory.predict.layers import Weights, weights_of
-from theory.predict.rules import needs_channels, needs_slopes, unit_axis
-from theory.predict.tape import RECURRENT, Operation, Tape, record
+from theory.predict.rules import taped
+from theory.predict.tape import RECURRENT, Operation, Tape
 
 NORMS = frozenset("batch_norm layer_norm group_norm instance_norm rms_norm normalize".split())
 PRODUCTS = frozenset("linear matmul mm addmm einsum bmm".split())
@@ -36,6 +36,7 @@ KEEPS_SCALE = frozenset(
     pixel_shuffle channel_shuffle to float movedim T mT roll clone detach identity narrow select
     index_select write_view repeat tile rearrange type_as view_as reshape_as""".split()
 )
+WRITTEN_OUT = frozenset("pow square mean var rsqrt".split())  # on the way into a norm
 AVERAGES = frozenset(  # over places: of pixels that are drawn apart little is left, of an image much
     "mean avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool1d adaptive_avg_pool2d".split()
 )
@@ -106,18 +107,7 @@ class Network:
     @classmethod
     def of(cls, model: nn.Module, inputs: Any, *, gradients: bool = True, seed: int = 0) -> Network:
         """Run ``model`` once on ``inputs``; it is left as it was."""
-        return cls(
-            model,
-            record(
-                model,
-                inputs,
-                gradients=gradients,
-                slopes=needs_slopes,
-                channels=needs_channels if gradients else None,
-                units=unit_axis if gradients else None,
-                seed=seed,
-            ),
-        )
+        return cls(model, taped(model, inputs, gradients=gradients, seed=seed))
 
     # ------------------------------------------------------------------------------ the graph
 
@@ -299,29 +289,21 @@ class Network:
         return [self._meets_norm(weight.result) for weight in self.weights]
 
     def _meets_norm(self, value: int) -> bool:
-        todo, seen, met = [value], {value}, False
-        while todo:
-            one = todo.pop()
-            using = self.consumers[one]
-            if not using and one in self.tape.outputs:
-                return False
-            for operation in using:
-                if self.is_norm(operation):
-                    met = True
-                elif operation.name in ("pow", "square", "mean", "var", "add", "rsqrt") and not (
-                    operation.name == "add" and len(self.real_inputs(operation)) > 1
-                ):
-                    # the way into a norm that is written out, or a bias
-                    new = [out for out in operation.outputs if out not in seen]
-                    seen.update(new)
-                    todo += new
-                elif operation.name in KEEPS_SCALE:
-                    new = [out for out in operation.outputs if out not in seen]
-                    seen.update(new)
-                    todo += new
-                else:
-                    return False
-        return met
+        def passes(operation: Operation) -> bool:
+            if operation.name == "add":  # a bias
+                return len(self.real_inputs(operation)) < 2
+            # or the way into a norm that is written out
+            return operation.name in KEEPS_SCALE or operation.name in WRITTEN_OUT
+
+        def onward(one: int) -> list[int]:
+            using = [each for each in self.consumers[one] if not self.is_norm(each) and passes(each)]
+            return [out for each in using for out in each.outputs]
+
+        ways = list(reached(value, onward))
+        using = [operation for one in ways for operation in self.consumers[one]]
+        norms = [operation for operation in using if self.is_norm(operation)]
+        ends = any(one in self.tape.outputs and not self.consumers[one] for one in ways)
+        return bool(norms) and not ends and all(self.is_norm(each) or passes(each) for each in using)
 
     # ----------------------------------------------------------------------- ends and branches
 
@@ -337,18 +319,35 @@ class Network:
 
     def nearest_weights(self, value: int, stop: int = 0) -> list[int]:
         """The weights that are met first on all ways back from ``value``, those in ``stop`` apart."""
-        todo, seen, found = [value], {value}, []
-        while todo:
-            one = todo.pop()
-            if one in self.results:
-                found.append(self.results[one])
-                continue
-            made_by = self.producers.get(one)
-            for before in made_by.inputs if made_by else ():
-                if before not in seen and not stop >> before & 1:
-                    seen.add(before)
-                    todo.append(before)
-        return sorted(set(found))
+
+        def before(one: int) -> list[int]:
+            inputs = () if one in self.results else self.made_of(one)
+            return [each for each in inputs if not stop >> each & 1]
+
+        met = [one for one in reached(value, before) if one in self.results]
+        return sorted({self.results[one] for one in met})
+
+    def made_of(self, value: int) -> tuple[int, ...]:
+        """The inputs of the operation that made ``value``."""
+        return self.producers[value].inputs if value in self.producers else ()
+
+    def leads_to(
+        self,
+        value: int,
+        wanted: Callable[[Operation], bool],
+        passed: Callable[[Operation], bool],
+        steps: int,
+    ) -> bool:
+        """Whether a ``wanted`` operation takes ``value``, or what up to ``steps`` others make of it."""
+        for _ in range(steps):
+            using = self.consumers[value]
+            if any(map(wanted, using)):
+                return True
+            onward = next(filter(passed, using), None)
+            if onward is None:
+                return False
+            value = onward.outputs[0]
+        return False
 
     @cached_property
     def stems(self) -> tuple[int, ...]:
@@ -430,3 +429,14 @@ class Network:
                 break
             value = made_by.inputs[0]
         return value
+
+
+def reached(value: int, onward: Callable[[int], Iterable[int]]) -> Iterator[int]:
+    """``value`` and all that ``onward`` leads to from there, each once."""
+    todo, seen = [value], {value}
+    while todo:
+        one = todo.pop()
+        yield one
+        new = [each for each in onward(one) if each not in seen]
+        seen.update(new)
+        todo += new

@@ -31,10 +31,8 @@ from theory.predict.rules import (
     Call,
     log_weights,
     moments_after,
-    needs_channels,
-    needs_slopes,
     only_moves,
-    unit_axis,
+    taped,
 )
 from theory.predict.tape import Operation, Tape, record, tensors_in
 from theory.randomness import generator
@@ -78,19 +76,11 @@ def follow(model: nn.Module, inputs: Any, *, draws: int = 0, seed: int = 0) -> p
     check_whole("the number of draws", draws, 0, 1000)
     if draws == 1:
         raise RequestError("one draw has no spread: ask for 0 draws, or for at least 2")
-    tape = record(
-        model, inputs, gradients=True, slopes=needs_slopes, channels=needs_channels, units=unit_axis,
-        seed=seed,
-    )  # fmt: skip
-    table = table_of(model, tape, inputs)
-    if draws:
-        bands = band([forward_of_draw(model, inputs, tape, seed, draw) for draw in range(draws)])
-        table["forward_band_low"], table["forward_band_high"] = bands
-    return table
+    return table_of(model, taped(model, inputs, seed=seed), inputs, draws, seed)
 
 
-def table_of(model: nn.Module, tape: Tape, inputs: Any) -> pd.DataFrame:
-    """``follow`` from a tape that was recorded with gradients and slopes."""
+def table_of(model: nn.Module, tape: Tape, inputs: Any, draws: int, seed: int) -> pd.DataFrame:
+    """``follow`` from the tape of ``rules.taped``."""
     calls = calls_of(tape, inputs)
     backward = _backward(tape, calls)
     bases = _backward_bases(tape, calls)
@@ -116,7 +106,11 @@ def table_of(model: nn.Module, tape: Tape, inputs: Any) -> pd.DataFrame:
                     "backward_basis": basis_name(bases[number]),
                 }
             )
-    return pd.DataFrame(rows, columns=list(FOLLOWED_COLUMNS))
+    table = pd.DataFrame(rows, columns=list(FOLLOWED_COLUMNS))
+    if draws:
+        bands = band([forward_of_draw(model, inputs, seed, draw) for draw in range(draws)])
+        table["forward_band_low"], table["forward_band_high"] = bands
+    return table
 
 
 def _named(
@@ -283,8 +277,8 @@ def analytic_band(mean: float, variance: float) -> tuple[float, float]:
     return math.exp(middle - reach), math.exp(middle + reach)
 
 
-def forward_of_draw(model: nn.Module, inputs: Any, tape: Tape, seed: int, draw: int) -> list[float]:
-    """The second moments at the weight layers of ``tape`` when its weights are drawn anew.
+def forward_of_draw(model: nn.Module, inputs: Any, seed: int, draw: int) -> list[float]:
+    """The second moments at the weight layers when the weights of ``model`` are drawn anew.
 
     Of each tensor of two or more dimensions the numbers that it holds are shuffled, their signs drawn.
     """

@@ -63,7 +63,18 @@ from theory.predict.moments import (
 )
 from theory.predict.nonlinearities import Integrated, Nonlinearity
 from theory.predict.readings import MASKED, second_moment
-from theory.predict.tape import KEEPS, MOVES, RECURRENT, Operation, Slot, Value, mapped
+from theory.predict.tape import (
+    KEEPS,
+    MOVES,
+    RECURRENT,
+    Operation,
+    Slot,
+    Tape,
+    Value,
+    mapped,
+    nothing,
+    record,
+)
 
 Outputs = Sequence[Moment] | None
 Array = NDArray[np.float64]
@@ -168,6 +179,15 @@ def unit_axis(name: str) -> int | None:
         return -1
     keeps = RULES.get(name) in (rectifier, activation, dropout, keep) or "pool" in name
     return 0 if keeps else None
+
+
+def taped(model: nn.Module, inputs: Any, *, gradients: bool = True, seed: int = 0) -> Tape:
+    """``record`` with all that the rules may ask for; without ``gradients`` what needs none."""
+    channels, units = (needs_channels, unit_axis) if gradients else (nothing, nothing)
+    return record(
+        model, inputs, gradients=gradients, slopes=needs_slopes, channels=channels, units=units,
+        seed=seed,
+    )  # fmt: skip
 
 
 def log_weights(call: Call) -> dict[int, float]:

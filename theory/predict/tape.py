@@ -153,7 +153,7 @@ class Operation:
 
     def again(self, values: Mapping[int, torch.Tensor]) -> Any:
         """The operation on other ``values``, which it does not change if it writes into its first."""
-        filled = _filled(self.template, values)
+        filled = mapped(self.template, lambda slot: values[slot.value], Slot)
         if writes(self.function, self.arguments):
             return _called(self.function, filled)
         return self.function(*filled[0], **filled[1])
@@ -176,14 +176,21 @@ class Tape:
     returned: type = torch.Tensor
 
 
+Asked = Callable[[str], int | None]  # of an operation, by its name
+
+
+def nothing(name: str) -> None:
+    """Of no operation."""
+
+
 def record(
     model: nn.Module,
     inputs: Any,
     *,
     gradients: bool = False,
-    slopes: Callable[[str], bool] | None = None,
-    channels: Callable[[str], bool] | None = None,
-    units: Callable[[str], int | None] | None = None,
+    slopes: Asked = nothing,
+    channels: Asked = nothing,
+    units: Asked = nothing,
     weights: Mapping[str, torch.Tensor] | None = None,
     seed: int = 0,
 ) -> Tape:
@@ -205,8 +212,7 @@ def record(
     given = [tensor for tensor in tensors_in((positional, keywords))]
     device = next((tensor.device for tensor in given), torch.device("cpu"))
     with left_as_it_was(model, device, seed), Whereabouts(model) as where:
-        recorder = _Recorder(model, where, slopes or _none, channels or _none, gradients, weights or {})
-        recorder.units = units or recorder.units
+        recorder = _Recorder(model, where, slopes, channels, units, gradients, weights or {})
         with torch.set_grad_enabled(gradients):
             positional, keywords = recorder.entered((positional, keywords))
             try:
@@ -283,15 +289,15 @@ class _Recorder(TorchFunctionMode):
         self,
         model: nn.Module,
         where: Whereabouts,
-        slopes: Callable[[str], bool],
-        channels: Callable[[str], bool],
+        slopes: Asked,
+        channels: Asked,
+        units: Asked,
         gradients: bool,
         weights: Mapping[str, torch.Tensor],
     ) -> None:
         super().__init__()
         self.where, self.gradients = where, gradients
-        self.slopes, self.channels = slopes, channels
-        self.units: Callable[[str], int | None] = lambda name: None
+        self.slopes, self.channels, self.units = slopes, channels, units
         self.axes = WeakIdKeyDictionary()  # of tensors whose units are known
         self.made_of = WeakIdKeyDictionary()  # the ``Rows`` of tensors that linear layers made
         self.operations: list[Operation] = []
@@ -601,23 +607,21 @@ def writes(function: Any, arguments: Mapping[str, Any]) -> bool:
     return name.endswith("_") or bool(arguments.get("inplace"))
 
 
-def mapped(structure: Any, change: Callable[[torch.Tensor], Any]) -> Any:
-    """``structure`` (tensors in sequences, mappings and dataclasses) with its tensors changed."""
-    if isinstance(structure, torch.Tensor):
+def mapped(structure: Any, change: Callable[[Any], Any], kind: type = torch.Tensor) -> Any:
+    """``structure`` (sequences, mappings and dataclasses) with what is of this ``kind`` changed."""
+    if isinstance(structure, kind):
         return change(structure)
-    if isinstance(structure, tuple) and hasattr(structure, "_fields"):
-        return type(structure)(*(mapped(part, change) for part in structure))
-    if isinstance(structure, (list, tuple)) and not isinstance(structure, torch.Size):
-        return type(structure)(mapped(part, change) for part in structure)
+    parts = [mapped(part, change, kind) for part in _parts(structure)]
     if isinstance(structure, Mapping):
-        changed = {key: mapped(part, change) for key, part in structure.items()}
+        changed = dict(zip(structure, parts, strict=True))
         return changed if isinstance(structure, dict) else type(structure)(**changed)
     if isinstance(structure, slice):
-        parts = (structure.start, structure.stop, structure.step)
-        return slice(*(mapped(part, change) for part in parts))
-    if dataclasses.is_dataclass(structure) and not isinstance(structure, (type, Slot)):
-        fields = {field.name: getattr(structure, field.name) for field in dataclasses.fields(structure)}
-        return dataclasses.replace(structure, **{k: mapped(v, change) for k, v in fields.items()})
+        return slice(*parts)
+    if isinstance(structure, (list, tuple)) and not isinstance(structure, torch.Size):
+        return type(structure)(*parts) if hasattr(structure, "_fields") else type(structure)(parts)
+    if parts:
+        names = [field.name for field in dataclasses.fields(structure)]
+        return dataclasses.replace(structure, **dict(zip(names, parts, strict=True)))
     return structure
 
 
@@ -625,37 +629,20 @@ def tensors_in(structure: Any) -> list[torch.Tensor]:
     """The tensors of ``structure`` in reading order."""
     if isinstance(structure, torch.Tensor):
         return [structure]
+    return [tensor for part in _parts(structure) for tensor in tensors_in(part)]
+
+
+def _parts(structure: Any) -> list[Any]:
+    """What a sequence, a mapping, a slice or a dataclass holds, in reading order."""
     if isinstance(structure, Mapping):
-        return [tensor for part in structure.values() for tensor in tensors_in(part)]
-    if isinstance(structure, (list, tuple)):
-        return [tensor for part in structure for tensor in tensors_in(part)]
-    if isinstance(structure, slice):
-        return tensors_in((structure.start, structure.stop, structure.step))
-    if dataclasses.is_dataclass(structure) and not isinstance(structure, type):
-        return tensors_in([getattr(structure, field.name) for field in dataclasses.fields(structure)])
-    return []
-
-
-def slots_in(structure: Any) -> list[int]:
-    """The numbers of the values whose places are kept in ``structure``, in reading order."""
-    if isinstance(structure, Slot):
-        return [structure.value]
-    if isinstance(structure, Mapping):
-        return [number for part in structure.values() for number in slots_in(part)]
-    if isinstance(structure, (list, tuple)):
-        return [number for part in structure for number in slots_in(part)]
-    return []
-
-
-def _filled(structure: Any, values: Mapping[int, Any]) -> Any:
-    if isinstance(structure, Slot):
-        return values[structure.value]
+        return list(structure.values())
     if isinstance(structure, (list, tuple)) and not isinstance(structure, torch.Size):
-        parts = [_filled(part, values) for part in structure]
-        return type(structure)(*parts) if hasattr(structure, "_fields") else type(structure)(parts)
-    if isinstance(structure, Mapping):
-        return {key: _filled(part, values) for key, part in structure.items()}
-    return structure
+        return list(structure)
+    if isinstance(structure, slice):
+        return [structure.start, structure.stop, structure.step]
+    if dataclasses.is_dataclass(structure) and not isinstance(structure, (type, Slot)):
+        return [getattr(structure, field.name) for field in dataclasses.fields(structure)]
+    return []
 
 
 def _called(function: Callable[..., Any], template: Any) -> Any:
@@ -672,10 +659,6 @@ def _storage(tensor: torch.Tensor) -> int | None:
     if not tensor.numel():
         return None
     return tensor.untyped_storage().data_ptr()
-
-
-def _none(name: str) -> bool:
-    return False
 
 
 def _first(base: torch.Tensor, view: torch.Tensor) -> torch.Tensor:
