@@ -1,8 +1,9 @@
 """He et al. (2015) on initialization, statement by statement: published, computed here, agree?
 
 Every quantitative statement about initialization in the paper, and those of the papers around it
-that this project rests on.  Nothing is typed in as computed: each number comes from the module that
-the rest of the program uses, or from torch itself where the statement is about torch.
+that this project rests on, stands in ``paper.toml``.  Nothing is typed in as computed: each number
+comes from the module that the rest of the program uses, or from torch itself where the statement is
+about torch.
 
 A statement with a source in the literature (or in torch) is *published*.  The others are this project's
 own values, as written down in its notes: that they agree says that two ways of computing them do, and
@@ -14,10 +15,13 @@ A number *agrees* when it rounds to the published one at the published number of
 from __future__ import annotations
 
 import math
+import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import ROUND_HALF_UP, Decimal
 from itertools import pairwise
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -53,32 +57,24 @@ FOURTEEN_LAYERS = (
     ("fc3", 1000),
 )
 KERNEL = 9  # 3×3
-# The slopes that this model learned: layer, one shared by all channels, mean over one per channel.
-LEARNED_SLOPES = (  # He et al. 2015, Table 1
-    ("conv1", 0.681, 0.596),
-    ("conv2_1", 0.103, 0.321),
-    ("conv2_2", 0.099, 0.204),
-    ("conv2_3", 0.228, 0.294),
-    ("conv2_4", 0.561, 0.464),
-    ("conv3_1", 0.126, 0.196),
-    ("conv3_2", 0.089, 0.152),
-    ("conv3_3", 0.124, 0.145),
-    ("conv3_4", 0.062, 0.124),
-    ("conv3_5", 0.008, 0.134),
-    ("conv3_6", 0.210, 0.198),
-    ("fc1", 0.063, 0.074),
-    ("fc2", 0.031, 0.075),
-)
 
 
 @dataclass(frozen=True)
 class Statement:
-    """One statement, the published value as printed, and the function that computes it here."""
+    """One statement, the published value as printed, and what computes it here.
+
+    ``computed`` is the name of a function of this module, and its arguments.
+    """
 
     statement: str
     source: str
     published: str
-    compute: Callable[[], float | str]
+    computed: tuple[Any, ...]
+
+    def compute(self) -> float | str:
+        """The value by this project's functions."""
+        name, *arguments = self.computed
+        return FUNCTIONS[name](*arguments)
 
 
 def paper() -> pd.DataFrame:
@@ -190,11 +186,21 @@ def initial_slope() -> float:
     return next(parse_activation("prelu").module().parameters()).item()
 
 
-def growth(activation: str, law: str, slope_in_gain: float | None = None) -> float:
-    """Factor of the second moment per layer, fans 512 and 512."""
+def weight_layers() -> int:
+    """Of the 14-layer model."""
+    return len(FOURTEEN_LAYERS)
+
+
+def second_moment(activation: str) -> float:
+    """E[φ(z)²] by quadrature."""
+    return quadrature.second_moment(parse_activation(activation))
+
+
+def growth(activation: str, law: str, slope_in_gain: float | None = None, layers: int = 1) -> float:
+    """Factor of the second moment over so many layers, fans 512 and 512."""
     phi = parse_activation(activation)
     gain = phi.gain_slope if slope_in_gain is None else slope_in_gain
-    return mean_field.chi_1(phi, 512 * parse_initializer(law).variance(512, 512, gain))
+    return mean_field.chi_1(phi, 512 * parse_initializer(law).variance(512, 512, gain)) ** layers
 
 
 # ------------------------------------------------------------------ the papers around it
@@ -206,6 +212,11 @@ def torch_gain(name: str) -> float | str:
         return float(nn.init.calculate_gain(name))  # type: ignore[arg-type]
     except (ValueError, RuntimeError) as error:
         return type(error).__name__
+
+
+def torch_over_he() -> float:
+    """torch's gain for ReLU over He's."""
+    return float(torch_gain("relu")) / he_gain()
 
 
 def slope_in_torch_gain() -> float:
@@ -221,9 +232,19 @@ def torch_default() -> float:
     return mean_field.chi_1(parse_activation("relu"), 4096 * float(weight.square().mean()))
 
 
+def depth_scale(activation: str, law: str) -> float:
+    """ξ = 1/|ln χ₁| layers."""
+    return mean_field.depth_scale(growth(activation, law))
+
+
 def correlations(layers: int) -> list[float]:
     """Correlation of two inputs that start orthogonal, after 0 … ``layers`` ReLU layers."""
     return mean_field.correlations(parse_activation("relu"), [0.0] * (layers + 1), 0.0)
+
+
+def correlation(layers: int) -> float:
+    """The last of ``correlations``."""
+    return correlations(layers)[-1]
 
 
 def correlation_tail(layers: int) -> float:
@@ -241,6 +262,11 @@ def jacobian_variance(law: str, activation: str) -> float:
     """Variance of squared singular values, 10 layers, from the exact recursion at width 10⁹."""
     widths = (10**9,) * 11
     return spectral_moments(widths, parse_initializer(law), parse_activation(activation)).variance
+
+
+def spread(slope: float) -> float:
+    """c(a), a ``slope``: a layer of n units multiplies E[q²]/E[q]² by 1 + c/n."""
+    return finite_width.spread_coefficient(slope)
 
 
 def log_variance(width: int, depth: int) -> float:
@@ -269,8 +295,9 @@ def border_factor(size: int) -> float:
     return float(functional.conv2d(ones, window, padding=1).mean())
 
 
-def last_finite_layer(largest: float) -> int:
-    """Last layer whose expected second moment is at most ``largest``: N(0, 1), ReLU, width 256."""
+def last_finite_layer(kind: str) -> int:
+    """Last layer whose expected second moment is a finite ``kind``: N(0, 1), ReLU, width 256."""
+    largest = float(np.finfo(kind).max)
     logs = mean_field.log_second_moments(parse_activation("relu"), [math.log(256)] * 200)
     return sum(log_q <= math.log(largest) for log_q in logs)
 
@@ -280,103 +307,49 @@ def zero_logit_loss() -> float:
     return float(functional.cross_entropy(torch.zeros(1, 10).double(), torch.tensor([3])))
 
 
+def variance(law: str, fan_in: int, fan_out: int) -> float:
+    """Var[w]."""
+    return parse_initializer(law).variance(fan_in, fan_out)
+
+
+def unit_over_he(fan: int) -> float:
+    """Std of N(0, 1) over that of He's law."""
+    return 1 / parse_initializer("he").std(fan, fan)
+
+
+def truncated_variance() -> float:
+    """Of N(0, 1) cut off at ±2."""
+    return TRUNCATED_VARIANCE
+
+
+def truncated_std() -> float:
+    """Its root."""
+    return math.sqrt(TRUNCATED_VARIANCE)
+
+
 def uniform_bound(fan_in: int, fan_out: int) -> float:
     """Half-width of Xavier's uniform law."""
     return math.sqrt(3) * parse_initializer("xavier-uniform").std(fan_in, fan_out)
 
 
-HE, GLOROT, OWN = "He 2015", "Glorot & Bengio 2010", "project"
-
-TOPICS: dict[str, tuple[Statement, ...]] = {
-    "He's rule": (
-        Statement("E[max(0, z)²]", f"{HE}, Eq. 8", "0.5",
-                  lambda: quadrature.second_moment(parse_activation("relu"))),
-        *(Statement(f"std of a 3×3 layer with {filters} filters", f"{HE}, §2.2", text,
-                    lambda filters=filters: he_std(filters))  # type: ignore[misc]
-          for filters, text in ((64, "0.059"), (128, "0.042"), (256, "0.029"), (512, "0.021"))),
-        *(Statement(f"gradient std lost per {filters}-filter layer at std 0.01: 1/…", f"{HE}, §2.2",
-                    text, lambda filters=filters: step_ratio(filters))  # type: ignore[misc]
-          for filters, text in ((64, "5.9"), (128, "4.2"), (256, "2.9"), (512, "2.1"))),
-        Statement("gradient std, conv10 to conv2 at std 0.01: 1/…", f"{HE}, §2.2", "1.7e4",
-                  gradient_ratio),
-        Statement("the same, unrounded factors", OWN, "16728.76", gradient_ratio),
-        Statement("fan_out law: forward product c₂/d_L, VGG model B (64/512)", f"{HE}, §2.2", "0.125",
-                  forward_product_of_backward_law),
-        Statement("factor per layer, He, ReLU", f"{HE}, Eq. 10", "1", lambda: growth("relu", "he")),
-        Statement("factor per layer, He, slope 0.25", f"{HE}, Eq. 15", "1",
-                  lambda: growth("prelu", "he")),
-        Statement("Xavier's std over He's after 22 layers", f"{HE}, §2.2", "4.88e-4",
-                  lambda: xavier_over_he(22)),
-        Statement("Xavier's std over He's after 30 layers", f"{HE}, §2.2", "3.05e-5",
-                  lambda: xavier_over_he(30)),
-        Statement("parameters of shared PReLU, 14-layer model", f"{HE}, §2.1, Table 1", "13",
-                  shared_slopes),
-        Statement("weight layers of that model", f"{HE}, Table 1", "14", lambda: len(FOURTEEN_LAYERS)),
-        Statement("initial slope of PReLU", f"{HE}, §2.1", "0.25", initial_slope),
-        Statement("30 layers of He-for-ReLU under slope 0.25: ×", OWN, "6.2",
-                  lambda: growth("prelu", "he", 0.0) ** 30),
-    ),
-    "Xavier and other laws": (
-        Statement("Xavier's variance, fans 300 and 100: 2/400", f"{GLOROT}, Eq. 12", "0.005",
-                  lambda: parse_initializer("xavier").variance(300, 100)),
-        Statement("Xavier's uniform bound there: √6/√400", f"{GLOROT}, Eq. 16", "0.12247",
-                  lambda: uniform_bound(300, 100)),
-        Statement("factor per ReLU layer, Xavier", f"{GLOROT}; {HE}, §2.2", "0.5",
-                  lambda: growth("relu", "xavier")),
-        Statement("factor per linear layer, LeCun: 1/fan_in", "LeCun 1998, §4.6", "1",
-                  lambda: growth("linear", "lecun")),
-        Statement("factor per ReLU layer, torch's default: 1/6", "torch.nn.Linear", "0.1667",
-                  lambda: growth("relu", "pytorch")),
-        Statement("the same, measured on torch's own draw", "torch.nn.Linear", "0.167",
-                  torch_default),
-        Statement("std of N(0, 1) cut off at ±2", OWN, "0.87962566",
-                  lambda: math.sqrt(TRUNCATED_VARIANCE)),
-        Statement("its variance", OWN, "0.77374130", lambda: TRUNCATED_VARIANCE),
-        Statement("slope in calculate_gain('leaky_relu')", "torch.nn.init", "0.01",
-                  slope_in_torch_gain),
-        Statement("calculate_gain('relu')/He's gain", "torch.nn.init", "1.0",
-                  lambda: float(torch_gain("relu")) / he_gain()),
-        Statement("calculate_gain('prelu') raises", "torch.nn.init", "ValueError",
-                  lambda: torch_gain("prelu")),
-    ),
-    "Finite width": (
-        Statement("c(0): spread 1 + c/n per ReLU layer", "Hanin & Nica 2020", "5",
-                  lambda: finite_width.spread_coefficient(0.0)),
-        Statement("c(1): the same, linear", "Hanin & Nica 2020", "2",
-                  lambda: finite_width.spread_coefficient(1.0)),
-        Statement("log variance β = 5L/n, 40 layers of 4096", "Hanin & Nica 2020", "0.049",
-                  lambda: log_variance(4096, 40)),
-        Statement("Var/E[x²] after ReLU", OWN, "0.68169",
-                  lambda: rectified_variance_ratio("relu")),
-        Statement("Var/E[x²] after slope 0.25", OWN, "0.83148",
-                  lambda: rectified_variance_ratio("prelu")),
-        Statement("last layer finite in float32, N(0, 1), n = 256", OWN, "18",
-                  lambda: last_finite_layer(float(np.finfo(np.float32).max))),
-        Statement("last layer finite in float64, N(0, 1), n = 256", OWN, "146",
-                  lambda: last_finite_layer(float(np.finfo(np.float64).max))),
-    ),
-    "Infinite width": (
-        Statement("depth scale 1/|ln χ₁|, Xavier and ReLU", "Schoenholz 2017", "1.4427",
-                  lambda: 1 / abs(math.log(growth("relu", "xavier")))),
-        Statement("correlation c₁ of orthogonal inputs, ReLU", "Cho & Saul 2009", "0.318310",
-                  lambda: correlations(1)[-1]),
-        Statement("c₂", OWN, "0.493731", lambda: correlations(2)[-1]),
-        Statement("c₁₀", OWN, "0.871536", lambda: correlations(10)[-1]),
-        Statement("l²(1 − c_l) → 9π²/2", OWN, "44.4", lambda: correlation_tail(20_000)),
-        *(Statement(f"Jacobian variance, 10 layers, {law} · {activation}", "Pennington 2017", text,
-                    lambda law=law, activation=activation: jacobian_variance(law, activation))  # type: ignore[misc]
-          for law, activation, text in (
-              ("he", "linear", "10.0"), ("he", "relu", "20.0"), ("orthogonal", "relu", "10.0"),
-              ("he", "prelu", "17.79"))),
-    ),
-    "Batch norm and convolution": (
-        Statement("gradient growth per layer, ReLU and batch norm: π/(π − 1)", "Yang 2019", "1.46694",
-                  batch_norm_growth),
-        Statement("N(0, 1) over He's std at fan 288", OWN, "12.0",
-                  lambda: 1 / parse_initializer("he").std(288, 288)),
-        Statement("cross-entropy of ten equal logits: ln 10", OWN, "2.3026", zero_logit_loss),
-        Statement("border factor of 3×3, padding 1, 32×32 pixels", OWN, "0.95877",
-                  lambda: border_factor(32)),
-        Statement("the same, 4×4 pixels", OWN, "0.69444", lambda: border_factor(4)),
-    ),
+FUNCTIONS: dict[str, Callable[..., float | str]] = {
+    function.__name__: function
+    for function in (
+        second_moment, he_std, step_ratio, gradient_ratio, forward_product_of_backward_law, growth,
+        xavier_over_he, shared_slopes, weight_layers, initial_slope, variance, uniform_bound,
+        torch_default, truncated_std, truncated_variance, slope_in_torch_gain, torch_over_he,
+        torch_gain, spread, log_variance, rectified_variance_ratio, last_finite_layer, depth_scale,
+        correlation, correlation_tail, jacobian_variance, batch_norm_growth, unit_over_he,
+        zero_logit_loss, border_factor,
+    )
 }  # fmt: skip
+OWN = "project"  # the source of what is not published
+DATA = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
+LEARNED_SLOPES: tuple[tuple[str, float, float], ...] = tuple(map(tuple, DATA["learned_slopes"]))
+TOPICS = {
+    topic["name"]: tuple(
+        Statement(row["says"], row["source"], row["published"], tuple(row["computed"]))
+        for row in topic["statements"]
+    )
+    for topic in DATA["topics"]
+}
