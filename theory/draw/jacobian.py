@@ -168,6 +168,10 @@ def _row(
     mean_square, mean_square_error = _mean_and_error(own_mean**2)
     floor = spec.width * np.finfo(np.float64).eps
     zero = np.sqrt(squared) <= floor * np.sqrt(squared[:, :1])
+
+    def score(t: float) -> float:
+        return float(normal_score(t, spec.draws - 1))
+
     return {
         "initializer": law.name,
         "activation": activation.name,
@@ -183,15 +187,11 @@ def _row(
         "variance_error": second_error,
         "variance_theory": exact.variance,
         "variance_limit": limit_variance(spec.depth, law, activation),
-        "variance_z": float(
-            normal_score((second - exact.second_moment) / second_error, spec.draws - 1)
-        ),
+        "variance_z": score((second - exact.second_moment) / second_error),
         "mean_square": mean_square,
         "mean_square_error": mean_square_error,
         "mean_square_theory": exact.mean_square,
-        "mean_square_z": float(
-            normal_score((mean_square - exact.mean_square) / mean_square_error, spec.draws - 1)
-        ),
+        "mean_square_z": score((mean_square - exact.mean_square) / mean_square_error),
         "zero_fraction": float(zero.mean()),
         "zero_fraction_theory": zero_fraction(spec.depth, spec.width, activation),
     }

@@ -92,7 +92,8 @@ def one_input(
     if not backward:
         return _shaped(forward), None, None
     gradients = [torch.zeros_like(log_power)]  # the cotangent, of second moment 1
-    closed = torch.stack([_dead(gates[:-1], slope) for slope in slopes])
+    hidden = gates[:-1] or gates  # of a single layer no gradient passes one
+    closed = torch.stack([_dead(hidden, slope) for slope in slopes])
     for layer in range(depth - 1, 0, -1):
         units = widths[layer]
         sums = chi_squares(gates[layer - 1], units, generator)
@@ -171,11 +172,8 @@ def _root(signal: torch.Tensor, weights: torch.Tensor, bias: torch.Tensor) -> to
 
 def _dead(gates: Sequence[torch.Tensor], slope_squared: float) -> torch.Tensor:
     """Whether some hidden layer of slope 0 has no active unit, (draws,): no gradient passes then."""
-    if slope_squared or not gates:
-        return (
-            torch.zeros_like(gates[0], dtype=torch.bool) if gates else torch.zeros((), dtype=torch.bool)
-        )
-    return (torch.stack(list(gates)) == 0).any(0)
+    shut = torch.stack(list(gates)) == 0
+    return shut.any(0) & (slope_squared == 0)
 
 
 def _scales(

@@ -114,21 +114,6 @@ class _RedrawnProduct(torch.autograd.Function):
         return torch.bmm(weight.mT, gradient), None, None
 
 
-class _RescaledGradient(torch.autograd.Function):
-    """The identity; its gradient is divided by its own rms per column, whose log joins a list."""
-
-    @staticmethod
-    def forward(ctx: Any, signal: torch.Tensor, logs: list[torch.Tensor]) -> torch.Tensor:
-        ctx.logs = logs
-        return signal.view_as(signal)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:
-        rms = column_rms(gradient)
-        ctx.logs.append(rms.log())
-        return gradient / rms[:, None, :].to(gradient), None
-
-
 def column_rms(tensor: torch.Tensor) -> torch.Tensor:
     """Root mean square over units of (draws, units, columns), float64; 1 where all are zero."""
     rms = tensor.detach().to(torch.float64).square().mean(1).sqrt()
@@ -186,14 +171,14 @@ class Trace:
 
     log_scale    ln of the true scale of every layer's unit-scale output ŷ: ln|y| = ln|ŷ| + log_scale
     log_input    ln of the mean of x_{l-1}², the true input of every layer; only for a backward pass
-    gradient     ln of the true scale of the gradient at every ŷ; filled by ``backward``
+    output       ŷ_L
+    links        each layer's input and what the next one gets, for ``walked_back``
     """
 
     log_scale: torch.Tensor
     log_input: torch.Tensor
     output: torch.Tensor
-    start: torch.Tensor
-    rescaled: list[torch.Tensor]
+    links: list[tuple[torch.Tensor, torch.Tensor]]
 
     def backward(self, cotangent: torch.Tensor) -> torch.Tensor:
         """Send ``cotangent`` (draws, n_L, columns) back from y_L.
@@ -201,11 +186,9 @@ class Trace:
         Returns ln of the factor that turns the gradient at every ŷ_l, as a hook sees it, into the true
         gradient at y_l, same shape as ``log_scale``.
         """
-        torch.autograd.backward(self.output, cotangent, inputs=[self.start])
-        above = [torch.zeros_like(self.log_scale[0])]  # the product of what was divided out above l
-        for rescaled in self.rescaled[: len(self.log_scale) - 1]:
-            above.append(above[-1] + rescaled)
-        return torch.stack(above[::-1]) + self.log_scale[-1] - self.log_scale
+        over = lambda gradient, rms: gradient / rms[:, None, :].to(gradient)  # noqa: E731
+        log_factor = walked_back(self.links, cotangent, column_rms, over)
+        return log_factor + self.log_scale[-1] - self.log_scale
 
 
 class Ensemble(nn.Module):
@@ -243,18 +226,17 @@ class Ensemble(nn.Module):
         The columns of the trace are streams × batch.  With gradients enabled it can go ``backward``.
         """
         batch, backward = inputs.shape[1], torch.is_grad_enabled()
-        signal = inputs.repeat(1, len(self.streams)).expand(draws, -1, -1).requires_grad_(backward)
-        start, rescaled = signal, list[torch.Tensor]()
+        signal = inputs.repeat(1, len(self.streams)).expand(draws, -1, -1)
         log_scale = torch.full((draws, signal.shape[2]), self.log_input, dtype=torch.float64)
         log_scale = log_scale.to(inputs.device)
-        scales, powers = [], []
+        scales, powers, links = [], [], []
         for index, layer in enumerate(cast(Sequence[RedrawnLinear], self.layers)):
             std = torch.tensor([stream.weight_std[index] for stream in self.streams])
             log_std = std.to(inputs.device, torch.float64).log().repeat_interleave(batch)
+            start = signal = signal.detach().requires_grad_(backward)
             if backward:
                 power = signal.detach().to(torch.float64).square().mean(1)
                 powers.append(power.log() + 2 * log_scale)
-                signal = _RescaledGradient.apply(signal, rescaled)
             log_scale, bias = log_scale + log_std, None
             if self.has_bias:
                 shape, uniform = (draws, layer.fan_out, 1), self.streams[0].uniform_bias
@@ -267,10 +249,13 @@ class Ensemble(nn.Module):
                 log_scale = larger
             output: torch.Tensor = layer(signal, generator, bias)
             scales.append(log_scale)
+            signal = output
             if index + 1 < len(self.layers):
                 signal, log_scale = self._activate(output, log_scale, batch)
+            if backward:
+                links.append((start, signal))
         log_power = torch.stack(powers) if powers else torch.empty(0)
-        return Trace(torch.stack(scales), log_power, output, start, rescaled)
+        return Trace(torch.stack(scales), log_power, output, links)
 
     @property
     def has_bias(self) -> bool:
