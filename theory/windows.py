@@ -7,7 +7,6 @@ weights: ``theory.law.convolution`` and the rules of ``theory.predict`` follow s
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -16,7 +15,9 @@ from theory.errors import RequestError, check_choice, check_whole
 
 Array = NDArray[np.float64]
 Pair = int | tuple[int, int]
-PADDING_MODES = ("zeros", "circular", "reflect", "replicate")
+PADDING_MODES = {  # of torch, as numpy calls them
+    "zeros": "constant", "circular": "wrap", "reflect": "reflect", "replicate": "edge",
+}  # fmt: skip
 
 
 def forward_power(
@@ -40,7 +41,8 @@ def forward_power(
            [4., 6., 4.]])
     """
     power = np.asarray(power, dtype=np.float64)
-    rows, columns = _axis_maps(power.shape, kernel_size, padding, stride, dilation, padding_mode)
+    axes = _axes(power.shape, kernel_size, padding, stride, dilation, padding_mode)
+    rows, columns = (axis_map(*axis) for axis in axes)
     seen: Array = rows @ power @ columns.T
     return seen
 
@@ -67,7 +69,8 @@ def backward_power(
            [1., 1., 1., 1.]])
     """
     power = np.asarray(power, dtype=np.float64)
-    rows, columns = _axis_maps(_pair(input_size), kernel_size, padding, stride, dilation, padding_mode)
+    axes = _axes(_pair(input_size), kernel_size, padding, stride, dilation, padding_mode)
+    rows, columns = (axis_map(*axis) for axis in axes)
     if power.shape != (len(rows), len(columns)):
         raise RequestError(
             f"the output has {len(rows)}×{len(columns)} pixels, but the power has shape {power.shape}"
@@ -84,6 +87,18 @@ def axis_map(
 
     ``before`` and ``after`` are the padding at the two ends of the axis.  Read-only.
     """
+    taps = _taps(size, kernel, before, after, stride, dilation, padding_mode)
+    result = np.zeros((len(taps), size + 1))
+    np.add.at(result, (np.arange(len(taps))[:, None], taps), 1 / kernel)
+    result = np.ascontiguousarray(result[:, 1:])
+    result.setflags(write=False)
+    return result
+
+
+def _taps(
+    size: int, kernel: int, before: int, after: int, stride: int, dilation: int, padding_mode: str
+) -> NDArray[np.int64]:
+    """(outputs, kernel): the input pixel under each tap of each output, from 1; 0 where none is."""
     check_choice("padding mode", padding_mode, PADDING_MODES)
     reach = dilation * (kernel - 1) + 1
     outputs = (size + before + after - reach) // stride + 1
@@ -92,38 +107,44 @@ def axis_map(
             f"a kernel that reaches over {reach} pixels does not fit an axis of {size} "
             f"with padding {before} and {after}: make the image larger or the kernel smaller"
         )
-    first = stride * np.arange(outputs)[:, None] - before
-    taps = first + dilation * np.arange(kernel)[None, :]
-    result = np.zeros((outputs, size))
-    output = np.broadcast_to(np.arange(outputs)[:, None], taps.shape)
-    if padding_mode == "zeros":
-        inside = (taps >= 0) & (taps < size)
-        np.add.at(result, (output[inside], taps[inside]), 1 / kernel)
-    else:
-        np.add.at(result, (output, _folded(taps, size, padding_mode)), 1 / kernel)
-    result.setflags(write=False)
-    return result
+    seen = np.pad(np.arange(1, size + 1), (before, after), PADDING_MODES[padding_mode])  # type: ignore[call-overload]
+    taps: NDArray[np.int64] = seen[stride * np.arange(outputs)[:, None] + dilation * np.arange(kernel)]
+    return taps
 
 
-def _folded(taps: NDArray[Any], size: int, padding_mode: str) -> NDArray[Any]:
-    """The input pixel that a tap outside of the image reads, as ``torch.nn.functional.pad`` has it."""
-    if padding_mode == "circular":
-        return taps % size
-    if padding_mode == "replicate":
-        return taps.clip(0, size - 1)
-    period = max(2 * (size - 1), 1)
-    folded = taps % period
-    return np.where(folded < size, folded, period - folded)
+def kept_with_mean(
+    size: tuple[int, ...],
+    kernel_size: Pair,
+    padding: Pair | str,
+    stride: Pair = 1,
+    dilation: Pair = 1,
+    padding_mode: str = "zeros",
+) -> Array:
+    """(H', W'): what the product of an output pixel and the mean output keeps of a constant input.
+
+    The mean of the outputs weighs tap t by the share f_t of the outputs at which it is inside of the
+    image; a pixel keeps the mean over its kernel of f_t, a missing tap counting 0.  All ones where
+    nothing is missing; the mean over pixels is the mean of f_t².
+    """
+    axes = []
+    for axis in _axes(size, kernel_size, padding, stride, dilation, padding_mode):
+        inside = _taps(*axis) > 0
+        axes.append((inside * inside.mean(0)).mean(1))
+    kept: Array = np.outer(*axes)
+    return kept
 
 
-def _axis_maps(
+Axis = tuple[int, int, int, int, int, int, str]  # the arguments of ``axis_map``
+
+
+def _axes(
     size: tuple[int, ...],
     kernel_size: Pair,
     padding: Pair | str,
     stride: Pair,
     dilation: Pair,
     padding_mode: str,
-) -> tuple[Array, Array]:
+) -> list[Axis]:
     if len(size) != 2:
         raise RequestError(f"the power of an image has two dimensions (H, W), not {len(size)}")
     kernel, strides, dilations = _pair(kernel_size), _pair(stride), _pair(dilation)
@@ -137,11 +158,10 @@ def _axis_maps(
         ends = [(both // 2, both - both // 2) for both in total]  # torch's: the odd one goes last
     else:
         ends = [(check_whole("padding", p, 0, 100_000), p) for p in _pair(padding)]
-    maps = [
-        axis_map(size[axis], kernel[axis], *ends[axis], strides[axis], dilations[axis], padding_mode)
+    return [
+        (size[axis], kernel[axis], *ends[axis], strides[axis], dilations[axis], padding_mode)
         for axis in (0, 1)
     ]
-    return maps[0], maps[1]
 
 
 def _pair(value: Pair) -> tuple[int, int]:

@@ -51,7 +51,7 @@ from theory.predict.moments import (
 )
 from theory.predict.nonlinearities import ACTIVATIONS, Nonlinearity, Pointwise, Rectifier, function_of
 from theory.predict.points import Points
-from theory.windows import backward_power, forward_power
+from theory.windows import backward_power, forward_power, kept_with_mean
 
 Array = NDArray[np.float64]
 
@@ -218,7 +218,7 @@ def convolution(module: nn.Conv2d, signal: Signal, setting: Setting) -> tuple[Si
 
     scale = setting.weight_variance * fan_in
     power = np.stack([scale * forward_power(part, *geometry) for part in per_group(signal.power)])
-    seen = _mean_seen_by_each_pixel(module, size)
+    seen = kept_with_mean(size, *geometry)
     with_mean = scale * per_group(signal.channel_mean)[:, None, None] * seen
     bias, offset = (values.reshape(-1, 1, 1) for values in (setting.bias, setting.bias_mean))
     power, with_mean = (np.repeat(values, copies, axis=0) + bias for values in (power, with_mean))
@@ -247,31 +247,6 @@ def convolution(module: nn.Conv2d, signal: Signal, setting: Setting) -> tuple[Si
         return Gradient(each, gradient.basis | setting.weight_basis)
 
     return after, backward
-
-
-def _mean_seen_by_each_pixel(module: nn.Conv2d, size: tuple[int, ...]) -> Array:
-    """(H', W'): what the product of an output pixel and the mean output keeps of a constant input.
-
-    The mean of the outputs weighs tap t by the share f_t of the outputs at which it is inside of the
-    image; a pixel keeps the mean over its kernel of f_t, a missing tap counting 0.  All ones where
-    nothing is missing; the mean over pixels is the mean of f_t².
-    """
-    axes = []
-    for axis in (0, 1):
-        kernel, stride = module.kernel_size[axis], module.stride[axis]
-        dilation = module.dilation[axis]
-        reach = dilation * (kernel - 1)
-        if isinstance(module.padding, str):
-            both = reach if module.padding == "same" else 0
-            before = both // 2
-        else:
-            before, both = module.padding[axis], 2 * module.padding[axis]
-        outputs = (size[axis] + both - reach - 1) // stride + 1
-        tap = stride * np.arange(outputs)[:, None] - before + dilation * np.arange(kernel)
-        inside = ((tap >= 0) & (tap < size[axis])) | (module.padding_mode != "zeros")
-        axes.append((inside * inside.mean(0)).mean(1))
-    seen: Array = np.outer(axes[0], axes[1])
-    return seen
 
 
 def batch_norm(module: Any, signal: Signal, setting: Setting) -> tuple[Signal, Backward]:

@@ -148,18 +148,11 @@ def _patches(module: nn.Conv2d, batch: torch.Tensor) -> tuple[torch.Tensor, NDAr
     padding: Any = module._reversed_padding_repeated_twice
     mode = {"zeros": "constant"}.get(module.padding_mode, module.padding_mode)
     padded = nn.functional.pad(batch[_sample(len(batch))], padding, mode=mode)
-    taps = [
-        dilation * torch.arange(kernel)
-        for kernel, dilation in zip(module.kernel_size, module.dilation, strict=True)
-    ]
-    rows, columns = (
-        (size - int(tap[-1]) - 1) // stride + 1
-        for size, tap, stride in zip(padded.shape[2:], taps, module.stride, strict=True)
-    )
-    chosen = _sample(len(padded) * rows * columns)
-    image, pixel = chosen // (rows * columns), chosen % (rows * columns)
-    row, column = pixel // columns, pixel % columns
-    down = (row * module.stride[0])[:, None, None] + taps[0][:, None]
-    across = (column * module.stride[1])[:, None, None] + taps[1]
-    seen = padded[image[:, None, None], :, down, across]  # (points, height, width, C)
-    return seen.permute(0, 3, 1, 2).flatten(1), torch.stack([image, row, column], 1).numpy()
+    for axis, (kernel, dilation, stride) in enumerate(
+        zip(module.kernel_size, module.dilation, module.stride, strict=True), 2
+    ):
+        padded = padded.unfold(axis, dilation * (kernel - 1) + 1, stride)[..., ::dilation]
+    images, _, rows, columns = padded.shape[:4]  # (B, C, H', W', height, width)
+    places = torch.unravel_index(_sample(images * rows * columns), (images, rows, columns))
+    image, row, column = places
+    return padded[image, :, row, column].flatten(1), torch.stack(places, 1).numpy()
