@@ -104,9 +104,7 @@ def _gumbel_below(x: Array, std: float) -> Array:
         return _average(lambda y: np.exp(-np.exp(-y)), x, std)
     t = np.arange(-4.5, 42.0, STEP)
     mass = np.exp(-t - np.exp(-t)) * STEP
-    below: Array = np.concatenate(
-        [special.ndtr((part[:, None] - t) / std) @ mass for part in np.array_split(x, _parts(x, t))]
-    )
+    below = _in_parts(lambda part: special.ndtr((part - t) / std) @ mass, x, t)
     return np.clip(below, 0.0, 1.0)
 
 
@@ -116,22 +114,15 @@ def _blurred(function: Callable[[Array], Array], u: Array, std: float) -> Array:
         return _average(function, u, std)
     t = np.arange(-22.0, 4.0, STEP)
     mass = function(t) * STEP / (std * np.sqrt(2 * np.pi))
-    parts = [
-        np.exp(-(((t - part[:, None]) / std) ** 2) / 2) @ mass
-        for part in np.array_split(u, _parts(u, t))
-    ]
-    return np.concatenate(parts)
+    return _in_parts(lambda part: np.exp(-(((t - part) / std) ** 2) / 2) @ mass, u, t)
 
 
 def _average(function: Callable[[Array], Array], x: Array, std: float) -> Array:
     z, weights = gaussian_nodes()
-    parts = [
-        function(np.clip(part[:, None] + std * z, -700.0, 700.0)) @ weights
-        for part in np.array_split(x, _parts(x, z))
-    ]
-    return np.concatenate(parts)
+    return _in_parts(lambda part: function(np.clip(part + std * z, -700.0, 700.0)) @ weights, x, z)
 
 
-def _parts(rows: Array, columns: Array) -> int:
-    """Into how many parts to cut an outer product so that each holds about a million numbers."""
-    return max(1, len(rows) * len(columns) // 2**20)
+def _in_parts(function: Callable[[Array], Array], rows: Array, columns: Array) -> Array:
+    """``function`` of ``rows`` (n, 1), in parts whose product with ``columns`` is about a million."""
+    parts = np.array_split(rows, max(1, len(rows) * len(columns) // 2**20))
+    return np.concatenate([function(part[:, None]) for part in parts])

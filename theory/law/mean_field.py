@@ -51,14 +51,8 @@ def _is_rectifier(phi: Phi) -> TypeGuard[Activation]:
 # ------------------------------------------------------------------------- second moment
 
 
-@lru_cache(maxsize=65536)
-def _smooth_second_moment(activation: Phi, q: float) -> float:
-    return quadrature.second_moment(activation, q)
-
-
-@lru_cache(maxsize=65536)
-def _smooth_derivative_moment(activation: Phi, q: float) -> float:
-    return quadrature.derivative_second_moment(activation, q)
+_smooth_second_moment = lru_cache(maxsize=65536)(quadrature.second_moment)
+_smooth_derivative_moment = lru_cache(maxsize=65536)(quadrature.derivative_second_moment)
 
 
 def log_activation_gain(activation: Phi, log_q: float) -> float:
@@ -80,22 +74,24 @@ def log_second_moments(
     activation: Phi,
     log_scales: Sequence[float],
     log_input: float = 0.0,
-    bias_variance: float = 0.0,
+    bias_variance: float | Sequence[float] = 0.0,
 ) -> list[float]:
     """ln of the expected second moment of y_l, l = 1 … L, of a dense stack.
 
-    ``log_scales`` holds ln s_l, s_l = fan_in·Var[w_l]; ``log_input`` is ln of the mean of x_0².  The
-    first layer has no activation before it.  Exact for rectifiers at every width (He et al. 2015,
-    Eq. 7–9), the infinite-width limit otherwise (Poole et al. 2016, Eq. 3).
+    ``log_scales`` holds ln s_l, s_l = fan_in·Var[w_l]; ``log_input`` is ln of the mean of x_0², and
+    ``bias_variance`` of all layers, or of each.  The first layer has no activation before it.  Exact
+    for rectifiers at every width (He et al. 2015, Eq. 7–9), the infinite-width limit otherwise (Poole
+    et al. 2016, Eq. 3).
 
     >>> import math; from theory.activations import parse_activation
     >>> he = log_second_moments(parse_activation("relu"), [math.log(2)] * 3)
     >>> [round(math.exp(value), 12) for value in he]
     [2.0, 2.0, 2.0]
     """
-    log_bias = math.log(bias_variance) if bias_variance else -math.inf
     log_q, result = -math.inf, []
-    for layer, log_scale in enumerate(log_scales):
+    variances = np.broadcast_to(bias_variance, len(log_scales)).tolist()
+    for layer, (log_scale, variance) in enumerate(zip(log_scales, variances, strict=True)):
+        log_bias = math.log(variance) if variance else -math.inf
         log_power = log_input if layer == 0 else log_q + log_activation_gain(activation, log_q)
         log_q = log_add(log_scale + log_power, log_bias)
         result.append(log_q)

@@ -70,7 +70,7 @@ def nonlinearity(
     if isinstance(phi, Activation):
         return Nonlinearity(phi.name, phi.function, phi.derivative)
     if is_module(phi):
-        function, by_autograd = on_arrays(phi)
+        function, by_autograd = on_arrays(phi.double())
         named = type(phi).__name__
         return Nonlinearity(named, function, derivative or by_autograd, kinks or kinks_of(phi))
     if not callable(phi):
@@ -125,10 +125,8 @@ def gaussian_nodes(kinks: tuple[float, ...] = (), decades: int = 7) -> tuple[Arr
     edges = np.concatenate([[0.0], fine, [2.0, 3.5, 5.0, 7.0, 10.0, 14.0]])
     extra = [abs(kink) for kink in kinks if finest < abs(kink) < 14.0]
     edges = np.unique(np.concatenate([edges, extra]))
-    nodes, weights = np.polynomial.legendre.leggauss(24)
-    half = np.diff(edges)[:, None] / 2
-    positive = (edges[:-1, None] + half * (1 + nodes)).ravel()
-    density = (half * weights).ravel() * np.exp(-(positive**2) / 2) / np.sqrt(2 * np.pi)
+    positive, widths = _panels(edges, 24)
+    density = widths * np.exp(-(positive**2) / 2) / np.sqrt(2 * np.pi)
     return np.concatenate([-positive[::-1], positive]), np.concatenate([density[::-1], density])
 
 
@@ -146,11 +144,16 @@ def piecewise_nodes(offset: Array, std: Array, kinks: tuple[float, ...] = ()) ->
     ]
     ends = np.broadcast_to(np.concatenate([-base[::-1], [0.0], base]), (len(offset), 13))
     edges = np.sort(np.clip(np.concatenate([ends, *around], axis=1), -14.0, 14.0), axis=1)
-    nodes, weights = np.polynomial.legendre.leggauss(24)
-    half = np.diff(edges, axis=1)[:, :, None] / 2
-    z = (edges[:, :-1, None] + half * (1 + nodes)).reshape(len(offset), -1)
-    w = (half * weights).reshape(len(offset), -1) * np.exp(-(z**2) / 2) / np.sqrt(2 * np.pi)
-    return offset[:, None] + std[:, None] * z, w
+    z, widths = _panels(edges, 24)
+    return offset[:, None] + std[:, None] * z, widths * np.exp(-(z**2) / 2) / np.sqrt(2 * np.pi)
+
+
+def _panels(edges: Array, order: int) -> tuple[Array, Array]:
+    """Gauss–Legendre nodes and weights, (…, n), on panels between ``edges`` (…, m)."""
+    nodes, weights = np.polynomial.legendre.leggauss(order)
+    half = np.diff(edges)[..., None] / 2
+    shape = (*edges.shape[:-1], -1)
+    return (edges[..., :-1, None] + half * (1 + nodes)).reshape(shape), (half * weights).reshape(shape)
 
 
 def _decades(std: float) -> int:
@@ -239,10 +242,8 @@ def covariance(
 def _radial_nodes() -> tuple[Array, Array]:
     """Nodes r > 0 and weights for the density r·exp(−r²/2), both (n,)."""
     edges = np.concatenate([[0.0], np.geomspace(1e-3, 1.0, 6), [2.0, 3.0, 4.5, 6.5, 9.0, 13.0]])
-    nodes, weights = np.polynomial.legendre.leggauss(14)
-    half = np.diff(edges)[:, None] / 2
-    r = (edges[:-1, None] + half * (1 + nodes)).ravel()
-    return r, (half * weights).ravel() * r * np.exp(-(r**2) / 2)
+    r, widths = _panels(edges, 14)
+    return r, widths * r * np.exp(-(r**2) / 2)
 
 
 def _angular_nodes(psi: float) -> tuple[Array, Array]:
@@ -251,8 +252,5 @@ def _angular_nodes(psi: float) -> tuple[Array, Array]:
     arcs = np.diff(np.append(rays, rays[0] + 2 * math.pi))[:, None]
     fine = np.concatenate([[0.0], np.geomspace(1e-5, 1.0, 9)]) / 2
     edges = np.concatenate([fine, 1 - fine[-2::-1]])  # fractions of an arc, fine at both ends
-    nodes, weights = np.polynomial.legendre.leggauss(12)
-    half = np.diff(edges)[:, None] / 2
-    inside = (edges[:-1, None] + half * (1 + nodes)).ravel()
-    theta = rays[:, None] + arcs * inside
-    return theta.ravel(), (arcs * (half * weights).ravel()).ravel() / (2 * math.pi)
+    inside, widths = _panels(edges, 12)
+    return (rays[:, None] + arcs * inside).ravel(), (arcs * widths).ravel() / (2 * math.pi)

@@ -225,13 +225,11 @@ class Chain:
 
     def log_signal(self) -> tuple[Array, Array]:
         """ln of the expected second moments of y_l and of x_{l−1}, each (L,)."""
-        log_x, before, after = math.log(self.spec.input_second_moment), [], []
-        for log_scale, variance in zip(self.forward_scales, self.bias_variances, strict=True):
-            before.append(log_x)
-            log_bias = math.log(variance) if variance else -math.inf
-            after.append(mean_field.log_add(log_scale + log_x, log_bias))
-            log_x = after[-1] + mean_field.log_activation_gain(self.activation, after[-1])
-        return np.array(after), np.array(before)
+        phi, log_x = self.activation, math.log(self.spec.input_second_moment)
+        scales, biases = self.forward_scales.tolist(), self.bias_variances
+        log_y = mean_field.log_second_moments(phi, scales, log_x, biases)
+        behind = [log_q + mean_field.log_activation_gain(phi, log_q) for log_q in log_y[:-1]]
+        return np.array(log_y), np.array([log_x, *behind])
 
 
 def forward_theory(spec: VarianceSpec, law: Initializer, activation: Activation) -> Theory:
@@ -399,8 +397,4 @@ def _band(signal: finite_width.SignalLaw) -> Array:
     return signal.quantiles(BAND)
 
 
-@lru_cache(maxsize=64)
-def _signal_law(
-    units: tuple[int, ...], slope: float, gated: bool, orthogonal: bool
-) -> finite_width.SignalLaw:
-    return finite_width.SignalLaw(units, slope, gated_reading=gated, orthogonal=orthogonal)
+_signal_law = lru_cache(maxsize=64)(finite_width.SignalLaw)
