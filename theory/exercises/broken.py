@@ -105,14 +105,6 @@ def _left_at_default() -> Made:
     return nn.Sequential(*layers, nn.Linear(128, 10)), _vectors(128)
 
 
-def _for_another_activation() -> Made:
-    return _redrawn(_chain(*[128] * 32, 10), nn.init.xavier_normal_), _vectors(128)
-
-
-def _unit_normal() -> Made:
-    return _redrawn(_chain(*[128] * 8, 10), nn.init.normal_), _vectors(128)
-
-
 def _copied_layers() -> Made:
     layer = nn.TransformerEncoderLayer(64, 4, 128, dropout=0.0, batch_first=True)
     return nn.TransformerEncoder(layer, 3, enable_nested_tensor=False), torch.randn(4, 8, 64)
@@ -152,23 +144,16 @@ def _growing_stream() -> Made:
 def _branches_without_depth() -> Made:
     words, blocks = nn.Embedding(500, 64), [Block(64, math.sqrt(2 / 256), norm=True) for _ in range(24)]
     nn.init.normal_(words.weight, std=0.3)
-    return nn.Sequential(words, *blocks, nn.LayerNorm(64), nn.Linear(64, 10)), torch.randint(
-        500, (8, 16)
-    )
-
-
-def _forgetful() -> Made:
-    return Tagger(), torch.randn(4, 60, 32)
-
-
-def _one_scale_for_two() -> Made:
-    return Speaker(), torch.randint(500, (4, 32))
+    stack = nn.Sequential(words, *blocks, nn.LayerNorm(64), nn.Linear(64, 10))
+    return stack, torch.randint(500, (8, 16))
 
 
 BUGS = (
     Bug("default-law", "who has drawn these weights, and for which activation?", _left_at_default),
-    Bug("wrong-gain", "measure std·√fan_in of each layer", _for_another_activation),
-    Bug("exploding-signal", "print the signal layer by layer", _unit_normal),
+    Bug("wrong-gain", "measure std·√fan_in of each layer",
+        lambda: (_redrawn(_chain(*[128] * 32, 10), nn.init.xavier_normal_), _vectors(128))),
+    Bug("exploding-signal", "print the signal layer by layer",
+        lambda: (_redrawn(_chain(*[128] * 8, 10), nn.init.normal_), _vectors(128))),
     Bug("identical-weights", "compare the layers with one another", _copied_layers),
     Bug("zero-weights", "print the std of each weight, and think of the gradient", _all_zero),
     Bug("first-loss", "what does the first loss cost, and what does guessing?", _large_head),
@@ -176,9 +161,11 @@ BUGS = (
     Bug("outliers", "print the largest weight of each layer in its standard deviations", _a_bad_write),
     Bug("residual-growth", "print the second moment of the stream after each block", _growing_stream),
     Bug("branch-scale", "print the std of the last weight of each branch", _branches_without_depth),
-    Bug("forget-bias", "what is left of a cell's state after all steps?", _forgetful),
-    Bug("tied-scale", "one table has two roles here: which std does each ask for?", _one_scale_for_two),
-)
+    Bug("forget-bias", "what is left of a cell's state after all steps?",
+        lambda: (Tagger(), torch.randn(4, 60, 32))),
+    Bug("tied-scale", "one table has two roles here: which std does each ask for?",
+        lambda: (Speaker(), torch.randint(500, (4, 32)))),
+)  # fmt: skip
 
 
 def broken_network(number: int) -> Made:

@@ -17,7 +17,7 @@ from theory.errors import unknown_name
 from theory.exercises.answers import Checked, Exercise, Slip, compared
 from theory.exercises.broken import BUGS
 from theory.initializers import fans, he_gain
-from theory.law import cross_entropy, gains, mean_field
+from theory.law import cross_entropy, gains, mean_field, quadrature
 from theory.law.batch_norm import effective_learning_rate
 from theory.law.finite_width import SignalLaw
 
@@ -161,7 +161,8 @@ EXERCISES: dict[str, Exercise] = {
         **compared(gains.gain, (np.tanh,), (relu,), (softened,), (swish,)), tolerance=0.01,
         slips=(
             Slip(lambda phi: gains.gain(phi) ** 2, "that is the variance's factor: take its root"),
-            Slip(lambda phi: 1 / _std_of(phi), "the second moment counts, and not the variance"),
+            Slip(lambda phi: (quadrature.second_moment(phi) - quadrature.moment(phi) ** 2) ** -0.5,
+                 "the second moment counts, and not the variance"),
             Slip(lambda phi: gains.backward_gain(phi), "that one keeps the gradient"),
         ),
     ),
@@ -275,11 +276,3 @@ EXERCISES: dict[str, Exercise] = {
         for number, bug in enumerate(BUGS, 1)
     },
 }  # fmt: skip
-
-
-def _std_of(phi: Any) -> float:
-    z = np.linspace(-8, 8, 20_001)
-    weight = stats.norm.pdf(z)
-    values, total = phi(z), weight.sum()
-    mean = (values * weight).sum() / total
-    return float(np.sqrt((values**2 * weight).sum() / total - mean**2))

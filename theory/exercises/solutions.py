@@ -119,24 +119,14 @@ FOUND = (
     "dead-units", "outliers", "residual-growth", "branch-scale", "forget-bias", "tied-scale",
 )  # fmt: skip
 
+FUNCTIONS: tuple[Callable[..., Any], ...] = (
+    growth, faint_layer, he_std, rectified_variance, log_spread, typical, conv_fans, drift, gain,
+    slope_growth, effective_rate, first_loss, head_std, correlation_step, depth_scale, residual_stream,
+    branch_factor, t_interval,
+)  # fmt: skip
+
 SOLUTIONS: dict[str, Any] = {
-    "growth": growth,
+    **{function.__name__.replace("_", "-"): function for function in FUNCTIONS},
     "faint-layer": faint_layer(),
-    "he-std": he_std,
-    "rectified-variance": rectified_variance,
-    "log-spread": log_spread,
-    "typical": typical,
-    "conv-fans": conv_fans,
-    "drift": drift,
-    "gain": gain,
-    "slope-growth": slope_growth,
-    "effective-rate": effective_rate,
-    "first-loss": first_loss,
-    "head-std": head_std,
-    "correlation-step": correlation_step,
-    "depth-scale": depth_scale,
-    "residual-stream": residual_stream,
-    "branch-factor": branch_factor,
-    "t-interval": t_interval,
     **{f"bug-{number}": code for number, code in enumerate(FOUND, 1)},
 }
