@@ -167,7 +167,7 @@ def _functions(activation: Activation) -> tuple[Function, Function]:
 
     a = activation.negative_slope
     if a is None:
-        return on_arrays(activation.module())
+        return on_arrays(activation.module().double())
     return (lambda y: np.where(y > 0, y, a * y)), (lambda y: np.where(y > 0, 1.0, a))
 
 
@@ -177,25 +177,20 @@ def is_module(phi: object) -> TypeGuard[torch.nn.Module]:
     return torch is not None and isinstance(phi, torch.nn.Module)
 
 
-def on_arrays(module: torch.nn.Module) -> tuple[Function, Function]:
-    """φ and φ′ of an elementwise torch module on float64 arrays; φ′ by autograd.
-
-    The module is changed to float64.
-    """
+def on_arrays(phi: Callable[[torch.Tensor], torch.Tensor]) -> tuple[Function, Function]:
+    """An elementwise function of float64 tensors, as a module is one, and φ′ by autograd, on arrays."""
     import numpy as np
     import torch
 
-    module = module.double()
-
     def function(values: Array) -> Array:
         with torch.no_grad():
-            result: Array = module(torch.from_numpy(np.ascontiguousarray(values))).numpy()
+            result: Array = phi(torch.from_numpy(np.ascontiguousarray(values))).numpy()
         return result
 
     def derivative(values: Array) -> Array:
         with torch.inference_mode(False), torch.enable_grad():
             y = torch.tensor(values, dtype=torch.float64, requires_grad=True)
-            (gradient,) = torch.autograd.grad(module(y).sum(), y)
+            (gradient,) = torch.autograd.grad(phi(y).sum(), y)
         result: Array = gradient.numpy()
         return result
 

@@ -21,7 +21,8 @@ an in-place ReLU overwrites the output afterwards.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
@@ -94,12 +95,12 @@ class Probe:
         self._reduce = statistics or (lambda tensor: moments(tensor, keep))
         self._calls: Counter[str] = Counter()
         self._handles: list[RemovableHandle] = []
-        self._modes: list[tuple[nn.Module, bool]] = []
+        self._modes = ExitStack()
 
     def __enter__(self) -> Probe:
         if self._handles:
             raise RequestError("this probe is open already: one probe reads one block at a time")
-        self._modes = [(module, module.training) for module in self.model.modules()]
+        self._modes.enter_context(modes_kept(self.model))
         try:
             for name, module in self.selected.items():
                 self._handles.append(module.register_forward_hook(self._forward_hook(name)))
@@ -172,9 +173,7 @@ class Probe:
         for handle in self._handles:
             handle.remove()
         self._handles.clear()
-        for module, training in self._modes:
-            module.training = training
-        self._modes.clear()
+        self._modes.close()
 
 
 class Whereabouts:
@@ -222,6 +221,17 @@ class Whereabouts:
             given = [each for each in inputs if isinstance(each, torch.Tensor)]
             shapes = ", ".join("×".join(map(str, each.shape)) for each in given)
             self.stopped = f"{name or 'the model'} ({type(module).__name__}), given {shapes}"
+
+
+@contextmanager
+def modes_kept(model: nn.Module) -> Iterator[None]:
+    """Put each module's train/eval mode back."""
+    modes = [(module, module.training) for module in model.modules()]
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
 
 
 def at_gradient(tensor: torch.Tensor, read: Callable[[torch.Tensor], torch.Tensor | None]) -> None:

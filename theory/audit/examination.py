@@ -47,6 +47,7 @@ from theory.jsonable import plain
 from theory.law.cross_entropy import initial_cross_entropy
 from theory.predict.network import table_of
 from theory.predict.tape import as_arguments, left_as_it_was, tensors_in
+from theory.probe import modes_kept
 
 # In the order in which they are asked: later ones know what was said.
 RULES: tuple[Callable[[Seen], Iterator[Finding]], ...] = (
@@ -231,20 +232,14 @@ def assert_healthy(
 @contextmanager
 def as_in_training(model: nn.Module) -> Iterator[None]:
     """Train mode, but for what drops at random; each module's mode is put back."""
-    modes = [(module, module.training) for module in model.modules()]
-    try:
+    with modes_kept(model):
         model.train()
         for module in model.modules():
-            drops = (
-                "drop" in type(module).__name__.lower()
-                or "stochasticdepth" in type(module).__name__.lower()
-            )
+            kind = type(module).__name__.lower()
+            drops = "drop" in kind or "stochasticdepth" in kind
             if drops or isinstance(module, (nn.MultiheadAttention, nn.RNNBase)):
                 module.training = False
         yield
-    finally:
-        for module, training in modes:
-            module.training = training
 
 
 def law_of(weight: Weight) -> Recognized:

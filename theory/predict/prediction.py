@@ -137,6 +137,11 @@ class Layer:
     forward_basis: str = ""
     backward_basis: str = ""
 
+    def row(self, how: str) -> dict[str, Any]:
+        """Itself, and its means over units as columns of what is ``measured`` or ``predicted``."""
+        means = {f"forward_{how}": self.forward.mean(), f"backward_{how}": self.backward.mean()}
+        return vars(self) | {name: float(mean) for name, mean in means.items()}
+
 
 def predict(
     model: nn.Module,
@@ -170,19 +175,7 @@ def predict(
         cotangent_basis=cotangent_basis,
         calibration=calibration,
     )
-    rows = [
-        {
-            "module": layer.module,
-            "call": layer.call,
-            "kind": layer.kind,
-            "layer": number,
-            "forward_predicted": float(layer.forward.mean()),
-            "backward_predicted": float(layer.backward.mean()),
-            "forward_basis": layer.forward_basis,
-            "backward_basis": layer.backward_basis,
-        }
-        for number, layer in enumerate(layers, 1)
-    ]
+    rows = [layer.row("predicted") | {"layer": number} for number, layer in enumerate(layers, 1)]
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
@@ -465,15 +458,8 @@ def measure(
     with ``labels`` (B,), the gradient of the cross-entropy of each example.  The model is left as it
     was: modes, running statistics and ``.grad``.
     """
-    rows = [
-        {
-            "module": layer.module,
-            "call": layer.call,
-            "forward_measured": float(layer.forward.mean()),
-            "backward_measured": float(layer.backward.mean()),
-        }
-        for layer in measure_layers(model, batch, labels=labels, seed=seed)
-    ]
+    layers = measure_layers(model, batch, labels=labels, seed=seed)
+    rows = [layer.row("measured") for layer in layers]
     return pd.DataFrame(rows, columns=list(MEASURED_COLUMNS))
 
 

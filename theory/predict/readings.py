@@ -26,10 +26,8 @@ def second_moment(tensor: torch.Tensor) -> float:
     Summed in one pass, pieces in the precision of the tensor and their sum in float64: good to about
     1e-6 in float32.
     """
-    if not tensor.is_floating_point() or not tensor.numel() or tensor.layout != torch.strided:
-        return float("nan")
-    if tensor.is_meta:
-        return float("nan")
+    if not tensor.numel() or not _holds_real_numbers(tensor):
+        return math.nan
     flat = tensor.detach().reshape(-1)
     if flat.dtype in (torch.float32, torch.float64):
         whole = len(flat) // PIECE * PIECE
@@ -40,15 +38,17 @@ def second_moment(tensor: torch.Tensor) -> float:
     return float(widened(flat).square().mean())
 
 
+def _holds_real_numbers(tensor: torch.Tensor) -> bool:
+    return tensor.is_floating_point() and tensor.layout == torch.strided and not tensor.is_meta
+
+
 def spread(tensor: torch.Tensor) -> float:
     """Variance of ``tensor`` over its first dimension, mean over the others; of one input over all.
 
     NaN where it holds no real numbers, or a single one.
     """
-    if not tensor.is_floating_point() or tensor.numel() < 2 or tensor.layout != torch.strided:
-        return float("nan")
-    if tensor.is_meta:
-        return float("nan")
+    if tensor.numel() < 2 or not _holds_real_numbers(tensor):
+        return math.nan
     values = tensor.detach().float()
     values = values if len(values) > 1 else values.reshape(-1)
     apart = values - values[0]  # exactly 0 where all are the same
@@ -57,9 +57,8 @@ def spread(tensor: torch.Tensor) -> float:
 
 def silent(tensor: torch.Tensor) -> float:
     """Share of the units of ``tensor`` that are 0 for every input, its first dimension."""
-    real = tensor.is_floating_point() and tensor.layout == torch.strided and not tensor.is_meta
-    if not real or tensor.dim() < 2 or not tensor.numel():
-        return float("nan")
+    if tensor.dim() < 2 or not tensor.numel() or not _holds_real_numbers(tensor):
+        return math.nan
     return float((tensor.detach() == 0).all(0).float().mean())
 
 
@@ -75,8 +74,8 @@ def uneven(tensor: torch.Tensor, axis: int) -> float:
 
 def channel_mean(tensor: torch.Tensor) -> float:
     """Mean over dimension 1 of the squared mean over all others; NaN where there is no such thing."""
-    if tensor.dim() < 2 or not tensor.is_floating_point() or tensor.layout != torch.strided:
-        return float("nan")
+    if tensor.dim() < 2 or not _holds_real_numbers(tensor):
+        return math.nan
     return second_moment(tensor.detach().mean([d for d in range(tensor.dim()) if d != 1]))
 
 

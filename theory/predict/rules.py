@@ -40,6 +40,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from theory.activations import on_arrays
 from theory.law import quadrature
 from theory.law.cross_entropy import softmax_concentration
 from theory.precision import widened
@@ -168,7 +169,7 @@ def needs_slopes(name: str) -> bool:
 def needs_channels(name: str) -> bool:
     """Whether channel means after the operation ``name`` may be asked for."""
     rule_for = RULES.get(name)
-    return rule_for not in (keep, move, layer_norm, rms_norm)
+    return rule_for not in (keep, move, token_norm)
 
 
 def unit_axis(name: str) -> int | None:
@@ -359,9 +360,9 @@ PER_CHANNEL = ("batch_norm", "instance_norm", "group_norm")
 FEW_WEIGHTS = 32
 
 
-@rule("linear addmm matmul mm bmm")
+@rule("linear addmm matmul mm bmm einsum")
 def linear(call: Call) -> Outputs:
-    """y = W x + b over the last dimension, or a product of two values."""
+    """y = W x + b over the last dimension, a product of two values, or a sum over named axes."""
     x, found = call.moment("mat1", "input", "self", "tensor1"), weights_of(call.operation)
     if found and found[0].equation:
         return _contracted(call, found[0])
@@ -373,15 +374,8 @@ def linear(call: Call) -> Outputs:
     return _weighted(call, found[0], x, lambda power: inputs * power.mean(-1, keepdim=True), -1)
 
 
-@rule("einsum")
-def contraction(call: Call) -> Outputs:
-    """A sum over named axes of x and of weights."""
-    found = weights_of(call.operation)
-    return _contracted(call, found[0]) if found else None
-
-
 def _contracted(call: Call, weights: Weights) -> Outputs:
-    """The same sum over E[x²], if all axes of x that are summed are axes of the weights too."""
+    """The sum over E[x²], if all axes of x that are summed are axes of the weights too."""
     number, passed = call.operation.inputs[0], weights.passed
     x, own, made = weights.equation.replace("->", ",").split(",")
     if number not in call.moments or passed is None or set(x) - set(own) - set(made):
@@ -486,16 +480,11 @@ def softmax(call: Call) -> Outputs:
 @rule("conv1d conv2d conv3d")
 def convolution(call: Call) -> Outputs:
     """y = W * x + b; borders, stride, dilation and groups count."""
-    x, found = call.moment("input"), weights_of(call.operation)
-    if x is None or not found:
+    x, windows = call.moment("input"), Windows.of(call)
+    if x is None or windows is None:
         return None
-    (weights,) = found
+    weights = windows.weights
     kernel = weights.shape[2:]
-    functions: Any = {1: nn.functional.conv1d, 2: nn.functional.conv2d, 3: nn.functional.conv3d}
-    windows = Windows(
-        call, weights, functions[len(kernel)], ("stride", "padding", "dilation"),
-        inputs=weights.shape[1], outputs=weights.shape[0],
-    )  # fmt: skip
     made = _weighted(call, weights, x, windows, -1 - len(kernel))
     if not made or x.power.dim() != len(kernel) + 2:
         return made
@@ -509,17 +498,22 @@ def convolution(call: Call) -> Outputs:
 
 @dataclass(frozen=True)
 class Windows:
-    """Σ E[x²] over the window of every output of a convolution, ``function`` with its ``ways``.
-
-    ``inputs`` and ``outputs``: the channels that one output sees, and all that are made.
-    """
+    """Σ E[x²] over the window of every output of a convolution, or of a transposed one."""
 
     call: Call
     weights: Weights
-    function: Any
-    ways: tuple[str, ...]
-    inputs: int
-    outputs: int
+
+    @classmethod
+    def of(cls, call: Call) -> Windows | None:
+        """None where the weights are none of the network's."""
+        found = weights_of(call.operation)
+        return cls(call, found[0]) if found else None
+
+    @property
+    def channels(self) -> tuple[int, int]:
+        """Those that one output sees, and all that are made."""
+        first, second, groups = *self.weights.shape[:2], self.weights.groups
+        return (first // groups, second * groups) if self.weights.transposed else (second, first)
 
     def __call__(self, power: torch.Tensor) -> torch.Tensor:
         batched = power.dim() == len(self.weights.shape)
@@ -527,15 +521,16 @@ class Windows:
         through = self.over(seen.reshape(-1, 1, *seen.shape[2:]))
         through = through.reshape(*seen.shape[:2], *through.shape[2:])
         if through.shape[1] > 1:  # a group's outputs see the same
-            through = through.repeat_interleave(self.outputs // through.shape[1], 1)
+            through = through.repeat_interleave(self.channels[1] // through.shape[1], 1)
         return through if batched else through[0]
 
     def over(self, maps: torch.Tensor, taps: torch.Tensor | None = None) -> torch.Tensor:
         """The sums over the windows of (B, 1, …), weighed by ``taps`` (1, 1, …)."""
         taps = self.taps() if taps is None else taps
-        made: torch.Tensor = self.function(
-            maps, taps, **{key: self.call.argument(key) for key in self.ways}
-        )
+        function: Any = getattr(nn.functional, self.call.operation.name)
+        ways = ("stride", "padding", "output_padding", "dilation")
+        known = {key: self.call.argument(key) for key in ways if key in self.call.operation.arguments}
+        made: torch.Tensor = function(maps, taps, **known)
         return made
 
     def taps(self) -> torch.Tensor:
@@ -549,8 +544,8 @@ class Windows:
         places = len(self.weights.shape) - 2
         power = power.expand(*power.shape[:-places], *self.call.values[slot.value].shape[-places:])
         if power.shape[1] == 1:
-            return power * self.inputs
-        return power.reshape(len(power), -1, self.inputs, *power.shape[2:]).sum(2)
+            return power * self.channels[0]
+        return power.reshape(len(power), -1, self.channels[0], *power.shape[2:]).sum(2)
 
 
 def _with_mean(seen: torch.Tensor, windows: Windows) -> torch.Tensor:
@@ -568,20 +563,10 @@ def _with_mean(seen: torch.Tensor, windows: Windows) -> torch.Tensor:
 @rule("conv_transpose1d conv_transpose2d conv_transpose3d")
 def transposed_convolution(call: Call) -> Outputs:
     """The transpose: every input pixel writes into a window of outputs."""
-    x, found = call.moment("input"), weights_of(call.operation)
-    if x is None or not found:
+    x, windows = call.moment("input"), Windows.of(call)
+    if x is None or windows is None:
         return None
-    (weights,) = found
-    kernel = weights.shape[2:]
-    functions: Any = {
-        1: nn.functional.conv_transpose1d, 2: nn.functional.conv_transpose2d,
-        3: nn.functional.conv_transpose3d,
-    }  # fmt: skip
-    windows = Windows(
-        call, weights, functions[len(kernel)], ("stride", "padding", "output_padding", "dilation"),
-        inputs=weights.shape[0] // weights.groups, outputs=weights.shape[1] * weights.groups,
-    )  # fmt: skip
-    return _weighted(call, weights, x, windows, -1 - len(kernel))
+    return _weighted(call, windows.weights, x, windows, 1 - len(windows.weights.shape))
 
 
 @rule("embedding", always=True)
@@ -746,21 +731,7 @@ def _is_blind(call: Call, after: Operation) -> bool:
 
 def _function_of(call: Call) -> Nonlinearity:
     number = call.operation.inputs[0]
-
-    def function(y: Any) -> Any:
-        with torch.no_grad():
-            made: torch.Tensor = call.operation.again(
-                {number: torch.from_numpy(np.ascontiguousarray(y))}
-            )
-        return made.numpy()
-
-    def derivative(y: Any) -> Any:
-        x = torch.from_numpy(np.ascontiguousarray(y)).requires_grad_()
-        with torch.enable_grad():
-            made: torch.Tensor = call.operation.again({number: x})
-            (slope,) = torch.autograd.grad(made.sum(), x)
-        return slope.numpy()
-
+    function, derivative = on_arrays(lambda y: call.operation.again({number: y}))
     kinks = KINKS.get(call.operation.name, ())
     return Integrated(quadrature.Nonlinearity(call.operation.name, function, derivative, kinks))
 
@@ -865,7 +836,8 @@ def batch_norm(call: Call) -> Outputs:
         (made,) = _normalized(call, x, level, profile, None, 1, INFINITE_BATCH)
         if eps > BITING * float(variance.mean()):  # σ²/(σ² + ε) of channels that differ: this run's
             size = 1 / _ratio(made.mean, call.out())
-            made = replace(made, power=_sized(made.power, size), basis=made.basis | {MEASURED_FACTOR})
+            power = with_slope(made.power * size, 1.0, made.power)
+            made = replace(made, power=power, basis=made.basis | {MEASURED_FACTOR})
         values = math.prod(call.out().shape) // call.out().shape[1]
         return [replace(made, gaussian=made.gaussian and values >= FEW_VALUES)]
     if mean.any():
@@ -874,35 +846,20 @@ def batch_norm(call: Call) -> Outputs:
     return _normalized(call, x, scale, x.power.detach() * scale, scale, 1, *x.basis)
 
 
-def _sized(power: torch.Tensor, factor: float) -> torch.Tensor:
-    """``power`` times ``factor``, its slope as it was."""
-    return with_slope(power * factor, 1.0, power)
-
-
-@rule("layer_norm")
-def layer_norm(call: Call) -> Outputs:
-    """Every token is normalized over its features."""
-    x, shape = call.moment("input"), call.argument("normalized_shape")
+@rule("layer_norm rms_norm")
+def token_norm(call: Call) -> Outputs:
+    """Every token is normalized over its features, or divided by the root of its mean square."""
+    x, shape, eps = call.moment("input"), call.argument("normalized_shape"), call.argument("eps")
     if x is None:
         return None
-    over, n = tuple(range(-len(shape), 0)), math.prod(shape)
-    level = x.power.mean(over, keepdim=True).detach()
-    eps = float(call.argument("eps") or 0.0)
-    slope = (1 - 2 / n) / (level + eps) if x.symmetric else None
-    return _normalized(call, x, level, level / (level + eps), slope, -1)
-
-
-@rule("rms_norm")
-def rms_norm(call: Call) -> Outputs:
-    """Every token is divided by the root of its mean square."""
-    x, shape = call.moment("input"), call.argument("normalized_shape")
-    if x is None:
-        return None
-    over, n = tuple(range(-len(shape), 0)), math.prod(shape)
-    level = x.power.mean(over, keepdim=True).detach()
-    eps = call.argument("eps")
-    level = level + (torch.finfo(call.out().dtype).eps if eps is None else float(eps))
-    return _normalized(call, x, level, x.power.detach() / level, (1 - 1 / n) / level, -1)
+    n, level = math.prod(shape), x.power.mean(tuple(range(-len(shape), 0)), keepdim=True).detach()
+    if call.operation.name == "rms_norm":
+        level = level + (torch.finfo(call.out().dtype).eps if eps is None else float(eps))
+        return _normalized(call, x, level, x.power.detach() / level, (1 - 1 / n) / level, -1)
+    raised = level + float(eps or 0.0)
+    return _normalized(
+        call, x, level, level / raised, (1 - 2 / n) / raised if x.symmetric else None, -1
+    )
 
 
 @rule("group_norm instance_norm")
@@ -943,8 +900,8 @@ def move(call: Call) -> Outputs:
         operation.template,
         lambda t: widened(t).square() if t.is_floating_point() else t,
     )
-    function = torch.reshape if operation.name == "view" else operation.function
-    moving = replace(operation, template=template, function=_reshaping(function))
+    function = torch.Tensor.reshape if operation.name == "view" else operation.function
+    moving = replace(operation, template=template, function=function)
     centers = {n: call.center(n).expand(call.values[n].shape) for n in spread}
     held = [call.moments[number].units for number in spread]
     units = {
@@ -984,13 +941,6 @@ def _part(call: Call, moment: Moment, units: torch.Tensor | None) -> Moment:
 
 def _as_list(made: Any) -> list[Any]:
     return [made] if isinstance(made, torch.Tensor) else list(made)
-
-
-def _reshaping(function: Callable[..., Any]) -> Callable[..., Any]:
-    """``reshape`` takes a shape in one piece, ``view`` in several too."""
-    if function is not torch.reshape:
-        return function
-    return lambda x, *shape: torch.reshape(x, shape[0] if not isinstance(shape[0], int) else shape)
 
 
 @rule("pad")

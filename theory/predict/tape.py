@@ -48,7 +48,7 @@ from theory.predict.readings import (
     spread,
     uneven,
 )
-from theory.probe import Whereabouts, at_gradient
+from theory.probe import Whereabouts, at_gradient, modes_kept
 from theory.randomness import generator
 
 # One name for what Python and torch spell in several ways (underscores are off already).
@@ -265,17 +265,14 @@ def ties_of(model: nn.Module) -> dict[int, tuple[str, ...]]:
 def left_as_it_was(model: nn.Module, device: torch.device, seed: int) -> Iterator[None]:
     """Put back buffers, modes and the random state; dropout draws from a stream of its own."""
     buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
-    modes = [(module, module.training) for module in model.modules()]
     gpus = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(gpus):
+    with torch.random.fork_rng(gpus), modes_kept(model):
         torch.random.set_rng_state(generator(seed, "dropout").get_state())
         for gpu in gpus:
             torch.cuda.set_rng_state(generator(seed, "dropout", device=gpu).get_state(), gpu)
         try:
             yield
         finally:
-            for module, training in modes:
-                module.training = training
             with torch.no_grad():
                 for name, buffer in model.named_buffers():
                     if name in buffers:
