@@ -23,7 +23,7 @@ from theory.audit.recognition import Recognized
 from theory.errors import RequestError
 from theory.initializers import LAWS, parse_initializer
 from theory.law.gains import gain
-from theory.predict.tape import Operation
+from theory.predict.tape import Operation, Value
 from theory.randomness import generator
 
 LISTED = 2  # names that are written out; more become a pattern
@@ -64,6 +64,14 @@ class Trial:
 
     network: Network
     loss: Callable[[], float]
+
+    @property
+    def values(self) -> Sequence[Value]:
+        return self.network.tape.values
+
+    def made(self, operation: int) -> Value:
+        """What the operation of that place on the tape made."""
+        return self.values[self.network.tape.operations[operation].outputs[0]]
 
 
 def tried(model: nn.Module, line: str, *, seed: int = 0) -> nn.Module | None:
@@ -133,9 +141,8 @@ def at(net: Network, parameter: str, what: str = "spread") -> tuple[str, Callabl
     module = net.weights[net.laws[parameter]].module or parameter
 
     def read(trial: Trial) -> float:
-        network = trial.network
-        value = network.tape.values[network.weights[network.laws[parameter]].result]
-        return float(getattr(value, what))
+        weight = trial.network.weights[trial.network.laws[parameter]]
+        return float(getattr(trial.values[weight.result], what))
 
     words = {"spread": "variance over the inputs at", "second_moment": "second moment at"}[what]
     return f"{words} {module}", read
@@ -217,11 +224,8 @@ def shrink(net: Network, weights: Sequence[Weight], factor: float, *, watch: Joi
     line = over(net, [weight.parameter for weight in weights], f"p.data.mul_({factor:.4g})")
     if watch is None:
         return Fix(line, "loss", lambda trial: trial.loss(), 0.0)
-
-    def stream(trial: Trial) -> float:
-        return trial.network.tape.values[watch.result].second_moment
-
-    return Fix(line, "second moment of the stream behind the last branch", stream, 0.0)
+    stream = "second moment of the stream behind the last branch"
+    return Fix(line, stream, lambda trial: trial.values[watch.result].second_moment, 0.0)
 
 
 def rescale(name: str, std: float) -> Fix:
@@ -252,12 +256,8 @@ def zero_biases(net: Network, weights: Sequence[Weight], silent: Operation | Non
         return None
     if silent is None:
         return Fix(over(net, names, "nn.init.zeros_(p)"), *at(net, deepest(net, weights)))
-
-    def share(trial: Trial) -> float:
-        tape = trial.network.tape
-        return tape.values[tape.operations[silent.index].outputs[0]].silent
-
-    return Fix(over(net, names, "nn.init.zeros_(p)"), "the share of silent units", share, 0.0)
+    share = "the share of silent units"
+    return Fix(over(net, names, "nn.init.zeros_(p)"), share, lambda t: t.made(silent.index).silent, 0.0)
 
 
 def smaller_eps(net: Network, weights: Sequence[Weight], module: str) -> Fix:
@@ -276,20 +276,18 @@ def share_of_mean(tensor: torch.Tensor) -> float:
 
 def centered(net: Network, weights: Sequence[Weight], shown: Weight) -> Fix:
     """``redraw``, shown by what the mean of one of them makes of its second moment."""
-
-    def read(trial: Trial) -> float:
-        return share_of_mean(trial.network.parameters[shown.parameter])
-
-    return Fix(redraw(net, weights).line, f"share of the mean in {shown.parameter}", read, 0.0)
+    line, name = redraw(net, weights).line, shown.parameter
+    share = f"share of the mean in {name}"
+    return Fix(line, share, lambda trial: share_of_mean(trial.network.parameters[name]), 0.0)
 
 
 def unit_scales(net: Network, names: Sequence[str], shown: str) -> Fix:
     """The scales ``names`` of norms to 1; the norm of ``shown`` tells what it does."""
 
     def made(trial: Trial) -> float:
-        operations = trial.network.tape.operations
-        norm = next(one for one in operations if shown in one.parameters and trial.network.is_norm(one))
-        return trial.network.tape.values[norm.outputs[0]].second_moment
+        net = trial.network
+        norms = (one for one in net.tape.operations if shown in one.parameters and net.is_norm(one))
+        return trial.made(next(norms).index).second_moment
 
     return Fix(over(net, names, "nn.init.ones_(p)"), f"second moment behind {shown}", made)
 
@@ -297,16 +295,9 @@ def unit_scales(net: Network, names: Sequence[str], shown: str) -> Fix:
 def clamp(weight: Weight, limit: float) -> Fix:
     """Cut the few that are too large."""
     name = weight.parameter
-
-    def largest(trial: Trial) -> float:
-        return float(trial.network.parameters[name].detach().abs().max())
-
-    return Fix(
-        f'model.get_parameter("{name}").data.clamp_(-{limit:.4g}, {limit:.4g})',
-        "largest weight",
-        largest,
-        0.0,
-    )
+    line = f'model.get_parameter("{name}").data.clamp_(-{limit:.4g}, {limit:.4g})'
+    largest = lambda trial: float(trial.network.parameters[name].detach().abs().max())  # noqa: E731
+    return Fix(line, "largest weight", largest, 0.0)
 
 
 def right_std(weight: Weight, law: Recognized) -> float:
@@ -380,14 +371,17 @@ def redraw_same(net: Network, weights: Sequence[Weight], laws: dict[str, Recogni
 
     def repeated(trial: Trial) -> float:
         tensors = [trial.network.parameters[name].detach() for name in names]
-        return float(
-            sum(
-                any(one.shape == other.shape and torch.equal(one, other) for other in tensors[:index])
-                for index, one in enumerate(tensors)
-            )
-        )
+        return float(repeats(tensors))
 
     return Fix(_line(net, by_call), "the number of tensors that repeat another", repeated, 0.0)
+
+
+def repeats(tensors: Sequence[torch.Tensor]) -> int:
+    """How many of the ``tensors`` equal an earlier one."""
+    return sum(
+        any(one.shape == other.shape and torch.equal(one, other) for other in tensors[:index])
+        for index, one in enumerate(tensors)
+    )
 
 
 def _line(net: Network, by_call: dict[str, list[str]]) -> str:

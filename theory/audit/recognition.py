@@ -109,10 +109,15 @@ class Values:
     second_moment: float
     kurtosis: float
     largest: float
-    std: float = field(init=False)
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "std", math.sqrt(max(self.second_moment, 0.0)))
+    @property
+    def std(self) -> float:
+        return math.sqrt(max(self.second_moment, 0.0))
+
+    def has_kurtosis_of(self, shape: str) -> bool:
+        """Within ``FIT`` standard errors."""
+        error = math.sqrt(KURTOSIS_VARIANCE[shape] / self.count)
+        return abs(self.kurtosis - SHAPES[shape].kurtosis) < FIT * error + 30 / self.count
 
     @classmethod
     def of(cls, weight: torch.Tensor) -> Values:
@@ -214,9 +219,7 @@ def _orthogonal(weight: torch.Tensor, values: Values, groups: int) -> Recognized
     if float(cosines.abs().max()) > ORTHOGONAL or float(lengths.std() / lengths.mean()) > ORTHOGONAL:
         return None
     gain, longest = float(lengths.mean()), matrix.shape[1]
-    return Recognized(
-        "orthogonal", None, gain, values.std, gain / math.sqrt(longest), 1.0, ()
-    )  # fmt: skip
+    return Recognized("orthogonal", None, gain, values.std, gain / math.sqrt(longest), 1.0)
 
 
 def _most_likely(values: Values, laws: list[Candidate]) -> Recognized:
@@ -290,8 +293,7 @@ def _fits(values: Values, law: Candidate) -> bool:
     """Whether std, kurtosis and support are those of ``law``, within ``FIT`` standard errors."""
     kurtosis = SHAPES[law.shape].kurtosis
     z = (values.std - law.std) / (law.std * math.sqrt((kurtosis - 1) / (4 * values.count)))
-    error = math.sqrt(KURTOSIS_VARIANCE[law.shape] / values.count)
-    tails = abs(values.kurtosis - kurtosis) < FIT * error + 30 / values.count
+    tails = values.has_kurtosis_of(law.shape)
     return abs(z) < FIT and tails and values.largest <= bound(law.shape, law.std) * (1 + 1e-3)
 
 
@@ -315,10 +317,8 @@ def _by_shape(values: Values) -> Recognized:
     """A shape of its own scale, where no law of the table fits; the nearest kurtosis decides."""
     n = values.count
     for shape in ("uniform", "normal", "truncated"):
-        error = math.sqrt(KURTOSIS_VARIANCE[shape] / n)
-        near = abs(values.kurtosis - SHAPES[shape].kurtosis) < FIT * error + 30 / n
         within = values.largest <= bound(shape, values.std * (1 + FIT / math.sqrt(n)))
-        if near and within:
+        if within and values.has_kurtosis_of(shape):
             scale = values.largest if shape == "uniform" else values.std / SHAPES[shape].std
             name = f"{shape}:{scale:.3g}"
             return Recognized(name, None, 1.0, values.std, values.std, 0.9 if n > 1000 else SURE)

@@ -61,20 +61,12 @@ def copies(seen: Seen) -> Iterator[Finding]:
             modules_of(same),
             f"{len(names)} weight tensors of different layers hold the same numbers in groups: the "
             "layers are copies of each other, as copy.deepcopy makes them.",
-            {"tensors": len(names), "distinct": len(names) - _repeats(same)},
+            {
+                "tensors": len(names),
+                "distinct": len(names) - fixes.repeats([weight.tensor for weight in same]),
+            },
             cure=fixes.redraw_same(seen.network, same, seen.laws),
         )
-
-
-def _repeats(weights: Sequence[Weight]) -> int:
-    seen: list[torch.Tensor] = []
-    repeats = 0
-    for weight in weights:
-        if any(one.shape == weight.tensor.shape and torch.equal(one, weight.tensor) for one in seen):
-            repeats += 1
-        else:
-            seen.append(weight.tensor)
-    return repeats
 
 
 def zeros_and_constants(seen: Seen) -> Iterator[Finding]:
