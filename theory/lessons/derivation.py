@@ -1,11 +1,11 @@
 """He's derivation (He et al. 2015, §2.2), line by line, each line checked against numbers.
 
 Here y_l = W_l x_(l−1) and x_l = φ(y_l), for l = 1 … L; the paper writes x_l for our x_(l−1).  Each
-line of ``LINES`` states what it assumes, its formula, and how to predict and to measure it.  The
-measurement is an average over independent networks of nn.Linear and rectifier modules, read by the
-probe, forward from one input of second moment 1 and backward from a random unit-variance cotangent
-at x_L.  Every line is normalised so that its prediction is the *exact* expectation at any width, not
-a limit; so a line that fails is wrong, and not only narrow.
+line of ``derivation.toml`` states what it assumes, its formula, and how to predict and to measure it.
+The measurement is an average over independent networks of nn.Linear and rectifier modules, read by the
+probe, forward from one input of second moment 1 and backward from a random unit-variance cotangent at
+x_L.  Every line is normalised so that its prediction is the *exact* expectation at any width, not a
+limit; so a line that fails is wrong, and not only narrow.
 
 A line passes when |z| is at most ``THRESHOLD``, z being (measured − predicted) / standard error as the
 normal score of Student's t: for a true line, chance alone exceeds it about once in 16,000 runs.
@@ -21,9 +21,11 @@ from __future__ import annotations
 
 import math
 import re
+import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
+from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
@@ -116,9 +118,7 @@ class Line:
     predict: Callable[[Measured], float]
     measure: Callable[[Measured], Array]
     known_slip: bool = False
-    rival: Callable[[Measured], float] | None = (
-        None  # what the same measurement would be, were it false
-    )
+    rival: Callable[[Measured], float] | None = None  # of the same measurement, were it false
 
 
 @takes_fields_of(DerivationSpec)
@@ -215,11 +215,13 @@ def _second_moments(readings: list[Reading], *, backward: bool = False) -> list[
 
 # ------------------------------------------------------------------------------ the lines
 
-XAVIER = Network("xavier")  # n·Var[w] = 1: shows the factor ½ itself
 HE = Network("he")
-FAN_OUT = Network("he", fan="fan_out", widening=True)
-FAN_IN = Network("he", fan="fan_in", widening=True)
-FORWARD, BACKWARD = "forward, ReLU", "backward, ReLU"
+NETWORKS = {
+    "xavier": Network("xavier"),  # n·Var[w] = 1: shows the factor ½ itself
+    "he": HE,
+    "fan_out": Network("he", fan="fan_out", widening=True),
+    "fan_in": Network("he", fan="fan_in", widening=True),
+}
 
 
 def forward_factor(read: Measured) -> float:
@@ -244,154 +246,45 @@ def rectified_variance(read: Measured) -> float:
     return read.activation.second_moment * read.activation.variance_ratio
 
 
-def through_forward(read: Measured) -> Array:
-    """Mean of y_L² over Var[y_1]."""
-    return read.y[:, -1] / first_variance(read)
-
-
-def through_backward(read: Measured) -> Array:
-    """Mean of (∂E/∂x_1)² over that of ∂E/∂x_L, which is 1."""
-    return read.dx[:, 0]
+PREDICTIONS: dict[str, Callable[[Measured], float]] = {
+    "½": lambda r: 0.5,
+    "1": lambda r: 1.0,
+    "2": lambda r: 2.0,
+    "A₂": lambda r: r.activation.second_moment,
+    "Var[φ]": rectified_variance,
+    "n·Var[w]": lambda r: r.widths[1] * r.weight_variance[1],
+    "n̂·Var[w]": lambda r: r.widths[-1] * r.weight_variance[-1],
+    "A₂·n·Var[w]": lambda r: r.activation.second_moment * r.widths[1] * r.weight_variance[1],
+    "∏ A₂·n·Var[w]": forward_factor,
+    "∏ A₂·n̂·Var[w]": backward_factor,
+    "(1 + a²)^(L−1)": lambda r: (1 + r.activation.gain_slope**2) ** (len(r.widths) - 2),
+}
+MEASUREMENTS: dict[str, Callable[[Measured], Array]] = {
+    "share of y_1 > 0": lambda r: r.positive[:, 0],
+    "n·w²": lambda r: r.widths[1] * r.weight,
+    "y_1²": lambda r: r.y[:, 0],
+    "y_2²/x_1²": lambda r: r.y[:, 1] / r.x[:, 0],
+    "y_2²/products": lambda r: r.y[:, 1] / r.products,
+    "x_1²/Var[y_1]": lambda r: r.x[:, 0] / first_variance(r),
+    "Var[x_1]/Var[y_1]": lambda r: r.x_variance[:, 0] / first_variance(r),
+    "y_2²/Var[y_1]": lambda r: r.y[:, 1] / first_variance(r),
+    "y_L²/Var[y_1]": lambda r: r.y[:, -1] / first_variance(r),
+    "Δy_L²": lambda r: r.dy[:, -1],
+    "Δx_(L−1)²/Δy_L²": lambda r: r.dx[:, -2] / r.dy[:, -1],
+    "Δx_1²": lambda r: r.dx[:, 0],  # that of Δx_L is 1
+}
 
 
 def lines(rectifier: str = "prelu") -> list[Line]:
     """All lines in order: forward and backward for ReLU, then for the named ``rectifier``."""
-    return [*_one_rectifier(), *_layers_forward(), *_backward_lines(), *_slope_lines(rectifier)]
-
-
-def _one_rectifier() -> list[Line]:
-    return [
-        Line(
-            FORWARD, "Eq. 6", "the products' cross terms average out",
-            r"E[y^2]/(n \cdot E[(w \cdot x)^2]) = 1",
-            "weights independent of one another and of x, mean 0",
-            XAVIER, lambda r: 1.0, lambda r: r.y[:, 1] / r.products,
-        ),
-        Line(
-            FORWARD, "Eq. 7", "E[x²] enters, not Var[x]",
-            r"E[y^2]/E[x^2] = n \cdot Var[w]", "w has mean 0; x need not have",
-            XAVIER, lambda r: r.widths[1] * r.weight_variance[1], lambda r: r.y[:, 1] / r.x[:, 0],
-        ),
-        Line(
-            FORWARD, "before 8", "y is symmetric about 0",
-            r"P(y > 0) = \tfrac12", "symmetric w, biases 0",
-            XAVIER, lambda r: 0.5, lambda r: r.positive[:, 0],
-        ),
-        Line(
-            FORWARD, "before 8", "the rectifier halves the second moment",
-            r"E[x^2] = \tfrac12 \cdot Var[y]", "y symmetric about 0",
-            XAVIER, lambda r: r.activation.second_moment,
-            lambda r: r.x[:, 0] / first_variance(r),
-        ),
-        Line(
-            FORWARD, "the slip", "“the rectifier halves the variance”",
-            r"Var[x] = \tfrac12 \cdot Var[y]", "E[x] = 0, which is false",
-            XAVIER, lambda r: r.activation.second_moment,
-            lambda r: r.x_variance[:, 0] / first_variance(r), known_slip=True, rival=rectified_variance,
-        ),
-        Line(
-            FORWARD, "set right", "what the variance is instead",
-            r"Var[x] = (\tfrac12 - 1/(2\pi)) \cdot Var[y]", "y Gaussian",
-            XAVIER, rectified_variance, lambda r: r.x_variance[:, 0] / first_variance(r),
-            rival=lambda r: r.activation.second_moment,
-        ),
-    ]  # fmt: skip
-
-
-def _layers_forward() -> list[Line]:
-    return [
-        Line(
-            FORWARD, "Eq. 8", "one layer, n·Var[w] = 1",
-            r"Var[y_l]/Var[y_{l-1}] = \tfrac12 \cdot n \cdot Var[w]", "Eq. 7 and E[x²] = ½·Var[y]",
-            XAVIER, lambda r: r.activation.second_moment * r.widths[1] * r.weight_variance[1],
-            lambda r: r.y[:, 1] / first_variance(r),
-        ),
-        Line(
-            FORWARD, "Eq. 9", "all layers, n·Var[w] = 1: Xavier's 2^−(L−1)",
-            r"Var[y_L]/Var[y_1] = \prod \tfrac12 \cdot n_l \cdot Var[w_l]", "layers independent",
-            XAVIER, forward_factor, through_forward,
-        ),
-        Line(
-            FORWARD, "Eq. 10", "so the weights' std is √(2/n)",
-            r"n \cdot mean(w^2) = 2", "every factor of Eq. 9 is 1",
-            HE, lambda r: 2.0, lambda r: r.widths[1] * r.weight,
-        ),
-        Line(
-            FORWARD, "Eq. 10", "and the signal neither vanishes nor explodes",
-            r"Var[y_L]/Var[y_1] = 1", "Var[w] = 2/n",
-            HE, lambda r: 1.0, through_forward,
-        ),
-        Line(
-            FORWARD, "§2.2", "the first layer has no rectifier before it: 2 for 1",
-            r"Var[y_1]/E[x_0^2] = n \cdot Var[w] = 2", "the same law kept for simplicity",
-            HE, lambda r: 2.0, lambda r: r.y[:, 0],
-        ),
-    ]  # fmt: skip
-
-
-def _backward_lines() -> list[Line]:
-    return [
-        Line(
-            BACKWARD, "Eq. 12", "the rectifier halves the gradient's second moment",
-            r"E[\Delta y^2] = \tfrac12 \cdot Var[\Delta x]",
-            "f′(y) is 0 or 1, half each, independent of Δx",
-            XAVIER, lambda r: r.activation.second_moment, lambda r: r.dy[:, -1],
-        ),
-        Line(
-            BACKWARD, "Eq. 11", "the weights pass it on, cross terms average out",
-            r"Var[\Delta x_{l-1}]/E[\Delta y_l^2] = \hat{n} \cdot Var[w]",
-            "w and Δy independent, mean 0",
-            XAVIER, lambda r: r.widths[-1] * r.weight_variance[-1],
-            lambda r: r.dx[:, -2] / r.dy[:, -1],
-        ),
-        Line(
-            BACKWARD, "Eq. 13", "all layers, n̂·Var[w] = 1",
-            r"Var[\Delta x_1]/Var[\Delta x_L] = \prod \tfrac12 \cdot \hat{n}_l \cdot Var[w_l]",
-            "gates of different layers independent",
-            XAVIER, backward_factor, through_backward,
-        ),
-        Line(
-            BACKWARD, "Eq. 14", "the gradient neither vanishes nor explodes",
-            r"Var[\Delta x_1]/Var[\Delta x_L] = 1", "½·n̂·Var[w] = 1",
-            HE, lambda r: 1.0, through_backward,
-        ),
-        Line(
-            BACKWARD, "after 14", "fan_out law, widths doubled: forward drifts by c₂/d_L only",
-            r"\prod \tfrac12 \cdot n_l \cdot Var[w_l] = n_2/\hat{n}_L = \tfrac12", "Var[w_l] = 2/n̂_l",
-            FAN_OUT, forward_factor, through_forward,
-        ),
-        Line(
-            BACKWARD, "after 14", "fan_in law, widths doubled: backward drifts the other way",
-            r"\prod \tfrac12 \cdot \hat{n}_l \cdot Var[w_l] = \hat{n}_L/n_2 = 2", "Var[w_l] = 2/n_l",
-            FAN_IN, backward_factor, through_backward,
-        ),
-    ]  # fmt: skip
-
-
-def _slope_lines(rectifier: str) -> list[Line]:
-    activation = parse_activation(rectifier)
-    part = f"slope a = {activation.gain_slope:g}"
-    own, relus = Network("he", rectifier), Network("he", rectifier, gain="relu")
-    return [
-        Line(
-            part, "before 15", "the rectifier keeps a² of the negative half",
-            r"E[x^2] = \tfrac12(1 + a^2) \cdot Var[y]", "y symmetric about 0",
-            own, lambda r: r.activation.second_moment,
-            lambda r: r.x[:, 0] / first_variance(r),
-        ),
-        Line(
-            part, "Eq. 15", "forward",
-            r"Var[y_L]/Var[y_1] = 1", "½(1 + a²)·n·Var[w] = 1",
-            own, lambda r: 1.0, through_forward,
-        ),
-        Line(
-            part, "Eq. 15", "backward",
-            r"Var[\Delta x_1]/Var[\Delta x_L] = 1", "½(1 + a²)·n̂·Var[w] = 1",
-            own, lambda r: 1.0, through_backward,
-        ),
-        Line(
-            part, "after 15", "ReLU's rule under this slope grows",
-            r"Var[y_L]/Var[y_1] = (1 + a^2)^{L-1}", "Var[w] = 2/n",
-            relus, lambda r: (1 + activation.gain_slope**2) ** (len(r.widths) - 2), through_forward,
-        ),
-    ]  # fmt: skip
+    text = Path(__file__).with_suffix(".toml").read_text(encoding="utf-8")
+    own = {"own": Network("he", rectifier), "relu's": Network("he", rectifier, gain="relu")}
+    slope = parse_activation(rectifier).gain_slope
+    found = []
+    for row in tomllib.loads(text)["lines"]:
+        row["part"] = row["part"].format(slope=slope)
+        row["network"] = (NETWORKS | own)[row["network"]]
+        row["predict"], row["measure"] = PREDICTIONS[row["predict"]], MEASUREMENTS[row["measure"]]
+        row["rival"] = PREDICTIONS[row["rival"]] if "rival" in row else None
+        found.append(Line(**row))
+    return found
