@@ -8,13 +8,15 @@ variance of 1, and for the other activations it raises.
 from __future__ import annotations
 
 import math
+import tomllib
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from torch.nn.init import calculate_gain
 
-from theory.activations import Activation, parse_activation
+from theory.activations import Activation
 from theory.keywords import takes_fields_of
 from theory.law import mean_field, quadrature
 from theory.law.gains import backward_gain, gain
@@ -34,6 +36,7 @@ COLUMNS = {
     "remark": "where torch's table is off, undefined or to be read with care; else empty",
 }
 TORCH_NAMES = {"leaky-relu": "leaky_relu"}
+REMARKS = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
 
 
 @takes_fields_of(GainsSpec)
@@ -75,49 +78,26 @@ def _row(phi: Activation | Nonlinearity) -> dict[str, Any]:
     }
 
 
-def _remark(phi: Activation | Nonlinearity, forward: float, torch_value: float) -> str:
+def _remark(phi: Activation | Nonlinearity, exact: float, torch_value: float) -> str:
     if not isinstance(phi, Activation):
-        return "torch has no gain for a function of your own."
-    if phi.kind in ("prelu", "leaky-relu"):
-        return _slope_remark(phi.kind, phi.gain_slope, math.isnan(torch_value))
-    if math.isnan(torch_value):
-        shrunk = 1 / forward**2
-        return (
-            f'calculate_gain("{phi.kind}") raises.  With gain 1, as lecun, q = 1 becomes {shrunk:.3f} '
-            f"after one layer; the exact gain is {forward:.4f}."
-        )
-    if phi.kind in ("tanh", "selu"):
-        return (_tanh_remark if phi.kind == "tanh" else _selu_remark)(forward, torch_value)
-    return ""
-
-
-def _tanh_remark(forward: float, torch_value: float) -> str:
-    scale = torch_value**2
-    (point,) = mean_field.fixed_points(parse_activation("tanh"), scale).stable
-    return (
-        f"torch's 5/3 = {torch_value:.4f} is {100 * (torch_value / forward - 1):+.1f} % off the exact "
-        f"{forward:.4f}: q = 1 becomes {scale / forward**2:.3f} after one layer and settles at "
-        f"{point.q:.3f}, where saturation holds it."
-    )
-
-
-def _selu_remark(forward: float, torch_value: float) -> str:
-    return (
-        f"torch's 3/4 keeps no variance: q = 1 becomes {(torch_value / forward) ** 2:.4f} after one "
-        f'layer.  SELU is built for gain {forward:.0f} (lecun, calculate_gain("linear")): mean 0 and '
-        "variance 1 are then a fixed point."
-    )
-
-
-def _slope_remark(kind: str, slope: float, prelu_raises: bool) -> str:
-    if slope == 0.01:
-        return (
-            'calculate_gain("leaky_relu") assumes slope 0.01 unless told otherwise, which is right '
-            "here; kaiming_normal_ assumes slope 0 (its a = 0)."
-        )
-    growth = (1 + slope**2) / (1 + 0.01**2)
-    raises = 'calculate_gain("prelu") raises.  ' if kind == "prelu" and prelu_raises else ""
-    return (
-        f'{raises}calculate_gain("leaky_relu", {slope:g}) is exact; without the slope torch assumes '
-        f"0.01, and q grows ×{growth:.4f} per layer, ×{growth**30:.3g} over 30."
-    )
+        return str(REMARKS["own"])
+    kind, growth = phi.kind, (1 + phi.gain_slope**2) / (1 + 0.01**2)
+    if kind in ("prelu", "leaky-relu"):
+        kind = kind if math.isnan(torch_value) else "leaky-relu"
+        kind = "told" if phi.gain_slope == 0.01 else kind
+    elif math.isnan(torch_value):
+        kind = "raises"
+    numbers = {
+        "exact": exact,
+        "torch": torch_value,
+        "percent": 100 * (torch_value / exact - 1),
+        "shrunk": 1 / exact**2,
+        "kept": (torch_value / exact) ** 2,
+        "slope": phi.gain_slope,
+        "growth": growth,
+        "compound": growth**30,
+    }
+    if kind == "tanh":
+        (point,) = mean_field.fixed_points(phi, torch_value**2).stable
+        numbers["settled"] = point.q
+    return str(REMARKS.get(kind, "")).format(kind=phi.kind, **numbers)
