@@ -23,15 +23,16 @@ An epoch is 782 steps.  Last come the geometric means over the networks, in imag
 from __future__ import annotations
 
 import argparse
+import contextlib
 import itertools
 import multiprocessing as mp
 import os
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -99,35 +100,31 @@ class Request:
 
 def compare(options: argparse.Namespace, activation: str, depth: int) -> list[float]:
     """Milliseconds per step of every contender for one network."""
-    contenders = []
-    for name in options.contenders:
-        processes, threads = (2, 1) if name == PAIR else (1, options.threads)
-        own = (options.data_dir, options.precision, threads, options.cpu_time)
-        request = Request(name, activation, depth, *own)
-        # Built one at a time, so that they do not disturb each other.
-        contenders.append([start(request) for _ in range(processes)])
-    times: list[list[list[float]]] = [[] for _ in contenders]
-    for _ in range(options.rounds):
-        for started, seen in zip(contenders, times, strict=True):
-            for _, pipe in started:
-                pipe.send(options.steps)
-            seen.append(together([pipe.recv() for _, pipe in started]))
-            time.sleep(PAUSE_SECONDS)
-    for worker, pipe in itertools.chain(*contenders):
-        pipe.send(0)
-        worker.join()
+    context = mp.get_context("spawn")
+    with contextlib.ExitStack() as stack:
+        contenders = []
+        for name in options.contenders:
+            processes, threads = (2, 1) if name == PAIR else (1, options.threads)
+            own = (options.data_dir, options.precision, threads, options.cpu_time)
+            request = Request(name, activation, depth, *own)
+            pools = [stack.enter_context(ProcessPoolExecutor(1, context)) for _ in range(processes)]
+            for pool in pools:  # built one at a time, so that they do not disturb each other
+                pool.submit(build, request).result()
+            contenders.append(pools)
+        times: list[list[list[float]]] = [[] for _ in contenders]
+        for _ in range(options.rounds):
+            for pools, seen in zip(contenders, times, strict=True):
+                answers = [pool.submit(timed, options.steps) for pool in pools]
+                seen.append(together([answer.result() for answer in answers]))
+                time.sleep(PAUSE_SECONDS)
     return [
         min(  # the floor reports both layouts, the others a single list
-            1e3 * quantile([step for round_ in seen for step in round_[way]], options.quantile)
+            1e3
+            * float(np.quantile([step for round_ in seen for step in round_[way]], options.quantile))
             for way in range(len(seen[0]))
         )
         for seen in times
     ]
-
-
-def quantile(values: list[float], share: float) -> float:
-    """The value below which ``share`` of ``values`` lie: 0 the least, ½ the median."""
-    return float(np.quantile(values, share))
 
 
 def together(answers: list[list[list[float]]]) -> list[list[float]]:
@@ -138,37 +135,33 @@ def together(answers: list[list[list[float]]]) -> list[list[float]]:
     ]
 
 
-def start(request: Request) -> tuple[Any, Any]:
-    """A process for ``request``, ready to begin, and the pipe to it."""
-    context = mp.get_context("spawn")
-    ours, theirs = context.Pipe()
-    worker = context.Process(target=serve, args=(theirs, request))
-    worker.start()
-    ours.recv()
-    return worker, ours
+_built: list[Iterator[Any]] = []  # of a contender's own process: its steps, in each way
+_clock = time.perf_counter
 
 
-def serve(pipe: Connection, request: Request) -> None:
-    """One contender: builds its steps, then times as many as it is asked for until asked for none."""
+def build(request: Request) -> None:
+    """Make a contender's steps in its own process, and do the first of each."""
+    global _clock
     if request.threads:
         torch.set_num_threads(request.threads)
-    clock = time.process_time if request.cpu_time else time.perf_counter
-    ways = {NOTEBOOK: notebook, FLOOR: floor}.get(request.name, ours)(request)
-    for way in ways:
+    if request.cpu_time:
+        _clock = time.process_time
+    _built.extend({NOTEBOOK: notebook, FLOOR: floor}.get(request.name, ours)(request))
+    for way in _built:
         next(way)
-    pipe.send(None)
-    while count := pipe.recv():
-        pipe.send([timed(way, count, clock) for way in ways])
 
 
-def timed(steps: Iterator[Any], count: int, clock: Callable[[], float]) -> list[float]:
-    seconds = []
-    for index in range(count + DISCARD):
-        start = clock()
-        next(steps)
-        if index >= DISCARD:
-            seconds.append(clock() - start)
-    return seconds
+def timed(count: int) -> list[list[float]]:
+    """Seconds of each of ``count`` steps, in each way."""
+    found: list[list[float]] = []
+    for way in _built:
+        seconds = []
+        for _ in range(count + DISCARD):
+            start = _clock()
+            next(way)
+            seconds.append(_clock() - start)
+        found.append(seconds[DISCARD:])
+    return found
 
 
 def notebook(request: Request) -> list[Iterator[Any]]:
