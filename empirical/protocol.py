@@ -24,7 +24,15 @@ from pathlib import Path
 from typing import Any
 
 from empirical import identity
-from empirical.architectures import ARCHITECTURES, BRANCH_SCALES, HEADS, IDENTITY, Architecture, Sizes
+from empirical.architectures import (
+    ARCHITECTURES,
+    BRANCH_SCALES,
+    EVERY_NORM,
+    HEADS,
+    IDENTITY,
+    Architecture,
+    Sizes,
+)
 from empirical.data.catalog import DATASETS, DataSet, Sequences, data_set
 from theory.activations import parse_activation
 from theory.devices import DEVICES
@@ -32,15 +40,21 @@ from theory.errors import RequestError, check_choice, check_real, check_whole
 from theory.initializers import FANS, Initializer, parse_initializer
 from theory.randomness import MAX_SEED
 
-NORMS = ("batch", "layer", "group", "none")
 AUGMENTED = {
     "flip+crop": "flips and crops",
     "flip": "flips alone",
     "crop": "crops alone",
     "none": "no augmentation",
 }
-PRECISIONS = ("fp32", "bf16")
-OPTIMIZERS = ("adam", "sgd")
+CHOICES: Mapping[str, tuple[str, ...]] = {  # by field of a protocol
+    "norm": EVERY_NORM,
+    "fan": FANS,
+    "optimizer": ("adam", "sgd"),
+    "precision": ("fp32", "bf16"),
+    "augment": tuple(AUGMENTED),
+    "network": tuple(ARCHITECTURES),
+    "branch_scale": tuple(BRANCH_SCALES),
+}
 ENGINES = ("auto", "eager", "stacked")
 PAST_ENGINES = ("fused", "compiled", "graph")  # of earlier versions, in records alone
 
@@ -107,14 +121,11 @@ class Protocol:
     forget_bias: float = 0.0
 
     def __post_init__(self) -> None:
-        check_choice("norm", self.norm, NORMS)
-        check_choice("fan", self.fan, FANS)
+        for name, choices in CHOICES.items():
+            check_choice(name.replace("_", " "), getattr(self, name), choices)
         if self.head_fan is not None:
             check_choice("the fan of the last layer", self.head_fan, FANS)
-        check_choice("optimizer", self.optimizer, OPTIMIZERS)
-        check_choice("precision", self.precision, PRECISIONS)
         check_choice("engine", self.engine, (*ENGINES, *PAST_ENGINES))
-        check_choice("augment", self.augment, tuple(AUGMENTED))
         check_whole("filters", self.filters, 1, MAX_FILTERS)
         check_whole("pool_every", self.pool_every, 1, MAX_DEPTH)
         check_whole("epochs", self.epochs, 1, MAX_EPOCHS)
@@ -139,8 +150,6 @@ class Protocol:
         self._check_network()
 
     def _check_network(self) -> None:
-        check_choice("network", self.network, tuple(ARCHITECTURES))
-        check_choice("branch scale", self.branch_scale, tuple(BRANCH_SCALES))
         data, own = self.data, self.architecture
         if data.takes not in own.takes:
             fitting = ", ".join(name for name, one in ARCHITECTURES.items() if data.takes in one.takes)

@@ -14,19 +14,10 @@ import figures
 import theory
 from commands import options
 from commands.answer import Answer, Session
-from empirical.architectures import ARCHITECTURES, BRANCH_SCALES
 from empirical.data.catalog import of_task
+from empirical.data.files import tables
 from empirical.presets import PRESETS, Preset, preset
-from empirical.protocol import (
-    AUGMENTED,
-    ENGINES,
-    MAX_CELLS,
-    NORMS,
-    OPTIMIZERS,
-    PAST_ENGINES,
-    PRECISIONS,
-    StudySpec,
-)
+from empirical.protocol import CHOICES, MAX_CELLS, PAST_ENGINES, StudySpec
 from theory.activations import ACTIVATIONS
 from theory.errors import RequestError
 from theory.initializers import FANS, INITIALIZERS
@@ -46,49 +37,7 @@ EXAMPLES = (
     "cifar --seeds 9 --workers auto",
     "cifar --dry-run",
 )
-CHOICES = {
-    "optimizer": OPTIMIZERS,
-    "augment": tuple(AUGMENTED),
-    "norm": NORMS,
-    "fan": FANS,
-    "head_fan": FANS,
-    "network": tuple(ARCHITECTURES),
-    "branch_scale": tuple(BRANCH_SCALES),
-    "precision": PRECISIONS,
-}
-# Options that are fields of a study: what stands for the value in the help, and the help.
-OPTIONS = {
-    "epochs": (None, "default 10"),
-    "batch_size": (None, "default 64"),
-    "optimizer": (None, "default adam; sgd has momentum 0.9, no weight decay"),
-    "learning_rate": (None, "constant, default 0.001"),
-    "learning_rate_reference": (
-        "NAME",
-        "scale the rates of weights before a batch norm so that their relative steps are those under "
-        "this initializer",
-    ),
-    "augment": (None, "training images, at random; default flip+crop"),
-    "filters": (None, "of a convolution, or units of a layer; default 32"),
-    "pool_every": ("N", "convolutions, default 2"),
-    "norm": (None, "default batch"),
-    "fan": (None, "default fan_out, as the report"),
-    "head_fan": (None, "of the last layer (default: --fan)"),
-    "head_init": ("NAME", "of the last layer (default: --init)"),
-    "gain_slope": ("S", "slope in He's gain (default 0.01, as the report)"),
-    "network": (None, "a family; default plain"),
-    "branch_scale": (None, "the last weight of every residual branch: as drawn, / √branches, or 0"),
-    "dropout": ("P", "share of activations dropped"),
-    "weight_decay": ("W", "of weights alone; default 0"),
-    "recurrent": ("NAME", "of recurrent weights: an initializer, or identity"),
-    "forget_bias": ("B", "of an LSTM, default 0"),
-    "dataset": (None, "default cifar10"),
-    "data_dir": ("DIR", "default $CIFAR10_DIR (of others alike), else a download"),
-    "precision": (None, "default fp32"),
-    "engine": ("NAME", f"how a step is run: {', '.join(ENGINES)} (default auto)"),
-    "stack": ("N", "at most N cells at once, if stacked (default: all that fit)"),
-    "limit_train": ("N", "train on the first N images only"),
-    "limit_test": ("N", "test on the first N images only"),
-}
+OPTIONS = tables(Path(__file__).with_suffix(".toml"))  # fields of a study: metavar and help
 FIELDS = {  # of a study, where the option has another name
     "init": "initializers",
     "activation": "activations",
@@ -104,12 +53,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def add_study(parser: argparse.ArgumentParser, datasets: Sequence[str]) -> None:
     """The options of a study on one of ``datasets``."""
     _add_grid(parser)
-    hints, choices = get_type_hints(StudySpec), CHOICES | {"dataset": tuple(datasets)}
-    for name, (value, text) in OPTIONS.items():
+    hints = get_type_hints(StudySpec)
+    choices = {**CHOICES, "head_fan": FANS, "dataset": tuple(datasets)}
+    for name, texts in OPTIONS.items():
         hint = hints[FIELDS.get(name, name)]
         kind = next(one for one in (*get_args(hint), hint) if one is not NoneType)
         flags = [f"--{name.replace('_', '-')}", *["--width"] * (name == "filters")]
-        parser.add_argument(*flags, type=kind, choices=choices.get(name), metavar=value, help=text)
+        parser.add_argument(*flags, type=kind, choices=choices.get(name), **texts)
     parser.add_argument("--dry-run", action="store_true", help="print the plan and an estimate of time")
     _add_place(parser)
 
