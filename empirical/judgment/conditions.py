@@ -34,7 +34,7 @@ from empirical.arm import NAMES, Arm
 from empirical.judgment.claim_theory import THEORY_COLUMNS, drawn_signal, foretold, rate_ratio
 from empirical.judgment.claims import NEARER, PART_COLUMNS, judgment_fields, part_row, training
 from empirical.judgment.evidence import Cells, Evidence
-from empirical.judgment.selection import SIZE
+from empirical.judgment.selection import SIZE, size_of_most
 from empirical.judgment.statistics import INSUFFICIENT, MINIMUM_SEEDS
 from empirical.judgment.truth import (
     AGREES,
@@ -53,7 +53,8 @@ from empirical.judgment.truth import (
     mean_of,
 )
 from empirical.presets import MANY_SEEDS, PRESETS
-from empirical.protocol import CLASSES, COURSE_REPORT, TEST_IMAGES, Protocol, StudySpec, TrainSpec
+from empirical.protocol import CLASSES, COURSE_REPORT, TEST_IMAGES, Protocol, StudySpec
+from empirical.records.published import spec_of
 from theory.lessons.paper import xavier_over_he
 
 ACTIVATIONS, DEPTHS = COURSE_REPORT.activations, COURSE_REPORT.depths
@@ -232,23 +233,10 @@ def recorded_size(preset: str, evidence: Evidence) -> dict[str, Any]:
     cells = evidence.study.drop_duplicates("cell")
     if not {*SIZE} <= set(cells):
         return {}
-    kept = [item.name for item in fields(TrainSpec) if item.name not in (*SIZE, "engine", "seed")]
-    specs = [spec.config() for spec in StudySpec(**PRESETS[preset].fields).cells()]
-    own = tuple(specs[0][name] for name in SIZE)
-    wanted = {tuple(one[name] for name in kept) for one in specs if one["initializer"] == "he"}
-    found: dict[tuple[Any, ...], set[tuple[Any, ...]]] = {own: set()}
-    for row in cells.to_dict("records"):
-        known = {name: None if value != value else value for name, value in row.items()}
-        key = tuple(known[name] for name in kept)
-        if key in wanted:
-            found.setdefault(tuple(known[name] for name in SIZE), set()).add(key)
-    best = own if found[own] else max(found, key=lambda size: len(found[size]))
-    whole = {"limit_train", "limit_test"}
-    return {
-        name: int(value) if name in whole and value is not None else value
-        for name, value, usual in zip(SIZE, best, own, strict=True)
-        if value != usual
-    }
+    study = StudySpec(**PRESETS[preset].fields)
+    of_he = [cell for cell in study.cells() if cell.initializer == "he"]
+    size = size_of_most(map(spec_of, cells.to_dict("records")), of_he)
+    return {name: value for name, value in size.items() if value != getattr(study, name)}
 
 
 def _complete(

@@ -9,7 +9,7 @@ most configurations.  Seeds are whatever there is.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, lru_cache
 from typing import Any
@@ -60,8 +60,8 @@ def select(published: Published, name: str) -> Selection:
     protocols = {_protocol(cell) for cell in expected}
     found = [(str(row["cell"]), spec_of(row)) for row in published.cells.to_dict("records")]
     near = [(cell, spec) for cell, spec in found if _protocol(spec) in protocols]
-    size = _size_of_most([spec for _, spec in near if _key(spec) in by_key], expected)
-    chosen = {cell: spec for cell, spec in near if _size(spec) == size}
+    size = size_of_most((spec for _, spec in near), expected)
+    chosen = {cell: spec for cell, spec in near if _size(spec) == tuple(size.values())}
     asked = {cell: spec for cell, spec in chosen.items() if _key(spec) in by_key}
     there = {_key(spec) for spec in asked.values()}
     return Selection(
@@ -69,7 +69,7 @@ def select(published: Published, name: str) -> Selection:
         records=with_arms(published.of(chosen)),
         asked=frozenset(asked),
         missing=tuple(cell for key, cell in by_key.items() if key not in there),
-        size=dict(zip(SIZE, size, strict=True)),
+        size=size,
     )
 
 
@@ -125,11 +125,11 @@ def _without_size(spec: TrainSpec) -> dict[str, Any]:
     return spec.config() | dict.fromkeys(SIZE)
 
 
-def _size_of_most(found: list[TrainSpec], expected: list[TrainSpec]) -> tuple[Any, ...]:
-    """The expected size if any cell found has it, else that of the most configurations."""
-    own = _size(expected[0])
-    counts = Counter(size for _, size in {(_key(spec), _size(spec)) for spec in found})
-    if own in counts or not counts:
-        return own
-    most = max(counts.values())
-    return max((size for size, count in counts.items() if count == most), key=repr)
+def size_of_most(found: Iterable[TrainSpec], expected: Sequence[TrainSpec]) -> dict[str, Any]:
+    """``SIZE`` of the cells ``found`` that are ``expected`` but for it: as expected if any is of that,
+    else that of the most configurations."""
+    own, keys = _size(expected[0]), set(map(_key, expected))
+    sized = {(_key(spec), _size(spec)) for spec in found if _key(spec) in keys}
+    counts = Counter(size for _, size in sized)
+    best = own if own in counts or not counts else max(counts, key=lambda one: (counts[one], repr(one)))
+    return dict(zip(SIZE, best, strict=True))
