@@ -10,7 +10,6 @@ Importing this module imports neither torch nor numpy: a wrong folder is refused
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import gzip
 import hashlib
@@ -22,7 +21,7 @@ import tempfile
 import tomllib
 import urllib.error
 import urllib.request
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -218,8 +217,12 @@ class Source:
     def _download(self, path: Path, md5: str, addresses: Iterable[str]) -> Path:
         problems = []
         for address in addresses:
+            request = urllib.request.Request(address, headers={"User-Agent": "fanin"})
             try:
-                with _opened(address) as response, path.open("wb") as file:
+                with (
+                    urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS) as response,
+                    path.open("wb") as file,
+                ):
                     shutil.copyfileobj(response, file, 1 << 20)
             except (
                 urllib.error.URLError,
@@ -267,13 +270,6 @@ def _frozen(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _frozen(one) for key, one in value.items()}
     return tuple(map(_frozen, value)) if isinstance(value, list) else value
-
-
-@contextlib.contextmanager
-def _opened(address: str) -> Iterator[Any]:
-    request = urllib.request.Request(address, headers={"User-Agent": "fanin"})
-    with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS) as response:
-        yield response
 
 
 def _md5(path: Path) -> str:
