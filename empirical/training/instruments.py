@@ -24,9 +24,8 @@ from threadpoolctl import threadpool_limits
 from torch import nn
 
 from empirical.protocol import TrainSpec
-from empirical.records.cell import LAYER_COLUMNS
 from empirical.training.families import build_network
-from empirical.training.look import Look, as_found, weight_row, weight_steps, wide
+from empirical.training.look import Look, as_found, layer_row, weight_row, weight_steps, wide
 from empirical.training.networks import scale_free_layers, scale_free_parameters
 from theory.law.cross_entropy import initial_cross_entropy, softmax_second_moment
 from theory.predict import prediction as predict
@@ -67,10 +66,7 @@ class Instruments:
             own = [f"{name}.{parameter}" for parameter, _ in module.named_parameters()]
             if not own and name not in readings:
                 continue
-            row = dict.fromkeys(LAYER_COLUMNS, math.nan) | {"epoch": epoch, "layer": name}
-            row["kind"] = "PReLU" if isinstance(module, nn.PReLU) else type(module).__name__
-            row["prediction_basis"] = ""
-            row |= readings.get(name, {}) | table.get(name, {})
+            row = layer_row(epoch, name, module) | readings.get(name, {}) | table.get(name, {})
             if own:
                 row |= weight_row(module)
                 row["gradient_norm"] = math.hypot(*(gradients[parameter] for parameter in own))
@@ -137,7 +133,7 @@ def _probe(
 ) -> tuple[dict[str, float], dict[str, dict[str, float]], float]:
     """Norm of the gradient per parameter, readings per layer (columns of the table), and the loss."""
     names = [name for name, _ in network.named_children()]
-    inputs = {before: name for before, name in itertools.pairwise(names) if _is_activation(name)}
+    inputs = {before: name for before, name in itertools.pairwise(names) if name.startswith("act")}
     weighted = [name for name, module in network.named_children() if is_weighted(module)]
     parameters = dict(network.named_parameters())
     with (
@@ -181,7 +177,3 @@ def second_moment(values: torch.Tensor) -> torch.Tensor:
     if not torch.all((norms > 1e-15) & (norms < 1e15)):
         return wide(values).square().mean()
     return norms.square().sum() / values.numel()
-
-
-def _is_activation(name: str) -> bool:
-    return name.startswith("act")

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from empirical.protocol import TrainSpec
+from empirical.records.cell import LAYER_COLUMNS
 from theory.law.batch_norm import effective_learning_rate, equivalent_learning_rate
 
 
@@ -30,6 +31,13 @@ class Look:
     gradient_norm: float
     loss: float
     loss_predicted: float
+
+
+def layer_row(epoch: int, layer: str, module: nn.Module) -> dict[str, Any]:
+    """A row of ``module`` of which nothing is known yet."""
+    kind = "PReLU" if isinstance(module, nn.PReLU) else type(module).__name__
+    named = {"epoch": epoch, "layer": layer, "kind": kind, "prediction_basis": ""}
+    return dict.fromkeys(LAYER_COLUMNS, math.nan) | named
 
 
 @contextmanager

@@ -20,8 +20,7 @@ from threadpoolctl import threadpool_limits
 from torch import nn
 
 from empirical.protocol import TrainSpec
-from empirical.records.cell import LAYER_COLUMNS
-from empirical.training.look import Look, as_found, weight_row, weight_steps
+from empirical.training.look import Look, as_found, layer_row, weight_row, weight_steps
 from empirical.training.objectives import objective_of
 from theory.predict import follow, record, weights_of
 from theory.predict.moments import INFINITE_WIDTH, basis_name
@@ -109,9 +108,8 @@ class TapedInstruments:
             if not own:
                 continue
             for number, use in enumerate(uses.get(name, [{}]), 1):
-                row = dict.fromkeys(LAYER_COLUMNS, math.nan) | {"epoch": epoch, "prediction_basis": ""}
-                row |= {"layer": name if number == 1 else f"{name}.{number}"}
-                row |= {"kind": type(module).__name__} | use
+                layer = name if number == 1 else f"{name}.{number}"
+                row = layer_row(epoch, layer, module) | use
                 if number == 1:
                     row |= weight_row(module)
                     row["gradient_norm"] = math.hypot(*(norms[one] for one in own))
