@@ -31,7 +31,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -250,11 +250,11 @@ class Judgment:
     p_exact: float = math.nan
     needed: int = MINIMUM_SEEDS
     verdict: str = NO_RECORDS
-    missing: tuple[Cells, ...] = field(init=False)
 
-    def __post_init__(self) -> None:
-        found = dict.fromkeys(cells for outcome in self.outcomes for cells in outcome.missing)
-        object.__setattr__(self, "missing", tuple(found))
+    @property
+    def missing(self) -> tuple[Cells, ...]:
+        """The cells without a record, each once."""
+        return tuple(dict.fromkeys(cells for one in self.outcomes for cells in one.missing))
 
     @property
     def measured(self) -> list[PartOutcome]:
