@@ -23,6 +23,7 @@ for sequences all but a forget gate's are 0 at first.
 from __future__ import annotations
 
 import math
+from collections import OrderedDict
 from collections.abc import Iterator
 from typing import Any, cast
 
@@ -44,6 +45,8 @@ from theory.activations import parse_activation
 from theory.initializers import parse_initializer
 from theory.randomness import generator
 
+Layers = Iterator[tuple[str, nn.Module]]  # of a network, by name, one after another
+State = torch.Tensor | None  # of a recurrent layer, None before its first step
 GROUP = 8  # channels of group norm
 RECURRENT, LAST = "recurrent", "last"  # roles of a weight: of a state, and of a branch
 
@@ -54,13 +57,10 @@ def build_network(spec: TrainSpec, device: torch.device | str = "cpu") -> nn.Seq
     Input: (B, C, H, W), (B, F) or (B, T, F); output: (B, classes), or (B, answers, classes).
     """
     if not isinstance(spec.data, Sequences):
-        network = _residual(spec) if spec.network == "residual" else _plain(spec)
-    elif spec.network == "transformer":
-        network = _transformer(spec)
+        layers = _residual(spec) if spec.network == "residual" else _plain(spec)
     else:
-        network = nn.Sequential()
-        network.add_module("recurrent", Recurrent(spec))
-        _answer(network, spec)
+        layers = _transformer(spec) if spec.network == "transformer" else _recurrent(spec)
+    network = nn.Sequential(OrderedDict(layers))
     draw_weights_(network, spec)
     return to_device(network, torch.device(device))
 
@@ -68,34 +68,27 @@ def build_network(spec: TrainSpec, device: torch.device | str = "cpu") -> nn.Seq
 # --- feed-forward -------------------------------------------------------------------------------------
 
 
-def _plain(spec: TrainSpec) -> nn.Sequential:
-    network = nn.Sequential()
+def _plain(spec: TrainSpec) -> Layers:
     for layer in range(spec.depth):
-        network.add_module(_name(spec, layer), _layer(spec, first=layer == 0))
-        for name, module in _between(spec, layer, normed=layer > 0):
-            network.add_module(name, module)
-        _pool(network, spec, layer)
-    _end(network, spec)
-    return network
+        yield _name(spec, layer), _layer(spec, first=layer == 0)
+        yield from _between(spec, layer, normed=layer > 0)
+        yield from _pool(spec, layer)
+    yield from _end(spec)
 
 
-def _residual(spec: TrainSpec) -> nn.Sequential:
-    network = nn.Sequential()
-    network.add_module(_name(spec, 0), _layer(spec, first=True))
+def _residual(spec: TrainSpec) -> Layers:
+    yield _name(spec, 0), _layer(spec, first=True)
     for block in range(spec.blocks):
-        branch = Residual()
-        for layer in (2 * block + 1, 2 * block + 2):
-            for name, module in _between(spec, layer, drops=layer % 2 == 0):
-                branch.add_module(name, module)
-            role = LAST if layer % 2 == 0 else ""
-            branch.add_module(_name(spec, layer), _layer(spec, role=role))
-        network.add_module(f"block{block + 1:02d}", branch)
-        _pool(network, spec, 2 * block + 1)
-        _pool(network, spec, 2 * block + 2)
-    for name, module in _between(spec, spec.depth):
-        network.add_module(name, module)
-    _end(network, spec)
-    return network
+        first, second = 2 * block + 1, 2 * block + 2
+        branch = OrderedDict(_between(spec, first, drops=False))
+        branch[_name(spec, first)] = _layer(spec)
+        branch.update(_between(spec, second))
+        branch[_name(spec, second)] = _layer(spec, role=LAST)
+        yield f"block{block + 1:02d}", Residual(branch)
+        yield from _pool(spec, first)
+        yield from _pool(spec, second)
+    yield from _between(spec, spec.depth)
+    yield from _end(spec)
 
 
 class Residual(nn.Sequential):
@@ -121,9 +114,7 @@ def _layer(spec: TrainSpec, *, first: bool = False, role: str = "") -> nn.Module
     return linear(inputs, spec.filters, role=role)
 
 
-def _between(
-    spec: TrainSpec, layer: int, *, normed: bool = True, drops: bool = True
-) -> Iterator[tuple[str, nn.Module]]:
+def _between(spec: TrainSpec, layer: int, *, normed: bool = True, drops: bool = True) -> Layers:
     number = f"{layer + 1:02d}"
     if normed and spec.norm != "none":
         yield f"norm{number}", _norm(spec)
@@ -132,20 +123,17 @@ def _between(
         yield f"drop{number}", nn.Dropout(spec.dropout)
 
 
-def _pool(network: nn.Sequential, spec: TrainSpec, layer: int) -> None:
+def _pool(spec: TrainSpec, layer: int) -> Layers:
     size = spec.map_sizes[layer]
     if layer > 0 and layer % spec.pool_every == 0 and size > 1:
-        network.add_module(f"pool{layer + 1:02d}", nn.MaxPool2d(2))
+        yield f"pool{layer + 1:02d}", nn.MaxPool2d(2)
 
 
-def _end(network: nn.Sequential, spec: TrainSpec) -> None:
+def _end(spec: TrainSpec) -> Layers:
     sizes = spec.filters * spec.head_size**2, spec.data.classes
-    if spec.is_classic:
-        network.add_module("head", undrawn(FlattenLinear, *sizes))
-        return
-    if spec.data.takes == "images":
-        network.add_module("flatten", nn.Flatten())
-    network.add_module("head", linear(*sizes))
+    if spec.data.takes == "images" and not spec.is_classic:
+        yield "flatten", nn.Flatten()
+    yield "head", undrawn(FlattenLinear, *sizes) if spec.is_classic else linear(*sizes)
 
 
 def _norm(spec: TrainSpec) -> nn.Module:
@@ -193,20 +181,16 @@ class Recurrent(nn.Module):
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         states: list[torch.Tensor] = []
-        memory: torch.Tensor | None = None
+        memory: State = None
         for drive in self.input(input).unbind(1):
             state, memory = getattr(self, self.kind)(drive, states[-1] if states else None, memory)
             states.append(state)
         return torch.stack(states, 1)
 
-    def rnn(
-        self, drive: torch.Tensor, state: torch.Tensor | None, memory: None
-    ) -> tuple[torch.Tensor, None]:
+    def rnn(self, drive: torch.Tensor, state: State, memory: State) -> tuple[torch.Tensor, State]:
         return self.act(drive if state is None else drive + self.hidden(state)), None
 
-    def lstm(
-        self, drive: torch.Tensor, state: torch.Tensor | None, memory: torch.Tensor | None
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    def lstm(self, drive: torch.Tensor, state: State, memory: State) -> tuple[torch.Tensor, State]:
         """Gates in torch's order: input, forget, cell, output."""
         gates = drive if state is None else drive + self.hidden(state)
         let_in, forget, new, let_out = gates.chunk(4, 1)
@@ -214,9 +198,7 @@ class Recurrent(nn.Module):
         memory = written if memory is None else forget.sigmoid() * memory + written
         return let_out.sigmoid() * memory.tanh(), memory
 
-    def gru(
-        self, drive: torch.Tensor, state: torch.Tensor | None, memory: None
-    ) -> tuple[torch.Tensor, None]:
+    def gru(self, drive: torch.Tensor, state: State, memory: State) -> tuple[torch.Tensor, State]:
         """Gates in torch's order: reset, update, new."""
         reset, update, new = drive.chunk(3, 1)
         if state is None:
@@ -227,27 +209,33 @@ class Recurrent(nn.Module):
         return (1 - kept) * fresh + kept * state, None
 
 
-def _transformer(spec: TrainSpec) -> nn.Sequential:
-    network = nn.Sequential()
-    network.add_module("embedding", linear(spec.data.inputs, spec.filters))
-    network.add_module("positions", Positions(spec.filters))
+def _recurrent(spec: TrainSpec) -> Layers:
+    yield "recurrent", Recurrent(spec)
+    yield from _answer(spec)
+
+
+def _transformer(spec: TrainSpec) -> Layers:
+    width = spec.filters
+    yield "embedding", linear(spec.data.inputs, width)
+    yield "positions", Positions(width)
     for block in range(spec.depth):
-        attention, perceptron = Residual(), Residual()
-        if spec.norm != "none":
-            attention.add_module("norm", nn.LayerNorm(spec.filters))
-            perceptron.add_module("norm", nn.LayerNorm(spec.filters))
-        attention.add_module("attention", Attention(spec.filters))
-        perceptron.add_module("up", linear(spec.filters, MLP * spec.filters))
-        perceptron.add_module("act", _activation(spec))
-        perceptron.add_module("down", linear(MLP * spec.filters, spec.filters, role=LAST))
-        for name, branch in (("attention", attention), ("mlp", perceptron)):
-            if spec.dropout:
-                branch.add_module("drop", nn.Dropout(spec.dropout))
-            network.add_module(f"{name}{block + 1:02d}", branch)
+        perceptron = {"up": linear(width, MLP * width), "act": _activation(spec)}
+        perceptron["down"] = linear(MLP * width, width, role=LAST)
+        for name, branch in (("attention", {"attention": Attention(width)}), ("mlp", perceptron)):
+            parts = OrderedDict([*_layer_norm(spec), *branch.items(), *_dropout(spec)])
+            yield f"{name}{block + 1:02d}", Residual(parts)
+    yield from _layer_norm(spec)
+    yield from _answer(spec)
+
+
+def _layer_norm(spec: TrainSpec) -> Layers:
     if spec.norm != "none":
-        network.add_module("norm", nn.LayerNorm(spec.filters))
-    _answer(network, spec)
-    return network
+        yield "norm", nn.LayerNorm(spec.filters)
+
+
+def _dropout(spec: TrainSpec) -> Layers:
+    if spec.dropout:
+        yield "drop", nn.Dropout(spec.dropout)
 
 
 class Positions(nn.Module):
@@ -291,12 +279,12 @@ class Last(nn.Module):
         return input[:, -1] if self.answers == 1 else input[:, -self.answers :]
 
 
-def _answer(network: nn.Sequential, spec: TrainSpec) -> None:
+def _answer(spec: TrainSpec) -> Layers:
     assert isinstance(spec.data, Sequences)
-    network.add_module("last", Last(spec.data.answers or spec.length))
-    if spec.dropout and spec.architecture.gates:
-        network.add_module("drop", nn.Dropout(spec.dropout))
-    network.add_module("head", linear(spec.filters, spec.data.classes))
+    yield "last", Last(spec.data.answers or spec.length)
+    if spec.architecture.gates:
+        yield from _dropout(spec)
+    yield "head", linear(spec.filters, spec.data.classes)
 
 
 # --- drawing ------------------------------------------------------------------------------------------
