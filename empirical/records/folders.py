@@ -121,7 +121,6 @@ def read_all(out: Path) -> tuple[list[Finished], dict[str, str]]:
     for folder in sorted(path for path in (out / "cells").glob("*") if (path / RESULT).exists()):
         try:
             spec = _read_spec(folder)
-            _check_config(folder, spec)
             found = _read_finished(folder, spec)
         except DamagedRecord as damage:
             bad[folder.name] = str(damage)
@@ -181,8 +180,7 @@ def write_checkpoint(out: Path, spec: TrainSpec, state: CellState) -> None:
     """Save ``state``, then the tables so far (for the reader: resuming needs the checkpoint only)."""
     folder = cell_folder(out, spec)
     buffer = io.BytesIO()
-    values = {name: getattr(state, name) for name in CellState.__dataclass_fields__}
-    torch.save({"cell": folder.name, **values}, buffer)
+    torch.save({"cell": folder.name, **vars(state)}, buffer)
     payload = buffer.getvalue()
     write_whole(folder / CHECKPOINT, hashlib.sha256(payload).hexdigest().encode() + b"\n" + payload)
     _write_tables(folder, state)
@@ -317,11 +315,13 @@ def _read_spec(folder: Path) -> TrainSpec:
         spec = TrainSpec(**config)
     if cell_id not in (spec.cell_id, spec.former_id):
         raise DamagedRecord(f"{folder / CONFIG} describes another cell than it names")
+    if folder.name not in (spec.cell_id, spec.former_id):
+        raise DamagedRecord(f"{folder / CONFIG} describes another cell")
     return spec
 
 
 def _check_config(folder: Path, spec: TrainSpec) -> None:
-    if _read_spec(folder).cell_id != spec.cell_id or folder.name not in (spec.cell_id, spec.former_id):
+    if _read_spec(folder).cell_id != spec.cell_id:
         raise DamagedRecord(f"{folder / CONFIG} describes another cell")
 
 
