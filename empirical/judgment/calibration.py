@@ -16,6 +16,7 @@ studies of n seeds about the recorded means, to see how many of the claims so ma
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 
@@ -138,16 +139,14 @@ def resemblance(evidence: Evidence, runs: int = 20_000) -> dict[str, float]:
 
 def agreement(evidence: Evidence) -> tuple[int, int]:
     """Of how many differences of two recorded cells both tests say the same, and how many there are."""
-    known = _samples(evidence, EXACT_SEEDS)
-    same = pairs = 0
-    for first, one in known.items():
-        for second, other in known.items():
-            if first < second:
-                both = min(len(one), len(other))
-                differences = one[:both] - other[:both]
-                t, exact = float(t_p_value(differences)), sign_flip_p_value(differences)
-                same, pairs = same + ((t <= LEVEL) == (exact <= LEVEL)), pairs + 1
-    return same, pairs
+    known = sorted(_samples(evidence, EXACT_SEEDS).items())
+    same = []
+    for (_, one), (_, other) in itertools.combinations(known, 2):
+        both = min(len(one), len(other))
+        differences = one[:both] - other[:both]
+        t, exact = float(t_p_value(differences)), sign_flip_p_value(differences)
+        same.append((t <= LEVEL) == (exact <= LEVEL))
+    return sum(same), len(same)
 
 
 class Projected(Evidence):

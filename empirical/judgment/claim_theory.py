@@ -263,28 +263,25 @@ SIZE_COLUMNS = {
 
 def foretold_sizes(evidence: Evidence) -> pd.DataFrame:
     """How often theory's numbers of the network as drawn were those measured: ``SIZE_COLUMNS``."""
-    names = ("initial_loss", "initial_loss_predicted", "initial_average_weight")
-    measured = evidence.cells.set_index("cell").reindex(columns=list(names))
-    measured = measured.apply(pd.to_numeric, errors="coerce").astype(np.float64)
-    losses, weights = [], []
-    for row in evidence.study.drop_duplicates("cell").to_dict("records"):
-        if row["cell"] not in measured.index:
-            continue
-        loss, foretold_loss, weight = (float(one) for one in measured.loc[row["cell"]].to_numpy())
-        if math.isfinite(loss) and math.isfinite(foretold_loss) and min(loss, foretold_loss) > 0:
-            losses.append(loss / foretold_loss)
-        if math.isfinite(weight):
-            mean, std = drawn_average_weight(Cells.of(row).spec)
-            weights.append((abs(weight - mean) <= 2 * std, weight / mean if mean else math.nan))
-    near = sum(abs(ratio - 1) <= WITHIN for ratio in losses)
-    table = [("first loss", len(losses), near, _worst(losses))]
-    table.append(
-        ("average weight as drawn", len(weights), sum(ok for ok, _ in weights),
-         _worst([ratio for _, ratio in weights]))
-    )  # fmt: skip
+    names = ["initial_loss", "initial_loss_predicted", "initial_average_weight"]
+    rows = evidence.study.drop_duplicates("cell").set_index("cell")
+    measured = evidence.cells.set_index("cell").reindex(columns=names)
+    measured = measured[measured.index.isin(rows.index)].apply(pd.to_numeric, errors="coerce")
+    measured = measured.astype(np.float64).replace([-np.inf, np.inf], np.nan)
+    losses = measured[(measured[names[:2]] > 0).all(axis=1)]
+    ratios = losses["initial_loss"] / losses["initial_loss_predicted"]
+    weights = measured["initial_average_weight"].dropna()
+    specs = [Cells.of(row).spec for row in rows.loc[weights.index].to_dict("records")]
+    mean, std = np.array([drawn_average_weight(spec) for spec in specs]).reshape(-1, 2).T
+    near, true = (ratios - 1).abs() <= WITHIN, (weights - mean).abs() <= 2 * std
+    table = [
+        ("first loss", len(ratios), near.sum(), _worst(ratios)),
+        ("average weight as drawn", len(weights), true.sum(), _worst((weights / mean)[mean != 0])),
+    ]
     return pd.DataFrame(table, columns=list(SIZE_COLUMNS))
 
 
-def _worst(ratios: list[float]) -> float:
-    known = [max(one, 1 / one) for one in ratios if one > 0]
-    return float(np.max(known)) if known else math.nan
+def _worst(ratios: pd.Series[float]) -> float:
+    """The farthest from 1, as a factor; NaN without any."""
+    known = ratios[ratios > 0]
+    return float(np.maximum(known, 1 / known).max())

@@ -8,7 +8,7 @@ tables.  A diverged cell has no numbers, and is counted.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
@@ -198,9 +198,7 @@ class Evidence:
         """Its standard deviation over seeds, pooled over all arms; NaN where none has two."""
         if ("spread", quantity) not in self.memo:
             every = (_by_seed(rows, QUANTITIES[quantity]) for rows in self._groups.values())
-            several = [found for found in every if len(found) > 1]
-            degrees = sum(len(found) - 1 for found in several)
-            squares = sum(float(((found - found.mean()) ** 2).sum()) for found in several)
+            squares, degrees = pooled(found.to_numpy() for found in every)
             self.memo["spread", quantity] = math.sqrt(squares / degrees) if degrees else math.nan
         return float(self.memo["spread", quantity])
 
@@ -210,6 +208,14 @@ class Evidence:
             return math.nan
         rows = self.cells[self.cells["cell"].isin(self.ids(cells))]
         return float(pd.to_numeric(rows[column]).mean()) if len(rows) else math.nan
+
+
+def pooled(samples: Iterable[np.ndarray]) -> tuple[float, int]:
+    """Squared deviations from each sample's mean, summed, and degrees of freedom; a sample of one has
+    none.  The one over the other is s² = Σ(n−1)s²/Σ(n−1)."""
+    several = [one for one in samples if len(one) > 1]
+    squares = sum(float(np.square(one - one.mean()).sum()) for one in several)
+    return squares, sum(len(one) - 1 for one in several)
 
 
 def _by_seed(rows: pd.DataFrame, wanted: Quantity) -> pd.Series[float]:

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,7 +24,7 @@ import numpy as np
 import pandas as pd
 from scipy import special, stats
 
-from empirical.judgment.evidence import Cells, Evidence
+from empirical.judgment.evidence import Cells, Evidence, pooled
 from empirical.protocol import AUGMENTED, COURSE_REPORT, published_accuracy
 
 INITIALIZERS = ("he", "normal")
@@ -60,8 +60,7 @@ CELL_COLUMNS = {
     "log_likelihood": "log predictive density at the printed accuracy, per percent",
 }
 COLUMNS = {
-    "augment": "the augmentation",
-    "fan": "the fan mode of He; head fan_in: of its last layer alone",
+    **{name: CELL_COLUMNS[name] for name in ("augment", "fan")},
     "cells": "printed accuracies with a record beside them; none where no cell of He is recorded",
     "of": "printed accuracies there are",
     "seeds": "the fewest completed seeds of any of these cells",
@@ -174,11 +173,9 @@ def _pools(evidence: Evidence) -> dict[int | None, Spread]:
     return {name: spread for name, spread in pooled.items() if spread is not None}
 
 
-def _pooled(samples: Sequence[np.ndarray]) -> Spread | None:
-    """s² = Σ(n−1)s²/Σ(n−1) over the samples of two or more; None if it has no size."""
-    several = [one for one in samples if len(one) > 1]
-    degrees = sum(len(one) - 1 for one in several)
-    squares = sum(float(np.square(one - one.mean()).sum()) for one in several)
+def _pooled(samples: Iterable[np.ndarray]) -> Spread | None:
+    """Over the samples of two or more; None if it has no size."""
+    squares, degrees = pooled(samples)
     return Spread(math.sqrt(squares / degrees), degrees) if squares > 0 else None
 
 
