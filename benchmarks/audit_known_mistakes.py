@@ -70,18 +70,17 @@ def main() -> None:
     parser.add_argument("--size", type=int, help="of a torchvision network's images, with --draws")
     parser.add_argument("names", nargs="*", metavar="NAME", help="of a zoo's network, with --draws")
     options = parser.parse_args()
-    console = Console(width=160)
+    found: dict[str, Iterable[dict[str, str]]]
     if options.zoo:
-        rows = list(said(zoo(options.limit)))
-        console.print(table("networks at their own initialization", rows))
-        return
-    if options.draws:
-        rows = list(said(over_draws(name, options.draws, options.size) for name in options.names))
-        console.print(table(f"predicted from one draw, against the mean over {options.draws}", rows))
-        return
-    for module, names in LISTS.items():
-        for name in names:
-            console.print(table(name, map(judged, getattr(module, name))))
+        found = {"networks at their own initialization": said(zoo(options.limit))}
+    elif options.draws:
+        rows = (over_draws(name, options.draws, options.size) for name in options.names)
+        found = {f"predicted from one draw, against the mean over {options.draws}": said(rows)}
+    else:
+        lists = {name: module for module, names in LISTS.items() for name in names}
+        found = {name: map(judged, getattr(module, name)) for name, module in lists.items()}
+    for title, told in found.items():
+        Console(width=160).print(table(title, told))
 
 
 def said(rows: Iterable[dict[str, str]]) -> Iterator[dict[str, str]]:

@@ -57,7 +57,6 @@ WARM_UPS, STEPS = 5, 50
 FORWARD, BACKWARD, ADAM = 7, 12, 7  # passes over memory, as above
 COPY_BYTES = 1 << 30
 EMPTY_KERNELS = 1000
-PARTS = ("study", "seeds", "steps")
 
 
 def main() -> None:
@@ -69,16 +68,15 @@ def main() -> None:
     print(f"{about['hardware']}, torch {about['torch']}, CUDA {torch.version.cuda}")
     print(f"{options.precision}, TF32 in convolutions: {torch.backends.cudnn.allow_tf32}")
     data = load(options, device)
-    parts: dict[str, Callable[..., None]] = {"study": study, "seeds": seeds, "steps": steps}
     for part in options.parts:
-        parts[part](options, data, device)
+        PARTS[part](options, data, device)
 
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data-dir", type=Path, help="default $CIFAR10_DIR")
     parser.add_argument("--noise", action="store_true", help="random images instead of CIFAR-10")
-    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
+    parser.add_argument("--parts", nargs="+", choices=list(PARTS), default=list(PARTS))
     parser.add_argument("--depths", type=int, nargs="+", default=[2, 5, 10, 12])
     parser.add_argument("--activation", default="relu", help="of seeds and steps")
     parser.add_argument("--stack", type=int, default=16, help="cells at once in seeds and steps")
@@ -103,15 +101,14 @@ def load(options: argparse.Namespace, device: Any) -> Any:
     return Dataset(*parts).to(device)
 
 
+def shared(options: argparse.Namespace) -> dict[str, Any]:
+    """What both studies have in common."""
+    return {"epochs": options.epochs, "precision": options.precision, "device": "cuda"}
+
+
 def study(options: argparse.Namespace, data: Any, device: Any) -> None:
     """The sixteen cells once."""
-    grid = StudySpec(
-        initializers=("he", "normal"),
-        epochs=options.epochs,
-        engine=options.engine,
-        precision=options.precision,
-        device="cuda",
-    )
+    grid = StudySpec(initializers=("he", "normal"), engine=options.engine, **shared(options))
     seconds, phases, table = run(grid, data)
     engines = ", ".join(sorted(set(table["engine"])))
     images = len(table) * len(data.train_images)
@@ -127,11 +124,9 @@ def seeds(options: argparse.Namespace, data: Any, device: Any) -> None:
             activations=(options.activation,),
             depths=(depth,),
             seeds=tuple(range(options.stack)),
-            epochs=options.epochs,
             engine="stacked",
-            precision=options.precision,
-            device="cuda",
             stack=options.stack,
+            **shared(options),
         )
         seconds, phases, _ = run(grid, data)
         rate = 60 * options.stack / seconds
@@ -172,6 +167,9 @@ def steps(options: argparse.Namespace, data: Any, device: Any) -> None:
         )
         del group, step
         torch.cuda.empty_cache()
+
+
+PARTS: dict[str, Callable[..., None]] = {"study": study, "seeds": seeds, "steps": steps}
 
 
 def line(name: str, cells: int, seconds: float) -> None:
@@ -236,16 +234,16 @@ def choice(cells: int, device: Any, alone: bool = False) -> tuple[Any, Any]:
     return chosen, offsets
 
 
-def timed(step: Callable[[], Any], count: int = STEPS) -> float:
-    """Seconds per call, of ``count`` in a row."""
+def timed(step: Callable[[], Any]) -> float:
+    """Seconds per call, of ``STEPS`` in a row."""
     for _ in range(WARM_UPS):
         step()
     torch.cuda.synchronize()
     start = time.perf_counter()
-    for _ in range(count):
+    for _ in range(STEPS):
         step()
     torch.cuda.synchronize()
-    return (time.perf_counter() - start) / count
+    return (time.perf_counter() - start) / STEPS
 
 
 def floors(device: Any) -> tuple[float, float, float]:

@@ -14,8 +14,6 @@ import argparse
 from pathlib import Path
 
 import numpy as np
-from rich.console import Console
-from rich.table import Table
 
 from empirical.judgment import calibration
 from empirical.judgment.evidence import Evidence
@@ -34,33 +32,21 @@ def main() -> None:
     like = calibration.resemblance(evidence)
     simulated = calibration.false_alarms(runs=options.runs)
     drawn = calibration.resampled(evidence, runs=options.runs)
-    console = Console()
     for title, found in (("Simulated seeds", simulated), ("Resampled from the records", drawn)):
-        table = Table(title=f"{title}: false alarms in percent, by the test that is used (plain t)")
-        for column in (
-            "shape",
-            "recorded alike? (p)",
-            "design",
-            *map(str, sorted(found["seeds"].unique())),
-        ):
-            table.add_column(column)
-        for (shape, design), rows in found.groupby(["shape", "design"], sort=False):
-            shares = [
-                f"{100 * one:.1f} ({100 * t:.1f})"
-                for one, t in zip(rows["used"], rows["t"], strict=True)
-            ]
-            table.add_row(shape, f"{like[shape]:.3f}" if shape in like else "–", design, *shares)
-        console.print(table)
+        print(f"{title}: false alarms in percent, by the test that is used (plain t)")
+        shares = (100 * found[["used", "t"]]).apply(lambda row: "{:.1f} ({:.1f})".format(*row), axis=1)
+        alike = found["shape"].map(like).map("{:.3f}".format, na_action="ignore").fillna("–")
+        table = found.assign(share=shares, **{"recorded alike? (p)": alike})
+        index = ["shape", "recorded alike? (p)", "design"]
+        print(table.set_index([*index, "seeds"])["share"].unstack(sort=False).to_string())
         exact = found.dropna(subset="exact")
-        console.print(
-            f"exact test, {calibration.EXACT_RUNS} runs each: {100 * exact['exact'].mean():.1f} %"
-        )
-    console.print(calibration.normality(evidence).round(3).to_string(index=False))
+        print(f"exact test, {calibration.EXACT_RUNS} runs each: {100 * exact['exact'].mean():.1f} %")
+    print(calibration.normality(evidence).round(3).to_string(index=False))
     same, pairs = calibration.agreement(evidence)
-    console.print(f"both tests agree on {same} of {pairs} differences of recorded cells")
+    print(f"both tests agree on {same} of {pairs} differences of recorded cells")
     for seeds in (3, 5, 10):
         counts = calibration.decided(evidence, seeds)
-        console.print(
+        print(
             f"{seeds} seeds would decide {np.mean(counts):.1f} claims ({min(counts)} to {max(counts)})"
         )
 

@@ -18,10 +18,9 @@ import math
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from timeit import repeat, timeit
+from typing import Any
 
 import torch
-from rich.console import Console
-from rich.table import Table
 from torch import nn
 
 from theory.devices import environment
@@ -42,9 +41,8 @@ def main() -> None:
     for _ in range(options.rounds):
         for name, work in contenders.items():
             best[name] = min(best[name], timeit(work, number=1))
-    console = Console()
-    console.print(simulation_table(best, options.draws, options.rounds))
-    console.print(law_table(options.law_draws))
+    tell_simulation(best, options.draws, options.rounds)
+    tell_law(options.law_draws)
 
 
 def script(draws: int) -> None:
@@ -98,44 +96,30 @@ def floor(spec: VarianceSpec) -> None:
         list(pool.map(run, range(math.ceil(spec.draws / size))))
 
 
-def simulation_table(best: dict[str, float], draws: int, rounds: int) -> Table:
+def tell_simulation(best: dict[str, float], draws: int, rounds: int) -> None:
     about = environment(torch.device("cpu"))
-    table = Table(
-        title=f"Six curves, {draws} draws of depth {DEPTH}, width {WIDTH}",
-        caption=f"{about['hardware']}, {about['threads']} threads, torch {about['torch']}; "
-        f"best of {rounds} rounds",
-    )
-    for column in ("a script", "b ours", "c floor", "a/b", "b/c"):
-        table.add_column(column, justify="right")
+    print(f"Six curves, {draws} draws of depth {DEPTH}, width {WIDTH}, best of {rounds} rounds")
+    print(f"  {about['hardware']}, {about['threads']} threads, torch {about['torch']}")
     a, b, c = best["a"], best["b"], best["c"]
-    table.add_row(f"{a:.2f} s", f"{b:.2f} s", f"{c:.2f} s", f"{a / b:.1f}", f"{b / c:.2f}")
-    return table
-
-
-def law_table(law_draws: int) -> Table:
-    """Time per draw of one curve at width 1024, and of a large run of the exact sampler."""
-
-    def one(engine: str, draws: int) -> VarianceSpec:
-        return VarianceSpec(
-            depth=DEPTH,
-            width=1024,
-            draws=draws,
-            initializers=("he",),
-            activations=("relu",),
-            engine=engine,
-            device="cpu",
-        )
-
-    modules = min(repeat(lambda: variance(one("modules", 40)), number=1, repeat=3)) / 40
-    total = timeit(lambda: variance(one("law", law_draws)), number=1)
-    table = Table(title="One curve at depth 30, width 1024, one input")
-    for column in ("modules, per draw", f"law, {law_draws:,} draws", "law, per draw", "ratio"):
-        table.add_column(column, justify="right")
-    law = total / law_draws
-    table.add_row(
-        f"{modules * 1e3:.1f} ms", f"{total:.1f} s", f"{law * 1e6:.2f} µs", f"{modules / law:,.0f}"
+    print(
+        f"  a script {a:.2f} s, b ours {b:.2f} s, c floor {c:.2f} s; a/b {a / b:.1f}, b/c {b / c:.2f}"
     )
-    return table
+
+
+def tell_law(law_draws: int) -> None:
+    """Time per draw of one curve at width 1024, and of a large run of the exact sampler."""
+    asked: dict[str, Any] = {"depth": DEPTH, "width": 1024, "device": "cpu"}
+    asked |= {"initializers": ("he",), "activations": ("relu",)}
+
+    def seconds(engine: str, draws: int, rounds: int) -> float:
+        spec = VarianceSpec(**asked, engine=engine, draws=draws)
+        return min(repeat(lambda: variance(spec), number=1, repeat=rounds))
+
+    modules, total = seconds("modules", 40, 3) / 40, seconds("law", law_draws, 1)
+    law = total / law_draws
+    print(f"One curve at depth {DEPTH}, width 1024, one input")
+    print(f"  modules {modules * 1e3:.1f} ms per draw; law {total:.1f} s for {law_draws:,} draws,")
+    print(f"  {law * 1e6:.2f} µs per draw: a ratio of {modules / law:,.0f}")
 
 
 def parse() -> argparse.Namespace:
