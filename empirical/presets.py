@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from empirical.data.files import tables
+from empirical.protocol import StudySpec
 from theory.errors import unknown_name
 
 MANY_SEEDS = 10  # of the preset seeds
@@ -20,6 +22,10 @@ class Preset:
 
     question: str
     fields: Mapping[str, Any]
+
+    @cached_property
+    def study(self) -> StudySpec:
+        return StudySpec(**self.fields)
 
     @property
     def dataset(self) -> str:

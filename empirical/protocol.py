@@ -202,6 +202,10 @@ class Protocol:
         """The data set's row: shape, classes, statistics; ``RequestError`` if there is none."""
         return data_set(self.dataset)
 
+    def config(self) -> dict[str, Any]:
+        """Every field; of a cell ready for JSON, and ``TrainSpec(**config)`` is the same cell."""
+        return asdict(self)
+
     def shared(self) -> dict[str, Any]:
         """The fields that every cell of a study has in common."""
         return {item.name: getattr(self, item.name) for item in fields(Protocol)}
@@ -253,6 +257,15 @@ class TrainSpec(Protocol):
     def former_id(self) -> str | None:
         """The id under which earlier versions recorded this cell; None if they could not."""
         return identity.former_id(self.config())
+
+    def key(self, *free: str) -> tuple[Any, ...]:
+        """The values of all fields but those ``free``: equal of cells that differ in these alone.
+
+        >>> TrainSpec(seed=1).key("seed") == TrainSpec(seed=2, engine="eager").key("seed")
+        True
+        """
+        config = self.config().items()
+        return tuple(value for name, value in config if name not in ("engine", *free))
 
     @property
     def weight_law(self) -> Initializer:
@@ -330,10 +343,6 @@ class TrainSpec(Protocol):
             slope=parse_activation(self.activation).kind == "prelu",
         )
         return self.architecture.parameters(sizes)
-
-    def config(self) -> dict[str, Any]:
-        """Every field, ready for JSON; ``TrainSpec(**config)`` is the same cell."""
-        return asdict(self)
 
     def _check_depth(self) -> None:
         own, data = self.architecture, self.data
@@ -414,14 +423,6 @@ class StudySpec(Protocol):
             cell = TrainSpec(**self.shared() | named | dict(arm))
             found.setdefault(cell.cell_id, cell)
         return list(found.values())
-
-    def config(self) -> dict[str, Any]:
-        """Every field, ready for JSON."""
-        return asdict(self) | {
-            "arms": [dict(arm) for arm in self.arms],
-            "out": str(self.out),
-            "data_dir": None if self.data_dir is None else str(self.data_dir),
-        }
 
 
 def published_accuracy(initializer: str, activation: str, depth: int) -> float | None:

@@ -194,7 +194,7 @@ def _option(field: str) -> str:
 def list_presets(known: Mapping[str, Preset]) -> Answer:
     """The presets ``known``, each with its size and its question."""
     presets = [
-        {"preset": name, "cells": len(StudySpec(**one.fields).cells()), "question": one.question}
+        {"preset": name, "cells": len(one.study.cells()), "question": one.question}
         for name, one in known.items()
     ]
     return Answer(

@@ -35,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace, session: Session) -> Answer:
-    presets = {name: one for name, one in BEYOND.items() if _task(one.dataset) == arguments.task}
+    presets = {name: one for name, one in BEYOND.items() if one.study.data.task == arguments.task}
     if arguments.list_presets:
         return cifar.list_presets(presets)
     cifar.refuse_the_past(arguments)
@@ -46,10 +46,6 @@ def run(arguments: argparse.Namespace, session: Session) -> Answer:
             f"{', '.join(of_task(arguments.task))}"
         )
     return cifar.train(spec, arguments, session, partial(_beside, session.out))
-
-
-def _task(dataset: str) -> str:
-    return data_set(dataset).task
 
 
 def fields_of(a: argparse.Namespace) -> dict[str, Any]:

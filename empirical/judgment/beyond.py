@@ -22,7 +22,7 @@ from empirical.judgment.claim_theory import THEORY_COLUMNS, foretold, off
 from empirical.judgment.evidence import Cells, Evidence
 from empirical.judgment.truth import Part, difference, judge
 from empirical.presets import BEYOND, SEEDS, Preset
-from empirical.protocol import StudySpec, TrainSpec
+from empirical.protocol import TrainSpec
 
 COLUMNS = {
     "id": "E1, E2, …",
@@ -63,7 +63,7 @@ class Contrast:
 
     def cells(self, arm: Mapping[str, Any]) -> Cells:
         """Those of ``arm``, at the greatest depth of the preset unless ``changes`` say otherwise."""
-        study = StudySpec(**BEYOND[self.preset].fields)
+        study = BEYOND[self.preset].study
         own = {"activation": study.activations[0], "depth": max(study.depths)}
         spec = TrainSpec(**study.shared() | own | dict(self.changes) | dict(arm))
         return Cells.of(spec.config())
@@ -105,10 +105,9 @@ def _judged(evidence: Evidence) -> pd.DataFrame:
 
 def arms_of(presets: Mapping[str, Preset]) -> dict[str, list[Cells]]:
     """Every arm of the ``presets``, by preset."""
-    studies = {name: StudySpec(**one.fields) for name, one in presets.items()}
     return {
-        name: list(dict.fromkeys(Cells.of(cell.config()) for cell in study.cells()))
-        for name, study in studies.items()
+        name: list(dict.fromkeys(Cells.of(cell.config()) for cell in one.study.cells()))
+        for name, one in presets.items()
     }
 
 

@@ -107,17 +107,11 @@ def _samples(evidence: Evidence, least: int) -> dict[str, Array]:
 
 def normality(evidence: Evidence, least: int = EXACT_SEEDS) -> pd.DataFrame:
     """Of each cell of so many seeds: seeds, std, skewness, excess kurtosis, shapiro (its p-value)."""
-    rows = [
-        {
-            "cell": name,
-            "seeds": len(values),
-            "std": values.std(ddof=1),
-            "skewness": stats.skew(values, bias=False),
-            "kurtosis": stats.kurtosis(values, bias=False),
-            "shapiro": float(stats.shapiro(values).pvalue),
-        }
-        for name, values in _samples(evidence, least).items()
-    ]
+    rows = []
+    for name, values in _samples(evidence, least).items():
+        skewness, kurtosis = (of(values, bias=False) for of in (stats.skew, stats.kurtosis))
+        shapiro = float(stats.shapiro(values).pvalue)
+        rows.append((name, len(values), values.std(ddof=1), skewness, kurtosis, shapiro))
     return pd.DataFrame(rows, columns=["cell", "seeds", "std", "skewness", "kurtosis", "shapiro"])
 
 

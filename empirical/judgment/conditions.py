@@ -53,7 +53,7 @@ from empirical.judgment.truth import (
     mean_of,
 )
 from empirical.presets import MANY_SEEDS, PRESETS
-from empirical.protocol import CLASSES, COURSE_REPORT, TEST_IMAGES, Protocol, StudySpec
+from empirical.protocol import CLASSES, COURSE_REPORT, TEST_IMAGES, Protocol
 from empirical.records.published import spec_of
 from theory.lessons.paper import xavier_over_he
 
@@ -175,7 +175,7 @@ def _preset_commands(preset: str, judgment: Judgment) -> str:
     more = f" --seeds {seeds}" if seeds > 1 else ""
     lines = []
     for name in dict.fromkeys((preset, "report")):
-        grid = {Cells.of(spec.config()).key for spec in StudySpec(**PRESETS[name].fields).cells()}
+        grid = {Cells.of(spec.config()).key for spec in PRESETS[name].study.cells()}
         if any(one.key in grid for one in wanted):
             lines.append(f"cifar --preset {name}{more}")
             wanted = [one for one in wanted if one.key not in grid]
@@ -233,7 +233,7 @@ def recorded_size(preset: str, evidence: Evidence) -> dict[str, Any]:
     cells = evidence.study.drop_duplicates("cell")
     if not {*SIZE} <= set(cells):
         return {}
-    study = StudySpec(**PRESETS[preset].fields)
+    study = PRESETS[preset].study
     of_he = [cell for cell in study.cells() if cell.initializer == "he"]
     size = size_of_most(map(spec_of, cells.to_dict("records")), of_he)
     return {name: value for name, value in size.items() if value != getattr(study, name)}

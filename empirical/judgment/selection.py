@@ -11,15 +11,15 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache, lru_cache
+from functools import lru_cache
 from typing import Any
 
 from empirical.arm import Arm
 from empirical.identity import GRID
 from empirical.presets import preset
-from empirical.protocol import StudySpec, TrainSpec
+from empirical.protocol import TrainSpec
 from empirical.records.account import options
-from empirical.records.published import CONFIG_COLUMNS, Published, seedless, spec_of
+from empirical.records.published import Published, spec_of
 
 SIZE = ("filters", "epochs", "batch_size", "dataset", "precision", "limit_train", "limit_test")
 
@@ -47,7 +47,7 @@ class Selection:
     @property
     def command(self) -> str:
         """The command that makes the missing cells, with the cells at hand, at their size."""
-        spec = _study(self.preset)
+        spec = preset(self.preset).study
         differs = {name: value for name, value in self.size.items() if value != getattr(spec, name)}
         return " ".join(["cifar", "--preset", self.preset, *options(differs, against=spec)])
 
@@ -55,7 +55,7 @@ class Selection:
 @lru_cache(maxsize=100)
 def select(published: Published, name: str) -> Selection:
     """The cells of the preset ``name`` among the published ones; ``RequestError`` if there is none."""
-    expected = _study(name).cells()
+    expected = preset(name).study.cells()
     by_key = {_key(cell): cell for cell in expected}
     protocols = {_protocol(cell) for cell in expected}
     found = [(str(row["cell"]), spec_of(row)) for row in published.cells.to_dict("records")]
@@ -100,11 +100,6 @@ def arm(spec: TrainSpec) -> Arm:
     return Arm.of(spec.config(), ignoring=SIZE)
 
 
-@cache
-def _study(name: str) -> StudySpec:
-    return StudySpec(**preset(name).fields)
-
-
 def _size(spec: TrainSpec) -> tuple[Any, ...]:
     return tuple(getattr(spec, name) for name in SIZE)
 
@@ -112,17 +107,12 @@ def _size(spec: TrainSpec) -> tuple[Any, ...]:
 @lru_cache(maxsize=10_000)
 def _key(spec: TrainSpec) -> tuple[Any, ...]:
     """The configuration but for its size and seed."""
-    return seedless(_without_size(spec))
+    return spec.key("seed", *SIZE)
 
 
 @lru_cache(maxsize=10_000)
 def _protocol(spec: TrainSpec) -> tuple[Any, ...]:
-    config = _without_size(spec)
-    return tuple(config[name] for name in CONFIG_COLUMNS if name not in GRID)
-
-
-def _without_size(spec: TrainSpec) -> dict[str, Any]:
-    return spec.config() | dict.fromkeys(SIZE)
+    return spec.key(*GRID, *SIZE)
 
 
 def size_of_most(found: Iterable[TrainSpec], expected: Sequence[TrainSpec]) -> dict[str, Any]:

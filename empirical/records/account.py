@@ -16,10 +16,11 @@ import pandas as pd
 from empirical.data.catalog import data_set
 from empirical.identity import GRID
 from empirical.presets import BEYOND, PRESETS
-from empirical.protocol import Protocol, StudySpec, TrainSpec
+from empirical.protocol import Protocol, TrainSpec
+from empirical.records.schema import ENVIRONMENT
 
 OPTIONS = {"head_initializer": "--head-init"}  # every other field's option is its name
-MACHINE = ("device", "hardware", "threads", "platform", "python", "torch", "version", "code", "engine")
+MACHINE = (*ENVIRONMENT, "code", "engine")
 
 
 def account(cells: pd.DataFrame, specs: list[TrainSpec]) -> str:
@@ -59,8 +60,8 @@ def commands(cells: pd.DataFrame, specs: list[TrainSpec]) -> list[str]:
         ids = [row["cell"] for row in cells.to_dict("records") if name in row["preset"].split()]
         if new := set(ids) - covered:
             seeds = {by_id[cell].seed for cell in new}
-            grid = len({_without_seed(cell) for cell in StudySpec(**preset.fields).cells()})
-            have = len({_without_seed(by_id[cell]) for cell in ids})
+            grid = len({cell.key("seed") for cell in preset.study.cells()})
+            have = len({by_id[cell].key("seed") for cell in ids})
             parts = [f"{have} of its {grid} configurations"] if have < grid else []
             if len(seeds) > 1 and len(ids) < have * len(seeds):
                 parts.append(f"{len(ids)} of {have * len(seeds)} cells")
@@ -81,7 +82,7 @@ def commands_of(specs: Iterable[TrainSpec]) -> list[str]:
     """Commands that together make the cells ``specs``, each naming its protocol."""
     protocols: dict[tuple[Any, ...], list[TrainSpec]] = {}
     for spec in specs:
-        protocols.setdefault(tuple(shared_fields(spec).items()), []).append(spec)
+        protocols.setdefault(spec.key(*GRID), []).append(spec)
     return [command for group in protocols.values() for command in _grids(group)]
 
 
@@ -154,7 +155,3 @@ def _seed_options(seeds: Iterable[int]) -> list[str]:
     if chosen == list(range(len(chosen))):
         return ["--seeds", str(len(chosen))]
     return ["--seed-list", *map(str, chosen)]
-
-
-def _without_seed(spec: TrainSpec) -> tuple[Any, ...]:
-    return tuple(value for name, value in spec.config().items() if name not in ("seed", "engine"))

@@ -34,7 +34,7 @@ import pandas as pd
 from empirical import identity
 from empirical.arm import Arm, same
 from empirical.presets import BEYOND, PRESETS
-from empirical.protocol import Protocol, StudySpec, TrainSpec
+from empirical.protocol import Protocol, TrainSpec
 from empirical.records import schema
 from empirical.records.account import account
 from empirical.records.cell import EPOCH_COLUMNS
@@ -69,7 +69,7 @@ CELL_COLUMNS = (
     "initial_average_weight",  # of the network as drawn
     "seconds",  # wall time of all epochs
     "engine",  # the one that ran the steps
-    *("device", "hardware", "threads", "platform", "python", "torch", "version"),
+    *schema.ENVIRONMENT,
     "code",  # changes with the source of theory and empirical
     "notes",  # what a reader should know: a changed version, a clock that jumped
 )
@@ -119,9 +119,9 @@ def collect(folder: Path, on_event: OnEvent = ignore) -> Published:
     layers: list[dict[str, Any]] = []
     rows = []
     for cell in sorted(verified(folder, on_event), key=lambda cell: _order(cell.spec)):
-        result, identity = cell.result, _identity(cell.spec, presets)
-        ran = {"engine": result["engine"], "status": result["status"]}
-        study += [identity | ran | row for row in cell.epochs or [{"epoch": 0}]]
+        asked = " ".join(presets.get(cell.spec.key("seed"), []))
+        identity = identity_of(cell) | {"preset": asked}
+        study += [identity | row for row in cell.epochs or [{"epoch": 0}]]
         layers += [{"cell": cell.spec.cell_id} | row for row in _thinned(cell.layers)]
         rows.append(identity | _outcome(cell))
     return Published(
@@ -176,24 +176,20 @@ def _order(spec: TrainSpec) -> tuple[Any, ...]:
             spec.cell_id)  # fmt: skip
 
 
-def _identity(spec: TrainSpec, presets: Mapping[tuple[Any, ...], list[str]]) -> dict[str, Any]:
-    config = spec.config()
-    asked = " ".join(presets.get(seedless(config), []))
-    return {"cell": spec.cell_id, "preset": asked, "variant": Arm.of(config).variant} | config
-
-
-def seedless(config: Mapping[str, Any]) -> tuple[Any, ...]:
-    """What the cells of one configuration have in common, whatever their seed."""
-    return tuple(config[name] for name in CONFIG_COLUMNS if name != "seed")
+def identity_of(cell: Finished) -> dict[str, Any]:
+    """What a row of a study says of its cell, but for the presets that ask for it."""
+    config = cell.spec.config()
+    named = {"cell": cell.spec.cell_id, "variant": Arm.of(config).variant}
+    return config | named | {name: cell.result[name] for name in ("engine", "status")}
 
 
 @cache
 def _presets_by_key() -> dict[tuple[Any, ...], list[str]]:
-    """Configuration -> the presets that ask for it, without those that only add seeds to another."""
+    """Configuration without its seed -> presets that ask for it, but for those that only add seeds."""
     found: dict[tuple[Any, ...], list[str]] = {}
     seen: list[set[tuple[Any, ...]]] = []
     for name, preset in (PRESETS | BEYOND).items():
-        keys = {seedless(cell.config()) for cell in StudySpec(**preset.fields).cells()}
+        keys = {cell.key("seed") for cell in preset.study.cells()}
         if keys in seen:
             continue
         seen.append(keys)
@@ -205,11 +201,8 @@ def _presets_by_key() -> dict[tuple[Any, ...], list[str]]:
 def _outcome(cell: Finished) -> dict[str, Any]:
     result = cell.result
     initial = {f"initial_{name}": value for name, value in result["initial"].items()}
-    machine = {
-        name: result["environment"].get(name, 0 if name == "threads" else "")
-        for name in ("device", "hardware", "threads", "platform", "python", "torch", "version")
-    }
-    named = {name: result[name] for name in ("status", "final_test_accuracy", "engine", "code")}
+    machine = schema.Environment(**result["environment"]).model_dump(include=set(schema.ENVIRONMENT))
+    named = {name: result[name] for name in ("final_test_accuracy", "code")}
     totals = {"epochs_done": len(cell.epochs), "seconds": math.fsum(result["seconds"])}
     return initial | machine | named | totals | {"notes": "; ".join(result["notes"])}
 

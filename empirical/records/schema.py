@@ -88,6 +88,9 @@ class Environment(_Strict):
     version: str = ""
 
 
+ENVIRONMENT = tuple(Environment.model_fields)
+
+
 class Result(_Strict):
     """result.json without its checksums; the cell's configuration stands in it as well."""
 
