@@ -48,7 +48,7 @@ KEPT_MAPS, KEPT_PARAMETERS, TEST_MAPS = 6, 8, 3
 UNKNOWN_MEMORY = 8_000_000_000  # where the system does not say
 MOST_VALUES = 2**31 - 1  # in one tensor: many kernels count in 32 bits
 TRIALS = 10  # steps by which the ways of a convolution are compared
-FREE = ("initializer", "head_initializer", "fan", "head_fan", "gain_slope", "seed", "engine")
+FREE = ("initializer", "head_initializer", "fan", "head_fan", "gain_slope", "seed")
 
 
 def shape_of(spec: TrainSpec) -> Hashable:
@@ -56,11 +56,9 @@ def shape_of(spec: TrainSpec) -> Hashable:
     activation = parse_activation(spec.activation)
     learned = activation.kind == "prelu"  # the slope then only begins at its value
     scales = scale_free_parameters(spec) if spec.is_classic else {}
-    config = {name: value for name, value in spec.config().items() if name not in FREE}
-    del config["learning_rate_reference"]
-    config["activation"] = activation.kind if learned else activation.name
     rates = tuple((name, scale) for name, scale in scales.items() if scale != 1.0)
-    return (*config.items(), rates)
+    alike = spec.key(*FREE, "learning_rate_reference", "activation")
+    return (*alike, activation.kind if learned else activation.name, rates)
 
 
 def bytes_of(spec: TrainSpec) -> int:
@@ -168,11 +166,10 @@ class GroupTraining:
         first = members[0]
         self.members, self.spec = list(members), first.spec
         self.dataset, self.device = first.dataset, first.device
-        self.networks = [member.network for member in members]
         self.optimizers = [member.optimizer for member in members]
-        self.stack = Stack(self.networks).train()
+        self.stack = Stack([member.network for member in members]).train()
         self.optimizer = build_optimizer(self.spec, self.stack, self.device)
-        self.stack.load(self.optimizer, self.networks, self.optimizers)
+        self.stack.load(self.optimizer, self.optimizers)
         self.batches = Batches(self.dataset, image_set(self.spec.dataset))
         self.captured: Captured | None = None
 
@@ -184,7 +181,7 @@ class GroupTraining:
         watch = Stopwatch()
         losses = self.train_pass(on_step)
         tests = self.test()
-        self.stack.store(self.optimizer, self.networks, self.optimizers)
+        self.stack.store(self.optimizer, self.optimizers)
         share, notes = watch.seconds() / len(self.members), watch.note(self.members[0].epoch + 1)
         for member, loss, (accuracy, test_loss) in zip(self.members, losses, tests, strict=True):
             member.end_epoch(loss, accuracy, test_loss, Stopwatch(), share)
@@ -275,8 +272,8 @@ class GroupTraining:
         loss = torch.zeros(cells, device=self.device)
         self.stack.eval()
         for begin in range(0, count, TEST_BATCH):
-            answers = labels[begin : begin + TEST_BATCH]
-            batch = self.members[0].normalized(images[begin : begin + TEST_BATCH])
+            part = slice(begin, begin + TEST_BATCH)
+            batch, answers = self.members[0].prepared(images[part], labels[part])
             logits = self.forward(batch.repeat(1, cells, 1, 1))
             right += (logits.argmax(2) == answers).sum(1)
             loss += cell_losses(logits, answers[:, None].expand(-1, cells)) * len(answers)

@@ -25,6 +25,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import nn
+from torch.optim import Optimizer
 
 Convolve = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
 
@@ -58,10 +59,11 @@ class Stack(nn.Module):
     those of an optimizer, from the networks and back.
     """
 
-    def __init__(self, networks: Sequence[nn.Sequential], way: str = "grouped") -> None:
+    def __init__(self, networks: Sequence[nn.Sequential]) -> None:
         super().__init__()
-        self.layers = dict(networks[0].named_children())  # in a dict: their parameters are not ours
-        self.cells, self.way = len(networks), way
+        self.networks = tuple(networks)  # in a tuple: their parameters are not ours
+        self.layers = dict(networks[0].named_children())
+        self.cells, self.way = len(networks), "grouped"
         for name in self.layers:
             holder = nn.Module()
             modules = [network.get_submodule(name) for network in networks]
@@ -78,25 +80,19 @@ class Stack(nn.Module):
         tensors = dict(self.named_parameters()) | dict(self.named_buffers())
         return stacked_forward(self.layers, tensors, maps, self.training, self.way)
 
-    def store(
-        self,
-        optimizer: torch.optim.Optimizer,
-        networks: Sequence[nn.Sequential],
-        optimizers: Sequence[torch.optim.Optimizer],
-    ) -> None:
+    def store(self, optimizer: Optimizer, optimizers: Sequence[Optimizer]) -> None:
         """Copy every cell's values, and those of ``optimizer``, into its own network and optimizer.
 
         Tensors of the optimizers are made in the layout of the parameters: fused kernels pair the
         numbers of the two as they lie in memory.
         """
-        own = dict(self.named_parameters())
+        values = self.state_dict()
+        for k, network in enumerate(self.networks):
+            network.load_state_dict({name: value[k] for name, value in values.items()})
         with torch.no_grad():
-            for name, value in (own | dict(self.named_buffers())).items():
-                for network, part in zip(networks, value.unbind(), strict=True):
-                    _named(network, name).copy_(part)
-            for name, stacked in own.items():
+            for name, stacked in self.named_parameters():
                 for what, value in optimizer.state.get(stacked, {}).items():
-                    for k, (network, single) in enumerate(zip(networks, optimizers, strict=True)):
+                    for k, (network, single) in enumerate(zip(self.networks, optimizers, strict=True)):
                         parameter = network.get_parameter(name)
                         part = value if value.dim() == 0 else value[k]
                         state = single.state[parameter]
@@ -104,17 +100,12 @@ class Stack(nn.Module):
                             state[what] = torch.empty_like(part if value.dim() == 0 else parameter)
                         state[what].copy_(part)
 
-    def load(
-        self,
-        optimizer: torch.optim.Optimizer,
-        networks: Sequence[nn.Sequential],
-        optimizers: Sequence[torch.optim.Optimizer],
-    ) -> None:
+    def load(self, optimizer: Optimizer, optimizers: Sequence[Optimizer]) -> None:
         """Give ``optimizer`` the state of the networks' own; all have made equally many steps."""
         for name, stacked in self.named_parameters():
             states = [
                 single.state.get(network.get_parameter(name), {})
-                for network, single in zip(networks, optimizers, strict=True)
+                for network, single in zip(self.networks, optimizers, strict=True)
             ]
             for what, value in states[0].items():
                 if torch.is_tensor(value):
@@ -164,7 +155,7 @@ def cell_losses(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
 
 def stacked_step(
     forward: Callable[[torch.Tensor], torch.Tensor],
-    optimizer: torch.optim.Optimizer,
+    optimizer: Optimizer,
     images: torch.Tensor,
     labels: torch.Tensor,
 ) -> torch.Tensor:
@@ -197,9 +188,3 @@ def _batch_norm(
 def _stacked(values: Sequence[torch.Tensor]) -> torch.Tensor:
     """(K, …), contiguous: the layout of one cell's values does not matter."""
     return torch.stack([value.detach() for value in values]).contiguous()
-
-
-def _named(network: nn.Module, name: str) -> torch.Tensor:
-    layer, _, own = name.rpartition(".")
-    found: torch.Tensor = getattr(network.get_submodule(layer), own)
-    return found

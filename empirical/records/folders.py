@@ -40,12 +40,7 @@ from empirical.records.locations import RESULT, cell_folder
 from empirical.records.provenance import code_digest
 from theory.errors import RequestError, WorkError
 
-CONFIG, CHECKPOINT, EPOCHS, LAYERS = (
-    "config.json",
-    "checkpoint.pt",
-    "epochs.csv",
-    "layers.csv",
-)
+CONFIG, CHECKPOINT, EPOCHS, LAYERS = "config.json", "checkpoint.pt", "epochs.csv", "layers.csv"
 
 
 class DamagedRecord(Exception):

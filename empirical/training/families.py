@@ -297,12 +297,9 @@ def draw_weights_(network: nn.Module, spec: TrainSpec) -> None:
     as its weight: the network is then, but for scales that do not matter, the other law's.
     """
     stream, sequences = generator(spec.seed, "weights"), isinstance(spec.data, Sequences)
-    weighted: list[tuple[str, Any]] = [
-        (name, module)
-        for name, module in network.named_modules()
-        if isinstance(module, (nn.Conv2d, nn.Linear))
-    ]
-    for name, module in weighted:
+    kinds, modules = (nn.Conv2d, nn.Linear), network.named_modules()
+    weighted: dict[str, Any] = {name: module for name, module in modules if isinstance(module, kinds)}
+    for name, module in weighted.items():
         law = spec.head_law if name == "head" else spec.weight_law
         parts, role = getattr(module, "parts", 1), getattr(module, "role", "")
         if role == RECURRENT and spec.recurrent not in (None, IDENTITY):

@@ -80,7 +80,9 @@ def test_images_are_normalized_by_the_row(row):
     chosen = torch.arange(20)
     centered = Offsets(chosen < 0, torch.full((20,), 4), torch.full((20,), 4))
     expected = (data.train_images[:20].permute(0, 3, 1, 2) / 255 - 0.3) / 0.25
-    torch.testing.assert_close(training.normalized(data.train_images[:20]), expected)
+    torch.testing.assert_close(
+        training.prepared(data.train_images[:20], data.train_labels[:20])[0], expected
+    )
     torch.testing.assert_close(training.gathered(chosen, centered)[0], expected)
     stacked, labels = Batches(data, row)(chosen[:, None], *(part[:, None] for part in centered))
     torch.testing.assert_close(stacked, expected)

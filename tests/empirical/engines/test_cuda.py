@@ -66,7 +66,7 @@ def test_a_captured_stack_trains_as_alone_on_cuda(doubles, monkeypatch, way, act
     group = group_of(members)
     losses = group.train_pass([lambda report: None] * 3)
     assert group.captured is not None and group.stack.way == way
-    group.stack.store(group.optimizer, group.networks, group.optimizers)
+    group.stack.store(group.optimizer, group.optimizers)
     for member, training, loss in zip(members, alone, losses, strict=True):
         assert loss == pytest.approx(training.train_pass(lambda report: None), rel=1e-6)
         assert_alike(member, training, 1e-9)

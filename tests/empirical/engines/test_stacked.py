@@ -62,7 +62,7 @@ def test_stacked_cells_train_as_alone_in_float64(doubles, activation, norm, opti
     drawn = [tensor.clone() for tensor in alone[0].network.parameters()]
     reports = [[], [], []]
     losses = group.train_pass([own.append for own in reports])
-    group.stack.store(group.optimizer, group.networks, group.optimizers)
+    group.stack.store(group.optimizer, group.optimizers)
     for k, training in enumerate(alone):
         seen = []
         expected = training.train_pass(seen.append)
@@ -181,7 +181,7 @@ def test_cells_with_rates_of_their_own_train_as_alone(doubles):
     rates = [[own["lr"] for own in one.param_groups] for one in (group.optimizer, alone[0].optimizer)]
     assert rates[0] == rates[1] and len(set(rates[0])) > 1
     group.train_pass([lambda report: None] * 2)
-    group.stack.store(group.optimizer, group.networks, group.optimizers)
+    group.stack.store(group.optimizer, group.optimizers)
     for member, training in zip(members, alone, strict=True):
         training.train_pass(lambda report: None)
         assert_alike(member, training, 1e-9)
