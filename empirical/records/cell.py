@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from copy import copy
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 EPOCH_COLUMNS = (
@@ -36,15 +37,14 @@ LAYER_COLUMNS = (
 )
 
 
-@dataclass
-class CellState:
-    """Everything that a cell needs to go on: plain values and tensors, safe to save and load.
+@dataclass(eq=False)
+class Progress:
+    """How far a cell is, and what was seen of it.
 
     ``status`` is running, completed or diverged; ``epochs`` and ``layers`` are the rows so far;
     ``initial`` holds the loss on the fixed batch, its prediction and the average weight of the network
-    as drawn; ``engine`` is what runs the steps, from the first to the last; ``provenance`` and
-    ``clock`` say what saved it and when, and ``notes`` what a reader should know: a changed version, a
-    clock that jumped.
+    as drawn; ``engine`` is what runs the steps, from the first to the last; ``notes`` are what a reader
+    should know: a changed version, a clock that jumped.
     """
 
     epoch: int = 0
@@ -53,8 +53,21 @@ class CellState:
     layers: list[dict[str, Any]] = field(default_factory=list)
     initial: dict[str, float | None] = field(default_factory=dict)
     engine: str = ""
+    notes: list[str] = field(default_factory=list)
+
+    def progress(self) -> dict[str, Any]:
+        """These fields by name, in lists of their own."""
+        return {item.name: copy(getattr(self, item.name)) for item in fields(Progress)}
+
+
+@dataclass
+class CellState(Progress):
+    """Everything that a cell needs to go on: plain values and tensors, safe to save and load.
+
+    ``provenance`` and ``clock`` say what saved it and when.
+    """
+
     provenance: str = ""
     clock: float = 0.0
-    notes: list[str] = field(default_factory=list)
     network: dict[str, Any] = field(default_factory=dict)
     optimizer: dict[str, Any] = field(default_factory=dict)

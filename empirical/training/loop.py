@@ -22,7 +22,6 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import torch
 
@@ -30,7 +29,7 @@ from empirical.data.datasets import Dataset, Offsets, sample_offsets
 from empirical.data.sequences import prepared
 from empirical.engines.choice import EAGER, STACKED, engine_for, in_precision, stack_of_one
 from empirical.protocol import TrainSpec
-from empirical.records.cell import CellState
+from empirical.records.cell import CellState, Progress
 from empirical.records.provenance import Stopwatch, note_of_change, note_of_clock, provenance
 from empirical.training.families import build_network
 from empirical.training.instruments import FIXED_BATCH, Instruments, average_weight
@@ -112,12 +111,13 @@ def train_cell(
     return training.state()
 
 
-class CellTraining:
+class CellTraining(Progress):
     """A cell in progress: its network, optimizer and rows."""
 
     def __init__(
         self, spec: TrainSpec, dataset: Dataset, device: torch.device, resume: CellState | None = None
     ) -> None:
+        super().__init__()
         check_dataset(spec, dataset)
         self.spec, self.dataset, self.device = spec, dataset, device
         self.network = build_network(spec, device)
@@ -129,11 +129,6 @@ class CellTraining:
             if spec.is_classic
             else TapedInstruments(spec, *fixed, self.network)
         )
-        self.epoch, self.status = 0, "running"
-        self.epochs: list[dict[str, Any]] = []
-        self.layers: list[dict[str, Any]] = []
-        self.initial: dict[str, float | None] = {}
-        self.notes: list[str] = []
         if resume is not None:
             self.restore(resume)
         else:
@@ -143,30 +138,18 @@ class CellTraining:
         """Go back to ``state``; anything may be raised where it is not of this cell."""
         self.network.load_state_dict(state.network)
         self.optimizer.load_state_dict(state.optimizer)
-        self.epoch, self.status = state.epoch, state.status
-        self.epochs, self.layers = list(state.epochs), list(state.layers)
-        self.initial = dict(state.initial)
+        vars(self).update(state.progress())
         self.engine, missing = engine_for(self.spec, self.device.type, begun_with=state.engine)
         now = provenance(self.device)
-        self.notes = [
-            *state.notes,
-            *missing,
-            *note_of_change(state.epoch, state.provenance, now),
-            *note_of_clock(state.epoch, state.clock),
-        ]
+        self.notes += [*missing, *note_of_change(state.epoch, state.provenance, now)]
+        self.notes += note_of_clock(state.epoch, state.clock)
 
     def state(self) -> CellState:
         """The state as it is now; its tensors are the live ones, to be saved before the next step."""
         return CellState(
-            epoch=self.epoch,
-            status=self.status,
-            epochs=list(self.epochs),
-            layers=list(self.layers),
-            initial=dict(self.initial),
-            engine=self.engine,
+            **self.progress(),
             provenance=provenance(self.device),
             clock=time.time(),
-            notes=list(self.notes),
             network=self.network.state_dict(),
             optimizer=self.optimizer.state_dict(),
         )
@@ -249,10 +232,6 @@ class CellTraining:
     def prepared(self, images: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Raw ``images`` and ``labels`` as inputs and targets, without anything random."""
         return prepared(self.spec, images, labels)
-
-    def normalized(self, images: torch.Tensor) -> torch.Tensor:
-        """Raw ``images`` by the statistics of the spec's data set."""
-        return self.prepared(images, images)[0]
 
     @contextlib.contextmanager
     def own_dropout(self, *purpose: int | str) -> Iterator[None]:
