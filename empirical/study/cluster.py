@@ -42,16 +42,7 @@ from empirical.study.costs import work
 from empirical.study.grid import POLL_SECONDS, finished_cells, numbered_cells, run_study, table
 from empirical.study.overview import Overview
 from empirical.study.placement import Placement
-from empirical.study.workers import (
-    SAFE,
-    Arrays,
-    Bundle,
-    Order,
-    device_kind,
-    pack,
-    train_there,
-    unfitness,
-)
+from empirical.study.workers import SAFE, Bundle, Order, train_there, unfitness
 from theory.devices import project_version, resolve_device
 from theory.errors import RequestError, WorkError
 
@@ -85,7 +76,7 @@ def run_at(
     spec = _absolute(spec)
     records.prepare(spec.out)
     numbered = numbered_cells(spec)
-    overview = Overview(spec, numbered, on_event)
+    overview = Overview(numbered, on_event)
     waiting = begin(spec, numbered, overview)
     if not waiting:
         return collect(spec, numbered)
@@ -94,7 +85,7 @@ def run_at(
         await_workers(client, str(where), overview)
         kinds = inspect_workers(client, order)
         bundles = bundled(waiting, len(kinds), "cuda" if "cuda" in kinds else "cpu")
-        _Dispatch(client, str(where), order, overview).train(bundles, pack(dataset))
+        _Dispatch(client, str(where), order, overview).train(bundles, dataset)
     return collect(spec, numbered, SHOW_SECONDS)
 
 
@@ -167,8 +158,8 @@ def inspect_workers(client: Client, order: Order) -> list[str]:
     for address, reason in client.run(unfitness, order, on_error="return").items():
         if reason is not None and not isinstance(reason, OSError):
             raise RequestError(f"worker {address} {reason}")
-    kinds = client.run(device_kind, order.spec.device, on_error="return")
-    return [kind for kind in kinds.values() if isinstance(kind, str)] or ["cpu"]
+    found = client.run(resolve_device, order.spec.device, on_error="return").values()
+    return [device.type for device in found if isinstance(device, torch.device)] or ["cpu"]
 
 
 class _Dispatch:
@@ -183,14 +174,15 @@ class _Dispatch:
         self.deaths: Counter[int] = Counter()
         self.given = 0
         self.heard = self.looked = time.monotonic()
-        self.arrays: Future | None = None
+        self.dataset: Future | None = None
         self.alone = False
 
-    def train(self, bundles: list[Bundle], arrays: Arrays | None) -> None:
+    def train(self, bundles: list[Bundle], dataset: Dataset | None) -> None:
         """Have every cell of ``bundles`` finished, or raise the first error of a worker."""
-        self.client.subscribe_topic(self.order.study, lambda event: self._put("event", event[1]))
-        if arrays is not None:
-            self.arrays = self.client.submit(tuple, arrays, pure=False)
+        self.client.subscribe_topic(self.order.study, lambda event: self.inbox.put(("event", event[1])))
+        if dataset is not None:
+            cpu = torch.device("cpu")
+            self.dataset = self.client.submit(Dataset.to, dataset.to(cpu), cpu, pure=False)
         try:
             for bundle in bundles:  # the scheduler prefers what was given to it first
                 self._give(bundle)
@@ -201,15 +193,12 @@ class _Dispatch:
                 self.client.cancel(list(self.open))
                 self.client.unsubscribe_topic(self.order.study)
 
-    def _put(self, kind: str, value: Any) -> None:
-        self.inbox.put((kind, value))
-
     def _give(self, bundle: Bundle) -> None:
         self.given += 1
         key = (f"fanin-{self.order.study}", self.given)
-        future = self.client.submit(train_there, self.order, bundle, self.arrays, key=key)
+        future = self.client.submit(train_there, self.order, bundle, self.dataset, key=key)
         self.open[future] = bundle
-        future.add_done_callback(lambda done: self._put("done", done))
+        future.add_done_callback(lambda done: self.inbox.put(("done", done)))
 
     def _listen(self) -> None:
         """Hear one message, or after a while look at who is there."""
@@ -312,9 +301,11 @@ class _Dispatch:
 def _client(place: str | int, cells: int) -> Iterator[Client]:
     """A client of the scheduler at ``place``, or of one started here with at most ``cells`` workers."""
     from distributed import Client, LocalCluster
+    from distributed.utils import silence_logging_cmgr
 
     with contextlib.ExitStack() as stack:
-        stack.enter_context(_quiet())
+        # the study's events tell of workers that come and go
+        stack.enter_context(silence_logging_cmgr(logging.CRITICAL))
         where: dict[str, Any] = {"address": place}
         if isinstance(place, int):
             with deaf_children():
@@ -351,21 +342,6 @@ def deaf_children() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Without Dask's own messages about workers that come and go: the study's events tell of them."""
-    known = logging.root.manager.loggerDict
-    names = ["distributed", *(name for name in known if name.startswith("distributed."))]
-    levels = {name: logging.getLogger(name).level for name in names}
-    for name in names:
-        logging.getLogger(name).setLevel(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        for name, level in levels.items():
-            logging.getLogger(name).setLevel(level)
 
 
 def _absolute(spec: StudySpec) -> StudySpec:

@@ -12,7 +12,6 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections import deque
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -22,7 +21,6 @@ from typing import Any, TypeVar
 import pandas as pd
 import torch
 
-from empirical.arm import Arm
 from empirical.data.catalog import load_dataset
 from empirical.data.datasets import Dataset, Offsets
 from empirical.engines.choice import STACKED
@@ -39,11 +37,11 @@ from empirical.engines.memory import memory_that_may_end
 from empirical.judgment.statistics import final_values
 from empirical.protocol import StudySpec, TrainSpec, published_accuracy
 from empirical.records import folders as records
-from empirical.records.cell import CellState
+from empirical.records.cell import LAYER_COLUMNS, CellState
 from empirical.records.folders import DamagedRecord, Finished
 from empirical.records.locations import cell_folder
 from empirical.records.published import STUDY_COLUMNS as PUBLISHED_COLUMNS
-from empirical.records.published import verified
+from empirical.records.published import identity_of, verified
 from empirical.study import events
 from empirical.study.costs import is_small
 from empirical.study.overview import Overview
@@ -87,20 +85,14 @@ def run_study(
             dataset = _dataset(spec, device, dataset)
     with memory_that_may_end():
         groups = groups_of(numbered, done, device, spec.stack)
-    runner = CellRunner(spec, device, dataset, Overview(spec, numbered, on_event).tell)
-    waiting = deque(groups)
-    passed_over = 0
-    while waiting:
-        group = waiting.popleft()
-        left = runner.take(group)
-        passed_over = 0 if len(left) < len(group) else passed_over + 1
-        if left:
-            waiting.append(left)
-        if waiting and passed_over >= len(waiting):
-            index, cell = left[0]
+    runner = CellRunner(spec, device, dataset, Overview(numbered, on_event).tell)
+    while groups:
+        waiting = [left for group in groups if (left := runner.take(group))]
+        if waiting == groups:  # all that is left is in other hands
+            index, cell = waiting[-1][0]
             runner.on_event(events.CellWaiting(cell, index, runner.total))
             time.sleep(POLL_SECONDS)
-            passed_over = 0
+        groups = waiting
     return table([runner.finished[cell.cell_id] for _, cell in numbered])
 
 
@@ -116,9 +108,10 @@ def load_study(out: Path, on_event: events.OnEvent = events.ignore) -> pd.DataFr
 
 def load_layers(out: Path, on_event: events.OnEvent = events.ignore) -> pd.DataFrame:
     """The layers' table of every finished cell under ``out``: the cell, then ``LAYER_COLUMNS``."""
-    return pd.DataFrame(
-        [_identity(cell) | row for cell in verified(Path(out), on_event) for row in cell.layers]
-    )
+    cells = verified(Path(out), on_event)
+    rows = [identity_of(cell) | row for cell in cells for row in cell.layers]
+    own = STUDY_COLUMNS[: STUDY_COLUMNS.index("epoch")]
+    return pd.DataFrame(rows, columns=[*own, *LAYER_COLUMNS])
 
 
 def results(spec: StudySpec) -> list[dict[str, Any]]:
@@ -130,9 +123,7 @@ def results(spec: StudySpec) -> list[dict[str, Any]]:
 def table(cells: list[Finished]) -> pd.DataFrame:
     """One row per cell and epoch, ``STUDY_COLUMNS``; a cell that diverged in its first epoch has one
     row with epoch 0 and no measurements."""
-    rows = []
-    for cell in cells:
-        rows += [_identity(cell) | row for row in cell.epochs or [{"epoch": 0}]]
+    rows = [identity_of(cell) | row for cell in cells for row in cell.epochs or [{"epoch": 0}]]
     return pd.DataFrame(rows, columns=list(STUDY_COLUMNS))
 
 
@@ -404,13 +395,6 @@ def _dataset(spec: StudySpec, device: torch.device, given: Dataset | None) -> Da
     for cell in spec.cells():
         check_dataset(cell, dataset)
     return dataset
-
-
-def _identity(cell: Finished) -> dict[str, Any]:
-    named = {"cell": cell.spec.cell_id, "status": cell.result["status"]}
-    config = cell.spec.config()
-    config |= named | {"variant": Arm.of(config).variant, "engine": cell.result["engine"]}
-    return {name: config[name] for name in STUDY_COLUMNS if name in config}
 
 
 def _epoch_images(cell: TrainSpec) -> float:

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
-from empirical.protocol import StudySpec, TrainSpec
+from empirical.protocol import TrainSpec
 from empirical.study import events
 from empirical.study.costs import work, work_per_image
 
@@ -21,10 +21,8 @@ from empirical.study.costs import work, work_per_image
 class Overview:
     """Passes the events of many runners on to ``on_event`` as those of one study."""
 
-    def __init__(
-        self, spec: StudySpec, numbered: list[tuple[int, TrainSpec]], on_event: events.OnEvent
-    ) -> None:
-        self.total = len(spec.cells())
+    def __init__(self, numbered: list[tuple[int, TrainSpec]], on_event: events.OnEvent) -> None:
+        self.total = len(numbered)
         self.on_event = on_event
         self.open = dict(numbered)
         self.work_left = sum(work(cell) for _, cell in numbered)

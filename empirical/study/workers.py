@@ -18,7 +18,7 @@ import pickle
 import re
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -36,7 +36,6 @@ if TYPE_CHECKING:
     from distributed import Worker
 
 Bundle = list[Job]
-Arrays = tuple[Any, ...]  # a data set as numpy arrays, which travel without shared memory
 
 STEP_SECONDS = 0.5  # between two reports of a worker's steps
 STUDIES_KEPT = 2  # data sets that a worker keeps in memory
@@ -55,11 +54,6 @@ class Order:
     spec: StudySpec
     version: str
     mark: str  # of a file that lies in spec.out
-
-
-def device_kind(name: str) -> str:
-    """``cpu``, ``cuda`` or ``mps``: what ``name`` means in this process."""
-    return resolve_device(name).type
 
 
 def unfitness(order: Order, dask_worker: Worker | None = None) -> str | None:
@@ -84,7 +78,7 @@ def unfitness(order: Order, dask_worker: Worker | None = None) -> str | None:
 _runners: dict[str, CellRunner] = {}  # of this worker process, by study
 
 
-def train_there(order: Order, bundle: Bundle, arrays: Arrays | None) -> list[CellFinished]:
+def train_there(order: Order, bundle: Bundle, dataset: Dataset | None) -> list[CellFinished]:
     """A task: train ``bundle`` in this worker, less what others hold, as long as someone wants it."""
     from distributed import get_worker
 
@@ -101,14 +95,14 @@ def train_there(order: Order, bundle: Bundle, arrays: Arrays | None) -> list[Cel
         if throttle.passes(event):
             worker.log_event(order.study, {"event": pickle.dumps(event)})
 
-    runner = _runner(order, arrays, worker)
+    runner = _runner(order, dataset, worker)
     runner.on_event = on_event
     with contextlib.suppress(Leave):
         runner.take_all(bundle)
     return finished
 
 
-def _runner(order: Order, arrays: Arrays | None, worker: Worker) -> CellRunner:
+def _runner(order: Order, dataset: Dataset | None, worker: Worker) -> CellRunner:
     """This process's runner for the study, made when its first cell comes."""
     number = re.search(r"\d+$", str(worker.name))  # of an address, a port: it tells nothing
     known = number is not None and "://" not in str(worker.name)
@@ -122,7 +116,7 @@ def _runner(order: Order, arrays: Arrays | None, worker: Worker) -> CellRunner:
         keep_freed_memory()
         while len(_runners) >= STUDIES_KEPT:
             del _runners[next(iter(_runners))]
-        dataset = limited_to(order.spec, device, unpack(arrays))
+        dataset = limited_to(order.spec, device, dataset)
         _runners[order.study] = CellRunner(order.spec, device, dataset, lambda event: None)
     return _runners[order.study]
 
@@ -133,16 +127,6 @@ def choose_device(name: str, number: int) -> torch.device:
     if device.type == "cuda":
         torch.cuda.set_device(number % torch.cuda.device_count())
     return device
-
-
-def pack(dataset: Dataset | None) -> Arrays | None:
-    """``dataset`` as plain arrays, for another process."""
-    return None if dataset is None else tuple(part.cpu().numpy() for part in vars(dataset).values())
-
-
-def unpack(arrays: Arrays | None) -> Dataset | None:
-    """What ``pack`` was given."""
-    return None if arrays is None else Dataset(*(torch.tensor(array) for array in arrays))
 
 
 class Throttle:

@@ -154,7 +154,7 @@ def test_the_bar_follows_one_cell_and_tells_the_speed_of_all(tmp_path):
     spec = tiny_study(tmp_path, depths=(2,), seeds=(0, 1, 2, 3), epochs=10)
     numbered = study.numbered_cells(spec)
     told = []
-    overview = Overview(spec, numbered, told.append)
+    overview = Overview(numbered, told.append)
     cells = dict(numbered)
 
     def step(index, images, speed):
@@ -184,7 +184,7 @@ def test_no_number_of_workers_makes_the_last_cell_shorter(tmp_path):
     spec = tiny_study(tmp_path, depths=(2,), seeds=(0, 1), epochs=10)
     numbered = study.numbered_cells(spec)
     told = []
-    overview = Overview(spec, numbered, told.append)
+    overview = Overview(numbered, told.append)
     for index, cell in numbered:
         overview.tell(CellStarted(cell, index, 2, 0))
     (_, first), (_, second) = numbered
