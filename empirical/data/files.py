@@ -34,12 +34,9 @@ if TYPE_CHECKING:
 TIMEOUT_SECONDS = 30.0
 LOCK_SECONDS = 1800.0
 DISK_GAVE_OUT = {
-    getattr(errno, name, None): reason
-    for name, reason in (
-        ("ENOSPC", "the disk is full"),
-        ("EDQUOT", "the disk quota is used up"),
-        ("EIO", "the disk fails"),
-    )
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "the disk quota is used up",
+    errno.EIO: "the disk fails",
 }
 
 
@@ -168,7 +165,7 @@ class Source:
             ) from None
         except (OSError, tarfile.TarError) as error:
             number = getattr(error, "errno", None)
-            if number is not None and number in DISK_GAVE_OUT:
+            if number in DISK_GAVE_OUT:
                 raise WorkError(
                     f"could not keep {self.title} in {folder}: {DISK_GAVE_OUT[number]}; make room, "
                     f"name another cache with $XDG_CACHE_HOME, or {self.how_to_supply}"
