@@ -324,7 +324,7 @@ def _way(evidence: Evidence) -> list[dict[str, Any]]:
 
     Of each that is recorded what it changes, the mean difference in points, and its seeds.
     """
-    grids = [StudySpec(**PRESETS[name].fields).cells() for name in ("no-norm", "between", "he2015")]
+    grids = [PRESETS[name].study.cells() for name in ("no-norm", "between", "he2015")]
     ends = max(cell.depth for cell in grids[0]), min(cell.depth for cell in grids[-1])
     found: list[dict[str, Any]] = []
     known: dict[str, Any] = {}

@@ -19,7 +19,7 @@ from empirical.judgment.protocol_agreement import AS_PRINTED, protocol_cells
 from empirical.judgment.selection import SIZE, select
 from empirical.judgment.truth import AGREES, CONFIRMED, DISAGREES, REFUTED
 from empirical.presets import PRESETS
-from empirical.protocol import CLASSES, COURSE_REPORT, TEST_IMAGES, TRAIN_IMAGES, StudySpec, TrainSpec
+from empirical.protocol import CLASSES, COURSE_REPORT, TEST_IMAGES, TRAIN_IMAGES, TrainSpec
 from empirical.records.published import Published
 from figures.answers import theory_words
 from figures.prose import name_of
@@ -43,7 +43,7 @@ def coverage(published: Published) -> pd.DataFrame:
     for name, preset in PRESETS.items():
         if name == "seeds":  # the report's grid again; its seeds are counted there
             continue
-        chosen, spec = select(published, name), StudySpec(**preset.fields)
+        chosen, spec = select(published, name), preset.study
         cells, expected = chosen.own.cells, len(spec.cells())
         seeds = cells.groupby(["arm", "activation", "depth"])["seed"].nunique()
         changed = [(one, chosen.size[one]) for one in SIZE if chosen.size[one] != getattr(spec, one)]
