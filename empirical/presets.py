@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,7 @@ class Preset:
     question: str
     fields: Mapping[str, Any]
 
-    @cached_property
+    @property
     def study(self) -> StudySpec:
         return StudySpec(**self.fields)
 

@@ -44,7 +44,7 @@ def report_on(records, **options):
 def whole(tmp_path_factory):
     """Every cell of every study, one seed."""
     folder = tmp_path_factory.mktemp("whole")
-    return study_of(cells_of(), folder)
+    return study_of(cells_of() + cells_of("between"), folder)  # which no figure asks for
 
 
 @pytest.fixture(scope="module")
