@@ -10,7 +10,9 @@ import textwrap
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from empirical.judgment.selection import select
 from empirical.judgment.statistics import MINIMUM_SEEDS, cell_statistics, final_values, pair_statistics
+from figures.accuracies import accuracy_results
 from figures.paired.answer import handicap
 from figures.prose import name_of
 from figures.study.protocol_agreement import agreement_table
@@ -33,6 +35,15 @@ def filled(text: str, report: Report) -> str:
         return f"{found[1]}\n{text}\n{found[3]}"
 
     return _BLOCK.sub(table, text)
+
+
+MAIN = ("report", "textbook", "xavier", "no-norm", "he2015")  # presets
+
+
+def _main(report: Report) -> Sheet:
+    """What answers the question, for README: accuracies of the ``MAIN`` presets' cells alone."""
+    chosen = [select(report.records, name).own.cells["cell"] for name in MAIN]
+    return accuracy_results(report.records.of(name for cells in chosen for name in cells))
 
 
 def _seeds(report: Report) -> Sheet:
@@ -81,6 +92,7 @@ TABLES: dict[str, Callable[[Report], Sheet | str | None]] = {
         name: _of_report(name)
         for name in ("accuracy", "answers", "conditions", "factors", "claims", "beyond")
     },
+    "main": _main,
     "handicap": lambda report: handicap(report.records),
     "protocols": lambda report: agreement_table(*report.protocols),
     "seeds": _seeds,
