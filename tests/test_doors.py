@@ -66,8 +66,14 @@ def test_no_name_of_a_door_is_also_the_name_of_another_module(door):
 
 @pytest.mark.parametrize("door", [door for door in DOORS if "." in door])
 def test_a_room_names_all_its_modules(door):
+    """But for pictures, which the gallery finds, so that one more is one file more."""
     package = importlib.import_module(door)
     modules = {module.name for module in pkgutil.iter_modules(package.__path__)}
+    if door == "figures.paired":
+        pictures = {f"{door}.{name}": name for name in modules}
+        modules -= {
+            name for path, name in pictures.items() if hasattr(importlib.import_module(path), "FIGURES")
+        }
     assert modules == {name for module, name in offered(door) if module is None}
 
 

@@ -1,8 +1,8 @@
 """Theory beside practice: a picture a file, each with its caption and its place among the others.
 
-``paired`` says what a picture is, ``curves`` what they share.  ``report_figures`` are the course
-report's own, redrawn; then ``answer`` (should He be the default?), ``signal``, ``first_loss``,
-``last_layer``, ``relative_steps``, ``weights``, ``accuracy_map`` and ``protocol_agreement``.
+``paired`` says what a picture is, ``curves`` what they share.  All others are pictures, each with its
+``FIGURES``: ``report_figures`` the course report's own, ``answer`` (should He be the default?),
+``signal``, ``first_loss`` and so on.
 """
 
 import lazy_loader
