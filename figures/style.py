@@ -101,7 +101,7 @@ _CHANGES: dict[tuple[Change, ...], tuple[float, str, Any]] = {
     (("head_fan", "fan_in"),): (0.45, "^", _DASHES[1]),
     (("fan", "fan_in"),): (-0.45, "v", _DASHES[2]),
     (("head_initializer", "he"),): (0.45, "P", _DASHES[1]),
-    (("learning_rate_reference", "he"),): (-0.15, "v", _DASHES[6]),
+    (("learning_rate_reference", "he"),): (-0.15, "<", _DASHES[6]),
     (("head_initializer", "he"), ("learning_rate_reference", "he")): (-0.45, "X", _DASHES[5]),
 }
 # The study's depths: a shade and a marker each, light to dark with depth.
