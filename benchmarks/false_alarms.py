@@ -35,7 +35,9 @@ def main() -> None:
     for title, found in (("Simulated seeds", simulated), ("Resampled from the records", drawn)):
         print(f"{title}: false alarms in percent, by the test that is used (plain t)")
         shares = (100 * found[["used", "t"]]).apply(lambda row: "{:.1f} ({:.1f})".format(*row), axis=1)
-        alike = found["shape"].map(like).map("{:.3f}".format, na_action="ignore").fillna("–")
+        alike = (
+            found["shape"].map(like).astype(object).map("{:.3f}".format, na_action="ignore").fillna("–")
+        )
         table = found.assign(share=shares, **{"recorded alike? (p)": alike})
         index = ["shape", "recorded alike? (p)", "design"]
         print(table.set_index([*index, "seeds"])["share"].unstack(sort=False).to_string())
