@@ -17,7 +17,7 @@ from commands.answer import Answer, Session
 from empirical.data.catalog import of_task
 from empirical.data.files import tables
 from empirical.presets import PRESETS, Preset, preset
-from empirical.protocol import CHOICES, MAX_CELLS, PAST_ENGINES, StudySpec
+from empirical.protocol import CHOICES, ENGINES, MAX_CELLS, PAST_ENGINES, StudySpec
 from theory.activations import ACTIVATIONS
 from theory.errors import RequestError
 from theory.initializers import FANS, INITIALIZERS
@@ -59,6 +59,7 @@ def add_study(parser: argparse.ArgumentParser, datasets: Sequence[str]) -> None:
         hint = hints[FIELDS.get(name, name)]
         kind = next(one for one in (*get_args(hint), hint) if one is not NoneType)
         flags = [f"--{name.replace('_', '-')}", *["--width"] * (name == "filters")]
+        texts = {key: text.format(engines=", ".join(ENGINES)) for key, text in texts.items()}
         parser.add_argument(*flags, type=kind, choices=choices.get(name), **texts)
     parser.add_argument("--dry-run", action="store_true", help="print the plan and an estimate of time")
     _add_place(parser)
