@@ -24,7 +24,7 @@ from theory.law.convolution import (
 )
 from theory.randomness import generator
 from theory.specs import ConvSpec
-from theory.windows import backward_power, forward_power
+from theory.windows import backward_power, forward_power, kept_with_mean
 
 GEOMETRIES = [
     {"kernel_size": 3, "padding": 1},
@@ -403,3 +403,19 @@ def test_a_contradiction_is_one_line_and_exit_2(argv, says, capsys, tmp_path):
     captured = capsys.readouterr()
     assert captured.out == "" and captured.err.count("\n") == 1 and says in captured.err
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("padding, stride, dilation, mode", [
+    (1, 1, 1, "zeros"), ((2, 1), 2, 1, "zeros"), (2, 1, 2, "zeros"), ("same", 1, 2, "zeros"),
+    (0, 1, 1, "zeros"), (1, 1, 1, "circular"), (1, 2, 1, "reflect"),
+])  # fmt: skip
+def test_what_a_pixel_keeps_of_the_mean_is_seen_tap_by_tap(padding, stride, dilation, mode):
+    layer = torch.nn.Conv2d(
+        1, 9, 3, padding=padding, stride=stride, dilation=dilation, padding_mode=mode, bias=False
+    )
+    layer.weight.data = torch.eye(9).reshape(9, 1, 3, 3)  # one tap per channel
+    inside = layer(torch.ones(1, 1, 6, 7)).detach()[0].double()
+    kept = (inside * inside.mean((1, 2), keepdim=True)).mean(0).numpy()
+    found = kept_with_mean((6, 7), 3, padding, stride, dilation, mode)
+    np.testing.assert_allclose(found, kept, rtol=1e-6)
+    assert (found == 1).all() == (mode != "zeros" or padding == 0)
