@@ -4,8 +4,8 @@
 
 Prints the share of false alarms at a nominal 5 % for every shape of seeds (``calibration``), with the
 p-value of the recorded cells' being of that shape, and the same by resampling from the recorded cells;
-how normal those are; how often both tests say the same of them; and how many of the claims 3, 5 and 10
-seeds would decide.
+how normal those are; how often both tests say the same of them; the share where seeds are added until
+there is a false alarm; and how many of the claims 3 to 40 seeds would decide.
 """
 
 from __future__ import annotations
@@ -16,7 +16,9 @@ from pathlib import Path
 import numpy as np
 
 from empirical.judgment import calibration
+from empirical.judgment.claims import claims
 from empirical.judgment.evidence import Evidence
+from empirical.judgment.statistics import LEVEL
 from empirical.records.published import gather
 
 DATA = Path(__file__).parent.parent / "figures" / "data"
@@ -35,9 +37,7 @@ def main() -> None:
     for title, found in (("Simulated seeds", simulated), ("Resampled from the records", drawn)):
         print(f"{title}: false alarms in percent, by the test that is used (plain t)")
         shares = (100 * found[["used", "t"]]).apply(lambda row: "{:.1f} ({:.1f})".format(*row), axis=1)
-        alike = (
-            found["shape"].map(like).astype(object).map("{:.3f}".format, na_action="ignore").fillna("–")
-        )
+        alike = found["shape"].map({name: f"{p:.3f}" for name, p in like.items()}.get).fillna("–")
         table = found.assign(share=shares, **{"recorded alike? (p)": alike})
         index = ["shape", "recorded alike? (p)", "design"]
         print(table.set_index([*index, "seeds"])["share"].unstack(sort=False).to_string())
@@ -46,7 +46,10 @@ def main() -> None:
     print(calibration.normality(evidence).round(3).to_string(index=False))
     same, pairs = calibration.agreement(evidence)
     print(f"both tests agree on {same} of {pairs} differences of recorded cells")
-    for seeds in (3, 5, 10):
+    for family in (1, len(claims())):
+        share = 100 * calibration.stopped(LEVEL / family, runs=options.runs)
+        print(f"stopping at the first alarm of 3 to 10 seeds: {share:.1f} %, in a family of {family}")
+    for seeds in (3, 5, 10, 20, 40):
         counts = calibration.decided(evidence, seeds)
         print(
             f"{seeds} seeds would decide {np.mean(counts):.1f} claims ({min(counts)} to {max(counts)})"

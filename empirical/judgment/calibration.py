@@ -10,8 +10,9 @@ each ``DESIGNS`` the mean is 0:
 ``resampled`` does the same with the recorded cells of the most seeds in the place of a shape, drawing
 their seeds with replacement about their mean.  ``normality`` says how normal the recorded cells are,
 and ``resemblance`` which shapes they could come from: by the mean skewness and the mean excess kurtosis
-over the cells, each compared with its values in simulated cells of the same sizes.  ``decided`` draws
-studies of n seeds about the recorded means, to see how many of the claims so many seeds would decide.
+over the cells, each compared with its values in simulated cells of the same sizes.  ``stopped`` counts
+false alarms where seeds are added until there is one.  ``decided`` draws studies of n seeds about the
+recorded means, to see how many of the claims so many seeds would decide.
 """
 
 from __future__ import annotations
@@ -28,8 +29,10 @@ from empirical.judgment.claims import claims
 from empirical.judgment.evidence import Cells, Evidence
 from empirical.judgment.statistics import (
     ALONE,
+    EQUIVALENT,
     EXACT_SEEDS,
     LEVEL,
+    MINIMUM_SEEDS,
     UNEVEN,
     Array,
     sign_flip_p_value,
@@ -91,6 +94,14 @@ def resampled(
     """``false_alarms`` with the recorded cells of at least so many seeds as shapes."""
     shapes = {name: _resampling(values) for name, values in _samples(evidence, least).items()}
     return false_alarms(seeds, runs, shapes)
+
+
+def stopped(level: float = LEVEL, most: int = 10, runs: int = 100_000) -> float:
+    """The share of false alarms if a test is made at every number of seeds up to ``most``, and one of
+    them counts: normal differences of mean 0, p ≤ ``level`` at any look (Armitage et al. 1969)."""
+    values = np.random.default_rng(3).normal(size=(runs, most))
+    looks = [t_p_value(values[:, :seeds]) <= level for seeds in range(MINIMUM_SEEDS, most + 1)]
+    return float(np.mean(np.any(looks, axis=0)))
 
 
 def _resampling(values: Array) -> Draw:
@@ -160,10 +171,13 @@ class Projected(Evidence):
 
 
 def decided(evidence: Evidence, seeds: int, runs: int = 20) -> list[int]:
-    """How many claims, as printed, so many seeds would decide if the means are those recorded."""
+    """How many claims, as printed, so many seeds would decide if the means are those recorded.
+
+    Decided is yes, no, or no difference that matters.
+    """
     random, counts = np.random.default_rng(2), []
     sentences = {claim.name: claim.parts for claim in claims()}
     for _ in range(runs):
         found = judge(sentences, Projected(evidence, seeds, random)).values()
-        counts.append(sum(one.verdict in (CONFIRMED, REFUTED) for one in found))
+        counts.append(sum(one.verdict in (CONFIRMED, REFUTED, EQUIVALENT) for one in found))
     return counts

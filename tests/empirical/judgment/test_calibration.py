@@ -10,6 +10,7 @@ from made_up_records import world
 
 from empirical.judgment import calibration
 from empirical.judgment.evidence import Cells, Evidence
+from empirical.judgment.statistics import holm
 from empirical.records.published import read
 
 DATA = Path(__file__).parents[3] / "figures" / "data"
@@ -54,7 +55,7 @@ def test_resampled_records_raise_few_false_alarms_too(recorded):
 def test_the_records_say_which_shapes_they_resemble(recorded):
     like = calibration.resemblance(recorded, runs=2_000)
     assert like["normal"] > 0.05 and like["very skewed (2)"] < like["skewed (1)"] < like["normal"]
-    assert (calibration.normality(recorded)["shapiro"] > 0.05).all()
+    assert holm(np.asarray(calibration.normality(recorded)["shapiro"])).min() > 0.05
     far = world(10, grid=[("he", "relu", d) for d in (2, 5, 10, 12)])
     last = far["epoch"] == 10
     far.loc[last, "test_accuracy"] = np.tile([*[50.0] * 9, 60.0], 4) + 0.01 * np.arange(40)
@@ -64,6 +65,13 @@ def test_the_records_say_which_shapes_they_resemble(recorded):
 def test_both_tests_say_the_same_of_clear_differences(recorded):
     same, pairs = calibration.agreement(recorded)
     assert same == pairs > 0
+
+
+def test_looking_often_raises_more_false_alarms():
+    """One look is the test's own level; more looks are worse than one, better than as many tests."""
+    once, often = (calibration.stopped(0.05, most, RUNS) for most in (3, 10))
+    assert once == pytest.approx(0.05, abs=4 * math.sqrt(0.05 * 0.95 / RUNS))
+    assert 2 * once < often < 8 * once
 
 
 def test_more_seeds_decide_more():
