@@ -55,7 +55,10 @@ if TYPE_CHECKING:
 
 
 class Plain(Console):
-    """A console that tells of a closed pipe as Python does, and not by leaving the program."""
+    """A console that prints text as it stands, and tells of a closed pipe as Python does."""
+
+    def __init__(self, *, stderr: bool = False) -> None:
+        super().__init__(stderr=stderr, highlight=False, markup=False, emoji=False)
 
     def on_broken_pipe(self) -> None:
         raise BrokenPipeError
@@ -68,8 +71,8 @@ class Session:
         self.arguments = arguments
         self.json: bool = arguments.json
         self.quiet: bool = arguments.quiet
-        self.stdout = Plain(highlight=False)
-        self.stderr = Plain(stderr=True, highlight=False)
+        self.stdout = Plain()
+        self.stderr = Plain(stderr=True)
         self.out = Path(arguments.out or Path("runs") / arguments.command)
         self.tables = [name for name in TABLES if name in {"csv", *arguments.tables}]
         self.prepared = False
@@ -138,7 +141,7 @@ class Session:
         if self.written and not self.quiet:
             console = self.stderr if self.json else self.stdout
             lines = (f"Written in {self.out}:", *by_stem(self.written, self.out))
-            console.print("\n  ".join(lines), soft_wrap=True, markup=False)
+            console.print("\n  ".join(lines), soft_wrap=True)
 
     def write_sheet(self, sheet: Sheet) -> None:
         """Write a table as people read it, in each form that was asked for."""
@@ -194,7 +197,7 @@ class Session:
             say = figures.study.warning if self.quiet else figures.study.announcement
             line = say(event)
             if line is not None:
-                self.stderr.print(line, soft_wrap=True, markup=False)
+                self.stderr.print(line, soft_wrap=True)
 
         with bar:
             yield on_event

@@ -70,11 +70,17 @@ def _each(kind: Callable[[str], Any]) -> Callable[[str], list[Any]]:
     return parts
 
 
+class Formatter(RawDescriptionRichHelpFormatter):
+    """Help texts as they stand: ``Var[w]`` is no markup, and ``FILE.py:FACTORY:`` no emoji."""
+
+    help_markup = text_markup = False
+
+
 class Parser(argparse.ArgumentParser):
     """An argument parser whose errors are one ``error:`` line, which names what is near."""
 
     def __init__(self, **options: Any) -> None:
-        super().__init__(**options, formatter_class=RawDescriptionRichHelpFormatter, allow_abbrev=False)
+        super().__init__(**options, formatter_class=Formatter, allow_abbrev=False)
         self.register("action", None, Several)
 
     def error(self, message: str) -> NoReturn:

@@ -1,5 +1,6 @@
 """The program as its user meets it: exit codes, one error line, JSON, files."""
 
+import argparse
 import json
 import math
 import os
@@ -7,11 +8,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 import cli
-from commands.parser import build_parser, find_commands
+from commands.parser import build_parser, command_parsers, find_commands
 from commands.terminal import ascii_of
+from figures.tables import Column, Sheet
 
 ROOT = Path(__file__).parent.parent
 SMALL = ["--depth", "4", "--width", "16", "--draws", "20", "--device", "cpu"]
@@ -199,6 +202,25 @@ def assert_light(argv, code, says):
     )
     assert done.returncode == code, done.stderr
     assert says in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("command", ["audit", "init", "frontier", "cifar"])
+def test_help_shows_what_was_written(command):
+    """Brackets are no markup, and colons no emoji: not [w] lost, nor :FACTORY: a picture of one."""
+    parser = command_parsers()[command]
+    shown = "".join(parser.format_help().split())
+    texts = [one.help for one in parser._actions if one.help not in (None, argparse.SUPPRESS)]
+    assert texts and all("".join(text.split()) in shown for text in texts)
+
+
+def test_tables_show_what_was_written(capsys):
+    """So do titles, notes and lines on the terminal."""
+    said = "layers[0] of net.py:FACTORY: [bold]"
+    session = cli.Session(build_parser().parse_args(["phase"]))
+    data = pd.DataFrame({said: [said]})
+    sheet = Sheet(name="one", title=said, data=data, columns=(Column(said, said),), notes=(said,))
+    session.show([sheet, said])
+    assert capsys.readouterr().out.count(said) == 5
 
 
 def test_help_shows_examples():
