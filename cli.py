@@ -31,6 +31,7 @@ def missing_package(error: ModuleNotFoundError) -> str:
 try:
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn
+    from rich.text import Text
 
     import empirical.study
     import figures.study
@@ -93,10 +94,11 @@ class Session:
         self.prepared = True
 
     def show(self, renderables: Sequence[RenderableType]) -> None:
-        """Print tables, unless the one thing on stdout is to be JSON."""
+        """Print tables, unless the one thing on stdout is to be JSON; commands to copy, unwrapped."""
         if not self.json:
             for renderable in renderables:
-                self.stdout.print(renderable)
+                whole = isinstance(renderable, Text) and bool(renderable.no_wrap)
+                self.stdout.print(renderable, soft_wrap=whole)
 
     def present(self, answer: Answer) -> None:
         """Write the answer's files, show it, print the JSON document, list what was written.

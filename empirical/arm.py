@@ -57,7 +57,7 @@ class Arm:
 
     @classmethod
     def of(cls, config: Mapping[Any, Any], ignoring: Iterable[str] = ()) -> Arm:
-        """The arm of a cell with the fields of ``config``; a table's NaN is a spec's None.
+        """The arm of a cell with the fields of ``config``: a spec's, or of a table, whose NaN is None.
 
         A fan mode counts only where a law has one.
 
@@ -68,7 +68,7 @@ class Arm:
         return cls(
             str(config["initializer"]),
             tuple(
-                (name, config[name])
+                (name, _as_in_a_spec(config[name], printed))
                 for name, printed in COURSE_REPORT.shared().items()
                 if name in config and name not in left_out and not same(config[name], printed)
             ),
@@ -128,6 +128,12 @@ def _has_free_fan(name: object, otherwise: object = None) -> bool:
         return isinstance(chosen, str) and parse_initializer(chosen).law.free_fan
     except RequestError:  # a table may name what this version does not know
         return False
+
+
+def _as_in_a_spec(value: Any, printed: Any) -> Any:
+    """A whole number of a column in which some are missing, which makes floats of it."""
+    whole = isinstance(value, float) and value.is_integer() and not isinstance(printed, float)
+    return int(value) if whole else value
 
 
 def same(one: object, two: object) -> bool:

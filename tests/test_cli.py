@@ -14,7 +14,7 @@ import pytest
 import cli
 from commands.parser import build_parser, command_parsers, find_commands
 from commands.terminal import ascii_of
-from figures.tables import Column, Sheet
+from figures.tables import Column, Sheet, to_train
 
 ROOT = Path(__file__).parent.parent
 SMALL = ["--depth", "4", "--width", "16", "--draws", "20", "--device", "cpu"]
@@ -221,6 +221,13 @@ def test_tables_show_what_was_written(capsys):
     sheet = Sheet(name="one", title=said, data=data, columns=(Column(said, said),), notes=(said,))
     session.show([sheet, said])
     assert capsys.readouterr().out.count(said) == 5
+
+
+def test_commands_to_copy_are_not_wrapped(capsys):
+    session = cli.Session(build_parser().parse_args(["phase"]))
+    command = "cli.py cifar " + " ".join(f"--option-{number}" for number in range(30))
+    session.show([to_train([command])])
+    assert capsys.readouterr().out == f"To train what is missing:\n  {command}\n"
 
 
 def test_help_shows_examples():

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from empirical.arm import Arm
+from empirical.judgment.evidence import Cells
 from empirical.presets import MANY_SEEDS, PRESETS, preset
 from empirical.protocol import COURSE_REPORT, StudySpec, TrainSpec
 from theory.errors import RequestError
@@ -81,6 +82,8 @@ def test_a_variant_is_described_in_words():
     assert Arm.of(TrainSpec(filters=8, optimizer="sgd").config()).variant == "filters 8, sgd"
     row = TrainSpec().config() | {"head_fan": float("nan"), "limit_train": float("nan")}
     assert Arm.of(row).variant == ""  # as a table reads a missing value back
+    row["limit_train"] = 640.0  # as it reads a whole number back, where other cells have none
+    assert Arm.of(row).variant == "limit train 640" and Cells.of(row).spec.limit_train == 640
 
 
 def test_arms_are_checked():
