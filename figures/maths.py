@@ -23,6 +23,9 @@ BAR = r"{\vert}"  # a bare one would end a cell of a table
 UPPER, LOWER = "⁰¹²³⁴⁵⁶⁷⁸⁹", "₀₁₂₃₄₅₆₇₈₉"
 _SCRIPTS = str.maketrans(UPPER + LOWER, 2 * "0123456789")
 _FORMULA = re.compile(r"(?<!\\)\$([^$]+)\$")
+_SPACED = re.compile(
+    r"\\(?:ln|times|sim|pm|leftarrow|approx|[a-z]+(?= =))(?= )"
+)  # a space after it counts
 _NUMBER = r"(?<![\w.])-?\d(?:\.\d+)?e[+-]\d+(?!\w)"
 _INDEXED = r"(?<![^\W_])[^\W\d_]\u0302?_(?:\([^()]+\)|[^\W\d_](?![^\W_²])|\d+)²?"
 _PLAIN_MATHS = re.compile(f"({_NUMBER})|({_INDEXED})")
@@ -72,13 +75,20 @@ def unicode(formula: str) -> str:
 
     >>> unicode(r"\operatorname{Var}[y_{l-1}] = (1 + a^2)^{L-1} \cdot \tfrac12\hat{n}_l")
     'Var[y_(l−1)] = (1 + a²)^(L−1)·½n̂_l'
+    >>> unicode(r"\ln \tfrac{q}{2} \;\approx\; \tfrac{1}{2} \sigma = 2 \times 3")
+    'ln q/2 ≈ ½ σ = 2 × 3'
+    >>> unicode(r"\frac{1}{2\pi}")
+    '1/(2π)'
     """
-    text = formula.replace(r"\tfrac12", "½").replace("-", "−").replace("^*", "*")
+    text = re.sub(r"\\tfrac(12|\{1\}\{2\})", "½", formula).replace(r"\tfrac", r"\frac")
+    text = text.replace("-", "−").replace("^*", "*")
+    text = re.sub(r"(?<=\})\{(\d+\\?[a-z][^{}]*)\}", r"{(\1)}", _SPACED.sub(r"\g<0>{}", text))
     text = re.sub(r"\s*\\cdot\s*", "·", text).replace(r"\leq ", "≤ ")
     text = re.sub(r"(?<=[_^])\{([^{}]+)\}", r"(\1)", text)
     text = re.sub(r"\^(\d)", lambda found: UPPER[int(found[1])], text)
     text = re.sub(r"_(\d)(?!\d)", lambda found: LOWER[int(found[1])], text)
-    return str(LatexNodes2Text(math_mode="text").latex_to_text(text)).replace("∏", "Π ").strip()
+    found = str(LatexNodes2Text(math_mode="text").latex_to_text(text)).replace("∏", "Π ")
+    return " ".join(found.split())
 
 
 def marked(text: str) -> str:

@@ -12,6 +12,7 @@ import figures
 import theory
 from commands.answer import Answer, Session
 from figures.files import write_text
+from figures.maths import terminal
 from figures.program import command_line
 from theory.errors import RequestError
 
@@ -59,10 +60,17 @@ def _opened(
     if ran:
         figures.book.run(notebook, session.out, target.name)
     else:
-        show.insert(0, Markdown("\n\n".join(cell.source for cell in notebook.cells)))
+        show.insert(0, Markdown("\n\n".join(map(_readable, notebook.cells))))
     write_text(target, f"{nbformat.writes(notebook)}\n")
     paths = [target]
     if arguments.slides:
         paths.append(target.with_suffix(".html"))
         write_text(paths[-1], figures.book.slides_page(notebook, lesson.title))
     return Answer(**answer, show=show, paths=paths)
+
+
+def _readable(cell: nbformat.NotebookNode) -> str:
+    """A cell in the terminal's Markdown: code as code, maths in Unicode."""
+    if cell.cell_type == "code":
+        return f"```python\n{cell.source}\n```"
+    return terminal(cell.source.replace("$$", "$"))

@@ -59,6 +59,20 @@ def learn(*words):
     return cli.main(["learn", *map(str, words)])
 
 
+def test_a_lesson_in_the_terminal_has_its_code_in_lines_and_its_maths_in_unicode(one_lesson, capsys):
+    assert learn(1, "--out", one_lesson) == 0
+    said = [line.strip() for line in capsys.readouterr().out.splitlines()]
+    assert "figure = Figure()" in said and "figure.subplots().plot([1, 2])" in said
+    assert "q = ½" in said and not any("$" in line or "\\" in line for line in said)
+
+
+@pytest.mark.parametrize("number", [one.number for one in book.table_of_contents()])
+def test_no_lesson_shows_latex_in_the_terminal(number, capsys, tmp_path):
+    assert learn(number, "--out", tmp_path) == 0
+    said = capsys.readouterr().out
+    assert not re.search(r"\\[a-zA-Z]{2,}|\$", said)
+
+
 def test_the_list_has_every_lesson_in_json_too(capsys, tmp_path):
     assert learn("--json", "--out", tmp_path) == 0
     document = json.loads(capsys.readouterr().out)
