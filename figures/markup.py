@@ -7,7 +7,6 @@ with its header repeated; one that is wider than the line is set smaller, and it
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from itertools import zip_longest
 from typing import TYPE_CHECKING
 
@@ -16,9 +15,10 @@ from rich.cells import cell_len
 from rich.text import Text
 
 from figures.maths import latex, markdown, marked, terminal, unicode
+from figures.prose import environment
 
 if TYPE_CHECKING:
-    from figures.tables import Column, Sheet
+    from figures.tables import Sheet
 
 FORMULA = "bold cyan"  # the style of what is a formula in a cell, written as LaTeX
 STYLES = {"green": "good", "red": "bad", "yellow": "open", "bold": "strong", "dim": "dim"}
@@ -87,59 +87,21 @@ def latex_table(sheet: Sheet) -> str:
     The packages it needs are ``PACKAGES``; the first line says so.
     """
     size, columns, folds = _layout(sheet)
-    begin = r"xltabular}{\linewidth" if folds else "longtable"
-    headers = [_header_lines(column) for column in sheet.columns]
-    header = _rows(headers)
-    return "\n".join([
-        f"% needs \\usepackage{{{','.join(PACKAGES if folds else PACKAGES[:-1])}}}",
-        rf"\begingroup{size}\setlength{{\tabcolsep}}{{4pt}}",
-        rf"\begin{{{begin}}}{{@{{}}{columns}@{{}}}}",
-        rf"\caption{{{latex(marked(sheet.title))}}}\label{{tab:{sheet.name}}}\\",
-        *(r"\toprule", header, r"\midrule", r"\endfirsthead"),
-        *(r"\toprule", header, r"\midrule", r"\endhead"),
-        *(r"\bottomrule", r"\endfoot"),
-        *_body(sheet),
-        rf"\end{{{begin.partition('}')[0]}}}",
-        *_notes(sheet),
-        r"\par\bigskip\endgroup",
-        "",
-    ])  # fmt: skip
+    kind, packages = ("xltabular", PACKAGES) if folds else ("longtable", PACKAGES[:-1])
+    names = [[latex(line) for line in column.name.split("\n")] for column in sheet.columns]
+    told = {"packages": packages, "size": size, "kind": kind, "columns": columns, "names": names}
+    return _TEMPLATES.get_template("table.tex").render(sheet=sheet, **told)
 
 
-def _notes(sheet: Sheet) -> list[str]:
-    if not sheet.notes:
-        return []
-    notes = "\\par\n".join(latex(marked(note)) for note in sheet.notes)
-    return [rf"\noindent\begin{{minipage}}{{\linewidth}}\footnotesize {notes}\end{{minipage}}"]
+def _latex_lines(cell: Text) -> list[str]:
+    return ["".join(latex(text) for text, _ in line) for line in runs(cell)]
 
 
-def _header_lines(column: Column) -> list[str]:
-    return [latex(line) for line in column.header.split("\n")]
-
-
-def _rows(cells: list[list[str]]) -> str:
+def _row(cells: list[list[str]]) -> str:
     """A row of cells of several lines, which no page break divides."""
     printed = (" & ".join(row) for row in zip_longest(*cells, fillvalue=""))
     # a bracket or a star behind \\ would be its argument
     return " \\\\*\n".join(f"{{}}{row}" if row[:1] in ("[", "*") else row for row in printed) + r" \\"
-
-
-def _body(sheet: Sheet) -> list[str]:
-    lines: list[str] = []
-    for heading, records in sheet.sections:
-        if lines:
-            lines.append(r"\addlinespace")
-        if heading:
-            words = latex(marked(heading))
-            lines.append(rf"\multicolumn{{{len(sheet.columns)}}}{{@{{}}l}}{{\textbf{{{words}}}}} \\*")
-        for index, record in enumerate(records):
-            cells = [
-                ["".join(latex(text) for text, _ in line) for line in runs(cell)] for cell in record
-            ]
-            if index and (sheet.spaced or max(map(len, cells)) > 1):
-                lines.append(r"\addlinespace[0.3em]")
-            lines.append(_rows(cells))
-    return lines
 
 
 def _layout(sheet: Sheet) -> tuple[str, str, bool]:
@@ -148,7 +110,7 @@ def _layout(sheet: Sheet) -> tuple[str, str, bool]:
     natural = [
         max(cell_len(line) for text in texts for line in text.split("\n"))
         for texts in (
-            (terminal(column.header), *(in_terminal(record[place]).plain for record in records))
+            (terminal(column.name), *(in_terminal(record[place]).plain for record in records))
             for place, column in enumerate(sheet.columns)
         )
     ]
@@ -172,9 +134,9 @@ def _layout(sheet: Sheet) -> tuple[str, str, bool]:
 # ------------------------------------------------------------------------- Markdown and HTML
 
 
-def _written(cell: Text, *, styled: bool) -> str:
+def _cell(cell: Text, *, styled: bool) -> str:
     """A cell in Markdown; its styles as classes, for pandoc, if ``styled``."""
-    return _br(
+    return "<br>".join(
         "".join(
             f"[{markdown(text)}]{{{' '.join(f'.{name}' for name in names)}}}"
             if styled and names and text.strip() else markdown(text)
@@ -186,13 +148,13 @@ def _written(cell: Text, *, styled: bool) -> str:
 
 def markdown_table(sheet: Sheet) -> str:
     """``sheet`` as GitHub's Markdown: title in bold, pipes, a paragraph per note."""
-    rows = [[markdown(" ".join(column.header.split())) for column in sheet.columns]]
+    rows = [[markdown(" ".join(column.name.split())) for column in sheet.columns]]
     for heading, records in sheet.sections:
         if heading:
             blank = [""] * len(sheet.columns)
             blank[sheet.heading_column] = f"**{markdown(marked(heading))}**"
             rows.append(blank)
-        rows += [[_written(cell, styled=False) for cell in record] for record in records]
+        rows += [[_cell(cell, styled=False) for cell in record] for record in records]
     widths = [max(3, *map(cell_len, column)) for column in zip(*rows, strict=True)]
     right = [column.align == "right" for column in sheet.columns]
     rule = ["-" * (width - end) + ":" * end for width, end in zip(widths, right, strict=True)]
@@ -210,42 +172,25 @@ def _padded(text: str, width: int, right: bool) -> str:
     return space + text if right else text + space
 
 
-def _br(lines: Iterable[str]) -> str:
-    return "<br>".join(lines)
-
-
 def html_source(sheet: Sheet) -> str:
     """``sheet`` as a table of HTML whose words are Markdown, as pandoc reads it."""
-    kinds = [
-        "words" if column.folds else "left" if column.align == "left" else "number"
-        for column in sheet.columns
-    ]
-    heads = "".join(
-        f'<th scope="col" class="{kind}">{_br(map(markdown, column.header.splitlines()))}</th>'
-        for kind, column in zip(kinds, sheet.columns, strict=True)
-    )
-    rows = []
-    for heading, records in sheet.sections:
-        if heading:
-            title = f'<th colspan="{len(kinds)}" scope="colgroup">{markdown(marked(heading))}</th>'
-            rows.append(f'<tr class="section">{title}</tr>')
-        for record in records:
-            cells = (
-                f'<td class="{kind}">{_written(cell, styled=True)}</td>'
-                for kind, cell in zip(kinds, record, strict=True)
-            )
-            rows.append(f"<tr>{''.join(cells)}</tr>")
-    notes = "".join(f"<p>{markdown(marked(note))}</p>" for note in sheet.notes)
-    return (
-        f'<figure class="wide table" id="tab-{sheet.name}">'
-        f'<figcaption class="title">{markdown(marked(sheet.title))}</figcaption>'
-        f'<div class="scroll" tabindex="0"><table><thead><tr>{heads}</tr></thead>\n'
-        + f"<tbody>{chr(10).join(rows)}</tbody></table></div>"
-        + (f'<div class="notes">{notes}</div>' if notes else "")
-        + "</figure>\n"
-    )
+    return _TEMPLATES.get_template("table.html").render(sheet=sheet)
 
 
 def html_table(sheet: Sheet) -> str:
     """``sheet`` as HTML with MathML."""
     return pandoc(html_source(sheet), "html", "--mathml")
+
+
+_TEMPLATES = environment(
+    "figures",
+    keep_trailing_newline=True,
+    filters={
+        "markdown": markdown,
+        "words": lambda text: markdown(marked(text)),
+        "cell": _cell,
+        "latex": lambda text: latex(marked(text)),
+        "latex_lines": _latex_lines,
+        "row": _row,
+    },
+)

@@ -58,15 +58,29 @@ FILTERS: dict[str, Callable[..., Any]] = {
     "percent": lambda share: f"{100 * share:.0f} %",
     "upperfirst": lambda text: text[:1].upper() + text[1:],
 }
-_ENVIRONMENT = Environment(
-    loader=PackageLoader("figures"), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-)
-_ENVIRONMENT.filters |= FILTERS
+
+
+def environment(
+    package: str, *, filters: dict[str, Callable[..., Any]], **options: Any
+) -> Environment:
+    """How the templates of ``package`` are filled in: strict about names, with more ``filters``."""
+    made = Environment(
+        loader=PackageLoader(package),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        **options,
+    )
+    made.filters |= FILTERS | filters
+    return made
+
+
+_SENTENCES = environment("figures", filters={})
 
 
 def said(file: str, block: str, **values: Any) -> str:
     """The ``block`` of a file of templates as one paragraph; ``UndefinedError`` for a missing value."""
-    template = _ENVIRONMENT.get_template(f"{file}.md")
+    template = _SENTENCES.get_template(f"{file}.md")
     return " ".join("".join(template.blocks[block](template.new_context(values))).split())
 
 

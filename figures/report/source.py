@@ -14,11 +14,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment
 
+from figures import prose
 from figures.markup import html_source
 from figures.maths import markdown, marked
-from figures.prose import FILTERS as SHARED
 from figures.report.tables import SETTINGS
 from figures.tables import Sheet
 
@@ -38,16 +38,8 @@ class Marked(str):
 
 def environment() -> Environment:
     """How the templates are filled in."""
-    made = Environment(
-        loader=PackageLoader("figures.report"),
-        finalize=_finished,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    made.filters |= FILTERS
-    return made
+    options = {"finalize": _finished, "keep_trailing_newline": True}
+    return prose.environment("figures.report", filters=FILTERS, **options)
 
 
 def _finished(value: Any) -> str:
@@ -176,7 +168,7 @@ def span(least: int, most: int) -> str:
     return f"{least}" if least == most else f"{least} to {most}"
 
 
-FILTERS: dict[str, Callable[..., Any]] = SHARED | {
+FILTERS: dict[str, Callable[..., Any]] = {
     "raw": Marked,
     "verbatim": Marked,
     "code": code,
