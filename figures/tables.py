@@ -51,16 +51,10 @@ class Column:
     name: str
     source: Hashable | Callable[[Row], Any]
     form: Callable[[Any], str | Text] = str
-    unit: str = ""
     align: Literal["left", "right"] = "right"
     folds: bool = False
     width: int | None = None
     room: int | None = None
-
-    @property
-    def header(self) -> str:
-        """The name, and the unit under it."""
-        return f"{self.name}\n({self.unit})" if self.unit else self.name
 
     def cell(self, row: Row) -> Text:
         """What this column shows of ``row``."""
@@ -113,7 +107,7 @@ class Sheet:
 
     def rich(self) -> FittingTable:
         """For the terminal."""
-        headers = {column.name: terminal(column.header) for column in self.columns}
+        headers = {column.name: terminal(column.name) for column in self.columns}
         spare = tuple(headers[name] for name in self.spare if name in headers)
         rooms = {
             headers[column.name]: column.room for column in self.columns if column.room is not None
@@ -124,7 +118,7 @@ class Sheet:
             table.padding = (0, 1, 0, 0)
         for column in self.columns:
             table.add_column(
-                terminal(column.header),
+                headers[column.name],
                 justify=column.align,
                 no_wrap=not column.folds,
                 overflow="fold" if column.folds else "ellipsis",

@@ -262,7 +262,7 @@ def words_of(cell):
 def test_markdown_has_the_same_cells(sheets, name):
     sheet = sheets[name]
     header, *body = read_markdown(sheet.markdown())
-    assert header == [" ".join(column.header.replace("|", BAR).split()) for column in sheet.columns]
+    assert header == [" ".join(column.name.replace("|", BAR).split()) for column in sheet.columns]
     expected = []
     for heading, records in sheet.sections:
         if heading:
