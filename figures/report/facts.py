@@ -6,14 +6,16 @@ Nothing here draws or writes; each function returns a tidy table or plain values
 from __future__ import annotations
 
 import math
+import tomllib
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from empirical.judgment import statistics
-from empirical.judgment.claim_theory import drawn_average_weight, first_loss, head_fan_in, rate_ratio
+from empirical.judgment.claim_theory import first_loss, head_fan_in, rate_ratio
 from empirical.judgment.evidence import Evidence
 from empirical.judgment.protocol_agreement import AS_PRINTED, protocol_cells
 from empirical.judgment.selection import SIZE, select
@@ -28,6 +30,10 @@ from theory.errors import RequestError
 from theory.law import mean_field
 from theory.law.batch_norm import gradient_growth
 from theory.lessons.paper import xavier_over_he
+
+TEXTS: dict[str, Any] = tomllib.loads(
+    Path(__file__).with_name("report.toml").read_text(encoding="utf-8")
+)
 
 # ------------------------------------------------------------------------------------ records
 
@@ -74,24 +80,16 @@ def compared(published: Published, column: str, first: Any, second: Any) -> pd.D
 
 
 def gap(table: pd.DataFrame | None) -> dict[str, Any]:
-    """Smallest, largest and mean difference of a comparison, and how many of its rows are decided."""
+    """The differences of a comparison, their seeds and how many are decided; empty without any."""
     if table is None or table["difference"].isna().all():
-        return {"there": False}
+        return {}
     rows = table[table["difference"].notna()].sort_values("difference", kind="stable")
-    difference, seeds = rows["difference"], rows["seeds"]
     return {
-        "there": True,
-        "settings": len(rows),
-        "positive": int((difference > 0).sum()),
-        "mean": difference.mean(),
-        "smallest": difference.min(),
-        "largest": difference.max(),
+        "differences": rows["difference"],
+        "seeds": rows["seeds"],
         "smallest_at": _setting(rows.iloc[0]),
         "largest_at": _setting(rows.iloc[-1]),
-        "seeds_least": seeds.min(),
-        "seeds_most": seeds.max(),
-        "first_higher": int((rows["verdict"] == "first higher").sum()),
-        "second_higher": int((rows["verdict"] == "second higher").sum()),
+        "verdicts": Counter(rows["verdict"]),
         "tested": int(rows["p_holm"].notna().sum()),
     }
 
@@ -110,50 +108,27 @@ def distance(evidence: Evidence) -> dict[str, Any]:
     cells = protocol_cells(evidence)
     rows = cells[(cells["augment"] == AS_PRINTED[0]) & (cells["fan"] == AS_PRINTED[1])]
     if rows.empty:
-        return {"there": False}
+        return {}
     off = rows["mean"] - rows["printed"]
     deviations = off / (rows["spread"] * np.sqrt(1 + 1 / rows["seeds"]))
-    place = int(off.abs().to_numpy().argmax())
-    worst = rows.iloc[place].to_dict()
+    worst = int(off.abs().to_numpy().argmax())
     return {
-        "there": True,
-        "cells": len(rows),
-        "below": int((off < 0).sum()),
-        "mean": float(off.mean()),
-        "absolute": float(off.abs().mean()),
-        "worst": worst | {"off": float(off.iloc[place])},
+        "off": off,
+        "deviations": deviations,
+        "worst": rows.assign(off=off).iloc[worst].to_dict(),
         "spread": float(np.sqrt(np.square(rows["spread"]).mean())),
         "beyond": int((deviations.abs() > BEYOND).sum()),
         "bound": BEYOND,
-        "mean_deviations": float(deviations.mean()),
-        "largest_deviations": float(deviations.abs().max()),
     }
 
 
 BEYOND = 2  # standard deviations: one number in twenty lies farther out by chance
 
 
-def study(published: Published) -> dict[str, Any]:
-    """The records as a whole."""
-    cells = published.cells
+def seeds(published: Published) -> list[int]:
+    """How many seeds each recorded configuration has."""
     config = ["initializer", "activation", "depth", "variant"]
-    seeds = cells.groupby(config)["seed"].nunique()
-    return {
-        "cells": len(cells),
-        "configurations": len(seeds),
-        "seeds_least": int(seeds.min()),
-        "seeds_most": int(seeds.max()),
-        "enough": int((seeds >= statistics.MINIMUM_SEEDS).sum()),
-        "diverged": [
-            {"cell": row["cell"], "epochs": row["epochs_done"]}
-            for row in cells.to_dict("records")
-            if row["status"] == "diverged"
-        ],
-        "epochs": int(cells["epochs_done"].sum()),
-        "hours": float(cells["seconds"].sum()) / 3600,
-        "hardware": list(dict.fromkeys(cells["hardware"])),
-        "notes": [(row["cell"], row["notes"]) for row in cells.to_dict("records") if row["notes"]],
-    }
+    return published.cells.groupby(config)["seed"].nunique().to_list()
 
 
 # ------------------------------------------------------------------------------------- theory
@@ -161,39 +136,29 @@ def study(published: Published) -> dict[str, Any]:
 
 def protocol() -> dict[str, Any]:
     """The course report's protocol and what its networks are."""
-    depths = COURSE_REPORT.depths
-    shallow, deep = (TrainSpec(depth=depth) for depth in (min(depths), max(depths)))
-    return COURSE_REPORT.shared() | {
-        "depths": depths,
-        "grid": len(COURSE_REPORT.cells()),
-        "train_images": TRAIN_IMAGES,
-        "test_images": TEST_IMAGES,
+    depths, cells = COURSE_REPORT.depths, COURSE_REPORT.cells()
+    return {
+        "protocol": COURSE_REPORT,
+        "shallow": TrainSpec(depth=min(depths)),
+        "deep": TrainSpec(depth=max(depths)),
+        "parameters": [cell.parameters for cell in cells],
+        "images": {"train": TRAIN_IMAGES, "test": TEST_IMAGES},
         "classes": CLASSES,
-        "shallow": shallow.depth,
-        "deep": deep.depth,
-        "deep_map": deep.map_sizes[-1],
-        "head_fan_in": head_fan_in(shallow),
-        "head_fan_in_deep": head_fan_in(deep),
-        "parameters": (min(cell.parameters for cell in COURSE_REPORT.cells()),
-                       max(cell.parameters for cell in COURSE_REPORT.cells())),
-        "slope": parse_activation("prelu").negative_slope,
-        "seeds": statistics.MINIMUM_SEEDS,
-        "exact_seeds": statistics.EXACT_SEEDS,
-        "uneven": statistics.UNEVEN,
-        "alone": statistics.ALONE,
-        "margin": statistics.MARGIN,
-    }  # fmt: skip
+        "relu": parse_activation("relu"),
+        "prelu": parse_activation("prelu"),
+        "head_fan_in": head_fan_in,
+        "statistics": statistics,
+    }
 
 
 def theory(derivation: pd.DataFrame, stack: pd.DataFrame) -> dict[str, Any]:
     """What the theory says in numbers; ``derivation`` and ``stack`` are the tables beside the text."""
-    relu, prelu = parse_activation("relu"), parse_activation("prelu")
+    relu = parse_activation("relu")
     slip = derivation[derivation["known_slip"]].iloc[0].to_dict()
     true = derivation[~derivation["known_slip"]]
     fan = 9 * COURSE_REPORT.filters
     depths = PRESETS["he2015"].fields["depths"]
-    shallow = min(COURSE_REPORT.depths)
-    law = {mode: TrainSpec(depth=shallow, fan=mode) for mode in ("fan_out", "fan_in")}
+    law = {mode: TrainSpec(depth=min(COURSE_REPORT.depths), fan=mode) for mode in ("fan_out", "fan_in")}
     return {
         "slip": slip,
         "lines": len(true),
@@ -201,9 +166,6 @@ def theory(derivation: pd.DataFrame, stack: pd.DataFrame) -> dict[str, Any]:
         "fail": list(true.loc[true["verdict"] == "fails", "equation"]),
         "undecided": list(derivation.loc[~derivation["verdict"].isin(("holds", "fails")), "equation"]),
         "largest_z": float(np.abs(true["z"]).max()),
-        "rectified_variance": relu.second_moment * relu.variance_ratio,
-        "half": relu.second_moment,
-        "prelu_second_moment": prelu.second_moment,
         "stall": [(depth, xavier_over_he(depth)) for depth in depths],
         "normal_factor": mean_field.chi_1(relu, fan),
         "fan": fan,
@@ -211,12 +173,6 @@ def theory(derivation: pd.DataFrame, stack: pd.DataFrame) -> dict[str, Any]:
         "rate_ratio": rate_ratio(),
         "first_loss": {mode: first_loss(spec) for mode, spec in law.items()},
         "equal_logits": math.log(CLASSES),
-        "chance": 100 / CLASSES,
-        "drawn": {
-            (activation, depth): drawn_average_weight(TrainSpec(activation=activation, depth=depth))[0]
-            for activation in COURSE_REPORT.activations
-            for depth in COURSE_REPORT.depths
-        },
     } | _single_network(stack)  # fmt: skip
 
 

@@ -58,34 +58,8 @@ from theory.law.stacks import BAND as QUANTILES
 from theory.lessons.derivation import derivation
 from theory.specs import DerivationSpec, VarianceSpec
 
-TITLE = "Should He initialization be the default?"
-SUBTITLE = "Theory beside practice: a course report, rebuilt and tested"
-SECTIONS = {  # the name of its template, which is its anchor -> its title
-    "question": "The question",
-    "theory": "What theory says",
-    "protocol": "What was done",
-    "results": "What came of it",
-    "paired": "Theory beside practice",
-    "claims": "The course report's claims",
-    "default": "Should He be the default?",
-    "beyond": "Beyond CIFAR-10",
-    "limits": "Limits",
-    "reproduce": "How to reproduce this",
-    "explorer": "Explore it",
-    "references": "Literature",
-}
 BAND = round(100 * (QUANTILES[-1] - QUANTILES[0]))  # percent of single networks inside the band
 DATA = Path(__file__).parents[1] / "data"  # the published study
-REFERENCES = {
-    "he": "ICCV 2015, arXiv:1502.01852.",
-    "glorot": "AISTATS 2010.",
-    "hanin": "Communications in Mathematical Physics 376, 2020, arXiv:1812.05994.",
-    "yang": "ICLR 2019, arXiv:1902.08129.",
-    "welch": "Biometrika 34, 1947.",
-    "schuirmann": "Journal of Pharmacokinetics and Biopharmaceutics 15, 1987.",
-    "berger": "Technometrics 24, 1982.",
-    "holm": "Scandinavian Journal of Statistics 6, 1979.",
-}
 
 
 @dataclass(frozen=True, repr=False)
@@ -234,7 +208,7 @@ class Report:
         if name not in known:
             raise RequestError(f"the report has no table {name}: it has {', '.join(known)}")
         sheet = known[name]()
-        return NO_TABLE[name] if sheet is None else sheet
+        return str(facts.TEXTS["no_table"][name]) if sheet is None else sheet
 
     @cached_property
     def pictures(self) -> dict[str, Picture | None]:
@@ -291,16 +265,17 @@ class Report:
     @cached_property
     def values(self) -> dict[str, Any]:
         """What the templates are filled in with."""
-        course, conditions = GALLERY["The course report's figures"], self.conditions.to_dict("records")
-        specs = [spec_of(row) for row in self.records.cells.to_dict("records")]
-        coverage = self.coverage.to_dict("records")
-        return {
+        *conditions, default = self.conditions.to_dict("records")
+        cells, coverage = self.records.cells.to_dict("records"), self.coverage.to_dict("records")
+        course, paired = GALLERY.values()
+        return facts.TEXTS | facts.protocol() | {
+            "report": self,
+            "score": score,
             "source": _source(),
-            "protocol": facts.protocol(),
             "theory": facts.theory(self.derivation, self.stack_table),
-            "derivation": self.derive.as_dict(),
-            "stack": {"width": self.stack.width, "confidence": BAND},
-            "study": facts.study(self.records),
+            "band": BAND,
+            "cells": cells,
+            "seeds": facts.seeds(self.records),
             "coverage": coverage,
             "missing": [row for row in coverage if row["configurations"] < row["of"]],
             "distance": facts.distance(self.evidence),
@@ -310,36 +285,16 @@ class Report:
             "most_likely": most_likely(*self.protocols),
             "counts": facts.counts(self.claims, FANS[0]),
             "measured": facts.measured(self.claims),
-            "quantities": list(QUANTITIES.values()),
+            "quantities": QUANTITIES.values(),
             "curve_note": CURVE_NOTE,
-            "default": conditions[-1],
+            "default": default,
             "answers": answer_lines(self.conditions),
-            "conditions": conditions[:-1],
-            "course_pairs": list(zip(list(course)[::2], list(course)[1::2], strict=True)),
-            "beyond": self.beyond is not None,
-            "beyond_claims": [] if self.beyond is None else self.beyond.claims.to_dict("records"),
-            "beyond_score": score(self.beyond.claims) if self.beyond else {},
-            "paired": list(GALLERY["Theory beside practice"]),
-            "titles": {name: row["shows"] for name, row in self.gallery.items()},
-            "commands": account.commands(self.records.cells, specs),
-            "rebuild": self.rebuild,
+            "conditions": conditions,
+            "course": course,
+            "paired": paired,
+            "commands": account.commands(self.records.cells, list(map(spec_of, cells))),
             "version": project_version(),
-            "refs": REFERENCES,
-            "title": TITLE,
-            "subtitle": SUBTITLE,
-            "sections": SECTIONS,
-            "footer": f"Made by fanin {project_version()} with {self.rebuild}",
-        }
-
-
-NO_TABLE = {
-    **dict.fromkeys(("beyond", "frontier"), "The records of other tasks are not in this copy."),
-    **{
-        name: f"{arms} share no setting in the records: there is nothing to compare. "
-        "`python cli.py cifar --preset report` makes both."
-        for name, arms in {"he-normal": "He and N(0, 1)", "prelu-relu": "PReLU and ReLU"}.items()
-    },
-}
+        }  # fmt: skip
 
 
 def _compared(table: pd.DataFrame | None, name: str, title: str) -> Sheet | None:

@@ -19,7 +19,7 @@ from jinja2 import Environment
 from figures import prose
 from figures.markup import html_source
 from figures.maths import markdown, marked
-from figures.report.tables import SETTINGS
+from figures.report.facts import TEXTS
 from figures.tables import Sheet
 
 if TYPE_CHECKING:
@@ -182,7 +182,7 @@ FILTERS: dict[str, Callable[..., Any]] = {
     "whole": whole,
     "few": few,
     "span": span,
-    "setting": lambda value: SETTINGS.get(value, value),
+    "setting": lambda value: TEXTS["settings"].get(value, value),
     "indent": lambda text, width: Marked(text.replace("\n", "\n" + " " * width)),
     "isare": lambda value: "is" if value == 1 else "are",
     "ordinal": lambda value: ORDINALS[value] if value < len(ORDINALS) else f"{value}th",

@@ -6,22 +6,8 @@ import pandas as pd
 
 from empirical.protocol import StudySpec
 from figures.prose import name_of, note
+from figures.report.facts import TEXTS
 from figures.tables import Column, Row, Sheet, fixed, words
-
-PROTOCOL_WORDS = {
-    "dataset": "data",
-    "filters": "filters of each convolution",
-    "norm": "normalization, after every convolution but the first",
-    "pool_every": "convolutions between two poolings that halve the map",
-    "fan": "fan mode of He",
-    "gain_slope": "slope in He's gain, for either activation",
-    "optimizer": "optimizer",
-    "learning_rate": "learning rate, constant",
-    "batch_size": "images in a batch, shuffled every epoch",
-    "epochs": "epochs",
-    "precision": "precision",
-}
-SETTINGS = {"cifar10": "CIFAR-10", "adam": "Adam", "batch": "batch norm"}
 
 
 def protocol(spec: StudySpec) -> Sheet:
@@ -30,7 +16,7 @@ def protocol(spec: StudySpec) -> Sheet:
     rows = [("initializers", ", ".join(map(name_of, spec.initializers)))]
     rows.append(("activations", ", ".join(map(name_of, spec.activations))))
     rows.append(("depths: weight layers before the linear one", ", ".join(map(str, spec.depths))))
-    rows += [(text, _setting(shared[name])) for name, text in PROTOCOL_WORDS.items()]
+    rows += [(text, _setting(shared[name])) for name, text in TEXTS["protocol_words"].items()]
     return Sheet(
         name="protocol",
         title="The course report's protocol, as printed",
@@ -40,7 +26,7 @@ def protocol(spec: StudySpec) -> Sheet:
 
 
 def _setting(value: object) -> str:
-    return f"{value:g}" if isinstance(value, float) else SETTINGS.get(str(value), str(value))
+    return f"{value:g}" if isinstance(value, float) else str(TEXTS["settings"].get(str(value), value))
 
 
 def coverage(table: pd.DataFrame) -> Sheet:

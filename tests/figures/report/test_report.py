@@ -339,7 +339,7 @@ def test_the_shortfall_is_told_in_standard_deviations_of_seeds(tmp_path):
     expected = (values.mean() - published_accuracy("he", "relu", 2)) / (
         values.std(ddof=1) * math.sqrt(1 + 1 / 4)
     )
-    assert far["mean_deviations"] == pytest.approx(expected) and far["beyond"] == 1
+    assert far["deviations"].mean() == pytest.approx(expected) and far["beyond"] == 1
     text = text_of(source.written(report_on(records), "gfm"))
     assert f"{abs(expected):.1f} such deviations" in text and "The luck of a seed does not do" in text
     assert "says nothing" not in text.split("He against N(0, 1)")[0].split("What came of it")[1]
