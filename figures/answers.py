@@ -7,7 +7,9 @@ theirs from here.
 from __future__ import annotations
 
 import math
+import tomllib
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 
 import pandas as pd
 from rich.text import Text
@@ -21,19 +23,9 @@ from figures.prose import name_of, note, said
 from figures.tables import Column, Row, Sheet, number, words
 
 STYLES = {"confirmed": "green", YES: "green", "refuted": "red", NO: "red"}
-QUESTIONS = {  # in a few words; and whole
-    "printed": ("batch norm, as printed", "With batch norm, by fan_out as printed: should He be "
-                "the default?"),
-    "no-norm": ("no batch norm", "Without batch norm, by fan_in: should He be the default?"),
-    "very-deep": ("very deep, plain", "Very deep plain nets: should He be the default?"),
-    "fan": ("fan_in or fan_out", "Should He go by fan_in instead of fan_out?"),
-    "prelu": ("PReLU or ReLU", "Should PReLU take ReLU's place, with He?"),
-    "fan-in": ("batch norm, by fan_in", "With batch norm, by fan_in: should He be the default?"),
-    "last-layer": ("the last layer", "Is part of the depth effect the last linear layer's fan alone?"),
-    "effective-lr": ("head and steps", "Is N(0, 1)'s only handicap, under batch norm, its effective "
-                     "learning rate?"),
-    "default": ("", "Should He be the default?"),
-}  # fmt: skip
+QUESTIONS: dict[str, dict[str, str]] = tomllib.loads(
+    Path(__file__).with_suffix(".toml").read_text(encoding="utf-8")
+)
 PERCENT = f"{100 * (1 - LEVEL):g} %"
 MARKS = {"right": "✓", "wrong": "✗", "right so far": "(✓)", "wrong so far": "(✗)", "": "–"}
 FIVE = 5  # the conditions that come first, ``conditions.ANSWERS``
@@ -52,7 +44,7 @@ def told(conditions: pd.DataFrame, contrasts: pd.DataFrame) -> pd.DataFrame:
         size = ", ".join(f"{n.replace('_', ' ')} {v}" for n, v in row["facts"].get("size", {}).items())
         texts = [f"in small ({size})" * bool(size), *map(ends, own), *_facts(row)]
         answers.append(f"{_sentence([verdict_words(row)])} {_sentence(texts)}")
-    questions = [QUESTIONS[str(name)][1] for name in conditions["id"]]
+    questions = [QUESTIONS[str(name)]["whole"] for name in conditions["id"]]
     return conditions.assign(question=questions, answer=[answer.strip() for answer in answers])
 
 
@@ -73,7 +65,9 @@ def verdict_words(row: Row) -> str:
 def _together(found: Mapping[str, list[str]]) -> str:
     """Which conditions have each answer: "Yes: very deep and plain. Open, so far no: …"."""
     so_far = {f"{OPEN} {word}": f"{OPEN}, so far {word}" for word in (YES, NO)}
-    named = {answer: "; ".join(QUESTIONS[name][0] for name in names) for answer, names in found.items()}
+    named = {
+        answer: "; ".join(QUESTIONS[name]["few"] for name in names) for answer, names in found.items()
+    }
     return " ".join(_sentence([f"{so_far.get(one, one)}: {names}"]) for one, names in named.items())
 
 
@@ -81,23 +75,7 @@ def ends(row: Row) -> str:
     """How far an arm ends from another, with the interval and the number of seeds; "" if not of two."""
     if not isinstance(row["first"], str):
         return ""
-    sign = -1 if row["mean"] < 0 else 1
-    low, high = sorted((sign * row["low"], sign * row["high"]))
-    whole = isinstance(row["at"], list) and all(row["at"])
-    return said(
-        "answers",
-        "ends",
-        row=row,
-        sign=sign,
-        low=low,
-        high=high,
-        at=whole and row["at"],
-        percent=PERCENT,
-    )
-
-
-def _seeds(count: int) -> str:
-    return f"{count} seed{'s' * (count != 1)}"
+    return said("answers", "ends", row=row, percent=PERCENT)
 
 
 def _sentence(texts: Iterable[str]) -> str:
@@ -106,18 +84,13 @@ def _sentence(texts: Iterable[str]) -> str:
     return f"{text[0].upper()}{text[1:]}." if text else ""
 
 
-# What else the records say of a condition: the block of ``figures/templates/answers.md``.
-FACTS = {
-    **dict.fromkeys(("printed", "no-norm", "fan-in"), "diverged"),
-    **{"very-deep": "deep", "last-layer": "head", "effective-lr": "rate"},
-}
-
-
 def _facts(row: Row) -> list[str]:
-    if row["id"] not in FACTS:
+    """What else the records say of a condition."""
+    block = QUESTIONS[str(row["id"])].get("facts")
+    if block is None:
         return []
     causes, chance = ("He's last layer", "He's steps"), math.log(CLASSES)
-    told = said("answers", FACTS[row["id"]], **row["facts"], causes=causes, chance=chance)
+    told = said("answers", block, **row["facts"], causes=causes, chance=chance)
     return [part.strip() for part in told.split(";;")]
 
 
@@ -126,21 +99,21 @@ def _facts(row: Row) -> list[str]:
 
 def answer_lines(conditions: pd.DataFrame) -> list[str]:
     """The rows of ``answers_table`` as text: a line for each of the five."""
-    lines = []
-    for row in conditions.head(FIVE).to_dict("records"):
-        text = f"{QUESTIONS[str(row['id'])][0]}: {_answer(row).plain}"
-        if not math.isnan(row["value"]):
-            known = "" if math.isnan(row["low"]) else f", {PERCENT} {interval(row)}"
-            by = f"{row['part']} {in_unit(row['value'])} points{known}"
-            text += f" ({by}, {_seeds(row['seeds']) if row['seeds'] else 'not all recorded'})"
-        lines.append(f"{text}.")
-    return lines
+    shown = {"percent": PERCENT, "points": points, "interval": interval}
+    return [
+        said("answers", "line", name=_few(row), row=row, answer=_answer(row), **shown)
+        for row in conditions.head(FIVE).to_dict("records")
+    ]
+
+
+def _few(row: Row) -> str:
+    return QUESTIONS[str(row["id"])]["few"]
 
 
 def answers_table(conditions: pd.DataFrame) -> Sheet:
     """The answer to the question in five lines, each by the comparison that decides it."""
     settings = [
-        (QUESTIONS[str(row["id"])][0], settings_words(row["settings"]))
+        (_few(row), settings_words(row["settings"]))
         for row in conditions.head(FIVE).to_dict("records")
         if row["settings"]
     ]
@@ -149,7 +122,7 @@ def answers_table(conditions: pd.DataFrame) -> Sheet:
         title="Should He be the default?",
         data=conditions.head(FIVE).drop(columns="facts"),
         columns=(
-            words("", lambda row: QUESTIONS[str(row["id"])][0]),
+            words("", _few),
             words("answer", _answer),
             words("by", "part"),
             Column("points", "value", points),

@@ -60,9 +60,7 @@ FILTERS: dict[str, Callable[..., Any]] = {
 }
 
 
-def environment(
-    package: str, *, filters: dict[str, Callable[..., Any]], **options: Any
-) -> Environment:
+def environment(package: str, *, filters: dict[str, Callable[..., Any]], **options: Any) -> Environment:
     """How the templates of ``package`` are filled in: strict about names, with more ``filters``."""
     made = Environment(
         loader=PackageLoader(package),

@@ -507,7 +507,7 @@ def test_the_answer_comes_first_in_five_lines_and_each_claim_in_one(capsys, monk
     assert code == 0 and lines[0] == "Should He be the default?"
     start = next(number for number, line in enumerate(lines) if "───" in line)
     five = lines[start + 1 : start + 6]
-    short = [worded.QUESTIONS[name][0] for name in ANSWERS]
+    short = [worded.QUESTIONS[name]["few"] for name in ANSWERS]
     assert [line.strip()[: len(name)] for line, name in zip(five, short, strict=True)] == short
     assert all(re.search(r"[+-]\d+\.\d\d", line) for line in five)
     where = next(number for number, line in enumerate(lines) if line.split()[:1] == ["C1"])
