@@ -26,7 +26,7 @@ from empirical.records.published import Published, spec_of
 from figures import style
 from figures.paired.curves import GREY
 from figures.paired.first_loss import LOSSES, normed
-from figures.paired.paired import Paired, alone, caption, counted
+from figures.paired.paired import Paired, alone, told
 from figures.prose import name_of
 from theory.errors import RequestError
 from theory.law.batch_norm import effective_learning_rate, equivalent_learning_rate
@@ -179,18 +179,13 @@ def _mark_key(study: pd.DataFrame) -> str:
     return f"Against He at that depth: {', '.join(words)}." if words else ""
 
 
-def accuracy_map_caption(records: Published) -> str:
-    """Of ``accuracy_map``."""
-    words = (EQUIVALENT, TOO_CLOSE, INSUFFICIENT)
-    return caption("accuracy_map", **counted(records.cells), marks=MARKS, words=words, single=SINGLE)
-
-
+WORDS = {"marks": MARKS, "words": (EQUIVALENT, TOO_CLOSE, INSUFFICIENT), "single": SINGLE}
 FIGURES = {
     "accuracy-map": Paired(
         "Initializer × depth: predicted first loss beside final accuracy, with significance",
         "report",
         alone(accuracy_map),
-        alone(accuracy_map_caption),
+        told("accuracy_map", lambda _: WORDS),
         chosen=normed,
         place=80,
     )

@@ -7,6 +7,7 @@ moment (``theory.law.cross_entropy``).
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -20,7 +21,7 @@ from empirical.protocol import CLASSES
 from empirical.records.published import Published
 from figures import style
 from figures.paired.curves import GREY, guessing_key, log10
-from figures.paired.paired import Paired, alone, caption, counted, times
+from figures.paired.paired import Paired, times, told
 from figures.prose import name_of
 
 LOSSES = ("initial_loss_predicted", "initial_loss")
@@ -130,16 +131,13 @@ def normed(published: Published) -> Published:
     return same.of(cells.loc[cells["depth"] > 1, "cell"])
 
 
-def initial_loss_caption(records: Published) -> str:
-    """Of ``initial_loss_figure``."""
+def _ratios(records: Published) -> dict[str, Any]:
+    """Measured over predicted first loss, with batch norm, and whether there is an inset."""
     table = records.cells
     with_norm = table[table["norm"] == "batch"]
     ratio = log10(with_norm["initial_loss"] / with_norm["initial_loss_predicted"]).dropna()
     ratios = [times(value) for value in (ratio.min(), ratio.median(), ratio.max())]
-    inset = exceeds_the_panel(table)
-    return caption(
-        "initial_loss", **counted(records.cells), inset=inset, cells=len(ratio), ratios=ratios
-    )
+    return {"inset": exceeds_the_panel(table), "cells": len(ratio), "ratios": ratios}
 
 
 FIGURES = {
@@ -147,7 +145,7 @@ FIGURES = {
         "First loss, predicted against measured, and against the final accuracy; all cells",
         "report",
         lambda records, _: initial_loss_figure(records.cells, normed(records).cells),
-        alone(initial_loss_caption),
+        told("initial_loss", _ratios),
         chosen=_with_first_losses,
         place=30,
     )

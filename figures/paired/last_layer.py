@@ -7,7 +7,8 @@ Batch norm takes out the scale of every weight before it, but not of the last li
 from __future__ import annotations
 
 import math
-from typing import cast
+from functools import partial
+from typing import Any, cast
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -18,7 +19,7 @@ from empirical.protocol import CLASSES, COURSE_REPORT
 from empirical.records.published import Published
 from figures import style
 from figures.paired import curves
-from figures.paired.paired import Paired, arm_words, caption, counted, of_activation, of_arms
+from figures.paired.paired import Paired, arm_words, of_arms, told
 from figures.prose import name_of
 
 
@@ -94,16 +95,14 @@ def _curves_at_depth(
     curves.whole_epochs(axes)
 
 
-def last_layer_caption(records: Published, activation: str) -> str:
-    """Of ``last_layer_figure``."""
-    part = of_activation(records, activation)
-    cells = part.cells[part.cells["status"] == "completed"]
+def _distances(records: Published, activation: str) -> dict[str, Any]:
+    """How far each arm's accuracies are from the printed ones."""
+    cells = records.cells[records.cells["status"] == "completed"]
     means = cells.pivot_table(index="depth", columns="arm", values="final_test_accuracy").dropna()
     printed = pd.Series(curves.printed_accuracies("he", activation, means.index), dtype=float)
     gaps = of_arms(means.loc[printed.index].sub(printed, axis=0).abs().mean())
     away = [(*arm_words(arm), gap) for arm, gap in gaps.items() if len(gaps) > 1]
-    shared = list(printed.index)
-    return caption("last_layer", **counted(part.cells), activation=activation, shared=shared, away=away)
+    return {"activation": activation, "shared": list(printed.index), "away": away}
 
 
 def _last_layer(activation: str) -> Paired:
@@ -112,7 +111,7 @@ def _last_layer(activation: str) -> Paired:
         f"{name_of(activation)}",
         "head",
         lambda records, _: last_layer_figure(records, activation),
-        lambda records, _: last_layer_caption(records, activation),
+        told("last_layer", partial(_distances, activation=activation)),
         activation,
         place=70,
     )

@@ -28,6 +28,7 @@ from figures.paired.curves import seeds_of
 from figures.prose import name_of, said
 
 Made = TypeVar("Made", Figure, str)
+Caption = Callable[[Published, Published], str]
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class Paired:
     title: str
     preset: str
     draw: Callable[[Published, Published], Figure]
-    read: Callable[[Published, Published], str]
+    read: Caption
     activation: str = ""
     own: bool = True
     chosen: Callable[[Published], Published] | None = None
@@ -110,6 +111,11 @@ def describe(cells: Iterable[TrainSpec], preset_name: str) -> str:
 
 
 caption = partial(said, "captions", classes=CLASSES, chance=math.log(CLASSES))
+
+
+def told(block: str, facts: Callable[[Published], dict[str, Any]] = lambda records: {}) -> Caption:
+    """The caption that is a ``block`` of captions.md: of how many cells, and of the ``facts``."""
+    return alone(lambda records: caption(block, **counted(records.cells), **facts(records)))
 
 
 def of_activation(records: Published, activation: str) -> Published:

@@ -8,6 +8,7 @@ arithmetic and with vanishing epsilons, the same network as He's, step by step.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -19,7 +20,7 @@ from empirical.records.published import Published, spec_of
 from figures import style
 from figures.paired import curves
 from figures.paired.answer import handicap
-from figures.paired.paired import Paired, alone, caption, counted, of_arms
+from figures.paired.paired import Paired, alone, of_arms, told
 from figures.prose import name_of
 from theory.activations import parse_activation
 from theory.law.batch_norm import effective_learning_rate, equivalent_learning_rate
@@ -102,15 +103,15 @@ def _arms_against_epoch(axes: Axes, study: pd.DataFrame, quantity: str, looks: c
     curves.whole_epochs(axes)
 
 
-def relative_step_caption(records: Published) -> str:
-    """Of ``relative_step_figure``."""
+def _distances(records: Published) -> dict[str, Any]:
+    """How far the losses of each arm are from He's, and what holds N(0, 1) back."""
     study, he = records.study[records.study["epoch"] > 0], Arm("he")
     losses = study.pivot_table(index=["depth", "seed", "epoch"], columns="arm", values="train_loss")
     found = []
     if he in losses:
         gaps = of_arms(losses.drop(columns=he).sub(losses[he], axis=0).abs().max())
         found = [(name_of(arm), gap) for arm, gap in gaps.items()]
-    return caption("relative_step", **counted(records.cells), handicap=handicap(records), found=found)
+    return {"handicap": handicap(records), "found": found}
 
 
 FIGURES = {
@@ -118,7 +119,7 @@ FIGURES = {
         "N(0, 1) given He's last layer, then He's relative steps too, beside He: step, loss, accuracy",
         "effective-lr",
         alone(relative_step_figure),
-        alone(relative_step_caption),
+        told("relative_step", _distances),
         "relu",
         place=60,
     )

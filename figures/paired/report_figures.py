@@ -35,7 +35,7 @@ from figures.paired.curves import (
     spread_keys,
     whole_epochs,
 )
-from figures.paired.paired import Paired, alone, caption, counted, of_activation
+from figures.paired.paired import Paired, of_activation, told
 from figures.prose import name_of
 
 QUANTITIES = {
@@ -143,6 +143,8 @@ def _stars(axes: Axes, cells: pd.DataFrame, looks: Mapping[int, style.Look]) -> 
 
 
 def _report_figure(name: str, quantity: str, initializer: str, activation: str) -> Paired:
+    named = {"quantity": quantity, "initializer": initializer, "activation": activation}
+
     def used(published: Published) -> Published:
         own = of_activation(select(published, "report").own, activation)
         return own.of(own.cells.loc[own.cells["initializer"] == initializer, "cell"])
@@ -158,17 +160,11 @@ def _report_figure(name: str, quantity: str, initializer: str, activation: str) 
         f"{name_of(initializer)}, {name_of(activation)}",
         "report",
         draw,
-        lambda records, _: report_figure_caption(records.cells, quantity, initializer, activation),
+        told("report_figure", lambda _: named),
         activation,
         chosen=used,
         wanted=lambda cell: cell.initializer == initializer,
     )
-
-
-def report_figure_caption(cells: pd.DataFrame, quantity: str, initializer: str, activation: str) -> str:
-    """Of one of the course report's figures."""
-    names = {"quantity": quantity, "initializer": initializer, "activation": activation}
-    return caption("report_figure", **counted(cells), **names)
 
 
 REPORT: dict[str, Paired] = {
@@ -209,17 +205,12 @@ def loss_figure(study: pd.DataFrame) -> Figure:
     return figure
 
 
-def training_loss_caption(records: Published) -> str:
-    """Of ``loss_figure``."""
-    return caption("training_loss", **counted(records.cells))
-
-
 FIGURES = {
     "training-loss": Paired(
         "Training loss against epoch of all sixteen networks of the course report",
         "report",
         lambda records, _: loss_figure(records.study),
-        alone(training_loss_caption),
+        told("training_loss"),
         place=40,
     )
 }

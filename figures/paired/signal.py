@@ -9,6 +9,7 @@ networks while they train.  One row per depth; all rows share the scale of a col
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pandas as pd
 from matplotlib.artist import Artist
@@ -30,16 +31,7 @@ from figures.paired.curves import (
     weight_layers,
     whole_epochs,
 )
-from figures.paired.paired import (
-    Paired,
-    alone,
-    by_law,
-    caption,
-    counted,
-    of_activation,
-    protocol,
-    times,
-)
+from figures.paired.paired import Paired, by_law, protocol, times, told
 from figures.prose import name_of
 
 MOMENTS = {
@@ -134,35 +126,31 @@ def _legend(looks: dict[str, style.Look]) -> list[Artist]:
     ]
 
 
-def signal_caption(records: Published, activation: str, practice: str) -> str:
-    """Of ``paired_signal.signal_figure``."""
-    part = of_activation(records, activation)
-    looked = first_look(part)
+def _ratios(records: Published, practice: str = "test_accuracy") -> dict[str, Any]:
+    """Of ``signal_figure``: measured over predicted signal."""
+    looked = first_look(records)
     ratio = (looked["second_moment"] - looked["second_moment_predicted"]).dropna()
-    return caption(
-        "signal",
-        **counted(part.cells),
-        activation=activation,
-        protocol=protocol(part),
-        images=FIXED_BATCH,
-        practice=practice,
-        ratios=[times(value) for value in ratio.quantile([0.25, 0.5, 0.75])] if len(ratio) else [],
-    )
+    return {
+        "activation": records.cells["activation"].iloc[0],
+        "protocol": protocol(records),
+        "images": FIXED_BATCH,
+        "practice": practice,
+        "ratios": [times(value) for value in ratio.quantile([0.25, 0.5, 0.75])] if len(ratio) else [],
+    }
 
 
-def stall_caption(records: Published) -> str:
-    """Of the deep plain networks: ``signal_caption``, and the numbers of the deepest."""
+def _stalled(records: Published) -> dict[str, Any]:
+    """Of the deep plain networks: ``_ratios``, and the numbers of the deepest."""
     looked = first_look(records)
     deepest, moment = int(looked["depth"].max()), "gradient_second_moment"
     inner = looked[(looked["depth"] == deepest) & (looked["number"] == 1)]
     study = records.study
     study = at_the_end(study[(study["depth"] == deepest) & (study["status"] == "completed")])
-    return f"{signal_caption(records, 'relu', 'train_loss')} " + caption(
-        "stall",
-        deepest=deepest,
-        gradients=by_law(inner, [f"{moment}_predicted", moment], "mean"),
-        losses=by_law(study[study["epoch"] > 0], ["train_loss"], "mean"),
-    )
+    return _ratios(records, "train_loss") | {
+        "deepest": deepest,
+        "gradients": by_law(inner, [f"{moment}_predicted", moment], "mean"),
+        "losses": by_law(study[study["epoch"] > 0], ["train_loss"], "mean"),
+    }
 
 
 def _signal(preset: str, activation: str, setting: str) -> Paired:
@@ -171,7 +159,7 @@ def _signal(preset: str, activation: str, setting: str) -> Paired:
         f"{name_of(activation)}, {setting}",
         preset,
         lambda records, _: signal_figure(records, activation),
-        lambda records, _: signal_caption(records, activation, "test_accuracy"),
+        told("signal", _ratios),
         activation,
         own=False,
         place=20,
@@ -187,7 +175,7 @@ FIGURES = {
         "He and Xavier in plain nets of 22 and 30 layers: signal, gradient, training loss",
         "he2015",
         lambda records, _: signal_figure(records, "relu", "train_loss"),
-        alone(stall_caption),
+        told("stall", _stalled),
         "relu",
         place=20,
     ),

@@ -5,6 +5,8 @@ He et al. (2015, Table 1) found a large slope in the first layer and smaller one
 
 from __future__ import annotations
 
+from typing import Any
+
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -13,7 +15,7 @@ from empirical.records.published import Published
 from figures import style
 from figures.paired import curves
 from figures.paired.curves import GREY, at_the_end
-from figures.paired.paired import Paired, alone, by_law, caption, counted
+from figures.paired.paired import Paired, alone, by_law, told
 from figures.prose import name_of
 from theory.activations import parse_activation
 from theory.lessons.paper import LEARNED_SLOPES
@@ -58,12 +60,10 @@ def _epoch_looks(epochs: list[int], color: str) -> dict[int, style.Look]:
     return dict(zip(epochs, [*known][-len(epochs) :], strict=False))
 
 
-def weight_change_caption(records: Published) -> str:
-    """Of ``weight_change_figure``."""
+def _changes(records: Published) -> dict[str, Any]:
     layers = at_the_end(records.layers[records.layers["layer"].str.startswith("conv")])
     last = layers.merge(records.cells[["cell", "initializer"]], on="cell")
-    found = by_law(last, ["relative_change"], "median")
-    return caption("weight_change", **counted(records.cells), found=found)
+    return {"found": by_law(last, ["relative_change"], "median")}
 
 
 # ------------------------------------------------------------------------------- the slopes
@@ -116,8 +116,7 @@ def _paper_slopes(axes: Axes, start: float) -> None:
     style.beside(axes, "start", (len(numbers), start), (0, 2), ha="right")
 
 
-def slopes_caption(records: Published) -> str:
-    """Of ``slopes_figure``."""
+def _slopes(records: Published) -> dict[str, Any]:
     table = learned_slopes(records)
     deepest = table[table["depth"] == table["depth"].max()]
     first = deepest["number"] == 1
@@ -125,8 +124,7 @@ def slopes_caption(records: Published) -> str:
         first=deepest["negative_slope"].where(first), others=deepest["negative_slope"].where(~first)
     )
     found = by_law(of_each, ["first", "others"], "mean")
-    depth = deepest["depth"].max()
-    return caption("slopes", **counted(records.cells), paper=LEARNED_SLOPES, deepest=depth, found=found)
+    return {"paper": LEARNED_SLOPES, "deepest": deepest["depth"].max(), "found": found}
 
 
 FIGURES = {
@@ -134,7 +132,7 @@ FIGURES = {
         "How far each layer's weights have gone beside their size, by epoch; ReLU",
         "report",
         alone(weight_change_figure),
-        alone(weight_change_caption),
+        told("weight_change", _changes),
         "relu",
         place=50,
     ),
@@ -142,7 +140,7 @@ FIGURES = {
         "PReLU's learned slopes by layer beside the paper's",
         "report",
         alone(slopes_figure),
-        alone(slopes_caption),
+        told("slopes", _slopes),
         "prelu",
         own=False,
         place=100,

@@ -213,29 +213,26 @@ class Report:
     @cached_property
     def pictures(self) -> dict[str, Picture | None]:
         """Every figure by name; None where the records do not allow it."""
-        derive = (
-            "The derivation, measured",
-            note("derive_figure"),
-            lambda: derivation_figure(self.derivation),
-        )
-        stack = (
-            "Signal by layer",
-            note("variance_figure", band=BAND),
-            lambda: variance_figure(self.stack_table),
-        )
-        found: dict[str, Picture | None] = {
-            "derive": Picture("derive", *derive, self.drawn),
-            "variance": Picture("variance", *stack, self.drawn),
+        shown: dict[str, tuple[str, str, Callable[[], Figure]] | None] = {
+            "derive": (
+                "The derivation, measured",
+                note("derive_figure"),
+                lambda: derivation_figure(self.derivation),
+            ),
+            "variance": (
+                "Signal by layer",
+                note("variance_figure", band=BAND),
+                lambda: variance_figure(self.stack_table),
+            ),
+            **dict.fromkeys(PICTURES),
         }
-        for name in PICTURES:
-            found[name] = None
-            if self.beyond is not None:
-                draw = partial(self.beyond.figure, name)
-                found[name] = Picture(name, *self.beyond.words(name), draw, self.drawn)
+        if self.beyond is not None:
+            shown |= {
+                name: (*self.beyond.words(name), partial(self.beyond.figure, name)) for name in PICTURES
+            }
         for name, row in self.gallery.items():
-            shown = (row["shows"], str(row["caption"]))
-            found[name] = Picture(name, *shown, row["draw"], self.drawn) if row["drawn"] else None
-        return found
+            shown[name] = (row["shows"], row["caption"], row["draw"]) if row["drawn"] else None
+        return {name: one and Picture(name, *one, self.drawn) for name, one in shown.items()}
 
     def picture(self, name: str) -> Picture | None:
         """The figure called ``name``; None where the records do not allow it."""
