@@ -19,7 +19,7 @@ from empirical.judgment.statistics import EQUIVALENT, INSUFFICIENT, LEVEL, MARGI
 from empirical.judgment.truth import AGREES, DISAGREES, NO, NO_RECORDS, OPEN, YES, in_unit
 from empirical.presets import MANY_SEEDS
 from empirical.protocol import CLASSES
-from figures.prose import name_of, note, said
+from figures.prose import name_of, note, parts, said
 from figures.tables import Column, Row, Sheet, number, words
 
 STYLES = {"confirmed": "green", YES: "green", "refuted": "red", NO: "red"}
@@ -87,11 +87,8 @@ def _sentence(texts: Iterable[str]) -> str:
 def _facts(row: Row) -> list[str]:
     """What else the records say of a condition."""
     block = QUESTIONS[str(row["id"])].get("facts")
-    if block is None:
-        return []
     causes, chance = ("He's last layer", "He's steps"), math.log(CLASSES)
-    told = said("answers", block, **row["facts"], causes=causes, chance=chance)
-    return [part.strip() for part in told.split(";;")]
+    return parts("answers", block, **row["facts"], causes=causes, chance=chance) if block else []
 
 
 # -------------------------------------------------------------------------------------- tables

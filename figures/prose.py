@@ -82,4 +82,9 @@ def said(file: str, block: str, **values: Any) -> str:
     return " ".join("".join(template.blocks[block](template.new_context(values))).split())
 
 
-note = partial(said, "notes")
+def parts(file: str, block: str, **values: Any) -> list[str]:
+    """The paragraphs of a ``block`` in which ``;;`` ends one."""
+    return [part.strip() for part in said(file, block, **values).split(";;") if part.strip()]
+
+
+note, notes = partial(said, "notes"), partial(parts, "notes")

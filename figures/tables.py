@@ -85,7 +85,7 @@ class Sheet:
     columns: tuple[Column, ...]
     rows: Sequence[Row] | None = None
     section: Callable[[Row], str] | None = None
-    notes: tuple[str, ...] = ()
+    notes: Sequence[str] = ()
     spare: tuple[str, ...] = ()
     spaced: bool = False
     tight: bool = False

@@ -14,15 +14,18 @@ from empirical.judgment.evidence import CURVE_NOTE, QUANTITIES
 from empirical.judgment.statistics import EXACT_SEEDS, LEVEL, MINIMUM_SEEDS
 from empirical.judgment.truth import in_unit
 from empirical.protocol import COURSE_REPORT
-from figures.answers import MARKS, interval, theory_words, verdict_text
+from figures.answers import MARKS, PERCENT, interval, theory_words, verdict_text
 from figures.program import command_line
-from figures.prose import note
+from figures.prose import notes
 from figures.tables import Column, Row, Sheet, to_train, words
 
 
 def claims_table(table: pd.DataFrame) -> Sheet:
     """The verdicts of ``judgment.claims.judge_claims``: a row per claim, one more for fan_in."""
     printed = table[table["fan"] == COURSE_REPORT.fan]
+    bounds = {"percent": PERCENT, "level": LEVEL, "fan": COURSE_REPORT.fan}
+    bounds |= {"seeds": MINIMUM_SEEDS, "exact_seeds": EXACT_SEEDS}
+    decided = table[["p_exact", "p_value"]].dropna() <= LEVEL
     counted = (f"{count} {verdict}" for verdict, count in printed["verdict"].value_counts().items())
     return Sheet(
         name="claims",
@@ -33,25 +36,14 @@ def claims_table(table: pd.DataFrame) -> Sheet:
             words("", lambda row: "" if row["again"] else row["id"], folds=False),
             words("claim", lambda row: f"the same by {row['fan']}" if row["again"] else row["short"]),
             Column("value", _value),
-            Column(f"{100 * (1 - LEVEL):g} %", interval),
+            Column(PERCENT, interval),
             Column("seeds", "seeds"),
             words("verdict", verdict_text),
             words("theory", "theory_right", form=MARKS.get, folds=False),
         ),
-        notes=tuple(_notes(table)),
+        notes=notes("claims", **bounds, exact=decided["p_exact"], t=decided["p_value"]),
         tight=True,
     )
-
-
-def _notes(table: pd.DataFrame) -> list[str]:
-    """How to read the claims, and what the exact test says beside the t test, where it can."""
-    said = {"percent": f"{100 * (1 - LEVEL):g} %", "level": LEVEL, "seeds": MINIMUM_SEEDS}
-    notes = [note("claims", **said, fan=COURSE_REPORT.fan)]
-    both = table[table["p_exact"].notna() & table["p_value"].notna()]
-    if not both.empty:
-        same = int(((both["p_exact"] <= LEVEL) == (both["p_value"] <= LEVEL)).sum())
-        notes.append(note("claims_exact", seeds=EXACT_SEEDS, same=same, both=len(both)))
-    return notes
 
 
 def measures_table(table: pd.DataFrame) -> Sheet:
@@ -94,16 +86,7 @@ def _with_repeats(table: pd.DataFrame) -> list[dict[Hashable, Any]]:
 
 def _measure(row: Row) -> Text:
     """A claim, its measure, its parts and what theory says; what repeats is not said again."""
-    lines = [] if row["again"] else [str(row["claim"]), f"measured by: {row['operationalised']}"]
-    if row["direction"]:
-        lines.append(f"parts: {row['parts']}")
-        if row["missing"]:
-            lines.append(f"missing: {row['missing']}")
-    if row["report_direction"] and not row["again"]:
-        own = in_unit(row["report_value"])
-        lines.append(f"the course report's own numbers: {row['report_direction']} ({own} points)")
-    if row["diverged"]:
-        lines.append(f"diverged records, in no number: {row['diverged']}")
+    lines = notes("measure", row=row, points=in_unit)
     return Text("\n".join(lines)).append(f"\ntheory: {theory_words(row)}", style="dim")
 
 

@@ -21,6 +21,7 @@ from figures import paired
 from figures.paired.paired import Paired, describe
 from figures.paired.report_figures import REPORT
 from figures.program import command_line
+from figures.prose import note
 from figures.tables import Column, Sheet, to_train, words
 
 
@@ -112,16 +113,14 @@ def index_table(index: pd.DataFrame) -> Sheet:
 def gap_notes(index: pd.DataFrame) -> tuple[str, ...]:
     """For each command, the figures that it would complete, or make possible."""
     lacking = index[index["missing"] > 0]
-    notes = []
+    found = []
     for command, rows in lacking.groupby("command", sort=False):
         gaps = list(rows.loc[~rows["drawn"], "figure"])
         partly = list(rows.loc[rows["drawn"], "figure"])
-        named = [f"not drawn: {', '.join(gaps)}"] * bool(gaps)
-        named += [f"incomplete: {', '.join(partly)}"] * bool(partly)
         lacks = dict.fromkeys(part for words in rows["lacks"] for part in words.split("; "))
         preset = str(command).partition("--preset ")[2].split()[0]
-        notes.append(f"Missing of {preset}: {'; '.join(lacks)} ({'; '.join(named)}).")
-    return tuple(notes)
+        found.append(note("missing", preset=preset, lacks=lacks, gaps=gaps, partly=partly))
+    return tuple(found)
 
 
 def how_to_complete(index: pd.DataFrame) -> Text | None:

@@ -19,7 +19,7 @@ from empirical.judgment.statistics import (
     cell_statistics,
     pair_statistics,
 )
-from figures.prose import name_of, note
+from figures.prose import name_of, note, notes
 from figures.tables import Column, Row, Sheet, fixed, number, words
 
 SINGLE_RUNS = (
@@ -83,11 +83,7 @@ def pairs_table(
             Column("p (Holm)", "p_holm", _probability),
             words("verdict", lambda row: row, form=_verdict, room=17),
         ),
-        notes=(
-            note("pairs", exact=EXACT_SEEDS),
-            *["diverged: seeds of the first and of the second, not in the difference."] * some,
-            *["Where arms share too few seeds, by Welch's test over those that each has."] * unpaired,
-        ),
+        notes=notes("pairs", exact=EXACT_SEEDS, diverged=some, unpaired=unpaired),
         spare=("$d_z$", "exact p", "diverged", "seeds", "p (Holm)"),
     )
 

@@ -9,7 +9,7 @@ import pandas as pd
 from rich.text import Text
 
 from empirical.protocol import COURSE_REPORT, Protocol
-from figures.prose import note
+from figures.prose import note, notes
 from figures.tables import Column, Row, Sheet, curve_label, duration, words
 
 
@@ -29,14 +29,7 @@ def accuracy_table(comparison: pd.DataFrame, protocol: Protocol = COURSE_REPORT)
     def column(depth: int) -> Column:
         return Column(f"{depth} layers", lambda row: row["depths"].get(depth), _accuracy, folds=True)
 
-    notes = []
     printed = comparison["published"].notna().any()
-    if printed:
-        notes.append(note("accuracy_printed"))
-        if differs := _protocol_differences(protocol):
-            notes.append(f"The course report's protocol differs: {', '.join(differs)}.")
-    if printed and (protocol.limit_train, protocol.limit_test) != (None, None):
-        notes.append("On part of the images the difference says little.")
     return Sheet(
         name="accuracy",
         title="Final test accuracy in percent",
@@ -46,7 +39,7 @@ def accuracy_table(comparison: pd.DataFrame, protocol: Protocol = COURSE_REPORT)
             words("init · activation", "curve"),
             *map(column, sorted({int(depth) for depth in comparison["depth"]})),
         ),
-        notes=tuple(notes),
+        notes=notes("accuracy", printed=printed, differs=_protocol_differences(protocol), of=protocol),
     )
 
 
