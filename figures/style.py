@@ -186,9 +186,10 @@ def curve_key(label: str, look: Look) -> Line2D:
     return legend_key(label, **(look.points | look.line))
 
 
-def band_key(label: str) -> Patch:
+def band_key(label: str, **drawn: Any) -> Patch:
     """The entry of a band, whatever its curve's color."""
-    return Patch(color="#888888", alpha=0.3, linewidth=0, label=label)
+    look: dict[str, Any] = {"color": "#888888", "alpha": 0.3, "linewidth": 0} | drawn
+    return Patch(label=label, **look)
 
 
 def legend_below(figure: Figure, handles: Sequence[Artist]) -> None:
@@ -273,8 +274,8 @@ _PER_DECADE: tuple[Sequence[float], ...] = (
 
 def power_of_ten_axis(axes: Axes, which: str = "y", ticks: int = 7) -> None:
     """Label an axis, ``which`` x or y, that holds log10 values as powers of ten, at any range."""
-    low, high = axes.get_ylim() if which == "y" else axes.get_xlim()
     axis = axes.yaxis if which == "y" else axes.xaxis
+    low, high = axis.get_view_interval()
     if high - low < 2.5:  # less than a few decades: 1, 2, 5, 10, … as dense as three ticks ask for
         found = [_ticks(low, high, per_decade) for per_decade in _PER_DECADE]
         axis.set_ticks(next((some for some in found if len(some) >= 3), found[-1]))
@@ -309,6 +310,12 @@ def thin(layers: int, most: int) -> list[int]:
 def some_layers(table: pd.DataFrame, most: int = 20) -> pd.DataFrame:
     """The rows of the layers that a picture or a terminal has room for."""
     return table[table["layer"].isin(thin(int(table["layer"].max()), most))]
+
+
+def log10(values: pd.Series) -> pd.Series:
+    """The logarithm of what is positive and finite; else NaN."""
+    numbers = values.astype(float)
+    return pd.Series(np.log10(numbers.where((numbers > 0) & (numbers < math.inf))))
 
 
 def save_figure(figure: Figure, stem: Path) -> list[Path]:

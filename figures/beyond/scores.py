@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy.stats import spearmanr
 
@@ -23,9 +23,7 @@ def scores_figure(arms: pd.DataFrame) -> Figure:
     """A pair of panels for each group of ``judgment.beyond.foretold_arms``."""
     groups = {str(name): part for name, part in arms.groupby("group", sort=False)}
     heights = [0.7 + part["cells"].nunique() for part in groups.values()]
-    with style.styled():
-        size = (style.PAGE_WIDTH, 0.5 + 0.22 * sum(heights) + 0.25 * len(groups))
-        figure = Figure(figsize=size, layout="constrained")
+    with style.canvas(0.5 + 0.22 * sum(heights) + 0.25 * len(groups)) as figure:
         grid = figure.subplots(len(groups), 2, squeeze=False, height_ratios=heights)
         for (left, right), (name, part) in zip(grid, groups.items(), strict=True):
             found = list(dict.fromkeys(part["cells"]))
@@ -36,7 +34,9 @@ def scores_figure(arms: pd.DataFrame) -> Figure:
             right.scatter(part["score"], places, c=colors, s=14, alpha=0.7, linewidths=0)
             means = part.groupby("cells", sort=False)["score"].mean()
             right.plot(means.to_numpy(), range(len(found)), "|", color="black", markersize=9)
-            _diverged(right, means)
+            for lost in np.flatnonzero(means.isna()):
+                at = {"xycoords": ("axes fraction", "data"), "va": "center"}
+                style.beside(right, "diverged", (0.02, lost), (0, 0), **at)
             left.set_yticks(range(len(found)), labels(found))
             right.set_yticks([])
             left.set_title(name, loc="left")
@@ -56,13 +56,6 @@ def scores_caption(arms: pd.DataFrame) -> str:
         if len(means) > 2:
             ranks.append((name, float(spearmanr(-means["off"], means["score"]).statistic)))
     return note("scores", ranks=ranks)
-
-
-def _diverged(axes: Axes, means: pd.Series) -> None:
-    for place, lost in enumerate(means.isna()):
-        if lost:
-            axes.annotate("diverged", (0.02, place), xycoords=("axes fraction", "data"), va="center",
-                          fontsize=7)  # fmt: skip
 
 
 def labels(cells: Sequence[Cells]) -> list[str]:

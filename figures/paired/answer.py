@@ -37,7 +37,7 @@ def answer_figure(parts: Mapping[str, Published]) -> Figure:
             above.set_title(name, fontweight="bold", fontsize=10)
             _predicted(above, first_look(part), looks)
             for law, cells in part.study.groupby("initializer", sort=False):
-                draw_curve(below, cells, "test_accuracy", looks[str(law)], str(law), size=3.5)
+                draw_curve(below, cells, "test_accuracy", looks[str(law)], markersize=3.5)
             _finals(below, part, looks)
             below.axhline(100 / CLASSES, **style.DOTTED)
             above.set_xlabel("weight layer (h: linear)")

@@ -34,10 +34,7 @@ def draw_curve(
     cells: pd.DataFrame,
     quantity: str,
     look: style.Look,
-    label: str,
-    *,
-    size: float = 4,
-    width: float = 1.4,
+    **drawn: Any,
 ) -> None:
     """``quantity`` against epoch over a configuration's seeds: their mean, and a band that spans them.
 
@@ -48,7 +45,7 @@ def draw_curve(
     diverged = measured[measured["status"] == "diverged"]
     completed = measured.drop(diverged.index)
     shown = diverged if completed.empty else completed
-    over_seeds(axes, shown, "epoch", quantity, look, label=label, markersize=size, linewidth=width)
+    over_seeds(axes, shown, "epoch", quantity, look, **({"markersize": 4} | drawn))
     for _, seed in diverged.groupby("seed"):
         axes.plot(seed["epoch"], seed[quantity], color=look.color, linewidth=0.5, alpha=0.5)
         axes.plot(seed["epoch"].iloc[-1], seed[quantity].iloc[-1], "x", color="black", markersize=6)
@@ -139,13 +136,6 @@ def weight_layers(records: Published) -> pd.DataFrame:
 def at_the_end(table: pd.DataFrame) -> pd.DataFrame:
     """The rows of each cell's last epoch."""
     return table[table["epoch"] == table.groupby("cell")["epoch"].transform("max")]
-
-
-def log10(values: pd.Series) -> pd.Series:
-    """The logarithm; NaN of zero and of what is infinite."""
-    with np.errstate(divide="ignore"):
-        logs = np.log10(values.to_numpy(np.float64))
-    return pd.Series(np.where(np.isfinite(logs), logs, np.nan), values.index)
 
 
 def printed_accuracies(initializer: str, activation: str, depths: Iterable[int]) -> dict[int, float]:

@@ -20,7 +20,7 @@ from empirical.judgment.selection import same_size, select, with_arms
 from empirical.protocol import CLASSES
 from empirical.records.published import Published
 from figures import style
-from figures.paired.curves import GREY, guessing_key, log10
+from figures.paired.curves import GREY, guessing_key
 from figures.paired.paired import Paired, times, told
 from figures.prose import name_of
 
@@ -135,7 +135,7 @@ def _ratios(records: Published) -> dict[str, Any]:
     """Measured over predicted first loss, with batch norm, and whether there is an inset."""
     table = records.cells
     with_norm = table[table["norm"] == "batch"]
-    ratio = log10(with_norm["initial_loss"] / with_norm["initial_loss_predicted"]).dropna()
+    ratio = style.log10(with_norm["initial_loss"] / with_norm["initial_loss_predicted"]).dropna()
     ratios = [times(value) for value in (ratio.min(), ratio.median(), ratio.max())]
     return {"inset": exceeds_the_panel(table), "cells": len(ratio), "ratios": ratios}
 

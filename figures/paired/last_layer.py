@@ -88,7 +88,7 @@ def _curves_at_depth(
     axes: Axes, study: pd.DataFrame, printed: float | None, looks: curves.Looks
 ) -> None:
     for arm, rows in study.groupby("arm", sort=False):
-        curves.draw_curve(axes, rows, "test_accuracy", looks[cast(Arm, arm)], str(arm), size=3)
+        curves.draw_curve(axes, rows, "test_accuracy", looks[cast(Arm, arm)], markersize=3)
     if printed is not None:
         axes.axhline(printed, **style.DOTTED)
         axes.plot(study["epochs"].max(), printed, "*", color="black", markersize=6)

@@ -82,14 +82,14 @@ def relative_step_figure(records: Published) -> Figure:
 
 
 # The first arm is drawn broad, so that one that coincides with it leaves both to be seen.
-BROAD, USUAL = {"size": 5.5, "width": 3.0}, {"size": 3.5, "width": 1.4}
+BROAD, USUAL = {"markersize": 5.5, "linewidth": 3.0}, {"markersize": 3.5, "linewidth": 1.4}
 
 
 def _steps_by_layer(axes: Axes, steps: pd.DataFrame, looks: curves.Looks) -> None:
     for place, (arm, look) in enumerate(looks.items()):
         by_layer = steps[steps["arm"] == arm].groupby("number")[["predicted", "measured"]].mean()
         logs = by_layer.map(math.log10)
-        axes.plot(logs["predicted"], **look.line, linewidth=(USUAL if place else BROAD)["width"])
+        axes.plot(logs["predicted"], **look.line, linewidth=(USUAL if place else BROAD)["linewidth"])
         beside = 0.012 * steps["number"].max() * (place - (len(looks) - 1) / 2)  # arms that coincide
         axes.plot(logs.index + beside, logs["measured"], **look.points, markersize=4)
     if not steps.empty:
@@ -99,7 +99,7 @@ def _steps_by_layer(axes: Axes, steps: pd.DataFrame, looks: curves.Looks) -> Non
 def _arms_against_epoch(axes: Axes, study: pd.DataFrame, quantity: str, looks: curves.Looks) -> None:
     for place, (arm, look) in enumerate(looks.items()):
         rows = study[study["arm"] == arm]
-        curves.draw_curve(axes, rows, quantity, look, name_of(arm), **(USUAL if place else BROAD))
+        curves.draw_curve(axes, rows, quantity, look, **(USUAL if place else BROAD))
     curves.whole_epochs(axes)
 
 

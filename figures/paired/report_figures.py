@@ -101,7 +101,7 @@ def _against_epoch(cells: pd.DataFrame, quantity: str, title: str) -> Figure:
         looks = style.depth_shades((int(depth) for depth in cells["depth"].unique()), color)
         for depth, look in looks.items():
             of_depth = cells[cells["depth"] == depth]
-            draw_curve(axes, of_depth, quantity, look, f"{depth}{divergence(of_depth)}")
+            draw_curve(axes, of_depth, quantity, look, label=f"{depth}{divergence(of_depth)}")
         axes.set(title=title, xlabel="epoch", ylabel=QUANTITIES[quantity])
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         if cells[quantity].isna().all():
@@ -194,7 +194,7 @@ def loss_figure(study: pd.DataFrame) -> Figure:
             ):
                 own = study[(study["initializer"] == law) & (study["activation"] == activation)]
                 for depth, shade in style.depth_shades(depths, look.color).items():
-                    draw_curve(axes, own[own["depth"] == depth], "train_loss", shade, str(depth))
+                    draw_curve(axes, own[own["depth"] == depth], "train_loss", shade)
                 axes.axhline(math.log10(math.log(CLASSES)), **style.DOTTED)
                 axes.set_title(f"{name_of(law)}, {name_of(activation)}")
                 whole_epochs(axes)

@@ -25,7 +25,6 @@ from figures.paired.curves import (
     draw_curve,
     keys_of,
     layer_axis,
-    log10,
     rows_by_depth,
     spread_keys,
     weight_layers,
@@ -50,7 +49,7 @@ def first_look(records: Published) -> pd.DataFrame:
     layers = weight_layers(records)
     drawn = layers[layers["epoch"] == 0].reset_index(drop=True)
     return drawn.assign(
-        **{name: log10(drawn[name]) for one in MOMENTS for name in (one, f"{one}_predicted")}
+        **{name: style.log10(drawn[name]) for one in MOMENTS for name in (one, f"{one}_predicted")}
     )
 
 
@@ -93,7 +92,7 @@ def _moments(axes: Axes, looked: pd.DataFrame, moment: str, looks: dict[str, sty
 def _practice(axes: Axes, study: pd.DataFrame, quantity: str, looks: dict[str, style.Look]) -> None:
     lost = []
     for initializer, cells in study.groupby("initializer", sort=False):
-        draw_curve(axes, cells, quantity, looks[str(initializer)], str(initializer), size=3.5)
+        draw_curve(axes, cells, quantity, looks[str(initializer)], markersize=3.5)
         diverged = cells[cells["status"] == "diverged"]
         if not diverged.empty:
             epoch = int(diverged.groupby("seed")["epoch"].max().min()) + 1

@@ -28,7 +28,7 @@ def weight_change_figure(records: Published) -> Figure:
     """
     layers = curves.weight_layers(records)
     layers = layers[layers["epoch"] > 0]
-    layers = layers.assign(change=curves.log10(layers["relative_change"]))
+    layers = layers.assign(change=style.log10(layers["relative_change"]))
     depths, last = sorted(set(layers["depth"])), int(layers["epoch"].max())
     epochs = sorted(set(layers["epoch"]) & {*style.thin(last, 4), last})
     looks = style.initializer_looks(layers["initializer"])

@@ -53,6 +53,9 @@ def _seeds(least: int, most: int) -> str:
     return "–" if not most else f"{least}" if least == most else f"{least} to {most}"
 
 
+SOFTWARE = "fanin {version} (code {code}), engine {engine}, torch {torch}, Python {python}, {platform}"
+
+
 def machines(table: pd.DataFrame) -> Sheet:
     """``account.machines``: what the cells ran on."""
     return Sheet(
@@ -61,7 +64,7 @@ def machines(table: pd.DataFrame) -> Sheet:
         data=table,
         columns=(
             words("hardware", _hardware),
-            words("software", _software),
+            words("software", SOFTWARE.format_map),
             Column("cells", "cells"),
             Column("epochs", "epochs"),
             Column("hours", "hours", fixed(2)),
@@ -73,10 +76,3 @@ def machines(table: pd.DataFrame) -> Sheet:
 def _hardware(row: Row) -> str:
     threads = row["threads"]
     return f"{row['hardware']}, {row['device']}, {threads} thread{'s' * (threads != 1)}"
-
-
-def _software(row: Row) -> str:
-    return (
-        f"fanin {row['version']} (code {row['code']}), engine {row['engine']}, torch {row['torch']}, "
-        f"Python {row['python']}, {row['platform']}"
-    )

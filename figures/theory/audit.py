@@ -15,11 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-from matplotlib.patches import Patch
-from numpy.typing import NDArray
 from rich.text import Text
 
 from figures import style
@@ -150,27 +148,21 @@ def audit_figure(result: Audit) -> Figure:
 def _panel(axes: Axes, table: pd.DataFrame, stream: pd.DataFrame, way: str) -> None:
     color = style.BLUE if way == "forward" else style.GREEN
     place = np.arange(1, len(table) + 1)
-    measured, predicted = (_logs(table[f"{way}_{what}"]) for what in ("measured", "predicted"))
+    measured, predicted = (style.log10(table[f"{way}_{what}"]) for what in ("measured", "predicted"))
     branch = table["branch"].to_numpy(bool)
     if way == "forward" and table["forward_band_low"].notna().any():
-        low, high = (_logs(table[f"forward_band_{end}"]) for end in ("low", "high"))
+        low, high = (style.log10(table[f"forward_band_{end}"]) for end in ("low", "high"))
         axes.vlines(place, low, high, color=color, alpha=0.25, linewidth=5)
     for _, part in stream.groupby("stack"):
-        logs = _logs(part[f"{way}_measured"])
+        logs = style.log10(part[f"{way}_measured"])
         axes.plot(part["position"] + 0.5, logs, color=color, alpha=0.5, linewidth=3)
     axes.hlines(predicted, place - 0.45, place + 0.45, color="black", linewidth=1.2)
     if way == "forward":
-        axes.plot(place, _logs(table["spread"]), "x", color=style.SKY, markersize=4)
+        axes.plot(place, style.log10(table["spread"]), "x", color=style.SKY, markersize=4)
     for chosen, face in ((~branch, color), (branch, "white")):
         axes.plot(place[chosen], measured[chosen], "o", color=color, mfc=face, markersize=4)
     style.widened(axes, 1.0)
     style.power_of_ten_axis(axes)
-
-
-def _logs(values: pd.Series) -> NDArray[np.float64]:
-    """log10 of what is positive, NaN elsewhere."""
-    numbers = values.to_numpy(np.float64)
-    return np.asarray(np.log10(numbers, out=np.full(len(numbers), np.nan), where=numbers > 0))
 
 
 def _ground(axes: Axes, table: pd.DataFrame) -> None:
@@ -187,9 +179,9 @@ def _codes(axes: Axes, table: pd.DataFrame) -> None:
     axes.set_title(said, loc="left", color=style.VERMILION)
 
 
-def _legend(result: Audit) -> list[Line2D | Patch]:
+def _legend(result: Audit) -> list[Artist]:
     grey = {"color": "#555555", "linestyle": "none", "marker": "o"}
-    entries: list[Line2D | Patch] = [
+    entries: list[Artist] = [
         style.legend_key("measured, main path", **grey),
         style.legend_key("predicted", color="black"),
         style.legend_key("what tells inputs apart", color=style.SKY, linestyle="none", marker="x"),
@@ -201,5 +193,5 @@ def _legend(result: Audit) -> list[Line2D | Patch]:
         entries.append(style.band_key("95 % of single networks"))
     for severity in dict.fromkeys(result.layers["verdict"]):
         if severity in GROUNDS:
-            entries.append(Patch(color=GROUNDS[severity], alpha=0.3, linewidth=0, label=severity))
+            entries.append(style.band_key(severity, color=GROUNDS[severity]))
     return entries

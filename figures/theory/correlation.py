@@ -10,10 +10,9 @@ from __future__ import annotations
 import math
 
 import pandas as pd
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-from matplotlib.patches import Patch
 from rich.text import Text
 
 from figures import style
@@ -68,15 +67,15 @@ def _deviation(axes: Axes, curve: pd.DataFrame, look: Look, place: float) -> Non
     axes.plot(curve["layer"], curve["finite_width"] - curve["theory"], **look.line)
 
 
-def _legend(table: pd.DataFrame, looks: dict[float, Look]) -> list[Line2D | Patch]:
-    entries: list[Line2D | Patch] = [
+def _legend(table: pd.DataFrame, looks: dict[float, Look]) -> list[Artist]:
+    entries: list[Artist] = [
         style.curve_key(f"$c_0$ = {c_0:g}: map, simulation", look) for c_0, look in looks.items()
     ]
     if table["finite_width"].notna().any():
         correction = "below: correction of order\n1/width, ± 2 std. errors"
         entries += [
             style.band_key("95 % of single networks"),
-            Line2D([], [], color="#555555", label=correction),
+            style.legend_key(correction, color="#555555"),
         ]
     return entries
 

@@ -50,9 +50,8 @@ def _activations(names: Iterable[str]) -> Iterator[Activation]:
 def _dots(axes: Axes, table: pd.DataFrame) -> None:
     rows = np.arange(len(table))
     for column, label, color, marker, size in GAINS:
-        filled = color if marker == "x" else "white"
-        (dots,) = axes.plot(table[column], rows, marker, color=color, markersize=size, label=label)
-        dots.set_markerfacecolor(filled)
+        face = color if marker == "x" else "white"
+        axes.plot(table[column], rows, marker, color=color, mfc=face, markersize=size, label=label)
     for row in np.flatnonzero(table["gain_torch"].isna()):
         at = (table[["gain", "backward_gain"]].iloc[row].max(), row)
         style.beside(axes, "torch: none", at, (7, 0), va="center", color=style.VERMILION)

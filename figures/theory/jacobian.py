@@ -12,10 +12,9 @@ import math
 import numpy as np
 import pandas as pd
 import seaborn
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
 from figures import style
@@ -135,9 +134,9 @@ def _note(row: Row) -> str:
     return "\n".join(lines)
 
 
-def _legend() -> list[Line2D | Patch]:
+def _legend() -> list[Artist]:
     return [
-        Patch(color="#888888", alpha=0.6, linewidth=0, label="simulated networks"),
+        style.band_key("simulated networks", alpha=0.6),
         style.legend_key("infinite width", color="black"),
         style.legend_key("expected mean", color="black", linestyle=":"),
     ]

@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter
 from rich.text import Text
@@ -86,7 +86,7 @@ def _lines(axes: Axes, name: str, lines: pd.DataFrame) -> None:
             style.beside(axes, f"{chi:g}", end, (0, 1), ha="center", va="bottom", annotation_clip=False)
 
 
-def _legend(looks: dict[str, style.Look], diverging: bool) -> list[Line2D | Patch]:
+def _legend(looks: dict[str, style.Look], diverging: bool) -> list[Artist]:
     return [
         *(
             style.legend_key(name, color=look.color, marker=look.marker, linestyle="", markersize=7)

@@ -13,10 +13,9 @@ import math
 
 import numpy as np
 import pandas as pd
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 from rich.text import Text
@@ -67,12 +66,11 @@ def variance_figure(table: pd.DataFrame) -> Figure:
                 part = table[(table["activation"] == activation) & (table["direction"] == direction)]
                 _absolute(grid[row, column], part, looks)
                 _relative(grid[row + 1, column], part, looks)
-                grid[0, column].set_title(_title(activation, part))
-                grid[-1, column].set_xlabel("layer $l$")
             _closer(grid[row], table[table["direction"] == direction], looks)
             style.power_of_ten_axis(grid[row, 0])
-            for axes, label in zip(grid[row : row + 2, 0], LABELS[direction], strict=True):
-                axes.set_ylabel(label)
+        titles = [_title(str(name), part) for name, part in table.groupby("activation", sort=False)]
+        left = [label for direction in directions for label in LABELS[direction]]
+        style.label(grid, titles=titles, below="layer $l$", left=left)
         style.legend_below(figure, _legend(table, looks))
     return figure
 
@@ -161,15 +159,15 @@ def _relative(axes: Axes, part: pd.DataFrame, looks: dict[str, style.Look]) -> N
     style.power_of_ten_axis(axes)
 
 
-def _curve_legend(looks: dict[str, style.Look]) -> list[Line2D | Patch]:
+def _curve_legend(looks: dict[str, style.Look]) -> list[Artist]:
     return [style.curve_key(f"{name}: theory, simulation", look) for name, look in looks.items()]
 
 
-def _legend(table: pd.DataFrame, looks: dict[str, style.Look]) -> list[Line2D | Patch]:
+def _legend(table: pd.DataFrame, looks: dict[str, style.Look]) -> list[Artist]:
     entries = _curve_legend(looks)
     if table["log10_band_low"].notna().any():
         entries.append(style.band_key("95 % of single networks"))
-        entries.append(Line2D([], [], color="black", linestyle=":", label="median network"))
+        entries.append(style.legend_key("median network", color="black", linestyle=":"))
     return entries
 
 
@@ -191,16 +189,7 @@ def variance_table(table: pd.DataFrame, *, all_layers: bool = False) -> Sheet:
     band are of one network.
     """
     direction = "backward" if (table["direction"] == "backward").all() else "forward"
-    columns = [words("curve, layer", "layer", form="{:>8}".format, room=12)]
-    for name, source in (
-        ("mean", "log10_theory"),
-        ("median", "log10_median_theory"),
-        ("measured", "log10_measured"),
-    ):
-        if name != "median" or table[source].notna().any():
-            columns.append(Column(name, source, scientific))
-    if table["log10_band_low"].notna().any():
-        columns.append(Column("95 % of nets", _band))
+    median, band = table[["log10_median_theory", "log10_band_low"]].notna().any()
     return Sheet(
         name="variance" if direction == "forward" else "variance-backward",
         title=f"Second moment of the {QUANTITIES[direction]}",
@@ -208,7 +197,14 @@ def variance_table(table: pd.DataFrame, *, all_layers: bool = False) -> Sheet:
         data_file="variance",
         rows=shown_layers(table, all_layers),
         section=curve_label,
-        columns=(*columns, Column("z", "z", standard_errors)),
+        columns=(
+            words("curve, layer", "layer", form="{:>8}".format, room=12),
+            Column("mean", "log10_theory", scientific),
+            *([Column("median", "log10_median_theory", scientific)] if median else []),
+            Column("measured", "log10_measured", scientific),
+            *([Column("95 % of nets", _band)] if band else []),
+            Column("z", "z", standard_errors),
+        ),
         spare=("95 % of nets", "median"),
     )
 
