@@ -22,6 +22,8 @@ from rich.segment import Segment
 from rich.table import Column, Table
 from rich.text import Text
 
+from figures.prose import listed
+
 NAME_ROOM = 10  # how far the first column may be folded before a spare column goes
 READABLE = 80  # columns of the terminal that a note may always take
 MARK = "\ue000"  # stands in a table where the heading of a section is to be
@@ -87,8 +89,7 @@ class FittingTable(Table):
             result.columns = kept
         result.columns = [replace(one, _index=index) for index, one in enumerate(result.columns)]
         if dropped:
-            names = " and ".join([", ".join(dropped[:-1]), dropped[-1]] if dropped[1:] else dropped)
-            note = f"A wider terminal also shows {' '.join(names.split())}."
+            note = f"A wider terminal also shows {' '.join(listed(dropped).split())}."
             result.caption = f"{self.caption}\n{note}" if self.caption else note
         return result
 

@@ -40,6 +40,14 @@ def listed(values: Sequence[Any]) -> str:
     return f"{', '.join(first)} and {last}" if first else last
 
 
+def span(least: int, most: int) -> str:
+    """
+    >>> span(1, 1), span(1, 10)
+    ('1', '1 to 10')
+    """
+    return f"{least}" if least == most else f"{least} to {most}"
+
+
 def each(rows: Iterable[Any], form: str, between: str = ", ") -> str:
     """
     >>> each([("He", 78.05), ("Xavier", 76.5)], "{} {:.1f} %")
@@ -51,6 +59,7 @@ def each(rows: Iterable[Any], form: str, between: str = ", ") -> str:
 FILTERS: dict[str, Callable[..., Any]] = {
     "each": each,
     "listed": listed,
+    "span": span,
     "law": name_of,
     "s": lambda count: "" if count == 1 else "s",
     "finite": math.isfinite,

@@ -27,7 +27,7 @@ from figures import style
 from figures.paired.curves import GREY
 from figures.paired.first_loss import LOSSES, normed
 from figures.paired.paired import Paired, alone, told
-from figures.prose import name_of
+from figures.prose import name_of, notes
 from theory.errors import RequestError
 from theory.law.batch_norm import effective_learning_rate, equivalent_learning_rate
 
@@ -38,6 +38,11 @@ MAPS = {  # quantity of a cell: its name, its colors
     "final_test_accuracy": ("final test accuracy (percent): better →", "cividis"),
 }
 MARKS = {"first higher": "▼", "second higher": "▲", EQUIVALENT: "=", TOO_CLOSE: "~", INSUFFICIENT: "°"}
+WORDS: dict[str, Any] = {
+    "marks": MARKS,
+    "single": SINGLE,
+    "words": (EQUIVALENT, TOO_CLOSE, INSUFFICIENT),
+}
 
 
 def cell_table(records: Published) -> pd.DataFrame:
@@ -168,18 +173,10 @@ def _row_names(part: pd.DataFrame) -> list[str]:
 def _mark_key(study: pd.DataFrame) -> str:
     """What the marks mean, of those that can occur."""
     seeds = study.groupby(["arm", "activation", "depth"])["seed"].nunique()
-    words = []
-    if (seeds == 1).any():
-        words.append(f"{SINGLE} single run")
-    if (seeds > 1).any():
-        words.append(f"{MARKS[INSUFFICIENT]} {INSUFFICIENT}")
-    if (seeds >= MINIMUM_SEEDS).any():
-        words += [f"{MARKS['first higher']} below He", f"{MARKS['second higher']} above He"]
-        words += [f"{MARKS[one]} {one}" for one in (EQUIVALENT, TOO_CLOSE)]
+    words = notes("mark_key", **WORDS, seeds=seeds, enough=MINIMUM_SEEDS, few=INSUFFICIENT)
     return f"Against He at that depth: {', '.join(words)}." if words else ""
 
 
-WORDS = {"marks": MARKS, "words": (EQUIVALENT, TOO_CLOSE, INSUFFICIENT), "single": SINGLE}
 FIGURES = {
     "accuracy-map": Paired(
         "Initializer × depth: predicted first loss beside final accuracy, with significance",

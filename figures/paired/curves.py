@@ -80,10 +80,8 @@ def spread_keys(cells: pd.DataFrame) -> list[Artist]:
 
 
 def arm_keys(looks: Looks, as_printed: str = "") -> list[Artist]:
-    return [
-        key for arm, look in looks.items()
-        for key in keys_of({arm: look}, as_printed * (not arm.changes))
-    ]  # fmt: skip
+    names = {arm: name_of(arm) + as_printed * (not arm.changes) for arm in looks}
+    return [style.legend_key(names[arm], **look.curve) for arm, look in looks.items()]
 
 
 def seeds_of(cells: pd.DataFrame) -> pd.Series[int]:

@@ -25,7 +25,7 @@ from empirical.protocol import CLASSES, TrainSpec
 from empirical.records.published import Published
 from figures import style
 from figures.paired.curves import seeds_of
-from figures.prose import name_of, said
+from figures.prose import name_of, said, span
 
 Made = TypeVar("Made", Figure, str)
 Caption = Callable[[Published, Published], str]
@@ -140,7 +140,7 @@ def counted(cells: pd.DataFrame) -> dict[str, str]:
     """How many cells and seeds, "16 cells, one seed each", and what a band spans if there is one."""
     seeds = seeds_of(cells)
     low, high = (1, 1) if seeds.empty else (seeds.min(), seeds.max())
-    each = "one seed" if high == 1 else f"{high} seeds" if low == high else f"{low} to {high} seeds"
+    each = "one seed" if high == 1 else f"{span(low, high)} seeds"
     several = cells["seed"].nunique() > 1
     return {
         "counted": f"{len(cells)} cell{'s' * (len(cells) != 1)}, {each} each",

@@ -160,14 +160,6 @@ def few(value: int) -> str:
     return SMALL[value] if value < len(SMALL) else str(value)
 
 
-def span(least: int, most: int) -> str:
-    """
-    >>> span(1, 1), span(1, 10)
-    ('1', '1 to 10')
-    """
-    return f"{least}" if least == most else f"{least} to {most}"
-
-
 FILTERS: dict[str, Callable[..., Any]] = {
     "raw": Marked,
     "verbatim": Marked,
@@ -181,7 +173,6 @@ FILTERS: dict[str, Callable[..., Any]] = {
     "sci": scientific,
     "whole": whole,
     "few": few,
-    "span": span,
     "setting": lambda value: TEXTS["settings"].get(value, value),
     "indent": lambda text, width: Marked(text.replace("\n", "\n" + " " * width)),
     "isare": lambda value: "is" if value == 1 else "are",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from empirical.protocol import StudySpec
-from figures.prose import name_of, note
+from figures.prose import name_of, note, span
 from figures.report.facts import TEXTS
 from figures.tables import Column, Row, Sheet, fixed, words
 
@@ -39,7 +39,7 @@ def coverage(table: pd.DataFrame) -> Sheet:
             words("study", "study", folds=False),
             words("question", "question"),
             Column("cells", lambda row: f"{row['configurations']} of {row['of']}"),
-            Column("seeds", lambda row: _seeds(row["seeds_least"], row["seeds_most"])),
+            Column("seeds", _seeds),
             Column("diverged", "diverged"),
         ),
         notes=(
@@ -49,11 +49,11 @@ def coverage(table: pd.DataFrame) -> Sheet:
     )
 
 
-def _seeds(least: int, most: int) -> str:
-    return "–" if not most else f"{least}" if least == most else f"{least} to {most}"
-
-
 SOFTWARE = "fanin {version} (code {code}), engine {engine}, torch {torch}, Python {python}, {platform}"
+
+
+def _seeds(row: Row) -> str:
+    return span(row["seeds_least"], row["seeds_most"]) if row["seeds_most"] else "–"
 
 
 def machines(table: pd.DataFrame) -> Sheet:

@@ -75,7 +75,7 @@ def gallery(published: Published, folders: Sequence[Path] = ()) -> Gallery:
                 _command(chosen, folders) if missing else "",
                 drawn,
             )
-            rows.append(dict(zip(COLUMNS, row, strict=True)))
+            rows.append(row)
             if drawn:
                 drawable[name] = figure
     return Gallery(pd.DataFrame(rows, columns=list(COLUMNS)), drawable)

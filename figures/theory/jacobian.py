@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from figures import style
-from figures.prose import note
+from figures.prose import note, notes
 from figures.tables import Column, Row, Sheet, curve_label, scientific, standard_errors, words
 from theory.activations import parse_activation
 from theory.initializers import parse_initializer, shape_named
@@ -123,15 +123,7 @@ def _ten(axes: Axes) -> None:
 
 
 def _note(row: Row) -> str:
-    lines = [
-        f"variance: {_number(row['variance'])} measured",
-        f"{_number(row['variance_theory'])} exact, {_number(row['variance_limit'])} at $n = \\infty$",
-    ]
-    if row["variance_theory"] < 1e-9:
-        lines = ["an isometry: every value is the mean"]
-    if row["zero_fraction_theory"] > 0:
-        lines.append(f"exactly zero: {row['zero_fraction_theory']:.0%}")
-    return "\n".join(lines)
+    return "\n".join(notes("jacobian_panel", row=row, number=_number))
 
 
 def _legend() -> list[Artist]:
