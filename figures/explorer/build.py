@@ -90,14 +90,18 @@ def study_records(study: pd.DataFrame) -> dict[str, Any]:
     arms = [Arm.of(row) for row in table.to_dict("records")]
     table = table.assign(arm=cast(Any, arms))
     quantities = {name: words for name, words in QUANTITIES.items() if name in table}
-    presets = [_preset(str(name), rows) for name, rows in table.groupby("preset", sort=False)]
-    common = {preset["name"]: preset["common"] for preset in presets}
+    presets, common = [], {}
+    for name, rows in table.groupby("preset", sort=False):
+        own = rows["arm"].unique()
+        shared = shared_changes(own)
+        common[name] = tuple(change for change in own[0].changes if change in shared)
+        question = PRESETS[str(name)].question if name in PRESETS else ""
+        said = list(Arm("", common[name]).words)
+        presets.append({"name": name, "question": question, "common": said})
     curves = []
     for key, rows in table.groupby(CURVE, sort=False):
         curve = _curve(dict(zip(CURVE, key, strict=True)), rows, list(quantities))
         curves.append(curve | {"variant": curve.pop("arm").without(common[curve["preset"]]).variant})
-    for preset in presets:
-        preset["common"] = list(Arm("", tuple(preset["common"])).words)
     return {"quantities": quantities, "presets": presets, "curves": curves}
 
 
@@ -127,18 +131,6 @@ def _by_preset(study: pd.DataFrame) -> pd.DataFrame:
     known = list(PRESETS)
     place = table["preset"].map(lambda name: known.index(name) if name in known else len(known))
     return table.iloc[place.argsort(kind="stable")]
-
-
-def _preset(name: str, rows: pd.DataFrame) -> dict[str, Any]:
-    """A preset's question, and in what all its cells differ from the course report."""
-    arms = rows["arm"].unique()
-    shared = shared_changes(arms)
-    common = [change for change in arms[0].changes if change in shared]
-    return {
-        "name": name,
-        "question": PRESETS[name].question if name in PRESETS else "",
-        "common": common,
-    }
 
 
 def _curve(key: dict[str, Any], rows: pd.DataFrame, quantities: list[str]) -> dict[str, Any]:

@@ -23,7 +23,6 @@ from empirical.judgment.truth import AGREES, CONFIRMED, DISAGREES, REFUTED
 from empirical.presets import PRESETS
 from empirical.protocol import CLASSES, COURSE_REPORT, TEST_IMAGES, TRAIN_IMAGES, TrainSpec
 from empirical.records.published import Published
-from figures.answers import theory_words
 from figures.prose import name_of
 from theory.activations import parse_activation
 from theory.errors import RequestError
@@ -201,12 +200,3 @@ def counts(table: pd.DataFrame, fan: str) -> dict[str, int]:
         "agree": directions[AGREES],
         "disagree": directions[DISAGREES],
     }
-
-
-def measured(table: pd.DataFrame) -> list[dict[str, Any]]:
-    """Each claim once: id, claim, operationalised, the course report's own numbers, its fan modes."""
-    found: dict[str, dict[str, Any]] = {}
-    for row in table.to_dict("records"):
-        one = found.setdefault(str(row["id"]), {str(name): value for name, value in row.items()})
-        one.setdefault("modes", []).append(row | {"theory_words": theory_words(row)})
-    return list(found.values())

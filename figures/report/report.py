@@ -28,16 +28,8 @@ from empirical.protocol import COURSE_REPORT
 from empirical.records import account
 from empirical.records.published import Published, gather, spec_of
 from empirical.study.events import OnEvent
-from figures import style
+from figures import answers, style
 from figures.accuracies import accuracy_results
-from figures.answers import (
-    answer_lines,
-    answers_table,
-    conditions_table,
-    factors_table,
-    theory_score,
-    told,
-)
 from figures.beyond.frontier import frontier_table
 from figures.beyond.published import PICTURES, Beyond, published_beyond
 from figures.beyond.verdicts import verdicts_table
@@ -60,6 +52,10 @@ from theory.specs import DerivationSpec, VarianceSpec
 
 BAND = round(100 * (QUANTILES[-1] - QUANTILES[0]))  # percent of single networks inside the band
 DATA = Path(__file__).parents[1] / "data"  # the published study
+COMPARED: dict[str, tuple[str, str, Any, Any]] = {  # a table's name: its title, column and two arms
+    "he-normal": ("Test accuracy, He minus N(0, 1)", "arm", Arm("he"), Arm("normal")),
+    "prelu-relu": ("Test accuracy, PReLU minus ReLU", "activation", "prelu", "relu"),
+}
 
 
 @dataclass(frozen=True, repr=False)
@@ -138,7 +134,7 @@ class Report:
     @cached_property
     def conditions(self) -> pd.DataFrame:
         """With their questions and answers in words."""
-        return told(*self.contrasts)
+        return answers.told(*self.contrasts)
 
     @cached_property
     def derivation(self) -> pd.DataFrame:
@@ -153,12 +149,9 @@ class Report:
         return facts.coverage(self.records)
 
     @cached_property
-    def he_normal(self) -> pd.DataFrame | None:
-        return facts.compared(self.records, "arm", Arm("he"), Arm("normal"))
-
-    @cached_property
-    def prelu_relu(self) -> pd.DataFrame | None:
-        return facts.compared(self.records, "activation", "prelu", "relu")
+    def comparisons(self) -> dict[str, pd.DataFrame | None]:
+        """Of each of ``COMPARED``; None where its two arms share no setting."""
+        return {name: facts.compared(self.records, *arms) for name, (_, *arms) in COMPARED.items()}
 
     @cached_property
     def protocols(self) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -183,24 +176,25 @@ class Report:
 
     def sheets(self) -> dict[str, Callable[[], Sheet | None]]:
         """Every table's name, and what makes it; None where the records do not allow it."""
-        he_normal = ("he-normal", "Test accuracy, He minus N(0, 1)")
-        prelu_relu = ("prelu-relu", "Test accuracy, PReLU minus ReLU")
         return {
             "derive": lambda: derivation_table(self.derivation),
             "protocol": lambda: tables.protocol(COURSE_REPORT),
             "coverage": lambda: tables.coverage(self.coverage),
             "accuracy": lambda: accuracy_results(self.records),
             "protocol-agreement": lambda: agreement_table(*self.protocols, alone=False),
-            "he-normal": lambda: _compared(self.he_normal, *he_normal),
-            "prelu-relu": lambda: _compared(self.prelu_relu, *prelu_relu),
+            **{name: partial(self._compared, name) for name in COMPARED},
             "claims": lambda: claims_table(self.claims),
-            "answers": lambda: answers_table(self.conditions),
-            "conditions": lambda: conditions_table(self.conditions),
-            "factors": lambda: factors_table(self.contrasts[1]),
+            "answers": lambda: answers.answers_table(self.conditions),
+            "conditions": lambda: answers.conditions_table(self.conditions),
+            "factors": lambda: answers.factors_table(self.contrasts[1]),
             "beyond": lambda: verdicts_table(self.beyond.claims) if self.beyond else None,
             "frontier": lambda: frontier_table(self.beyond.agreement) if self.beyond else None,
             "machines": lambda: tables.machines(account.machines(self.records.cells)),
         }
+
+    def _compared(self, name: str) -> Sheet | None:
+        table = self.comparisons[name]
+        return None if table is None else pairs_table(table, name, COMPARED[name][0])
 
     def table(self, name: str) -> Sheet | str:
         """The table called ``name``; where the records do not allow it, what is missing, in words."""
@@ -265,6 +259,7 @@ class Report:
         *conditions, default = self.conditions.to_dict("records")
         cells, coverage = self.records.cells.to_dict("records"), self.coverage.to_dict("records")
         course, paired = GALLERY.values()
+        sizes = foretold_sizes(self.evidence)
         return facts.TEXTS | facts.protocol() | {
             "report": self,
             "score": score,
@@ -276,26 +271,23 @@ class Report:
             "coverage": coverage,
             "missing": [row for row in coverage if row["configurations"] < row["of"]],
             "distance": facts.distance(self.evidence),
-            "theory_score": theory_score(self.claims, self.contrasts[0], foretold_sizes(self.evidence)),
-            "he_normal": facts.gap(self.he_normal),
-            "prelu_relu": facts.gap(self.prelu_relu),
+            "theory_score": answers.theory_score(self.claims, self.contrasts[0], sizes),
+            "he_normal": facts.gap(self.comparisons["he-normal"]),
+            "prelu_relu": facts.gap(self.comparisons["prelu-relu"]),
             "most_likely": most_likely(*self.protocols),
             "counts": facts.counts(self.claims, FANS[0]),
-            "measured": facts.measured(self.claims),
+            "measured": [rows.to_dict("records") for _, rows in self.claims.groupby("id", sort=False)],
+            "theory_words": answers.theory_words,
             "quantities": QUANTITIES.values(),
             "curve_note": CURVE_NOTE,
             "default": default,
-            "answers": answer_lines(self.conditions),
+            "answers": answers.answer_lines(self.conditions),
             "conditions": conditions,
             "course": course,
             "paired": paired,
             "commands": account.commands(self.records.cells, list(map(spec_of, cells))),
             "version": project_version(),
         }  # fmt: skip
-
-
-def _compared(table: pd.DataFrame | None, name: str, title: str) -> Sheet | None:
-    return None if table is None else pairs_table(table, name, title)
 
 
 def _source() -> str:
