@@ -130,22 +130,17 @@ def how_to_complete(index: pd.DataFrame) -> Text | None:
 
 def published_table(published: Published) -> Sheet:
     """What was published: a row per kind of cell."""
-    cells = published.cells
-    keys = ["initializer", "activation", "variant"]
-    rows = [
-        dict(zip(keys, map(str, key), strict=True))
-        | {
-            "cells": len(group),
-            "depths": " ".join(str(depth) for depth in sorted(set(group["depth"]))),
-            "seeds": group["seed"].nunique(),
-            "diverged": int((group["status"] == "diverged").sum()),
-        }
-        for key, group in cells.groupby(keys, sort=False)
-    ]
+    cells = published.cells.assign(diverged=published.cells["status"] == "diverged")
+    rows = cells.groupby(["initializer", "activation", "variant"], sort=False).agg(
+        cells=("cell", "size"),
+        depths=("depth", lambda depths: " ".join(map(str, sorted(set(depths))))),
+        seeds=("seed", "nunique"),
+        diverged=("diverged", "sum"),
+    )
     return Sheet(
         name="published",
         title=f"Published: {len(cells)} cells",
-        data=pd.DataFrame(rows),
+        data=rows.reset_index(),
         columns=(
             words("init", "initializer", folds=False),
             words("activation", "activation", folds=False),
