@@ -21,6 +21,7 @@ from typing import Any, TypeVar
 import pandas as pd
 import torch
 
+from empirical.arm import Arm
 from empirical.data.catalog import load_dataset
 from empirical.data.datasets import Dataset, Offsets
 from empirical.engines.choice import STACKED
@@ -130,10 +131,10 @@ def table(cells: list[Finished]) -> pd.DataFrame:
 def compare_with_report(study: pd.DataFrame) -> pd.DataFrame:
     """Final accuracy of each initializer × activation × variant × depth beside the course report's.
 
-    Columns: initializer, activation, variant, depth, seeds, diverged (how many of them), test_accuracy
-    (percent, mean over the seeds that did not diverge, NaN if all did), published (None where the
-    report has no such cell, and of other images than CIFAR-10), difference, status (diverged if every
-    seed did, else completed).
+    Columns: initializer, activation, variant, depth, arm, seeds, diverged (how many of them),
+    test_accuracy (percent, mean over the seeds that did not diverge, NaN if all did), published (None
+    where the report has no such cell, and of other images than CIFAR-10), difference, status (diverged
+    if every seed did, else completed).
     """
     config = ["initializer", "activation", "variant", "depth"]
     rows = []
@@ -143,7 +144,11 @@ def compare_with_report(study: pd.DataFrame) -> pd.DataFrame:
         accuracy, published = float(completed.mean()), None
         if cells["dataset"].iloc[0] == "cifar10":
             published = published_accuracy(row["initializer"], row["activation"], int(row["depth"]))
-        row |= {"seeds": len(cells), "diverged": len(cells) - len(completed)}
+        row |= {
+            "arm": Arm.of(cells.iloc[0].to_dict()),
+            "seeds": len(cells),
+            "diverged": len(cells) - len(completed),
+        }
         row |= {"test_accuracy": accuracy, "published": published}
         row["difference"] = None if published is None else accuracy - published
         rows.append(row | {"status": "diverged" if completed.empty else "completed"})

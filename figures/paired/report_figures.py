@@ -22,6 +22,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from empirical.arm import Arm
+from empirical.data.catalog import data_set
 from empirical.judgment.selection import select
 from empirical.judgment.statistics import with_own_arms
 from empirical.protocol import CLASSES, COURSE_REPORT
@@ -102,7 +103,8 @@ def _against_epoch(cells: pd.DataFrame, quantity: str, title: str) -> Figure:
         for depth, look in looks.items():
             of_depth = cells[cells["depth"] == depth]
             draw_curve(axes, of_depth, quantity, look, label=f"{depth}{divergence(of_depth)}")
-        axes.set(title=title, xlabel="epoch", ylabel=QUANTITIES[quantity])
+        score = data_set(str(cells["dataset"].iloc[0])).score
+        axes.set(title=title, xlabel="epoch", ylabel=QUANTITIES[quantity].replace("accuracy", score))
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         if cells[quantity].isna().all():
             axes.set(xticks=[], yticks=[])

@@ -24,8 +24,12 @@ def announcement(event: events.Event) -> str | None:
             which = f"cell {event.index}/{event.total} " if event.at_once > 1 else ""
             return (
                 f"  {which}epoch {row['epoch']:>2}/{event.spec.epochs}  loss {row['train_loss']:.4f}  "
-                f"accuracy {row['test_accuracy']:.2f} %"
-                + (f"  {speed:,.0f} images/s" if speed is not None else f"  {row['seconds']:.1f} s")
+                f"{event.spec.data.score} {row['test_accuracy']:.2f} %"
+                + (
+                    f"  {_speed(event.spec, speed)}"
+                    if speed is not None
+                    else f"  {row['seconds']:.1f} s"
+                )
                 + (f"  {duration(event.seconds_left)} left" if event.seconds_left else "")
             )
         case events.CellWaiting():
@@ -57,10 +61,15 @@ def position(event: events.StepDone) -> str:
 
 
 def pace(event: events.StepDone) -> str:
-    """How it goes: loss, the last epoch's accuracy, images per second, time left for all cells."""
+    """How it goes: loss, the last epoch's score, images per second, time left for all cells."""
     left = "" if event.seconds_left is None else f" · {duration(event.seconds_left)} left"
-    accuracy = "" if event.test_accuracy is None else f" · accuracy {event.test_accuracy:.1f} %"
-    return f"loss {event.loss:.3f}{accuracy} · {event.images_per_second:,.0f} images/s{left}"
+    name, value = event.spec.data.score, event.test_accuracy
+    score = "" if value is None else f" · {name} {value:.1f} %"
+    return f"loss {event.loss:.3f}{score} · {_speed(event.spec, event.images_per_second)}{left}"
+
+
+def _speed(spec: TrainSpec, images_per_second: float) -> str:
+    return f"{images_per_second:,.0f} {'images' if spec.data.task == 'images' else 'examples'}/s"
 
 
 def cell_name(spec: TrainSpec) -> str:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Any
 
 import pandas as pd
 from rich.text import Text
 
+from empirical.arm import Arm, shared_changes
 from empirical.protocol import COURSE_REPORT, Protocol
 from figures.prose import note, notes
 from figures.tables import Column, Row, Sheet, curve_label, duration, words
@@ -18,28 +20,39 @@ def accuracy_table(comparison: pd.DataFrame, protocol: Protocol = COURSE_REPORT)
 
     Each cell: our percentage (of several seeds, the mean of those that did not diverge, and how many
     they are), and under it the course report's with the difference in points.  Every way in which
-    ``protocol``, that of the study, is not the report's is said under the table.
+    ``protocol``, that of the study, is not the report's is said under the table; where the report has
+    no such cell at all, what the cells share.
     """
+    printed, arms = bool(comparison["published"].notna().any()), list(comparison["arm"])
+    shared = shared_changes(arms)
+    in_all = Arm("", tuple(change for change in arms[0].changes if change in shared))
     several = comparison["variant"].nunique() > 1
     rows: dict[str, dict[int, Row]] = {}
     for cell in comparison.to_dict("records"):
-        arm = f"\n  {cell['variant'] or 'as printed'}" if several else ""
-        rows.setdefault(curve_label(cell) + arm, {})[int(cell["depth"])] = cell
+        own = cell["arm"].without(shared).variant or "as printed" * (not cell["arm"].changes)
+        curve = curve_label(cell) + f"\n  {own}" * bool(several and own)
+        rows.setdefault(curve, {})[int(cell["depth"])] = cell
 
     def column(depth: int) -> Column:
-        return Column(f"{depth} layers", lambda row: row["depths"].get(depth), _accuracy, folds=True)
+        shown = partial(_accuracy, beside=printed)
+        return Column(f"{depth} layers", lambda row: row["depths"].get(depth), shown, folds=True)
 
-    printed = comparison["published"].notna().any()
     return Sheet(
         name="accuracy",
-        title="Final test accuracy in percent",
-        data=comparison,
+        title=f"Final test {protocol.data.score} in percent",
+        data=comparison.drop(columns="arm"),
         rows=[{"curve": name, "depths": depths} for name, depths in rows.items()],
         columns=(
             words("init · activation", "curve"),
             *map(column, sorted({int(depth) for depth in comparison["depth"]})),
         ),
-        notes=notes("accuracy", printed=printed, differs=_protocol_differences(protocol), of=protocol),
+        notes=notes(
+            "accuracy",
+            printed=printed,
+            differs=_protocol_differences(protocol),
+            of=protocol,
+            shared=in_all.words,
+        ),
     )
 
 
@@ -69,7 +82,8 @@ def _setting(value: object) -> str:
     return "all" if value is None else f"{value:,}" if isinstance(value, int) else str(value)
 
 
-def _accuracy(cell: Row | None) -> Text:
+def _accuracy(cell: Row | None, *, beside: bool) -> Text:
+    """The accuracy of a cell, and ``beside`` it the report's."""
     if cell is None:
         return Text("")
     seeds, diverged = int(cell["seeds"]), int(cell["diverged"])
@@ -81,6 +95,8 @@ def _accuracy(cell: Row | None) -> Text:
     elif seeds > 1:
         text.append(f"\n(mean of {seeds})")
     published = cell["published"]
+    if not beside:
+        return text
     if published is None or math.isnan(published):
         return text.append("\n–")
     return text.append(f"\n{published:.2f} ({cell['difference']:+.2f})")

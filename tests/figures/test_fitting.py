@@ -63,10 +63,11 @@ def norm_rows():
 
 
 def accuracy_rows():
-    names = {"initializer": LAW, "activation": SLOPE, "variant": f"head {LAW}, {LAW}'s relative steps"}
+    arm = Arm(LAW, (("head_initializer", LAW), ("learning_rate_reference", LAW)))
+    names = {"initializer": LAW, "activation": SLOPE, "variant": arm.variant, "arm": arm}
     ours = {"test_accuracy": 98.76, "published": 10.0, "difference": 88.76, "seeds": 100, "diverged": 0}
-    arms = [names, names | {"variant": ""}]
-    return pd.DataFrame([arm | ours | {"depth": depth} for arm in arms for depth in (2, 5, 10, 12)])
+    arms = [names, names | {"variant": "", "arm": Arm(LAW)}]
+    return pd.DataFrame([one | ours | {"depth": depth} for one in arms for depth in (2, 5, 10, 12)])
 
 
 def plan_rows():
