@@ -37,10 +37,10 @@ def add_names(
 ) -> None:
     """The initializers and activations of a ``spec``, where it has them, with its defaults.
 
-    marked, but   what the initializers are for, and which are left out
+    marked, but   what the initializers are for, and which one is left out
     known         which activations there are
     """
-    initializers = f"any of {', '.join(INITIALIZERS)}{but}"
+    initializers = f"any of {', '.join(name for name in INITIALIZERS if name != but)}"
     for option, field, before, names in (
         ("--init", "initializers", marked, initializers),
         ("--activation", "activations", "", known),

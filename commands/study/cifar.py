@@ -37,7 +37,7 @@ EXAMPLES = (
     "cifar --seeds 9 --workers auto",
     "cifar --dry-run",
 )
-OPTIONS = tables(Path(__file__).with_suffix(".toml"))  # fields of a study: metavar and help
+OPTIONS = tables(Path(__file__).with_suffix(".toml"))  # fields of a study: metavar, help and default
 FIELDS = {  # of a study, where the option has another name
     "init": "initializers",
     "activation": "activations",
@@ -50,34 +50,60 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_study(parser, of_task("images"))
 
 
-def add_study(parser: argparse.ArgumentParser, datasets: Sequence[str]) -> None:
-    """The options of a study on one of ``datasets``."""
-    _add_grid(parser)
+def add_study(
+    parser: argparse.ArgumentParser, datasets: Sequence[str], *, defaults: bool = True
+) -> None:
+    """The options of a study on one of ``datasets``; whether their help says cifar's ``defaults``."""
+
+    def said(words: str, default: str) -> str:
+        shown = f"default {default}" if defaults and default else ""
+        return f"{words} ({shown})" if words and shown else words or shown
+
+    _add_grid(parser, said)
     hints = get_type_hints(StudySpec)
     choices = {**CHOICES, "head_fan": FANS, "dataset": tuple(datasets)}
     for name, texts in OPTIONS.items():
         hint = hints[FIELDS.get(name, name)]
         kind = next(one for one in (*get_args(hint), hint) if one is not NoneType)
         flags = [f"--{name.replace('_', '-')}", *["--width"] * (name == "filters")]
-        texts = {key: text.format(engines=", ".join(ENGINES)) for key, text in texts.items()}
-        parser.add_argument(*flags, type=kind, choices=choices.get(name), **texts)
+        parser.add_argument(
+            *flags,
+            type=kind,
+            choices=choices.get(name),
+            metavar=texts.get("metavar"),
+            help=said(
+                texts.get("help", "").format(engines=", ".join(ENGINES)), texts.get("default", "")
+            ),
+        )
     parser.add_argument("--dry-run", action="store_true", help="print the plan and an estimate of time")
     _add_place(parser)
 
 
-def _add_grid(parser: argparse.ArgumentParser) -> None:
-    """Which cells: the study's axes."""
-    known = f"any of {', '.join(INITIALIZERS)} (default he normal)"
-    parser.add_argument("--init", nargs="+", metavar="NAME", help=known)
-    known = f"any of {', '.join(ACTIVATIONS)} (default relu prelu)"
-    parser.add_argument("--activation", nargs="+", metavar="NAME", help=known)
-    parser.add_argument("--depths", type=int, nargs="+", help="conv layers (default 2 5 10 12)")
+def _add_grid(parser: argparse.ArgumentParser, said: Callable[[str, str], str]) -> None:
+    """Which cells: the study's axes; ``said`` makes a help text of words and a default."""
+    for option, known, default in (
+        ("--init", INITIALIZERS, "he normal"),
+        ("--activation", ACTIVATIONS, "relu prelu"),
+    ):
+        text = said(f"any of {', '.join(known)}", default)
+        parser.add_argument(option, nargs="+", metavar="NAME", help=text)
     parser.add_argument(
-        "--preset", metavar="NAME", help="a study with a question of its own; other options change it"
+        "--depths",
+        type=int,
+        nargs="+",
+        help=said("layers; steps of a recurrent network, blocks of a transformer", "2 5 10 12"),
     )
-    parser.add_argument("--list-presets", action="store_true", help="print the presets and stop")
+    parser.add_argument(
+        "--preset", metavar="NAME", help="one of --list-presets; other options change what it trains"
+    )
+    parser.add_argument(
+        "--list-presets",
+        action="store_true",
+        help="print each preset, the question it answers, and stop",
+    )
     seeds = parser.add_mutually_exclusive_group()
-    seeds.add_argument("--seeds", type=int, metavar="N", help="run N seeds, from --seed on (default 1)")
+    text = said("run N seeds, from --seed on", "1")
+    seeds.add_argument("--seeds", type=int, metavar="N", help=text)
     seeds.add_argument(
         "--seed-list", type=int, nargs="+", metavar="SEED", help="run exactly these seeds"
     )

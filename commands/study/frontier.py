@@ -26,7 +26,7 @@ SAME_NAMES = ("width", "steps", "batch_size", "learning_rate", "bias_variance", 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     default = FrontierSpec()
-    options.add_names(parser, default, marked="marked; ", but=" but pytorch")
+    options.add_names(parser, default, marked="marked; ", but="pytorch")
     parser.add_argument(
         "--network",
         nargs="+",

@@ -30,8 +30,14 @@ EXAMPLES = (
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     known = "; ".join(f"{task}: {', '.join(of_task(task))}" for task in TASKS)
-    parser.add_argument("task", choices=TASKS, metavar="TASK", help=f"with its data sets: {known}")
-    cifar.add_study(parser, tuple(DATASETS))
+    parser.add_argument(
+        "task",
+        choices=TASKS,
+        metavar="TASK",
+        help=f"with its data sets: {known}; the first is the default, and what is not asked for is as "
+        "suits the data set (--dry-run prints the cells)",
+    )
+    cifar.add_study(parser, tuple(DATASETS), defaults=False)
 
 
 def run(arguments: argparse.Namespace, session: Session) -> Answer:

@@ -21,7 +21,7 @@ EXAMPLES = (
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     options.add_numbers(parser, PhaseSpec, width="fan_in and fan_out")
-    options.add_names(parser, PhaseSpec, marked="marked; ", but=" but pytorch")
+    options.add_names(parser, PhaseSpec, marked="marked; ", but="pytorch")
     options.add_sigma_b(parser, "std of the marked networks' biases")
     parser.add_argument(
         "--max-bias-variance", type=float, default=1.0, metavar="V", help="end of the σ_b² axis (1)"
