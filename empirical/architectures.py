@@ -95,7 +95,7 @@ ARCHITECTURES: dict[str, Architecture] = {
 }
 BRANCH_SCALES = {
     "none": "branches as drawn",
-    "depth": "the last weight of a branch / √branches",  # GPT-2; Hanin & Rolnick (2018)
-    "zero": "the last weight of a branch 0",  # Zhang et al. (2019)
+    "depth": "branches / √n",  # the last weight of each, GPT-2; Hanin & Rolnick (2018)
+    "zero": "branches from 0",  # the same; Zhang et al. (2019)
 }
 IDENTITY = "identity"  # a recurrent weight (Le, Jaitly & Hinton 2015)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from empirical.architectures import BRANCH_SCALES
 from empirical.protocol import AUGMENTED, COURSE_REPORT
 from theory.errors import RequestError
 from theory.initializers import parse_initializer
@@ -36,11 +37,7 @@ _WORDS: Mapping[str, Callable[[Any], str]] = {
     "precision": str,
     "augment": AUGMENTED.__getitem__,
     "network": str,
-    "branch_scale": {
-        "none": "branches as drawn",
-        "depth": "branches / √n",
-        "zero": "branches from 0",
-    }.__getitem__,
+    "branch_scale": BRANCH_SCALES.__getitem__,
 }
 
 

@@ -59,9 +59,7 @@ def ends(spec: FrontierSpec, phi: Activation, variance: float) -> tuple[float, f
     return gradient, decides
 
 
-@lru_cache(maxsize=4096)
-def _tending(phi: Activation, variance: float, bias_variance: float) -> tuple[float, float]:
-    return depth_scales(phi, variance, bias_variance)
+_tending = lru_cache(maxsize=4096)(depth_scales)  # ξ_∇ and ξ of what tends to a fixed point
 
 
 def _crossing(depths: Sequence[int], scales: Sequence[float]) -> float:

@@ -19,6 +19,7 @@ import pandas as pd
 
 from empirical.data.files import tables
 from empirical.judgment.claim_theory import THEORY_COLUMNS, foretold, off
+from empirical.judgment.claims import judgment_fields
 from empirical.judgment.evidence import Cells, Evidence
 from empirical.judgment.truth import Part, difference, judge
 from empirical.presets import BEYOND, SEEDS, Preset
@@ -89,17 +90,13 @@ def _judged(evidence: Evidence) -> pd.DataFrame:
         family = {one.name: one for one in there if one.preset == preset}
         judged = judge({name: [one.part] for name, one in family.items()}, evidence)
         for name, judgment in judged.items():
-            (outcome,), one = judgment.outcomes, family[name]
-            first, second = (
-                evidence.mean("accuracy", one.cells(arm)) for arm in (one.first, one.second)
-            )
+            one = family[name]
             known = {"id": name, "preset": preset, "dataset": BEYOND[preset].dataset, "claim": one.text}
-            found = {"value": outcome.mean, "first": first, "second": second}
-            of_estimate = ("low", "high", "seeds")
-            found |= {key: getattr(outcome.estimate, key) for key in of_estimate}
-            of_judgment = ("p_holm", "needed", "verdict", "direction")
-            found |= {key: getattr(judgment, key) for key in of_judgment}
-            rows.append(known | found | {"diverged": outcome.diverged} | foretold(judgment, evidence))
+            arms = {"first": one.first, "second": one.second}
+            ended = {arm: evidence.mean("accuracy", one.cells(arms[arm])) for arm in arms}
+            rows.append(
+                known | ended | judgment_fields(judgment, evidence) | foretold(judgment, evidence)
+            )
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 

@@ -128,11 +128,6 @@ class Claim:
     operationalised: str
     unit: str
 
-    @property
-    def about_he(self) -> bool:
-        """Whether the fan mode matters to it."""
-        return any(cells.initializer == "he" for part in self.parts for cells in part.cells)
-
 
 def claims() -> list[Claim]:
     """The report's claims in the order of ``claims.toml``, under the protocol as printed."""
@@ -280,46 +275,37 @@ def judge_claims(evidence: Evidence) -> tuple[pd.DataFrame, pd.DataFrame]:
     """
     rows: list[dict[str, Any]] = []
     parts: list[dict[str, Any]] = []
-    known = claims()
+    known = {claim.name: claim for claim in claims()}
     for fan in FANS:
-        printed = fan == COURSE_REPORT.fan
-        sentences = {
-            claim.name: [part if printed else part.under(fan=fan) for part in claim.parts]
-            for claim in known
-            if printed or (claim.about_he and _any_recorded(claim, fan, evidence))
-        }
-        judged = judge(sentences, evidence)
-        for claim in known:
-            if claim.name in judged:
-                rows.append(_claim_row(claim, fan, judged[claim.name], evidence))
-                parts += [
-                    part_row(claim.name, one, evidence, fan) for one in judged[claim.name].outcomes
-                ]
-    names = [claim.name for claim in known]
-    rows.sort(key=lambda row: names.index(row["id"]))
+        for name, judgment in judge(_sentences(fan, evidence), evidence).items():
+            rows.append(_claim_row(known[name], fan, judgment, evidence))
+            parts += [part_row(name, one, evidence, fan) for one in judgment.outcomes]
+    rows.sort(key=lambda row: list(known).index(row["id"]))
     return (
         pd.DataFrame(rows, columns=list(CLAIM_COLUMNS)),
         pd.DataFrame(parts, columns=list(PART_COLUMNS)),
     )
 
 
-def _any_recorded(claim: Claim, fan: str, evidence: Evidence) -> bool:
-    changed = {cells for part in claim.parts for cells in part.under(fan=fan).cells}
-    return any(evidence.recorded(cells) for cells in changed if cells.initializer == "he")
+def _sentences(fan: str, evidence: Evidence) -> dict[str, Sequence[Part]]:
+    """Each claim's parts by a fan mode; if that is not the printed one, where a cell of He is there."""
+    if fan == COURSE_REPORT.fan:
+        return {claim.name: claim.parts for claim in claims()}
+    found = {claim.name: [part.under(fan=fan) for part in claim.parts] for claim in claims()}
+    return {name: parts for name, parts in found.items() if any(map(evidence.recorded, _of_he(parts)))}
+
+
+def _of_he(parts: Iterable[Part]) -> list[Cells]:
+    return [cells for part in parts for cells in part.cells if cells.initializer == "he"]
 
 
 def missing_commands(evidence: Evidence) -> list[str]:
     """What trains the cells that the claims lack: as printed, and by fan_in if that was begun."""
     lines = []
     for fan, preset in zip(FANS, ("report", "textbook"), strict=True):
-        printed = fan == COURSE_REPORT.fan
-        judged = [
-            part.under(fan=fan)
-            for claim in claims()
-            if printed or (claim.about_he and _any_recorded(claim, fan, evidence))
-            for part in claim.parts
-        ]
-        wanted = [one for part in judged for one in part.cells if printed or one.initializer == "he"]
+        parts = [part for own in _sentences(fan, evidence).values() for part in own]
+        every = [cells for part in parts for cells in part.cells]
+        wanted = every if fan == COURSE_REPORT.fan else _of_he(parts)  # N(0, 1) has no fan mode
         if not all(map(evidence.recorded, wanted)):
             lines.append(f"cifar --preset {preset}")
     return lines
@@ -327,29 +313,20 @@ def missing_commands(evidence: Evidence) -> list[str]:
 
 def _claim_row(claim: Claim, fan: str, judgment: Judgment, evidence: Evidence) -> dict[str, Any]:
     own = [value for part in claim.parts if (value := published(part)) is not None]
-    return (
-        {
-            "id": claim.name,
-            "fan": fan,
-            "short": claim.short,
-            "claim": claim.text,
-            "operationalised": claim.operationalised,
-            "unit": claim.unit,
-        }
-        | judgment_fields(judgment, evidence)
-        | {
-            "report_value": min(own, default=math.nan),
-            "report_direction": (AGREES if min(own) > 0 else DISAGREES) if own else "",
-        }
-        | foretold(judgment, evidence)
-    )
+    words = {name: getattr(claim, name) for name in ("short", "operationalised", "unit")}
+    report = {
+        "report_value": min(own, default=math.nan),
+        "report_direction": (AGREES if min(own) > 0 else DISAGREES) if own else "",
+    }
+    known = {"id": claim.name, "fan": fan, "claim": claim.text} | words | report
+    return known | judgment_fields(judgment, evidence) | foretold(judgment, evidence)
 
 
 JUDGED = ("p_value", "p_holm", "p_exact", "needed", "verdict", "direction")
 
 
 def judgment_fields(judgment: Judgment, evidence: Evidence) -> dict[str, Any]:
-    """What the claims' and the conditions' tables have in common."""
+    """What the tables of claims, of conditions and of what is beyond have in common."""
     decisive = judgment.decisive
     estimate = decisive.estimate if decisive else Estimate()
     few = decisive is not None and math.isnan(estimate.p_value)
