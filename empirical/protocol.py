@@ -55,6 +55,7 @@ CHOICES: Mapping[str, tuple[str, ...]] = {  # by field of a protocol
     "network": tuple(ARCHITECTURES),
     "branch_scale": tuple(BRANCH_SCALES),
 }
+OPTION = {"head_initializer": "head_init"}  # fields that the command line calls otherwise
 ENGINES = ("auto", "eager", "stacked")
 PAST_ENGINES = ("fused", "compiled", "graph")  # of earlier versions, in records alone
 
@@ -416,10 +417,8 @@ class StudySpec(Protocol):
             self.arms, self.initializers, self.activations, self.depths, self.seeds
         )
         found: dict[str, TrainSpec] = {}
-        for arm, initializer, activation, depth, seed in grid:
-            named = {
-                "initializer": initializer, "activation": activation, "depth": depth, "seed": seed
-            }  # fmt: skip
+        for arm, *values in grid:
+            named = dict(zip(identity.GRID, values, strict=True))
             cell = TrainSpec(**self.shared() | named | dict(arm))
             found.setdefault(cell.cell_id, cell)
         return list(found.values())

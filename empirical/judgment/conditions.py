@@ -240,12 +240,16 @@ def recorded_size(preset: str, evidence: Evidence) -> dict[str, Any]:
 
 
 def _complete(
-    arms: Iterable[Arm], evidence: Evidence, among: Iterable[Setting] = SETTINGS
+    arms: Sequence[Arm], evidence: Evidence, among: Iterable[Setting] = SETTINGS
 ) -> tuple[Setting, ...]:
     """The settings ``among`` which all ``arms`` have seeds in common, by ``_most_telling``."""
-    every, chosen = tuple(among), list(arms)
-    completed = {one: [set(evidence.completed(at(arm, one))) for arm in chosen] for one in every}
-    return _most_telling({one: len(set.intersection(*seeds)) for one, seeds in completed.items()})
+    return _most_telling(_shared({one: [at(arm, one) for arm in arms] for one in among}, evidence))
+
+
+def _shared(cells: Mapping[K, Sequence[Cells]], evidence: Evidence) -> dict[K, int]:
+    """How many seeds have completed in all of the cells, by the cells' key."""
+    completed = {key: [set(evidence.completed(one)) for one in own] for key, own in cells.items()}
+    return {key: len(set.intersection(*seeds)) for key, seeds in completed.items()}
 
 
 def _most_telling(shared: Mapping[K, int]) -> tuple[K, ...]:
@@ -366,13 +370,11 @@ def _prelu(evidence: Evidence) -> Condition:
         ("N(0, 1)", "normal", {}),
     ):
         arm = _arm(initializer, changes)
-        relu, prelu = (
-            {d: set(evidence.completed(at(arm, (one, d)))) for d in DEPTHS} for one in ("relu", "prelu")
-        )
-        shared = {d: len(relu[d] & prelu[d]) for d in DEPTHS}
+        pairs = {depth: [at(arm, (one, depth)) for one in ("prelu", "relu")] for depth in DEPTHS}
+        shared = _shared(pairs, evidence)
         depths = _most_telling(shared)
         if any(shared.values()) or not title:
-            first, second = ([at(arm, (a, d)) for d in depths] for a in ("prelu", "relu"))
+            first, second = zip(*(pairs[depth] for depth in depths), strict=True)
             name = "PReLU − ReLU" + (f", {title}" if title else "")
             part, settings = difference(name, first, second), tuple(("", d) for d in depths)
             contrasts.append(Contrast(f"PReLU{f' with {title}' * bool(title)}", "ReLU", part, settings))

@@ -16,10 +16,9 @@ import pandas as pd
 from empirical.data.catalog import data_set
 from empirical.identity import GRID
 from empirical.presets import BEYOND, PRESETS
-from empirical.protocol import Protocol, TrainSpec
+from empirical.protocol import OPTION, Protocol, TrainSpec
 from empirical.records.schema import ENVIRONMENT
 
-OPTIONS = {"head_initializer": "--head-init"}  # every other field's option is its name
 MACHINE = (*ENVIRONMENT, "code", "engine")
 
 
@@ -86,11 +85,6 @@ def commands_of(specs: Iterable[TrainSpec]) -> list[str]:
     return [command for group in protocols.values() for command in _grids(group)]
 
 
-def shared_fields(spec: TrainSpec) -> dict[str, Any]:
-    """The fields of ``spec`` that a study holds fixed, without the engine."""
-    return {name: value for name, value in spec.config().items() if name not in (*GRID, "engine")}
-
-
 def _grids(specs: list[TrainSpec]) -> list[str]:
     """One command per set of depths that an initializer and activation were run at."""
     sets: dict[tuple[Any, ...], dict[tuple[str, str], None]] = {}
@@ -109,7 +103,7 @@ def _grids(specs: list[TrainSpec]) -> list[str]:
 
 def _asking(spec: TrainSpec, grid: list[str], seeds: Iterable[int]) -> list[str]:
     """A command with the protocol of ``spec``; ``study`` begins with its data set's defaults."""
-    data, config = spec.data, shared_fields(spec)
+    data, config = spec.data, spec.shared()
     if data.task == "images":
         return ["cifar", *grid, *_seed_options(seeds), *options(config)]
     known = {item.name for item in fields(Protocol)}
@@ -140,7 +134,7 @@ def options(config: Mapping[str, Any], against: Protocol | None = None) -> list[
     words: list[str] = []
     for item in ("filters", *(item.name for item in fields(Protocol) if item.name != "filters")):
         if item in config and item != "engine" and config[item] != default[item]:
-            words += [OPTIONS.get(item, f"--{item.replace('_', '-')}"), str(config[item])]
+            words += [f"--{OPTION.get(item, item).replace('_', '-')}", str(config[item])]
     return words
 
 
