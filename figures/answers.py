@@ -19,7 +19,7 @@ from empirical.judgment.statistics import EQUIVALENT, INSUFFICIENT, LEVEL, MARGI
 from empirical.judgment.truth import AGREES, DISAGREES, NO, NO_RECORDS, OPEN, YES, in_unit
 from empirical.presets import MANY_SEEDS
 from empirical.protocol import CLASSES
-from figures.prose import name_of, note, parts, said
+from figures.prose import name_of, note, notes, parts, said
 from figures.tables import Column, Row, Sheet, number, words
 
 STYLES = {"confirmed": "green", YES: "green", "refuted": "red", NO: "red"}
@@ -127,7 +127,7 @@ def answers_table(conditions: pd.DataFrame) -> Sheet:
             Column("seeds", "seeds"),
             words("theory", "theory_right", form=MARKS.get, folds=False),
         ),
-        notes=(note("answers"), note("answers_settings", settings=settings)),
+        notes=notes("answers", settings=settings),
     )
 
 

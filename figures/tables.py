@@ -149,7 +149,8 @@ class Sheet:
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
         """How a notebook shows it."""
-        lines = Console(width=PLAIN_WIDTH, file=io.StringIO()).render_lines(self, pad=False)
+        console = Console(width=PLAIN_WIDTH, file=io.StringIO(), markup=False, emoji=False)
+        lines = console.render_lines(self, pad=False)
         rows = ["".join(part.text for part in line).rstrip() for line in lines]
         return {"text/html": self.html(), "text/plain": "\n".join(rows)}
 
