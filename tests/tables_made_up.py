@@ -5,6 +5,7 @@ import math
 
 import pandas as pd
 
+from empirical.arm import Arm
 from empirical.judgment.statistics import cell_statistics, pair_statistics
 from empirical.protocol import Protocol
 from figures.study.statistics import cells_table, pairs_table
@@ -175,13 +176,15 @@ def norm_rows():
 
 
 def accuracy_rows():
-    return rows(
+    table = rows(
         "initializer activation depth variant test_accuracy published difference status seeds diverged",
         ("he", "relu", 2, "", 56.1, 55.83, 0.27, "completed", 1, 0),
         ("he", "relu", 12, "", NAN, 79.03, NAN, "diverged", 1, 1),
         ("he", "relu", 2, "head fan_in", 67.51, 55.83, 11.68, "completed", 6, 0),
         ("xavier", "relu", 2, "", 60.0, None, None, "completed", 3, 1),
     )
+    head = ("head_fan", "fan_in")
+    return table.assign(arm=[Arm("he"), Arm("he"), Arm("he", (head,)), Arm("xavier")])
 
 
 def plan_rows():

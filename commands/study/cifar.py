@@ -126,7 +126,7 @@ def _add_place(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace, session: Session) -> Answer:
     if arguments.list_presets:
-        return list_presets(PRESETS)
+        return list_presets(PRESETS, arguments.command)
     refuse_the_past(arguments)
     fields = dict(preset(arguments.preset).fields) if arguments.preset is not None else {}
     return train(study_spec(arguments, session.out, fields), arguments, session)
@@ -218,8 +218,8 @@ def _option(field: str) -> str:
     return singular.get(field, field)
 
 
-def list_presets(known: Mapping[str, Preset]) -> Answer:
-    """The presets ``known``, each with its size and its question."""
+def list_presets(known: Mapping[str, Preset], command: str) -> Answer:
+    """The presets ``known`` of ``command``, each with its size and its question."""
     presets = [
         {"preset": name, "cells": len(one.study.cells()), "question": one.question}
         for name, one in known.items()
@@ -227,7 +227,7 @@ def list_presets(known: Mapping[str, Preset]) -> Answer:
     return Answer(
         spec={"list_presets": True},
         document={"presets": presets},
-        show=[figures.presets_table(presets)],
+        show=[figures.presets_table(presets, command)],
     )
 
 

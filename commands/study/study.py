@@ -43,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace, session: Session) -> Answer:
     presets = {name: one for name, one in BEYOND.items() if one.study.data.task == arguments.task}
     if arguments.list_presets:
-        return cifar.list_presets(presets)
+        return cifar.list_presets(presets, f"study {arguments.task}")
     cifar.refuse_the_past(arguments)
     spec = cifar.study_spec(arguments, session.out, fields_of(arguments))
     if spec.data.task != arguments.task:

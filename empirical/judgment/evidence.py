@@ -76,8 +76,8 @@ QUANTITIES = {
     "level": Quantity("M", "mean of w_e over all e", np.mean),
 }
 CURVE_NOTE = (
-    "w_e is the average weight after epoch e = 1 … E, as the report's figures show it; the first "
-    f"epochs end with k, a third of the way (k = {first_epochs(10)} for E = 10)"
+    "w_e is the average weight after epoch e = 1 … E, as the course report's figures show it; the "
+    f"first epochs end with k, a third of the way (k = {first_epochs(10)} for E = 10)"
 )
 
 

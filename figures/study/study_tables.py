@@ -121,8 +121,8 @@ def plan_table(plan: pd.DataFrame) -> Sheet:
     )
 
 
-def presets_table(presets: list[dict[str, Any]]) -> Sheet:
-    """One row per preset: ``preset`` its name, ``cells`` how many, ``question`` what it answers."""
+def presets_table(presets: list[dict[str, Any]], command: str = "cifar") -> Sheet:
+    """One row per preset of ``command``: ``preset`` its name, ``cells`` how many, its ``question``."""
     return Sheet(
         name="presets",
         title="Presets",
@@ -132,5 +132,5 @@ def presets_table(presets: list[dict[str, Any]]) -> Sheet:
             Column("cells", "cells"),
             words("question", "question"),
         ),
-        notes=("Run one with cifar --preset NAME; other options change it.",),
+        notes=(f"Run one with {command} --preset NAME; other options change it.",),
     )

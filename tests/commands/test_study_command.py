@@ -89,6 +89,8 @@ def test_a_preset_is_judged_by_its_claims(tmp_path, capsys, monkeypatch):
 def test_presets_are_listed_by_task(task, capsys):
     found = document(capsys, task, "--list-presets")["presets"]
     assert found and all(DATASETS[BEYOND[one["preset"]].dataset].task == task for one in found)
+    assert cli.main(["study", task, "--list-presets"]) == 0
+    assert f"Run one with study {task} --preset NAME" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
