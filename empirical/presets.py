@@ -11,6 +11,7 @@ from empirical.data.files import tables
 from empirical.protocol import StudySpec
 from theory.errors import unknown_name
 
+FIRST_SEEDS = 5  # of every cell of the course report's grid, before any has more
 MANY_SEEDS = 10  # of the preset seeds
 SEEDS = {"seeds": (0, 1, 2)}  # of those in ``BEYOND``
 

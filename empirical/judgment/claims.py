@@ -49,7 +49,7 @@ from empirical.judgment.truth import (
     mean_of,
     published,
 )
-from empirical.presets import MANY_SEEDS
+from empirical.presets import FIRST_SEEDS, MANY_SEEDS
 from empirical.protocol import COURSE_REPORT, published_accuracy
 from empirical.records.account import commands_of
 
@@ -87,6 +87,7 @@ CLAIM_COLUMNS = {
     "p_exact": "of the sentence by the exact sign-flip test, uncorrected; NaN below six seeds",
     "needed": "seeds that would decide it, if its parts are as they look",
     "verdict": "of ``truth``: confirmed, refuted, or why not",
+    "first_verdict": "the same by the first ``FIRST_SEEDS`` seeds of every cell alone",
     "direction": "whether the runs there are agree with the claim or disagree, whatever the verdict",
     "report_value": "the decisive part by the report's own printed accuracies; NaN for other claims",
     "report_direction": "whether the report's own numbers agree with the claim",
@@ -273,6 +274,16 @@ def judge_claims(evidence: Evidence) -> tuple[pd.DataFrame, pd.DataFrame]:
 
     A claim about He has a second row, with He by fan_in, if any such cell is recorded.
     """
+    table, parts = first, _ = _judged(evidence)
+    few = evidence.study["seed"] < FIRST_SEEDS
+    if not few.all():
+        first, _ = _judged(Evidence(evidence.study[few], evidence.cells, evidence.layers))
+    verdicts = {(row["id"], row["fan"]): row["verdict"] for row in first.to_dict("records")}
+    keys = zip(table["id"], table["fan"], strict=True)
+    return table.assign(first_verdict=[verdicts.get(key, NO_RECORDS) for key in keys]), parts
+
+
+def _judged(evidence: Evidence) -> tuple[pd.DataFrame, pd.DataFrame]:
     rows: list[dict[str, Any]] = []
     parts: list[dict[str, Any]] = []
     known = {claim.name: claim for claim in claims()}

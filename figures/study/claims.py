@@ -13,6 +13,7 @@ from empirical.judgment.claims import POINTS
 from empirical.judgment.evidence import CURVE_NOTE, QUANTITIES
 from empirical.judgment.statistics import EXACT_SEEDS, LEVEL, MINIMUM_SEEDS
 from empirical.judgment.truth import in_unit
+from empirical.presets import FIRST_SEEDS
 from empirical.protocol import COURSE_REPORT
 from figures.answers import MARKS, PERCENT, interval, theory_words, verdict_text
 from figures.program import command_line
@@ -26,6 +27,8 @@ def claims_table(table: pd.DataFrame) -> Sheet:
     bounds = {"percent": PERCENT, "level": LEVEL, "fan": COURSE_REPORT.fan}
     bounds |= {"seeds": MINIMUM_SEEDS, "exact_seeds": EXACT_SEEDS}
     decided = table[["p_exact", "p_value"]].dropna() <= LEVEL
+    changed = printed[printed["verdict"] != printed["first_verdict"]]
+    told = {"first": FIRST_SEEDS, "changed": changed[["id", "first_verdict"]].to_numpy().tolist()}
     counted = (f"{count} {verdict}" for verdict, count in printed["verdict"].value_counts().items())
     return Sheet(
         name="claims",
@@ -41,7 +44,7 @@ def claims_table(table: pd.DataFrame) -> Sheet:
             words("verdict", verdict_text),
             words("theory", "theory_right", form=MARKS.get, folds=False),
         ),
-        notes=notes("claims", **bounds, exact=decided["p_exact"], t=decided["p_value"]),
+        notes=notes("claims", **bounds, **told, exact=decided["p_exact"], t=decided["p_value"]),
         tight=True,
     )
 

@@ -27,6 +27,7 @@ from empirical.judgment.truth import (
     judge,
 )
 from empirical.protocol import published_accuracy
+from figures.study.claims import claims_table
 
 NAMES = [f"C{number}" for number in range(1, 15)]
 
@@ -45,6 +46,26 @@ def test_in_a_world_where_every_claim_is_true_every_claim_is_confirmed():
     assert (table["p_holm"] <= 0.05).all() and (table["p_exact"] == 2 / 2**10).all()
     assert (table["low"] <= table["value"]).all() and (table["value"] <= table["high"]).all()
     assert (parts["mean"] > 0).all() and (table["single_values"] == "").all()
+
+
+def test_what_the_first_seeds_alone_say_is_told():
+    """C11 is false by ten seeds; in the first five another accuracy of theirs leaves it open."""
+    study = world(10)
+    bound = (
+        (study["initializer"] == "normal") & (study["activation"] == "prelu") & (study["depth"] == 12)
+    )
+    last = bound & (study["epoch"] == study["epoch"].max())
+    scatter = np.array([9.0, -9.0, 9.0, -9.0, 0.0, 6.0, 6.0, 6.0, 6.0, 6.0])
+    study.loc[last, "test_accuracy"] = 70 + scatter
+    table = judged(study)
+    first = judged(study[study["seed"] < 5])
+    assert table.loc["C11", "verdict"] == REFUTED != first.loc["C11", "verdict"]
+    assert list(table["first_verdict"]) == list(first["verdict"]) == list(first["first_verdict"])
+    notes = " ".join(claims_table(table.reset_index()).notes)
+    told = first["verdict"].items()
+    changed = {f"{name} {said}" for name, said in told if said != table.loc[name, "verdict"]}
+    assert f"By the first 5 seeds of every cell alone: {'; '.join(sorted(changed))}." in notes
+    assert "By the first" not in " ".join(claims_table(first.reset_index()).notes)
 
 
 NEW = """
