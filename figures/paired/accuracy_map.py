@@ -162,10 +162,10 @@ def _written(found: Any, marks: dict[tuple[Arm, int], str] | None) -> Any:
 
 
 def _row_names(part: pd.DataFrame) -> list[str]:
-    """Each arm, and under it its relative step."""
+    """Each arm and its relative step, in two lines at most."""
     steps: dict[Any, float] = part.groupby("arm")["relative_step"].max().to_dict()
     return [
-        "\n".join([*textwrap.wrap(name_of(arm), 26), f"step {100 * steps[arm]:.2g} %"])
+        textwrap.fill(f"{name_of(arm)}, step\u00a0{100 * steps[arm]:.2g}\u00a0%", 28)
         for arm in style.ordered_arms(part["arm"])
     ]
 

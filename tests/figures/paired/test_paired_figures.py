@@ -204,6 +204,8 @@ def test_slopes_stand_beside_the_papers_table(drawn):
 
 def test_the_map_holds_accuracies_and_marks(drawn, everything):
     figure = drawn["accuracy-map"]
+    names = [label.get_text() for label in figure.axes[0].get_yticklabels()]
+    assert all("step" in name and name.count("\n") <= 1 for name in names)  # three lines would touch
     theory, practice = figure.axes[0], figure.axes[1]
     assert practice.collections[0].get_array()[0, 3] == pytest.approx(10 + (72 - 10) * (1 - 0.5**10))
     assert theory.collections[0].get_array()[0, 0] == pytest.approx(initial_loss(TrainSpec()), rel=1e-8)
