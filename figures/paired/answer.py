@@ -120,17 +120,17 @@ def _outcomes(records: Published) -> list[tuple[str, str]]:
 def handicap(published: Published) -> str:
     """What holds N(0, 1) back under batch norm, by the arms that take its causes away one by one.
 
-    At the least depth, over the seeds that all arms have; empty where there are none.
+    At every depth that has more than He and N(0, 1), over the seeds that all arms have there; empty
+    where there are none.
     """
     cells = select(published, "effective-lr").own.cells
-    cells = cells[cells["status"] == "completed"]
-    cells = cells[cells["depth"] == cells["depth"].min()]
-    table = cells.pivot_table(index="seed", columns="arm", values="final_test_accuracy").dropna()
-    arms = style.ordered_arms(cast(list[Arm], list(table.columns)))
-    if table.empty or len(arms) < 3:
-        return ""
-    found = [(*arm_words(arm), table[arm].mean()) for arm in arms]
-    return caption("handicap", depth=int(cells["depth"].iloc[0]), seeds=len(table), found=found)
+    found = []
+    for depth, rows in cells[cells["status"] == "completed"].groupby("depth"):
+        table = rows.pivot_table(index="seed", columns="arm", values="final_test_accuracy").dropna()
+        arms = style.ordered_arms(cast(list[Arm], list(table.columns)))
+        if len(table) and len(arms) > 2:
+            found.append((depth, len(table), [(*arm_words(arm), table[arm].mean()) for arm in arms]))
+    return caption("handicap", found=found) if found else ""
 
 
 FIGURES = {

@@ -12,12 +12,13 @@ ROOT = Path(prose.__file__).parent
 
 
 def test_a_sentence_is_one_paragraph_and_lacks_no_value():
-    values = {"depth": 2, "seeds": 1, "found": [("He", " as printed", 49.64)]}
-    assert prose.said("captions", "handicap", **values) == (
-        "What holds N(0, 1) back under batch norm, at 2 layers (1 seed): He as printed 49.64 %."
+    found = [(2, 1, [("He", " as printed", 49.64)]), (12, 3, [("He", "", 78.0), ("N(0, 1)", "", 56.0)])]
+    assert prose.said("captions", "handicap", found=found) == (
+        "What holds N(0, 1) back under batch norm? At 2 layers (1 seed): He as printed 49.64 %. "
+        "At 12 layers (3 seeds): He 78.00 %; N(0, 1) 56.00 %."
     )
     with pytest.raises(UndefinedError, match="found"):
-        prose.said("captions", "handicap", depth=2, seeds=2)
+        prose.said("captions", "handicap")
 
 
 def test_every_template_is_said_somewhere():
