@@ -29,6 +29,7 @@ _SPACED = re.compile(
 _NUMBER = r"(?<![\w.])-?\d(?:\.\d+)?e[+-]\d+(?!\w)"
 _INDEXED = r"(?<![^\W_])[^\W\d_]\u0302?_(?:\([^()]+\)|[^\W\d_](?![^\W_²])|\d+)²?"
 _PLAIN_MATHS = re.compile(f"({_NUMBER})|({_INDEXED})")
+_HYPHEN = re.compile(r"(?<![^\s(\[…–])-(?=\d)(?![\d.]+e)")  # of a number: a minus
 _MARKUP = re.compile(
     r"[\\`*{}<>~^|$#&@]|(?<![^\W_])_|_(?![^\W_])|\](?=[(\[{:])|^[-+](?=\s)|(?<=^\d)[.)](?=\s)"
 )
@@ -96,16 +97,12 @@ def marked(text: str) -> str:
 
     >>> marked("n̂_l at 1.86e-09, \\$2")
     '$\\hat{n}_{l}$ at $1.86 \\times 10^{-9}$, \\$2'
+    >>> marked("-1.2 to -0.3 by flip-2")
+    '−1.2 to −0.3 by flip-2'
     """
     parts = _FORMULA.split(text)
-    parts[::2] = (_PLAIN_MATHS.sub(_as_formula, _signed(part)) for part in parts[::2])
+    parts[::2] = (_PLAIN_MATHS.sub(_as_formula, _HYPHEN.sub("−", part)) for part in parts[::2])
     return "".join(f"${part}$" if place % 2 else part for place, part in enumerate(parts))
-
-
-def _signed(text: str) -> str:
-    """A number's hyphen is a minus."""
-    number = re.match(r"[(\[]?-\d", text) and "e" not in text
-    return re.sub(r"(?<!\d)-(?=\d)", "−", text) if number else text
 
 
 def _as_formula(found: re.Match[str]) -> str:

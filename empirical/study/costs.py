@@ -52,19 +52,14 @@ def work_per_image(cell: TrainSpec) -> float:
     return sum(products) + PASSES * values
 
 
-def forward_flops(cell: TrainSpec) -> int:
-    """Floating-point operations of the convolutions and the linear layer for one image, forward.
-
-    A multiplication with its addition counts as two.
-
-    >>> forward_flops(TrainSpec(depth=2))
-    21299200
-    """
-    return 2 * (sum(_convolutions(cell)) + _head(cell))
-
-
 def training_flops(cell: TrainSpec) -> int:
-    """The same for a training step, per image: forward, and backward to all but the image itself."""
+    """Floating-point operations of convolutions and linear layer in a training step, per image.
+
+    Forward, and backward to all but the image itself; a multiplication with its addition counts as two.
+
+    >>> training_flops(TrainSpec(depth=2))
+    62128128
+    """
     first, *later = _convolutions(cell)
     return 2 * (2 * first + 3 * (sum(later) + _head(cell)))
 

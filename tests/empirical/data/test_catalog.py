@@ -12,7 +12,7 @@ from empirical.data.catalog import DATASETS, ImageSet, image_set
 from empirical.data.datasets import Dataset, Offsets
 from empirical.engines.graphs import Batches
 from empirical.protocol import StudySpec, TrainSpec
-from empirical.study.costs import forward_flops
+from empirical.study.costs import training_flops
 from empirical.training.loop import CellTraining
 from theory.errors import RequestError
 
@@ -62,8 +62,8 @@ def test_the_network_its_costs_and_its_first_loss_follow_the_row(row):
     assert training.network.conv01.weight.shape == (5, 1, 3, 3)
     assert training.network.head.weight.shape == (7, 5 * 4**2)
     assert sum(p.numel() for p in training.network.parameters()) == spec.parameters
-    products = 9 * 1 * 5 * 64 + 9 * 25 * (64 + 64 + 16) + 7 * 5 * 16
-    assert forward_flops(spec) == 2 * products
+    first, later = 9 * 1 * 5 * 64, 9 * 25 * (64 + 64 + 16) + 7 * 5 * 16
+    assert training_flops(spec) == 2 * (2 * first + 3 * later)
     with torch.no_grad():
         for parameter in training.network.head.parameters():
             parameter.zero_()  # equal logits
