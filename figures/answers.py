@@ -14,7 +14,9 @@ from pathlib import Path
 import pandas as pd
 from rich.text import Text
 
+from empirical.arm import in_words
 from empirical.judgment.claim_theory import TIE, WITHIN, score
+from empirical.judgment.claims import POINTS
 from empirical.judgment.statistics import EQUIVALENT, INSUFFICIENT, LEVEL, MARGIN, TOO_CLOSE
 from empirical.judgment.truth import AGREES, DISAGREES, NO, NO_RECORDS, OPEN, YES, in_unit
 from empirical.presets import MANY_SEEDS
@@ -88,7 +90,8 @@ def _facts(row: Row) -> list[str]:
     """What else the records say of a condition."""
     block = QUESTIONS[str(row["id"])].get("facts")
     causes, chance = ("He's last layer", "He's steps"), math.log(CLASSES)
-    return parts("answers", block, **row["facts"], causes=causes, chance=chance) if block else []
+    known = {"causes": causes, "chance": chance, "in_words": in_words}
+    return parts("answers", block, **row["facts"], **known) if block else []
 
 
 # -------------------------------------------------------------------------------------- tables
@@ -123,7 +126,7 @@ def answers_table(conditions: pd.DataFrame) -> Sheet:
             words("answer", _answer),
             words("by", "part"),
             Column("points", "value", points),
-            Column(PERCENT, _reach),
+            Column(PERCENT, interval),
             Column("seeds", "seeds"),
             words("theory", "theory_right", form=MARKS.get, folds=False),
         ),
@@ -134,14 +137,9 @@ def answers_table(conditions: pd.DataFrame) -> Sheet:
 def settings_words(settings: Sequence[tuple[str, int]]) -> str:
     """The settings of a comparison, in few words.
 
-    >>> settings_words([("relu", 2), ("prelu", 2)])
-    'ReLU, PReLU · 2'
     >>> settings_words([("relu", 2), ("prelu", 12)])
     'ReLU 2, PReLU 12'
     """
-    activations, depths = (list(dict.fromkeys(found)) for found in zip(*settings, strict=True))
-    if len(settings) == len(activations) * len(depths):
-        return f"{', '.join(map(name_of, activations))} · {', '.join(map(str, depths))}"
     return ", ".join(f"{name_of(activation)} {depth}" for activation, depth in settings)
 
 
@@ -161,26 +159,21 @@ def verdict_text(row: Row) -> Text:
     """The verdict; of too few seeds, how many would do."""
     verdict = str(row["verdict"])
     if verdict == EQUIVALENT:
-        return Text(f"alike (±{MARGIN:g} point)", style="yellow")
+        return Text(f"alike (±{MARGIN:g})", style="yellow")
     if verdict == TOO_CLOSE:
         return Text("too close", style="yellow")
     if "seeds" in verdict:
         needed = f"{row['needed']}" if row["needed"] <= MANY_SEEDS else f"{MANY_SEEDS}+"
-        return Text(f"needs {needed} seeds", style="yellow")
+        return Text(f"needs {needed}", style="yellow")
     return Text(verdict, style=STYLES.get(verdict, "yellow"))
 
 
-def _reach(row: Row) -> str:
-    """How far a t interval, which is even, reaches to either side."""
-    return "–" if math.isnan(row["low"]) else f"±{(row['high'] - row['low']) / 2:.2f}"
-
-
 def interval(row: Row) -> str:
-    """Of the value of a claim or a condition: points, or average weight."""
+    """How far the value's t interval, which is even, reaches to either side."""
     if math.isnan(row["low"]):
         return "–"
-    in_points = row.get("unit", "points") == "points"
-    return f"{in_unit(row['low'], in_points)} to {in_unit(row['high'], in_points)}"
+    half = (row["high"] - row["low"]) / 2
+    return f"±{in_unit(half, row.get('unit', POINTS) == POINTS)[1:]}"
 
 
 def conditions_table(conditions: pd.DataFrame) -> Sheet:
@@ -208,8 +201,9 @@ def theory_words(row: Row) -> str:
     if not row["theory"]:
         return "silent"
     value, unit = row["theory_value"], " e-folds" if row.get("unit", "points") == "points" else ""
+    size = f"{value:+.2g}{unit}" if value else f"below {TIE:g}{unit}"
     right = f": {row['theory_right']}" if row["theory_right"] else ""
-    return f"{row['theory']} ({row['theory_part']} {value:+.2g}{unit}){right}"
+    return f"{row['theory']} ({row['theory_part']} {size}){right}"
 
 
 def factors_table(contrasts: pd.DataFrame) -> Sheet:

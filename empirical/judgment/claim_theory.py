@@ -39,7 +39,7 @@ import pandas as pd
 
 from empirical.judgment.evidence import Cells, Evidence
 from empirical.judgment.statistics import EQUIVALENT, MARGIN
-from empirical.judgment.truth import AGREES, CONFIRMED, REFUTED, Judgment, Part
+from empirical.judgment.truth import CONFIRMED, REFUTED, Judgment, Part, PartOutcome
 from empirical.protocol import CLASSES, COURSE_REPORT, TrainSpec
 from theory.activations import parse_activation
 from theory.initializers import Initializer, parse_initializer
@@ -55,9 +55,10 @@ WITHIN = 0.1  # a size is foretold if it is off by at most this part of it
 TRUE, FALSE, NONE = "true", "false", "no difference"
 THEORY_COLUMNS = {
     "theory": "what theory foretells: true, false, or no difference; empty if it is silent",
-    "theory_part": "the part on which that rests: the one that is foretold to be least",
+    "theory_part": "on which that rests: the part foretold to be least; of several the decisive one",
     "theory_value": "of that part: e-folds, or average weight",
-    "theory_right": "right or wrong by the verdict; of an open sentence so far, by the runs there are",
+    "theory_right": "right or wrong by the verdict and that part; of an open sentence so far, by the "
+    "runs there are: no difference is one of at most ``MARGIN`` points",
 }
 
 
@@ -225,23 +226,34 @@ def foretold(judgment: Judgment, evidence: Evidence) -> dict[str, Any]:
     spoken = {name: value for name, value in parts.items() if not math.isnan(value)}
     if not spoken:
         return dict.fromkeys(THEORY_COLUMNS, "") | {"theory_value": math.nan}
-    least = min(spoken, key=lambda name: spoken[name])
+    decisive = judgment.decisive.part.name if judgment.decisive else ""
+    least = min(spoken, key=lambda name: (spoken[name], name != decisive))
     value = spoken[least]
     says = TRUE if value > 0 else FALSE if value < 0 else NONE
-    return dict(zip(THEORY_COLUMNS, (says, least, value, _right(says, judgment)), strict=True))
+    return dict(zip(THEORY_COLUMNS, (says, least, value, _right(says, least, judgment)), strict=True))
 
 
-def _right(says: str, judgment: Judgment) -> str:
-    """Whether the verdict is what theory ``says``; "" without a run."""
-    verdicts = {CONFIRMED: TRUE, REFUTED: FALSE, EQUIVALENT: NONE}
-    if judgment.verdict in verdicts:
-        return "right" if verdicts[judgment.verdict] == says else "wrong"
+def _right(says: str, least: str, judgment: Judgment) -> str:
+    """Whether theory was right in what it ``says``; "" without a run.
+
+    The sentence must have come out so, and the part that theory rests on, ``least``: that another part
+    refutes a sentence is not to its credit.
+    """
     if judgment.decisive is None:
         return ""
-    seen = TRUE if judgment.direction == AGREES else FALSE
-    if says == NONE and judgment.decisive.part.points and abs(judgment.decisive.mean) <= MARGIN:
-        seen = NONE
-    return "right so far" if seen == says else "wrong so far"
+    own = next((_seen(one) for one in judgment.measured if one.part.name == least), says)
+    verdicts = {CONFIRMED: TRUE, REFUTED: FALSE, EQUIVALENT: NONE}
+    known = judgment.verdict in verdicts
+    seen = verdicts[judgment.verdict] if known else _seen(judgment.decisive)
+    right = seen == says and (own == says or (known and says != FALSE))
+    return ("right" if right else "wrong") + " so far" * (not known)
+
+
+def _seen(outcome: PartOutcome) -> str:
+    """What the runs there are say of a part."""
+    if outcome.part.points and abs(outcome.mean) <= MARGIN:
+        return NONE
+    return TRUE if outcome.mean > 0 else FALSE
 
 
 def score(*tables: pd.DataFrame) -> dict[str, int]:

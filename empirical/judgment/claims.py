@@ -33,7 +33,7 @@ import pandas as pd
 from empirical.arm import NAMES
 from empirical.data.files import tables
 from empirical.judgment.claim_theory import THEORY_COLUMNS, expected, foretold
-from empirical.judgment.evidence import QUANTITIES, Cells, Evidence
+from empirical.judgment.evidence import Cells, Evidence
 from empirical.judgment.statistics import INSUFFICIENT, Estimate
 from empirical.judgment.truth import (
     AGREES,
@@ -76,7 +76,8 @@ CLAIM_COLUMNS = {
     "value": "mean over seeds of the decisive part: the least positive of the negative ones with seeds "
     "enough for a test, or of all",
     "part": "which part that is",
-    "low": "lower end of its 95 % t interval; NaN below three seeds",
+    "low": "lower end of its 95 % t interval, as much wider as the test is safer (``statistics``); NaN "
+    "below three seeds",
     "high": "its upper end",
     "single_values": "below three seeds: the decisive part's value for each seed",
     "seeds": "those behind value and interval; without one the fewest completed of any part, 0 unless "
@@ -85,7 +86,7 @@ CLAIM_COLUMNS = {
     "p_value": "of the sentence (``truth``), NaN below three seeds",
     "p_holm": "the same after Holm's correction over the claims of this fan mode",
     "p_exact": "of the sentence by the exact sign-flip test, uncorrected; NaN below six seeds",
-    "needed": "seeds that would decide it, if its parts are as they look",
+    "needed": "seeds that would decide it, if its parts are as they look and all claims are tested",
     "verdict": "of ``truth``: confirmed, refuted, or why not",
     "first_verdict": "the same by the first ``FIRST_SEEDS`` seeds of every cell alone",
     "direction": "whether the runs there are agree with the claim or disagree, whatever the verdict",
@@ -103,7 +104,7 @@ PART_COLUMNS = {
     "part": "its name",
     "formula": "what must be positive, written out",
     "mean": "mean over seeds; in the claim's unit",
-    "low": "lower end of its 95 % t interval; NaN below three seeds",
+    "low": "lower end of its interval, as in the claims' table; NaN below three seeds",
     "high": "its upper end",
     "seeds": "seeds that completed in all of its cells; in a claim with a part that sums up others, in "
     "all cells of the claim if at least three did",
@@ -170,25 +171,25 @@ def _cells(arm: str, depths: Iterable[int] = DEPTHS) -> list[Cells]:
     return [Cells(initializer, activation, depth) for depth in depths]
 
 
-def _between(arm: str, first: str, second: str) -> Iterator[Part]:
+def _between(arm: str, first: str, second: str, words: str) -> Iterator[Part]:
     """One quantity above another, in the shallowest net."""
     (cells,) = _cells(arm, [SHALLOWEST])
     terms = (Term(1, first, cells), Term(-1, second, cells))
-    yield Part(f"{QUANTITIES[first].symbol} − {QUANTITIES[second].symbol}", terms)
+    yield Part(words, terms)
 
 
 def _falls(arm: str, quantity: str, *, steps: bool) -> Iterator[Part]:
     """A quantity falls with depth: at each of the ``steps``, or from the shallowest to all others."""
-    symbol = QUANTITIES[quantity].symbol
     for low, high in pairwise(DEPTHS) if steps else ((SHALLOWEST, depth) for depth in DEEPER):
-        name = f"{symbol}({low}) − {symbol}({high})"
-        yield difference(name, _cells(arm, [low]), _cells(arm, [high]), quantity)
+        ends = _cells(arm, [low]), _cells(arm, [high])
+        yield difference(f"falls, {low} → {high}", *ends, quantity)
 
 
 def _rises(arm: str, quantity: str) -> Iterator[Part]:
     """It rises with depth, at each step."""
     for low, high in pairwise(DEPTHS):
-        yield difference(f"{low} → {high} layers", _cells(arm, [high]), _cells(arm, [low]), quantity)
+        ends = _cells(arm, [high]), _cells(arm, [low])
+        yield difference(f"rises, {low} → {high}", *ends, quantity)
 
 
 def _bound(arm: str, bound: float, *, above: bool) -> Iterator[Part]:
@@ -204,7 +205,7 @@ def _nearly_constant(arm: str, large: str, quantity: str) -> Iterator[Part]:
     sharp = _cells(large, [SHALLOWEST])
     for cells in (one for one in _cells(arm) if one not in sharp):
         terms = (Term(NEARER, "range", *sharp), Term(-1, quantity, cells))
-        yield Part(f"{NEARER:g}·R − {QUANTITIES[quantity].symbol}({cells.depth})", terms)
+        yield Part(f"small at {cells.depth}", terms)
 
 
 def _above(first: str, second: str, words: str) -> Iterator[Part]:
@@ -229,7 +230,7 @@ def _growth(first: Sequence[str], second: Sequence[str]) -> Iterator[Part]:
         for sign, arms in ((factor, first), (-factor, second)):
             cells = [one for arm in arms for one in _cells(arm, depths)]
             terms += mean_of("accuracy", cells, sign)
-    yield Part("gap grows with depth", tuple(terms), total=True)
+    yield Part("grows with depth", tuple(terms), total=True)
 
 
 def _steadier(arm: str, quantity: str) -> Iterator[Part]:

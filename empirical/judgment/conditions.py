@@ -14,7 +14,8 @@ setting leaves it out there, and is counted.
     fan-in         ``printed`` with He by fan_in, as in textbooks
     last-layer     the last linear layer alone by fan_in: better, and the less so the deeper the net
     effective-lr   N(0, 1) with He's relative steps alone is nearer to He than to N(0, 1), and with He's
-                   last layer alone it is not: (S − N) − ½·(He − N) > 0 and ½·(He − N) − (H − N) > 0
+                   last layer alone it is not, at each depth: (S − N) − ½·(He − N) > 0 and
+                   ½·(He − N) − (H − N) > 0
 
 The first five answer the question (``ANSWERS``).  Beside what is judged, ``contrasts`` says how far any
 two of a condition's arms are apart, and ``facts`` what else the records have.  No words are made here.
@@ -50,7 +51,6 @@ from empirical.judgment.truth import (
     difference,
     evaluate,
     judge,
-    mean_of,
 )
 from empirical.presets import MANY_SEEDS, PRESETS
 from empirical.protocol import CLASSES, COURSE_REPORT, TEST_IMAGES, Protocol
@@ -318,7 +318,7 @@ def _very_deep(evidence: Evidence) -> Condition:
     signal = {NAMES[arm.initializer]: drawn_signal(at(arm, deepest), evidence) for arm in (he, xavier)}
     contrast = _contrast(("He", "Xavier"), he, xavier, (deepest,))
     facts = {"size": size, "levels": levels, "signal": signal, "layers": max(depths)}
-    facts["strength_without_biases"] = xavier_over_he(max(depths))
+    facts["without_biases"] = xavier_over_he(max(depths)) ** 2  # of second moments
     facts["way"] = _way(evidence)
     return Condition("very-deep", "he2015", (contrast.part,), (contrast,), facts, decides_default=True)
 
@@ -395,9 +395,9 @@ def _last_layer(evidence: Evidence) -> Condition:
     rest = _contrast(
         ("every layer by fan_in", names[0]), textbook, head, _complete((textbook, head), evidence)
     )
-    ends = [(one, depth) for one in ACTIVATIONS for depth in (low, high)]
-    there = set(_complete((printed, head), evidence, ends))
-    chosen = [one for one in ACTIVATIONS if {(one, low), (one, high)} <= there] or ACTIVATIONS
+    four = [(arm, depth) for arm in (printed, head) for depth in (low, high)]
+    ends = {one: [at(arm, (one, depth)) for arm, depth in four] for one in ACTIVATIONS}
+    chosen = _most_telling(_shared(ends, evidence))
     rises = [
         difference(
             "", [at(arm, (one, high)) for one in chosen], [at(arm, (one, low)) for one in chosen]
@@ -438,16 +438,17 @@ def _effective_rate(evidence: Evidence) -> Condition:
     }
     asked = tuple(("relu", depth) for depth in FACTOR_DEPTHS)
 
-    def beyond_half(name: str, arm: Arm, sign: float) -> Part:
+    def beyond_half(name: str, arm: Arm, sign: float) -> Iterator[Part]:
         """``sign`` times how much of the gap between N(0, 1) and He an arm closes beyond ``NEARER``."""
-        chosen = _complete((he, plain, arm), evidence, asked)
-        of = {arm: sign, plain: -sign * (1 - NEARER), he: -sign * NEARER}
-        terms = (mean_of("accuracy", [at(one, s) for s in chosen], f) for one, f in of.items())
-        return Part(name, tuple(term for found in terms for term in found))
+        factors = {arm: sign, plain: -sign * (1 - NEARER), he: -sign * NEARER}
+        shared = _shared({one: [at(arm, one) for arm in factors] for one in asked}, evidence)
+        for setting in [one for one in asked if shared[one]] or asked:
+            terms = (Term(f, "accuracy", at(one, setting)) for one, f in factors.items())
+            yield Part(f"{name}, {setting[1]} layers", tuple(terms))
 
     parts = (
-        beyond_half("steps alone close more than half", arms["He's steps"], 1.0),
-        beyond_half("the last layer alone closes less", arms["He's last layer"], -1.0),
+        *beyond_half("steps alone close more than half", arms["He's steps"], 1.0),
+        *beyond_half("the last layer alone closes less", arms["He's last layer"], -1.0),
     )
     pairs = [("He's last layer", "N(0, 1)"), ("He's steps", "N(0, 1)"), ("both", "He's last layer")]
     pairs += [("both", "He's steps"), ("both", "N(0, 1)")]

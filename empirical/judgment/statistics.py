@@ -12,10 +12,11 @@ compared *paired by seed*.  ``cell_statistics`` and ``pair_statistics`` are the 
                   needs no normal distribution, and can give no p-value below 2/2ⁿ
     p_equivalent  two one-sided tests (Schuirmann 1987): the mean lies within ``MARGIN`` of 0
 
-Holm's correction (1979) is over a family.  The difference of two arms is free of the skewness that each
-may have; what is not such a difference is tested more safely, with p multiplied by ``UNEVEN``, or by
-``ALONE`` for one arm against a number: ``calibration`` shows that false alarms are then as rare as they
-should be.  A diverged cell has no accuracy: it is counted apart, and never averaged in.
+Holm's correction (1979) is over a family.  The difference of two arms that spread alike is free of the
+skewness that each may have; what is not such a difference is tested more safely, with every p
+multiplied by ``UNEVEN``, or by ``ALONE`` for one arm against a number, or against an arm whose seeds do
+not differ at all: ``calibration`` shows that false alarms are then as rare as they should be.  A
+diverged cell has no accuracy: it is counted apart, and never averaged in.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ import bisect
 import itertools
 import math
 from collections.abc import Hashable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -77,7 +78,8 @@ COMPARISON_COLUMNS = {
     "p_exact": "two-sided sign-flip test, uncorrected; NaN below ``EXACT_SEEDS``",
     "p_holm": "the t test's after Holm's correction over the family's rows with enough seeds",
     "family": "comparisons in the family with enough seeds, over which Holm corrects",
-    "seeds_needed": "seeds that would show a difference of this size, if it is as it looks",
+    "seeds_needed": "seeds that would show a difference of this size, if it is as it looks and every row "
+    "of the family is tested",
     "verdict": "first higher, second higher, no difference that matters, too close to call, or not "
     "enough seeds",
 }
@@ -116,7 +118,7 @@ def paired(values: Array, *, penalty: int = 1) -> Estimate:
     if n < MINIMUM_SEEDS:
         return Estimate(mean, n)
     p_exact = sign_flip_p_value(values) if n >= EXACT_SEEDS else math.nan
-    if _constant(values):
+    if constant(values):
         size = math.copysign(math.inf, mean) if mean else 0.0
         p_value = float(t_p_value(values, penalty))
         return Estimate(mean, n, True, mean, mean, p_value, p_exact, effect_size=size)
@@ -130,20 +132,26 @@ def paired(values: Array, *, penalty: int = 1) -> Estimate:
         high=float(high),
         p_value=float(t_p_value(values, penalty)),
         p_exact=p_exact,
-        p_not_worse=above,
-        p_equivalent=max(above, below),
+        p_not_worse=min(penalty * above, 1.0),
+        p_equivalent=min(penalty * max(above, below), 1.0),
         effect_size=mean / float(np.std(values, ddof=1)),
     )
 
 
-def unpaired(first: Array, second: Array) -> Estimate:
-    """The mean of ``first`` (n,) minus that of ``second`` (m,), of other seeds, against 0 (Welch)."""
+def unpaired(first: Array, second: Array, *, penalty: int = 1) -> Estimate:
+    """The mean of ``first`` (n,) minus that of ``second`` (m,), of other seeds, against 0 (Welch).
+
+    Its ``effect_size`` is that of pairs which have nothing in common.
+    """
     n = min(len(first), len(second))
     mean = float(np.mean(first) - np.mean(second)) if n else math.nan
-    if n < MINIMUM_SEEDS or (_constant(first) and _constant(second)):
+    if n < MINIMUM_SEEDS or (constant(first) and constant(second)):
         return Estimate(mean, n, paired=False)
+    if constant(first) or constant(second):  # Welch's test is Student's of the one that varies
+        values = first - np.mean(second) if constant(second) else np.mean(first) - second
+        return replace(paired(values, penalty=penalty), seeds=n, paired=False)
     found = stats.ttest_ind(first, second, equal_var=False)
-    low, high = found.confidence_interval(1 - LEVEL)
+    low, high = found.confidence_interval(1 - LEVEL / penalty)
     higher = stats.ttest_ind(first + MARGIN, second, equal_var=False, alternative="greater")
     lower = stats.ttest_ind(first - MARGIN, second, equal_var=False, alternative="less")
     above, below = float(higher.pvalue), float(lower.pvalue)
@@ -153,9 +161,10 @@ def unpaired(first: Array, second: Array) -> Estimate:
         paired=False,
         low=float(low),
         high=float(high),
-        p_value=float(found.pvalue),
-        p_not_worse=above,
-        p_equivalent=max(above, below),
+        p_value=min(penalty * float(found.pvalue), 1.0),
+        p_not_worse=min(penalty * above, 1.0),
+        p_equivalent=min(penalty * max(above, below), 1.0),
+        effect_size=mean / math.hypot(np.std(first, ddof=1), np.std(second, ddof=1)),
     )
 
 
@@ -170,14 +179,14 @@ def t_p_value(values: Array, penalty: int = 1) -> Array:
     >>> float(t_p_value(np.array([2.0, 2.0, 2.0])))
     0.25
     """
-    n, same = values.shape[-1], _constant(values)
+    n, same = values.shape[-1], constant(values)
     mean, error = values.mean(axis=-1), values.std(axis=-1, ddof=1) / math.sqrt(n)
     p: Array = 2 * stats.t.sf(np.abs(mean) / np.where(same, 1.0, error), n - 1)
     p = np.where(same, np.where(mean == 0, 1.0, 2 / 2.0**n), p)
     return np.minimum(penalty * p, 1.0)
 
 
-def _constant(values: Array) -> Any:
+def constant(values: Array) -> Any:
     """Whether the last axis holds one value, but for rounding."""
     return np.ptp(values, axis=-1) <= 1e-12 * np.abs(values).max(axis=-1)
 
@@ -370,9 +379,12 @@ def between(first: pd.Series[float], second: pd.Series[float]) -> Estimate:
     """``first`` minus ``second``, both indexed by seed: paired if enough seeds are shared, or all."""
     seeds = first.index.intersection(second.index).sort_values()
     fewest = min(len(first), len(second))
-    if len(seeds) < MINIMUM_SEEDS <= fewest or (not len(seeds) and fewest):
-        return unpaired(np.asarray(first), np.asarray(second))
-    return paired(np.asarray(first.loc[seeds] - second.loc[seeds]))
+    apart = len(seeds) < MINIMUM_SEEDS <= fewest or (not len(seeds) and fewest)
+    ours, theirs = (np.asarray(one if apart else one.loc[seeds]) for one in (first, second))
+    if not min(len(ours), len(theirs)):
+        return Estimate()
+    penalty = ALONE if constant(ours) != constant(theirs) else 1
+    return unpaired(ours, theirs, penalty=penalty) if apart else paired(ours - theirs, penalty=penalty)
 
 
 def _equals(column: pd.Series, value: object) -> pd.Series:

@@ -44,6 +44,7 @@ from empirical.judgment.statistics import (
     MINIMUM_SEEDS,
     UNEVEN,
     Estimate,
+    constant,
     holm,
     paired,
     seeds_needed,
@@ -106,22 +107,22 @@ class Part:
         return list(dict.fromkeys(term.cells for term in self.terms))
 
     @property
-    def penalty(self) -> int:
-        """By what its p-values are multiplied (``statistics``).
-
-        Cells of like skewness even it out if the cubes of their factors add up to 0.
-        """
-        if len(self.cells) == 1:
-            return ALONE
-        cubes = [term.factor**3 for term in self.terms]
-        alike = len({term.quantity for term in self.terms}) == 1
-        even = alike and abs(math.fsum(cubes)) <= 1e-9 * math.fsum(map(abs, cubes))
-        return 1 if even else UNEVEN
-
-    @property
     def points(self) -> bool:
         """Whether it is in points of accuracy."""
         return all(term.quantity == "accuracy" for term in self.terms)
+
+
+def penalty(terms: Sequence[Term]) -> int:
+    """By what the p-values of a sum of ``terms``, which all vary, are multiplied (``statistics``).
+
+    Cells of like skewness even it out if the cubes of their factors add up to 0.
+    """
+    if len({term.cells for term in terms}) == 1:
+        return ALONE
+    cubes = [term.factor**3 for term in terms]
+    alike = len({term.quantity for term in terms}) == 1
+    even = alike and abs(math.fsum(cubes)) <= 1e-9 * math.fsum(map(abs, cubes))
+    return 1 if even else UNEVEN
 
 
 def in_unit(value: float, points: bool = True) -> str:
@@ -151,13 +152,14 @@ class PartOutcome:
 
     ``missing`` cells have no record, ``lost`` ones none that completed; ``diverged`` counts the
     diverged records among the part's cells.  ``effect_size`` is d_z; of fewer than ``MINIMUM_SEEDS`` by
-    the spread that the study's other cells have.
+    the spread that the study's other cells have.  ``level`` is ``LEVEL`` over the test's penalty.
     """
 
     part: Part
     values: pd.Series[float]
     estimate: Estimate
     effect_size: float
+    level: float
     missing: tuple[Cells, ...] = ()
     lost: tuple[Cells, ...] = ()
     diverged: int = 0
@@ -169,11 +171,6 @@ class PartOutcome:
     @property
     def seeds(self) -> int:
         return self.estimate.seeds
-
-    @property
-    def level(self) -> float:
-        """What counts as ``LEVEL``, before the test's penalty."""
-        return LEVEL / self.part.penalty
 
 
 def evaluate(part: Part, evidence: Evidence, among: frozenset[int] | None = None) -> PartOutcome:
@@ -197,17 +194,25 @@ def _evaluated(part: Part, evidence: Evidence, among: frozenset[int] | None) -> 
     )
     diverged = sum(map(evidence.diverged, part.cells))
     values = _total(part.terms, evidence, among) - part.threshold
-    estimate = paired(np.asarray(values), penalty=part.penalty)
+    times = penalty([term for term in part.terms if _varies(term, evidence)] or part.terms)
+    estimate = paired(np.asarray(values), penalty=times)
     if len(values) < MINIMUM_SEEDS and not among:
         sides = [[term for term in part.terms if term.factor * sign > 0] for sign in (1, -1)]
         ours, theirs = (_total(side, evidence) for side in sides)
         if min(len(ours), len(theirs)) >= MINIMUM_SEEDS or (not len(values) and all(sides)):
-            estimate = unpaired(np.asarray(ours) - part.threshold, -np.asarray(theirs))
+            against = -np.asarray(theirs)
+            estimate = unpaired(np.asarray(ours) - part.threshold, against, penalty=times)
     size = estimate.effect_size
     if estimate.seeds < MINIMUM_SEEDS:
         variances = [(term.factor * evidence.spread(term.quantity)) ** 2 for term in part.terms]
         size = estimate.mean / math.sqrt(sum(variances)) if sum(variances) > 0 else math.nan
-    return PartOutcome(part, values, estimate, size, missing, lost, diverged)
+    return PartOutcome(part, values, estimate, size, LEVEL / times, missing, lost, diverged)
+
+
+def _varies(term: Term, evidence: Evidence) -> bool:
+    """Whether the seeds differ; of one seed they might."""
+    values = np.asarray(evidence.values(term.quantity, term.cells))
+    return len(values) < MINIMUM_SEEDS or not constant(values)
 
 
 def _total(
@@ -289,7 +294,11 @@ class Judgment:
 
 
 def judge(sentences: Mapping[str, Iterable[Part]], evidence: Evidence) -> dict[str, Judgment]:
-    """Judge a family of sentences, each by its name with its parts; Holm's correction is over all."""
+    """Judge a family of sentences, each by its name with its parts.
+
+    Holm's correction is over those with seeds enough for a test; ``needed`` is for a family in which
+    all are tested.
+    """
     found = {name: _joined(list(parts), evidence, len(sentences)) for name, parts in sentences.items()}
     tested = [name for name, judgment in found.items() if not math.isnan(judgment.p_value)]
     corrected = holm(np.array([found[name].p_value for name in tested]))

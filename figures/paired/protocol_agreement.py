@@ -35,7 +35,9 @@ def agreement_figure(records: Published) -> Figure:
     evidence = Evidence(records.study)
     table = protocol_cells(evidence)
     protocols = list(dict.fromkeys(zip(table["augment"], table["fan"], strict=True)))
-    colors = dict(zip(protocols, sns.color_palette("colorblind", len(protocols)), strict=True))
+    shades = sns.color_palette("tab20b")  # four of a hue: a hue per augmentation, a shade per fan mode
+    places = {one: list(CANDIDATES).index(one) for one in protocols}
+    colors = {one: shades[4 * (place // 3) + place % 3] for one, place in places.items()}
     with style.canvas(5.4) as figure:
         grid = figure.subplots(2, 2, sharex=True, sharey="row")
         for axes_row, initializer in zip(grid, INITIALIZERS, strict=True):

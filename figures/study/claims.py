@@ -11,7 +11,7 @@ from rich.text import Text
 
 from empirical.judgment.claims import POINTS
 from empirical.judgment.evidence import CURVE_NOTE, QUANTITIES
-from empirical.judgment.statistics import EXACT_SEEDS, LEVEL, MINIMUM_SEEDS
+from empirical.judgment.statistics import ALONE, EXACT_SEEDS, LEVEL, MINIMUM_SEEDS, UNEVEN
 from empirical.judgment.truth import in_unit
 from empirical.presets import FIRST_SEEDS
 from empirical.protocol import COURSE_REPORT
@@ -25,7 +25,7 @@ def claims_table(table: pd.DataFrame) -> Sheet:
     """The verdicts of ``judgment.claims.judge_claims``: a row per claim, one more for fan_in."""
     printed = table[table["fan"] == COURSE_REPORT.fan]
     bounds = {"percent": PERCENT, "level": LEVEL, "fan": COURSE_REPORT.fan}
-    bounds |= {"seeds": MINIMUM_SEEDS, "exact_seeds": EXACT_SEEDS}
+    bounds |= {"seeds": MINIMUM_SEEDS, "exact_seeds": EXACT_SEEDS, "uneven": UNEVEN, "alone": ALONE}
     decided = table[["p_exact", "p_value"]].dropna() <= LEVEL
     changed = printed[printed["verdict"] != printed["first_verdict"]]
     told = {"first": FIRST_SEEDS, "changed": changed[["id", "first_verdict"]].to_numpy().tolist()}
@@ -38,6 +38,7 @@ def claims_table(table: pd.DataFrame) -> Sheet:
         columns=(
             words("", lambda row: "" if row["again"] else row["id"], folds=False),
             words("claim", lambda row: f"the same by {row['fan']}" if row["again"] else row["short"]),
+            words("by", "part"),
             Column("value", _value),
             Column(PERCENT, interval),
             Column("seeds", "seeds"),
@@ -45,6 +46,7 @@ def claims_table(table: pd.DataFrame) -> Sheet:
             words("theory", "theory_right", form=MARKS.get, folds=False),
         ),
         notes=notes("claims", **bounds, **told, exact=decided["p_exact"], t=decided["p_value"]),
+        spare=("by",),
         tight=True,
     )
 

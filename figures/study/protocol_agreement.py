@@ -22,6 +22,7 @@ from figures.tables import Column, Row, Sheet, number, words
 Protocol = tuple[str, str]
 INTERVAL = f"{100 * LEVEL:g} % predictive interval"
 LEAST_SHARED = 4  # printed accuracies below which no protocol is called the most likely
+STRONG = 3.0  # a log likelihood ratio below is no strong evidence (Kass & Raftery 1995, §3.2)
 
 
 def name(protocol: Protocol) -> str:
@@ -77,8 +78,11 @@ def most_likely(table: pd.DataFrame, pairs: pd.DataFrame) -> str:
     order = recorded.to_dict("records")
     others = [row for row in order if (row["augment"], row["fan"]) != AS_PRINTED]
     ratios = [(row["name"], *_ratio(pairs, row, AS_PRINTED)) for row in others]
+    second = (order[1]["augment"], order[1]["fan"]) if order[1:] else None
     return sentence(
         "most_likely",
+        between=_ratio(pairs, order[0], second) if second else None,
+        strong=STRONG,
         order=order,
         shares=len(order) > 1 and bool(recorded.iloc[0]["shared"]),
         printed=next((row for row in order if row not in others), None),

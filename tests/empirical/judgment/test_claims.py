@@ -92,7 +92,7 @@ def test_a_table_is_all_that_a_new_claim_needs(monkeypatch, tmp_path):
     assert list(table.index) == [*NAMES, "C15"]
     new = table.loc["C15"]
     assert new["claim"].endswith("more than 75 %") and new["verdict"] == CONFIRMED
-    assert new["parts"].count("layers: +") == 3 and "12 layers − 75: +" in new["parts"]
+    assert new["parts"].count("rises, ") == 3 and "12 layers − 75: +" in new["parts"]
     low = judged(world(**with_accuracy(he_prelu_12=74, he_prelu_10=70))).loc["C15"]
     assert low["verdict"] == REFUTED and low["part"] == "12 layers − 75"
 
@@ -248,7 +248,7 @@ def test_a_total_is_what_its_parts_add_up_to():
         own = parts[parts["id"] == name]
         gaps = own["mean"].to_numpy()[first:last]
         deep = np.array([part.endswith((" 10", " 12")) for part in own["part"][first:last]])
-        total = own.loc[own["part"] == "gap grows with depth", "mean"].item()
+        total = own.loc[own["part"] == "grows with depth", "mean"].item()
         assert total == pytest.approx(gaps[deep].mean() - gaps[~deep].mean(), abs=1e-9)
         assert set(own["seeds"]) == {4}
     far = parts[parts["id"] == "C8"]

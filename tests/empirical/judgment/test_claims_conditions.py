@@ -100,7 +100,7 @@ def test_settings_with_too_few_seeds_do_not_hold_up_those_that_have_enough():
     table, _ = judge_conditions(Evidence(study))
     row = table.set_index("id").loc["printed"]
     assert row["verdict"] == "no" and row["settings"] == [("relu", 12)] and row["seeds"] == 3
-    assert worded.settings_words(row["settings"]) == "ReLU · 12"
+    assert worded.settings_words(row["settings"]) == "ReLU 12"
 
 
 def test_a_tie_with_another_law_is_no_yes():
@@ -169,6 +169,15 @@ def test_the_share_of_the_last_layer_in_the_depth_effect():
     assert answers(arm("he", printed), shifted).loc["last-layer", "verdict"] in OPEN_
     worse = arm("he", (39.0, 59.0, 69.0, 79.0), head_fan="fan_in")
     assert answers(arm("he", printed), worse).loc["last-layer", "verdict"] == "no"
+
+
+def test_more_seeds_of_one_end_take_no_depth_effect_away():
+    relu = {"activations": ("relu",), "head_fan": "fan_in"}
+    shallow = arm("he", 60.0, depths=(2,), seeds=SEEDS, **relu)
+    deep = arm("he", 81.0, depths=(12,), seeds=1, **relu)
+    row = answers(arm("he", (40.0, 60.0, 70.0, 80.0)), shallow, deep).loc["last-layer"]
+    assert row["verdict"] == INSUFFICIENT and not row["missing"]
+    assert re.search(r"from 2 to 12 layers accuracy changes by \+(39.9|40.0)", row["answer"])
 
 
 def test_the_stall_of_xavier_in_very_deep_plain_nets():
@@ -244,6 +253,13 @@ def test_whether_the_effective_rate_is_the_only_handicap(head, steps, verdict):
     assert "learning rate between batch norms is 12.0 times smaller" in row["answer"]
 
 
+def test_what_holds_at_one_depth_alone_is_no_answer():
+    """Steps close the gap at 12 layers and not at 2: the mean over both would say yes."""
+    row = answers(*effective(55.0, (57.0, 69.0))).loc["effective-lr"]
+    assert row["verdict"] == "no" and row["part"] == "steps alone close more than half, 2 layers"
+    assert row["value"] == pytest.approx(-3, abs=0.2)
+
+
 def test_head_and_steps_are_told_apart():
     """From what is recorded, and with what is not."""
     words = answers(*effective(65.0, None, both=69.0)).loc["effective-lr", "answer"]
@@ -297,14 +313,14 @@ def test_what_parts_xavier_from_he_is_told_change_by_change():
     _, _, told = told.partition("change by change: ")
     steps = re.findall(r"([+-][\d.]+) points with ([^(]+) \(3 seeds\)", told)
     assert [words for _, words in steps] == [
-        "32 filters, adam, 12 layers",
+        "32 filters, Adam, 12 layers",
         "16 filters",
-        "sgd",
+        "SGD",
         "22 layers",
     ]
     assert [float(gap) for gap, _ in steps] == pytest.approx([-1.0, -0.5, 15.0, 35.0], abs=0.2)
     some = answers(rows[: len(rows) // 4] + rows[3 * len(rows) // 4 :]).loc["very-deep", "answer"]
-    assert "points with 16 filters, sgd, 22 layers (3 seeds)" in some
+    assert "points with 16 filters, SGD, 22 layers (3 seeds)" in some
     assert "change by change" not in answers(rows[: len(rows) // 4]).loc["very-deep", "answer"]
 
 
@@ -322,7 +338,7 @@ def test_the_signal_of_very_deep_nets_is_that_of_the_networks_recorded():
     assert (
         f"second moment of {xavier:.3g} at the last layer under Xavier and {he:.3g} under He" in words
     )
-    assert f"without biases Xavier's signal would be {2.0**-15:.2e} as strong" in words
+    assert f"without biases Xavier's would be {2.0**-30:.2e} of He's" in words  # second moments, too
 
 
 def test_no_answer_says_a_thing_twice():

@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 from made_up_records import cell, world
 
+from empirical.judgment import claim_theory
 from empirical.judgment import claims as claims_module
 from empirical.judgment.claim_theory import (
     drawn_average_weight,
@@ -24,6 +25,7 @@ from empirical.judgment.claim_theory import (
 )
 from empirical.judgment.claims import BOUNDS, claims, judge_claims
 from empirical.judgment.evidence import Cells, Evidence
+from empirical.judgment.truth import REFUTED, Part, Term, judge
 from empirical.protocol import TrainSpec
 from empirical.training.families import build_network
 from empirical.training.instruments import average_weight
@@ -112,6 +114,35 @@ def test_an_even_start_is_counted_in_e_folds():
     relu, prelu = (gradient_growth(parse_activation(a)) for a in ("relu", "prelu"))
     assert growth[0] - growth[1] == pytest.approx(0.5 * math.log(relu / prelu))
     assert math.isnan(off(Cells("he", "relu", 3), nothing))  # a pool before the head, not recorded
+
+
+@pytest.mark.parametrize(
+    "means, right",
+    [
+        ({"fell": -3.0, "level": 2.0}, "right"),  # foretold to fall, and it does
+        ({"fell": 3.0, "level": -3.0}, "wrong"),  # another part refutes the sentence
+    ],
+)
+def test_theory_has_no_credit_for_a_part_that_it_did_not_mean(monkeypatch, means, right):
+    parts = [
+        Part(name, (Term(1.0, "accuracy", Cells("he", "relu", depth)),))
+        for name, depth in (("fell", 2), ("level", 5))
+    ]
+    said = dict(zip(parts, (-1.0, 0.0), strict=True))
+    monkeypatch.setattr(claim_theory, "expected", lambda part, evidence: said[part])
+    random = np.random.default_rng(0)
+    rows = [
+        row
+        for part in parts
+        for seed in range(6)
+        for row in cell(
+            "he", "relu", part.terms[0].cells.depth, seed, means[part.name] + random.normal(0, 0.1)
+        )
+    ]
+    judgment = judge({"one": parts}, evidence := Evidence(pd.DataFrame(rows)))["one"]
+    assert judgment.verdict == REFUTED
+    found = claim_theory.foretold(judgment, evidence)
+    assert (found["theory"], found["theory_part"], found["theory_right"]) == ("false", "fell", right)
 
 
 def test_without_batch_norm_the_signal_counts():

@@ -21,7 +21,7 @@ from empirical.judgment.protocol_agreement import (
     protocol_pairs,
 )
 from empirical.protocol import published_accuracy
-from figures.study.protocol_agreement import most_likely
+from figures.study.protocol_agreement import STRONG, most_likely
 
 SPREAD = 1.2
 
@@ -124,6 +124,21 @@ def test_protocols_are_compared_on_the_cells_that_they_share():
     words = most_likely(protocol_agreement(evidence), pairs)
     assert "no augmentation, fan_out is the most likely one on the 4 cells" in words
     assert "Not recorded yet: flips and crops, head fan_in;" in words
+
+
+def test_two_protocols_that_are_close_are_not_told_apart():
+    """On all the cells that these two have, also where a third has fewer."""
+    close = [records(FLIP, -1), records(NONE, -1, seed=1), records(PRINTED, -9, grid=HE[:4], seed=2)]
+    evidence = evidence_of(*close)
+    pairs = protocol_pairs(evidence)
+    (ratio,) = pairs.loc[pairs["cells"] == 16, "log_ratio"]
+    assert abs(ratio) < STRONG
+    words = most_likely(protocol_agreement(evidence), pairs)
+    first = words.partition(" is the most likely")[0].endswith("flips alone, fan_in")
+    assert f"and {ratio if first else -ratio:+.1f} on the 16 cells that these two have" in words
+    assert "so that the two are not told apart" in words
+    clear = evidence_of(records(FLIP), records(NONE, -9, seed=1))
+    assert "not told apart" not in most_likely(protocol_agreement(clear), protocol_pairs(clear))
 
 
 def test_normal_alone_records_no_fan_mode_and_counts_in_each():

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from empirical.judgment.statistics import (
+    ALONE,
     COMPARISON_COLUMNS,
     EQUIVALENT,
     INSUFFICIENT,
@@ -113,6 +114,31 @@ def test_equivalence_is_two_one_sided_tests():
     ]
     assert ours.p_equivalent == pytest.approx(max(theirs))
     assert ours.p_not_worse == pytest.approx(theirs[0])
+
+
+def test_an_arm_that_does_not_vary_evens_out_no_skewness():
+    """It is a number: p is multiplied, and the interval as much wider, paired or not."""
+    he, stalled = pd.Series(HE), pd.Series([10.0] * 6)
+    found, varied = between(he, stalled), between(he, pd.Series(NORMAL))
+    plain = stats.ttest_1samp(he - stalled, 0)
+    assert found.p_value == pytest.approx(ALONE * plain.pvalue)
+    assert (found.low, found.high) == pytest.approx(plain.confidence_interval(1 - 0.05 / ALONE))
+    assert varied.p_value == pytest.approx(stats.ttest_rel(HE, NORMAL).pvalue)
+    apart = between(he, stalled.set_axis(range(10, 16)))
+    with pytest.warns(RuntimeWarning, match="identical"):
+        welch = stats.ttest_ind(HE, [10.0] * 6, equal_var=False)
+    assert not apart.paired and apart.p_value == pytest.approx(ALONE * welch.pvalue)
+    assert apart.effect_size == pytest.approx((np.mean(HE) - 10) / np.std(HE, ddof=1))
+
+
+@pytest.mark.parametrize(
+    "test", [paired, lambda values, penalty: unpaired(values, -values, penalty=penalty)]
+)
+def test_a_penalty_is_on_every_p_value(test):
+    values = np.array([0.2, -0.1, 0.3, 0.1])
+    once, twice = (test(values, penalty=penalty) for penalty in (1, 2))
+    for name in ("p_value", "p_not_worse", "p_equivalent"):
+        assert getattr(twice, name) == pytest.approx(min(1.0, 2 * getattr(once, name)))
 
 
 def test_seeds_that_do_not_differ_are_never_proof_of_no_spread():
