@@ -33,7 +33,11 @@ _WORDS: Mapping[str, Callable[[Any], str]] = {
     "head_fan": "head {}".format,
     "head_initializer": "head {}".format,
     "learning_rate_reference": "{}'s relative steps".format,
-    "optimizer": str,
+    "depth": "{} layers".format,
+    "filters": "{} filters".format,
+    "pool_every": "pools every {} layers".format,
+    "gain_slope": "gain slope {:g}".format,
+    "optimizer": lambda name: {"sgd": "SGD", "adam": "Adam"}.get(name, name),
     "precision": str,
     "augment": AUGMENTED.__getitem__,
     "network": str,
@@ -73,11 +77,8 @@ class Arm:
 
     @property
     def words(self) -> tuple[str, ...]:
-        """Each change in a few words."""
-        return tuple(
-            _WORDS.get(name, (name.replace("_", " ") + " {}").format)(value)
-            for name, value in self.changes
-        )
+        """Each change ``in_words``."""
+        return tuple(in_words(*change) for change in self.changes)
 
     @property
     def variant(self) -> str:
@@ -99,6 +100,15 @@ class Arm:
         """The same arm where the changes ``shared`` go without saying."""
         unsaid = set(shared)
         return Arm(self.initializer, tuple(one for one in self.changes if one not in unsaid))
+
+
+def in_words(name: str, value: Any) -> str:
+    """A field's value in a few words.
+
+    >>> in_words("filters", 16), in_words("batch_size", 128)
+    ('16 filters', 'batch size 128')
+    """
+    return _WORDS.get(name, (name.replace("_", " ") + " {}").format)(value)
 
 
 def shared_changes(arms: Iterable[Arm]) -> set[Change]:

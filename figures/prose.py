@@ -22,13 +22,14 @@ def name_of(what: object) -> str:
 
     >>> name_of("he"), name_of(Arm("normal", (("head_initializer", "he"),))), name_of("prelu")
     ('He', 'N(0, 1), head He', 'PReLU')
+    >>> name_of("normal:0.02")
+    'N(0, 0.02²)'
     """
-    if not isinstance(what, Arm):
-        return NAMES.get(str(what), str(what))
-    changes = tuple(
-        (field, NAMES.get(value, value) if field in LAWS else value) for field, value in what.changes
-    )
-    return Arm(NAMES.get(what.initializer, what.initializer), changes).label
+    if isinstance(what, Arm):
+        named = ((field, name_of(value) if field in LAWS else value) for field, value in what.changes)
+        return Arm(name_of(what.initializer), tuple(named)).label
+    law, _, std = str(what).partition(":")
+    return f"N(0, {std}²)" if law == "normal" and std else NAMES.get(str(what), str(what))
 
 
 def listed(values: Sequence[Any]) -> str:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import seaborn
+from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
@@ -43,9 +44,10 @@ def frontier_figure(table: pd.DataFrame, spec: FrontierSpec) -> Figure:
     table = map_of(table, spec)
     with style.canvas(0.9 + 2.4 * len(spec.parsed)) as figure:
         panels = figure.subplots(len(spec.parsed), 1, squeeze=False)[:, 0]
+        differ = False
         for axes, phi in zip(panels, spec.parsed, strict=True):
             _map(axes, table[table["activation"] == phi.name])
-            _lines(axes, phi, spec)
+            differ |= _lines(axes, phi, spec)
             for name, variance in spec.marks(phi).items():
                 at = (spec.columns(phi).index(variance) + 0.5, 1.02)
                 where = axes.get_xaxis_transform()
@@ -55,11 +57,12 @@ def frontier_figure(table: pd.DataFrame, spec: FrontierSpec) -> Figure:
         of = ", of the recurrent weight" * (spec.network == "rnn")
         panels[-1].set_xlabel("$\\sigma_w^2 = $ fan_in · Var$[w]$" + of)
         shades, label = ScalarMappable(SCALE, SHADES), "test accuracy (percent)"
-        bar = figure.colorbar(shades, ax=list(panels), aspect=50, label=label)
+        bar = figure.colorbar(shades, ax=list(panels), aspect=50, label=label, extend="min")
         bar.ax.axhline(TRAINED, color="white")
         reach = f"a change by $e^{SCALES}$" if spec.network == "residual" else f"{SCALES}ξ"
-        names = (f"theory: networks up to {reach} train", "by the gradient alone, where it differs")
-        keys = [style.legend_key(one, **_drawn(dash)) for one, dash in zip(names, LINES, strict=True)]
+        names = [f"theory: networks up to {reach} train"]
+        names += ["by the gradient alone, where it differs"] * differ
+        keys = [style.legend_key(one, **_drawn(dash)) for one, dash in zip(names, LINES, strict=False)]
         style.legend_below(figure, keys)
     return figure
 
@@ -74,21 +77,24 @@ def _map(axes: Axes, part: pd.DataFrame) -> None:
     )  # fmt: skip
     for text, value in zip(axes.texts, accuracy.to_numpy().ravel(), strict=True):
         text.set_fontweight("bold" if value > TRAINED else "normal")
+        text.set_path_effects([withStroke(linewidth=1, foreground=colormaps[SHADES](SCALE(value)))])
     axes.invert_yaxis()
     axes.grid(visible=False)
     axes.tick_params(length=0, labelsize=7, labelrotation=0)
 
 
-def _lines(axes: Axes, phi: Activation, spec: FrontierSpec) -> None:
+def _lines(axes: Axes, phi: Activation, spec: FrontierSpec) -> bool:
+    """Theory's two lines; whether they can be told apart in the panel."""
     columns, depths = np.log(spec.columns(phi)), np.log(np.sort(spec.depths))
     at = np.linspace(0, len(columns) - 1, BETWEEN * (len(columns) - 1) + 1)
     variances = np.exp(np.interp(at, np.arange(len(columns)), columns))
     found = np.array([ends(spec, phi, float(variance)) for variance in variances])
-    for column, dash in zip((1, 0), LINES, strict=True):
-        rows = np.arange(len(depths)) + 0.5
-        below, above = -1.0, len(rows) + 1.0  # out of the panel
-        heights = np.interp(np.log(found[:, column]), depths, rows, left=below, right=above)
-        axes.plot(at + 0.5, heights, **_drawn(dash), zorder=2 if dash == "-" else 1.5)
+    rows = np.arange(len(depths)) + 0.5
+    out = {"left": -1.0, "right": len(rows) + 1.0}  # of the panel
+    heights = [np.interp(np.log(found[:, column]), depths, rows, **out) for column in (1, 0)]
+    for line, dash in zip(heights, LINES, strict=True):
+        axes.plot(at + 0.5, line, **_drawn(dash), zorder=2 if dash == "-" else 1.5)
+    return not np.allclose(*heights)
 
 
 def _drawn(dash: str) -> dict[str, Any]:

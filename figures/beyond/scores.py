@@ -44,7 +44,7 @@ def scores_figure(arms: pd.DataFrame) -> Figure:
                 axes.set_ylim(len(found) - 0.4, -0.6)
                 axes.grid(visible=False, axis="y")
         grid[-1, 0].set_xlabel("theory: e-folds from an even start")
-        grid[-1, 1].set_xlabel("practice: final score (percent)")
+        grid[-1, 1].set_xlabel("practice: final score (points)")
     return figure
 
 

@@ -34,7 +34,7 @@ from theory.law.batch_norm import effective_learning_rate, equivalent_learning_r
 REFERENCE = Arm("he")
 SINGLE = "¹"
 MAPS = {  # quantity of a cell: its name, its colors
-    "initial_loss_predicted": ("predicted initial loss (nats): better →", "cividis_r"),
+    "initial_loss_predicted": ("predicted first loss (nats): better →", "cividis_r"),
     "final_test_accuracy": ("final test accuracy (percent): better →", "cividis"),
 }
 MARKS = {"first higher": "▼", "second higher": "▲", EQUIVALENT: "=", TOO_CLOSE: "~", INSUFFICIENT: "°"}
@@ -64,7 +64,7 @@ def relative_step(spec: TrainSpec) -> float:
 
 
 def accuracy_map(records: Published) -> Figure:
-    """Arm × depth: the predicted initial loss on the left, final accuracy on the right.
+    """Arm × depth: the predicted first loss on the left, final accuracy on the right.
 
     Both scales run from bad to good, dark to bright, so that of the loss runs downward.
 

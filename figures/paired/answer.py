@@ -9,6 +9,7 @@ from typing import cast
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FixedLocator
 
 from empirical.arm import Arm
@@ -74,6 +75,7 @@ def _finals(axes: Axes, part: Published, looks: dict[str, style.Look]) -> None:
     for law, mean in means.items():
         height = max(float(mean), height + 7)  # percent that a line of letters takes
         drawn = {"color": looks[str(law)].color, "fontsize": 9, "annotation_clip": False}
+        drawn |= {"path_effects": [withStroke(linewidth=3, foreground="white")]}  # over the dotted line
         style.beside(axes, f"{mean:.1f}", (end, height), (5, 0), va="center", **drawn)
     axes.set_xlim(1 - 0.04 * end, end * 1.22)
     axes.xaxis.set_major_locator(FixedLocator([1, *range(2, end + 1, 2)] if end < 12 else [1, end]))

@@ -28,7 +28,7 @@ LOSSES = ("initial_loss_predicted", "initial_loss")
 
 
 def initial_loss_figure(table: pd.DataFrame, same_size: pd.DataFrame) -> Figure:
-    """Predicted initial loss against measured over all cells of ``table``, and against the outcome.
+    """Predicted first loss against measured over all cells of ``table``, and against the outcome.
 
     ``same_size`` are the cells whose final accuracies can be compared; both as ``Published.cells``.
     The panels cover the cells with batch norm; where others lie outside, an inset shows all.
@@ -39,7 +39,7 @@ def initial_loss_figure(table: pd.DataFrame, same_size: pd.DataFrame) -> Figure:
         left, right = figure.subplots(1, 2)
         _against_equal(left, known, logs, (low, high))
         left.set_title("theory: predicted and measured")
-        left.set_ylabel("measured initial loss (nats)")
+        left.set_ylabel("measured first loss (nats)")
         if exceeds_the_panel(table):  # in the upper left corner, where no point is, all cells
             inset = style.inset(left, (0.13, 0.6, 0.36, 0.36), "all cells")
             ends = logs.min().min() - 0.5, logs.max().max() + 0.5
@@ -52,7 +52,7 @@ def initial_loss_figure(table: pd.DataFrame, same_size: pd.DataFrame) -> Figure:
         right.set_ylabel("final test accuracy (percent)")
         right.axhline(100 / CLASSES, **style.DOTTED)
         for axes in (left, right):
-            axes.set_xlabel("predicted initial loss (nats)")
+            axes.set_xlabel("predicted first loss (nats)")
             style.power_of_ten_axis(axes, "x")
             axes.axvline(math.log10(math.log(CLASSES)), **style.DOTTED)
         style.power_of_ten_axis(left)

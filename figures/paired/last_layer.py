@@ -24,7 +24,7 @@ from figures.prose import name_of
 
 
 def last_layer_figure(records: Published, activation: str) -> Figure:
-    """Predicted and measured initial loss by depth, final accuracy beside the report's, and the curves.
+    """Predicted and measured first loss by depth, final accuracy beside the report's, and the curves.
 
     ``records`` holds the arms of the preset head, with the column ``arm``.
     """
@@ -68,7 +68,7 @@ def _losses_by_depth(axes: Axes, cells: pd.DataFrame, depths: list[int], looks: 
     axes.axhline(chance, **style.DOTTED)
     axes.set_ylim(bottom=min(axes.get_ylim()[0], chance - 0.08))
     axes.set_title("theory: first loss, predicted (line)\nand measured (open marker)")
-    axes.set_ylabel("initial loss (nats)")
+    axes.set_ylabel("first loss (nats)")
     style.power_of_ten_axis(axes)
 
 

@@ -10,6 +10,7 @@ import textwrap
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from empirical.arm import Arm
 from empirical.judgment.selection import select
 from empirical.judgment.statistics import MINIMUM_SEEDS, cell_statistics, final_values, pair_statistics
 from figures.accuracies import accuracy_results
@@ -17,7 +18,7 @@ from figures.paired.answer import handicap
 from figures.prose import name_of
 from figures.study.protocol_agreement import agreement_table
 from figures.study.statistics import cells_table, pairs_table
-from figures.tables import Column, Sheet, fixed, words
+from figures.tables import Column, Row, Sheet, fixed, words
 
 if TYPE_CHECKING:
     from figures.report.report import Report
@@ -61,13 +62,13 @@ def _pairs(report: Report) -> Sheet:
 def _losses(report: Report) -> Sheet:
     """Without batch norm: the first loss, predicted and measured, and the last training loss."""
     cells, study = report.records.cells, report.records.study
-    plain = cells[cells["norm"] == "none"].sort_values(["activation", "depth"])
+    plain = cells[cells["norm"] == "none"].sort_values(["activation", "depth", "optimizer", "filters"])
     last = final_values(study, "train_loss").set_index("cell")["train_loss"]
     return Sheet(
         name="losses",
         title="Loss without batch norm",
         data=plain.assign(train_loss=plain["cell"].map(last)),
-        section=lambda row: f"{name_of(row['activation'])}, {row['depth']} layers",
+        section=_protocol,
         columns=(
             words("", lambda row: name_of(row["initializer"])),
             Column("seed", "seed"),
@@ -77,6 +78,12 @@ def _losses(report: Report) -> Sheet:
             Column("accuracy", "final_test_accuracy", fixed(2)),
         ),
     )
+
+
+def _protocol(row: Row) -> str:
+    """What sets a row's network apart from the others without batch norm, by fan_in."""
+    own = Arm.of(row, ignoring=("norm", "fan")).words
+    return ", ".join([name_of(row["activation"]), f"{row['depth']} layers", *own])
 
 
 def _loss(value: float) -> str:

@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from figures import style
+from figures.prose import name_of
 
 QUANTITIES = {
     "activation": "activations $|x_l|$\ndensity per decade",
@@ -31,7 +32,7 @@ def histogram_figure(table: pd.DataFrame, activation: str) -> Figure:
             for axes, (law, look) in zip(row, laws.items(), strict=True):
                 part = table[(table["initializer"] == law) & (table["quantity"] == quantity)]
                 _panel(axes, part, style.depth_shades(layers, look.color))
-        titles = [f"{law}, {activation}" for law in laws]
+        titles = [f"{name_of(law)}, {name_of(activation)}" for law in laws]
         style.label(grid, titles=titles, below="absolute value", left=[*QUANTITIES.values()])
         looks = style.depth_shades(layers, "#777777")
         keys = [style.legend_key(f"layer {layer}", **look.line) for layer, look in looks.items()]

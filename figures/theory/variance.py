@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from rich.text import Text
 
 from figures import style
+from figures.prose import name_of
 from figures.prose import note as note_on
 from figures.tables import (
     Column,
@@ -160,7 +161,9 @@ def _relative(axes: Axes, part: pd.DataFrame, looks: dict[str, style.Look]) -> N
 
 
 def _curve_legend(looks: dict[str, style.Look]) -> list[Artist]:
-    return [style.curve_key(f"{name}: theory, simulation", look) for name, look in looks.items()]
+    return [
+        style.curve_key(f"{name_of(name)}: theory, simulation", look) for name, look in looks.items()
+    ]
 
 
 def _legend(table: pd.DataFrame, looks: dict[str, style.Look]) -> list[Artist]:

@@ -79,7 +79,7 @@ def test_between_no_norm_and_he2015_one_thing_changes_at_a_time():
 def test_a_variant_is_described_in_words():
     assert Arm.of(TrainSpec(fan="fan_in").config()).variant == "fan_in"
     assert Arm.of(TrainSpec(initializer="xavier", fan="fan_in").config()).variant == ""
-    assert Arm.of(TrainSpec(filters=8, optimizer="sgd").config()).variant == "filters 8, sgd"
+    assert Arm.of(TrainSpec(filters=8, optimizer="sgd").config()).variant == "8 filters, SGD"
     row = TrainSpec().config() | {"head_fan": float("nan"), "limit_train": float("nan")}
     assert Arm.of(row).variant == ""  # as a table reads a missing value back
     row["limit_train"] = 640.0  # as it reads a whole number back, where other cells have none

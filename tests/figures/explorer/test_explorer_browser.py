@@ -593,7 +593,7 @@ def test_another_study_and_another_quantity(page):
     page.keyboard.press("ArrowDown")
     assert page.evaluate("document.activeElement.id") == "fx-preset"
     hint = page.evaluate("document.querySelector('#fx-filters .fx-hint').textContent")
-    assert "as in textbooks" in hint and "All here: filters 16." in hint
+    assert "as in textbooks" in hint and "All here: 16 filters." in hint
     assert len(cells(page, "results")) == 5 and cells(page, "results")[4][0] == f"{HOSTILE} · relu · 2"
     focus(page, "quantity")
     page.keyboard.press("ArrowDown")
