@@ -78,8 +78,8 @@ COMPARISON_COLUMNS = {
     "p_exact": "two-sided sign-flip test, uncorrected; NaN below ``EXACT_SEEDS``",
     "p_holm": "the t test's after Holm's correction over the family's rows with enough seeds",
     "family": "comparisons in the family with enough seeds, over which Holm corrects",
-    "seeds_needed": "seeds that would show a difference of this size, if it is as it looks and every row "
-    "of the family is tested",
+    "seeds_needed": "seeds that would show a difference of this size, if it is as it looks and the "
+    "whole family is tested",
     "verdict": "first higher, second higher, no difference that matters, too close to call, or not "
     "enough seeds",
 }
