@@ -47,6 +47,7 @@ from .theory.paper import paper_figure as paper_figure, paper_table as paper_tab
 from .theory.audit import (
     audit_figure as audit_figure,
     findings_table as findings_table,
+    fixes_text as fixes_text,
     initialized_table as initialized_table,
     layers_table as layers_table,
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 FALLBACK = ("python", "cli.py")  # in a notebook or a test, where no command line is running
@@ -37,6 +38,16 @@ def command_line(arguments: str = "") -> str:
     'python cli.py cifar --init he'
     """
     return f"{shlex.join(program())} {arguments}".rstrip()
+
+
+def training_line(arguments: str, folders: Sequence[Path]) -> str:
+    """The command that trains beside what is recorded: in the first run folder of ``folders``, if any.
+
+    >>> training_line("cifar --preset head", [])
+    'python cli.py cifar --preset head'
+    """
+    runs = [folder for folder in folders if (folder / "cells").is_dir()]
+    return command_line(f"{arguments} --out {shlex.quote(str(runs[0]))}" if runs else arguments)
 
 
 def _found_by_name(script: Path) -> bool:

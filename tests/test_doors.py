@@ -131,3 +131,7 @@ def test_an_unknown_field_is_refused_with_the_nearest():
         fanin.variance(depth=0)
     with pytest.raises(RequestError, match="did you mean digits"):  # a field, and an option's name too
         fanin.run_study(dataset="digitz")
+    one = fanin.variance(depth=3, width=8, draws=4, initializers="he", activations="relu", device="cpu")
+    assert set(one["initializer"]) == {"he"} and len(one) == 3
+    with pytest.raises(RequestError, match=r"variance takes a VarianceSpec, or .*depth=…\), not 30"):
+        fanin.variance(30)

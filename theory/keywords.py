@@ -8,7 +8,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, cast, overload
 
-from theory.errors import unknown_name
+from theory.errors import RequestError, unknown_name
 
 Spec = TypeVar("Spec", contravariant=True)
 Rest = ParamSpec("Rest")
@@ -31,7 +31,8 @@ def takes_fields_of(
     """Let a function of a ``kind`` be called with the fields of the ``kind`` as keywords, too.
 
     The function's other arguments then go by keyword as well, unless a field has the same name.  A name
-    that is neither is refused with a ``RequestError`` that names the nearest one.
+    that is neither is refused with a ``RequestError`` that names the nearest one, and so is anything
+    but a ``kind`` in its place.  Where a field takes several names, one may come by itself.
 
     >>> @dataclasses.dataclass(frozen=True)
     ... class Sum:
@@ -43,7 +44,9 @@ def takes_fields_of(
     >>> add(Sum(1, 2)), add(first=1, second=2)
     (3, 3)
     """
-    fields = [field.name for field in dataclasses.fields(cast(Any, kind)) if field.init]
+    known = [field for field in dataclasses.fields(cast(Any, kind)) if field.init]
+    fields = [field.name for field in known]
+    several = {field.name for field in known if isinstance(field.default, tuple)}
 
     def decorate(
         function: Callable[Concatenate[Spec, Rest], Answer],
@@ -53,6 +56,9 @@ def takes_fields_of(
 
         @functools.wraps(function)
         def call(*given: Any, **keywords: Any) -> Answer:
+            if given and not isinstance(given[0], cast(Any, kind)):
+                asked = f"a {kind.__name__}, or its fields as keywords ({fields[0]}=…)"
+                raise RequestError(f"{function.__name__} takes {asked}, not {given[0]!r}")
             if given:
                 return ask(*given, **keywords)
             own = {
@@ -61,6 +67,9 @@ def takes_fields_of(
             for name in keywords:
                 if name not in fields:
                     raise unknown_name(f"keyword of {function.__name__}", name, [*fields, *options])
+            for name in several & set(keywords):
+                if isinstance(keywords[name], str):  # "he" is one law, and not the laws "h" and "e"
+                    keywords[name] = (keywords[name],)
             return ask(kind(**keywords), **own)
 
         return cast("Question[Spec, Rest, Answer]", call)

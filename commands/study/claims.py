@@ -68,6 +68,7 @@ def run(arguments: argparse.Namespace, session: Session) -> Answer:
         answers.conditions_table(told),
         answers.factors_table(condition_parts),
     ]
+    needed = shown.how_to_complete(missing, conditions, folders)
     theory_score = Text(answers.theory_score(claims, conditions, theory_sizes))
     return Answer(
         spec=spec,
@@ -77,7 +78,7 @@ def run(arguments: argparse.Namespace, session: Session) -> Answer:
             shown.claims_table(claims),
             theory_score,
             *(details if arguments.verbose else ()),
-            *([needed] if (needed := shown.how_to_complete(missing, conditions)) else []),
+            *([needed] if needed else []),
         ],
         tables={
             "conditions.csv": told,

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import sys
+from collections.abc import Iterator
 from functools import partial
 from typing import Any
+
+from rich.console import RenderableType
 
 import figures
 import theory.audit
@@ -45,7 +50,9 @@ def add_network(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tokens", nargs="+", metavar="N", help="sizes of an input of tokens: 4,128")
     parser.add_argument("--dtype", metavar="NAME", help="cast the network: float32, bfloat16, …")
     parser.add_argument("--arguments", metavar="JSON", help="keywords for FACTORY, a JSON object")
-    parser.add_argument("--classes", type=int, metavar="K", help="of the logits that it returns")
+    parser.add_argument(
+        "--classes", type=int, metavar="K", help="of the logits that it returns; 0 if it returns none"
+    )
     parser.set_defaults(device="cpu")
 
 
@@ -56,7 +63,7 @@ def network(arguments: argparse.Namespace) -> tuple[Any, tuple[Any, ...]]:
         for name in ("input", "tokens")
         if getattr(arguments, name)
     }
-    if arguments.classes is not None:
+    if arguments.classes:
         check_whole("--classes", arguments.classes, 2, 1_000_000)
     if len(shapes) > 1:
         raise RequestError("give --input or --tokens, not both")
@@ -73,6 +80,16 @@ def network(arguments: argparse.Namespace) -> tuple[Any, tuple[Any, ...]]:
     return model, inputs
 
 
+@contextlib.contextmanager
+def apart() -> Iterator[None]:
+    """Run the network: what it prints goes to stderr, and where it ends the program it is an error."""
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            yield
+    except SystemExit as error:
+        raise RequestError(f"the model ended the program when it was run: {error}") from None
+
+
 def spec_of(arguments: argparse.Namespace, *more: str) -> dict[str, Any]:
     names = ("target", "input", "tokens", "dtype", "arguments", "classes", "seed", *more)
     spec = {name: getattr(arguments, name) for name in names}
@@ -81,19 +98,26 @@ def spec_of(arguments: argparse.Namespace, *more: str) -> dict[str, Any]:
     return spec
 
 
+def findings(result: theory.audit.Audit) -> list[RenderableType]:
+    """The table of findings, and the lines that mend them where there are any."""
+    lines = figures.fixes_text(result)
+    return [figures.findings_table(result), *([lines] if lines else [])]
+
+
 def run(arguments: argparse.Namespace, session: Session) -> Answer:
     if arguments.draws != 0:
         check_whole("--draws", arguments.draws, 2, 1000)
     model, inputs = network(arguments)
     session.prepare_out()
-    result = theory.audit.audit(
-        model, inputs, arguments.classes, draws=arguments.draws, seed=arguments.seed
-    )
+    with apart():
+        result = theory.audit.audit(
+            model, inputs, arguments.classes, draws=arguments.draws, seed=arguments.seed
+        )
     worst = result.worst()
     return Answer(
         spec=spec_of(arguments, "draws", "fail_on"),
         document=result.as_dict(),
-        show=[figures.layers_table(result), figures.findings_table(result)],
+        show=[figures.layers_table(result), *findings(result)],
         figures={"audit": partial(figures.audit_figure, result)},
         alarm=worst in ALARMS[arguments.fail_on],
     )

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable, Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -16,7 +17,7 @@ from empirical.judgment.truth import in_unit
 from empirical.presets import FIRST_SEEDS
 from empirical.protocol import COURSE_REPORT
 from figures.answers import MARKS, PERCENT, interval, theory_words, verdict_text
-from figures.program import command_line
+from figures.program import training_line
 from figures.prose import notes
 from figures.tables import Column, Row, Sheet, to_train, words
 
@@ -68,14 +69,17 @@ def measures_table(table: pd.DataFrame) -> Sheet:
     )
 
 
-def how_to_complete(claims: Iterable[str], conditions: pd.DataFrame) -> Text | None:
+def how_to_complete(
+    claims: Iterable[str], conditions: pd.DataFrame, folders: Sequence[Path] = ()
+) -> Text | None:
     """The commands that make what is missing, a line each; None if nothing is.
 
-    ``claims`` are those of ``empirical.judgment.claims.missing_commands``.
+    ``claims`` are those of ``empirical.judgment.claims.missing_commands``; ``folders`` hold the
+    records.
     """
     of_conditions = (line for text in conditions["commands"] for line in str(text).split("; ") if line)
     lines = [line for line in of_conditions if "--seeds" not in line]
-    return to_train(command_line(line) for line in (*claims, *lines))
+    return to_train(training_line(line, folders) for line in (*claims, *lines))
 
 
 def quantities_note() -> str:

@@ -20,7 +20,7 @@ from empirical.records.published import Published
 from figures import paired
 from figures.paired.paired import Paired, describe
 from figures.paired.report_figures import REPORT
-from figures.program import command_line
+from figures.program import training_line
 from figures.prose import note
 from figures.tables import Column, Sheet, to_train, words
 
@@ -72,7 +72,7 @@ def gallery(published: Published, folders: Sequence[Path] = ()) -> Gallery:
                 len(used.cells),
                 len(missing),
                 describe(missing, figure.preset),
-                _command(chosen, folders) if missing else "",
+                training_line(chosen.command, folders) if missing else "",
                 drawn,
             )
             rows.append(row)
@@ -84,12 +84,6 @@ def gallery(published: Published, folders: Sequence[Path] = ()) -> Gallery:
 def joined(index: pd.DataFrame, rows: Sequence[tuple[object, ...]]) -> pd.DataFrame:
     """The index with the ``rows`` of further pictures (``COLUMNS``)."""
     return pd.concat([index, pd.DataFrame(rows, columns=list(COLUMNS))], ignore_index=True)
-
-
-def _command(selection: Selection, folders: Sequence[Path]) -> str:
-    """The missing cells beside those that are there: in the first run folder, or in a new one."""
-    runs = [folder for folder in folders if (folder / "cells").is_dir()]
-    return command_line(f"{selection.command} --out {runs[0] if runs else 'runs/cifar'}")
 
 
 def index_table(index: pd.DataFrame) -> Sheet:

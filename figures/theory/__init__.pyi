@@ -36,6 +36,7 @@ from .paper import paper_figure as paper_figure, paper_table as paper_table
 from .audit import (
     audit_figure as audit_figure,
     findings_table as findings_table,
+    fixes_text as fixes_text,
     initialized_table as initialized_table,
     layers_table as layers_table,
 )

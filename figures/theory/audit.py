@@ -90,6 +90,7 @@ def findings_table(result: Audit) -> Sheet:
     nothing: dict[Hashable, Any] = dict(
         zip(columns, ("ok", "none", "", "No rule found anything.", {}, None), strict=True)
     )
+    lines = _fixes(result)
     return Sheet(
         name="audit-findings",
         title=f"Verdict: {VERDICTS[result.verdict]}",
@@ -99,11 +100,24 @@ def findings_table(result: Audit) -> Sheet:
             words("", lambda row: Text(row["severity"], STYLES[row["severity"]]), folds=False),
             words("finding", "code", folds=False),
             words("what", "message", room=30),
-            words("fix (one line)", lambda row: row["fix"] or "–", room=24),
+            Column("fix", lambda row: lines.index(row["fix"]) + 1 if row["fix"] else "–"),
         ),
         notes=() if result.loss is None else (note("audit_loss", loss=result.loss),),
         spaced=True,
     )
+
+
+def fixes_text(result: Audit) -> Text | None:
+    """The lines that mend the findings, by their numbers in the table, whole, to be copied; or None."""
+    lines = _fixes(result)
+    head = "To mend it (after import re, torch; from torch import nn), with your model as model:"
+    numbered = (f"{number}  {line}" for number, line in enumerate(lines, 1))
+    return Text("\n".join([head, *numbered]), no_wrap=True, overflow="ignore") if lines else None
+
+
+def _fixes(result: Audit) -> list[str]:
+    """Each line once."""
+    return list(dict.fromkeys(finding.fix for finding in result.findings if finding.fix))
 
 
 def initialized_table(done: Initialized) -> Sheet:

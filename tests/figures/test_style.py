@@ -6,6 +6,7 @@ from matplotlib.colors import to_rgb
 
 from figures import style
 from figures.paired.report_figures import course_report_figures
+from figures.prose import name_of
 from figures.theory.correlation import correlation_figure
 from figures.theory.histograms import histogram_figure
 from figures.theory.variance import variance_figure, weight_gradient_figure
@@ -37,7 +38,7 @@ def test_the_variance_picture_shows_what_the_table_holds(table):
     assert len(upper.collections) == 3  # a band for each curve
     assert not figure.axes[3].collections  # tanh has no exact law, and no band is made up
     labels = [text.get_text() for text in figure.legends[0].get_texts()]
-    assert "95 % of single networks" in labels and any(label.startswith("xavier") for label in labels)
+    assert "95 % of single networks" in labels and any(label.startswith("Xavier") for label in labels)
 
 
 @pytest.fixture
@@ -180,7 +181,7 @@ def test_histograms_show_every_layer_of_a_law(tmp_path):
     figure = histogram_figure(table, "relu")
     assert len(figure.axes) == 6
     for axes, law in zip(figure.axes, ("he", "xavier", "normal"), strict=False):
-        assert axes.get_title() == f"{law}, relu" and len(axes.lines) == 5
+        assert axes.get_title() == f"{name_of(law)}, ReLU" and len(axes.lines) == 5
         assert np.ptp(axes.get_xlim()) >= 7.99
     labels = [text.get_text() for text in figure.legends[0].get_texts()]
     assert labels == [f"layer {layer}" for layer in (1, 3, 5, 7, 9)]

@@ -29,6 +29,7 @@ from theory.audit.stuck import MOVES
 from theory.law.cross_entropy import softmax_concentration
 from theory.predict.tape import Operation
 
+NOTHING = 1e-300  # stands for a signal or a gradient that is 0, whose decades can't be counted
 BESIDE = 0.25  # of what the first cause explains, below which another is none
 ELSEWHERE = ("vanishing-signal", "residual-growth")  # causes that are effects with a rule of their own
 TRADED = 1e3  # what one way may gain or lose to the other
@@ -76,10 +77,16 @@ def end_to_end(net: Network) -> tuple[float, float]:
     first = [net.weights[index] for index in net.stems]
     below = [net.gradient(one.result if one.source is None else one.source) for one in first]
     above = [net.gradient(source) for source in sources]
-    below, above = ([one for one in side if one > 0] for side in (below, above))
-    signals = [one for one in map(net.signal, sources) if one == one]
-    gradient = max(below) / max(above) if below and above else math.nan
+    below, above = ([one for one in side if one == one] for side in (below, above))
+    signals = [one for one in (_left(net, source) for source in sources) if one == one]
+    known = below and max(above, default=0.0) > 0
+    gradient = max(max(below) / max(above), NOTHING) if known else math.nan
     return max(signals, default=math.nan), gradient
+
+
+def _left(net: Network, value: int) -> float:
+    """``Network.signal``, or ``NOTHING`` where that is 0."""
+    return max(net.signal(value), NOTHING)
 
 
 def _explained(factor: float, causes: Sequence[Finding]) -> bool:
@@ -122,16 +129,16 @@ def _signal(seen: Seen, factor: float, causes: Sequence[Finding]) -> Finding:
     code = "vanishing-signal" if vanishes else "exploding-signal"
     beyond = [
         weight for index, weight in enumerate(net.weights)
-        if index not in net.heads and (net.signal(weight.result) < 1 / WARN if vanishes
-                                       else net.signal(weight.result) > WARN)
+        if index not in net.heads and (_left(net, weight.result) < 1 / WARN if vanishes
+                                       else _left(net, weight.result) > WARN)
     ]  # fmt: skip
     ends = [net.weights[index] for index in net.heads]
-    last = next(one for one in ends if one.source is not None and net.signal(one.source) == factor)
+    last = next(one for one in ends if one.source is not None and _left(net, one.source) == factor)
     where = modules_of(beyond) or (last.module,)
     kept = "keeps" if vanishes else "has"
     word = "vanishes" if vanishes else "explodes"
     message = (
-        f"The signal {word}: in front of {called(last)} it {kept} {say(factor)} of "
+        f"The signal {word}: in front of {called(last)} it {kept} {_amount(factor)} of "
         "the variance over the inputs that it started with."
     )
     evidence = {"factor": factor, "layers_beyond": len(beyond)}
@@ -141,6 +148,10 @@ def _signal(seen: Seen, factor: float, causes: Sequence[Finding]) -> Finding:
             where = tuple(dict.fromkeys((*cause.modules, *where)))
             message += f" {cause.message}"
     return Finding(code, severity(factor), where, message, evidence, cure=_cure(causes))
+
+
+def _amount(factor: float) -> str:
+    return "nothing" if factor == NOTHING else say(factor)
 
 
 def _cure(causes: Sequence[Finding]) -> Fix | None:
@@ -153,7 +164,7 @@ def _gradient(seen: Seen, factor: float, causes: Sequence[Finding]) -> Finding:
     first = net.weights[net.stems[0]]
     message = (
         f"The gradient {'vanishes' if vanishes else 'explodes'} on its way back: at "
-        f"{called(first)} it is {say(factor)} of what it is at the last layer."
+        f"{called(first)} it is {_amount(factor)} of what it is at the last layer."
     )
     where, evidence = modules_of([first]), {"factor": factor}
     # alone, where norms hold the signal, it costs before it breaks
@@ -188,7 +199,7 @@ def large_loss(seen: Seen) -> Iterator[Finding]:
     loss, net = seen.loss, seen.network
     if loss is None or not loss.measured > loss.dear:
         return
-    heads = [net.weights[index] for index in net.heads]
+    heads = [net.weights[index] for index in loss.heads]
     grave = ERROR if loss.measured > loss.guessing + max(20.0, 3 * loss.guessing) else WARNING
     evidence = {
         "loss": loss.measured,
@@ -259,7 +270,7 @@ def residual_stacks(seen: Seen) -> Iterator[Finding]:
         if len(stack) < DEEP or not growth > GROWN or any(join.ends_in_norm for join in stack):
             continue
         normed = sum(join.normed for join in stack) > len(stack) / 2
-        scaled = normed and _knows_depth(seen, stack)
+        scaled = _knows_depth(seen, stack)
         by_depth = growth / max(join.growth for join in stack)  # what no single branch has done
         if normed and by_depth < GROWN / 2:
             continue
@@ -303,7 +314,10 @@ def _stack(
 
 
 def _knows_depth(seen: Seen, stack: Sequence[Join]) -> bool:
-    """Whether the last weights of branches are smaller than their others by about their number."""
+    """Whether the last weights of branches are smaller than their others by about their number.
+
+    Of a branch of one weight: smaller than what is in front of it asks for.
+    """
     net = seen.network
     ratios = []
     for join in stack:
@@ -311,6 +325,8 @@ def _knows_depth(seen: Seen, stack: Sequence[Join]) -> bool:
         for index in join.last:
             last = net.weights[index]
             mine = seen.laws[last.parameter].std ** 2
+            if not others:
+                ratios.append(mine * last.fan_in / fixes.activation_before(net, last).gain ** 2)
             for other in others:
                 theirs = seen.laws[other.parameter].std ** 2
                 if theirs > 0 and other.kind != "Embedding":

@@ -177,8 +177,8 @@ def audit(
 
     inputs   a tensor (its first dimension counts the inputs: several, so that there is something to
              tell apart), a sequence of arguments, or a mapping of them by name
-    classes  of the logits that it returns; found out for vocabularies, and for (B, K) outputs that
-             have not the shape of an input
+    classes  of the logits that it returns, 0 if it returns none; found out for vocabularies, and for
+             (B, K) outputs that have not the shape of an input
     draws    networks that ``follow`` draws for the band; 0 for none
     try_fixes  run each fix on a copy and put what it does into the finding
 
@@ -186,9 +186,9 @@ def audit(
     """
     if not isinstance(model, nn.Module):
         raise RequestError(f"an audit takes an nn.Module, not a {type(model).__name__}")
-    if classes is not None:
+    if classes:
         check_whole("classes", classes, 2, 1_000_000)
-    with as_in_training(model):
+    with as_in_training(model), torch.enable_grad():
         network = Network.of(model, inputs, seed=seed)
         if not network.weights:
             raise RequestError("the network has no weights in use: there is nothing to audit")
@@ -200,7 +200,7 @@ def audit(
         if try_fixes:
             found = _with_fixes(found, model, inputs, network, loss, seed)
     found = [dataclasses.replace(one, fix=one.cure.line if one.cure else one.fix) for one in found]
-    found += _not_predicted(table) + _out_of_sight(network)
+    found += _not_predicted(table) + _out_of_sight(network) + _one_input(network)
     severities = [one.severity for one in found]
     verdict = BROKEN if ERROR in severities else CHECK if WARNING in severities else HEALTHY
     return Audit(_judged(table, found), _stream(network), loss, tuple(found), verdict, laws)
@@ -331,6 +331,15 @@ def _not_predicted(table: pd.DataFrame) -> list[Finding]:
     ]
 
 
+def _one_input(net: Network) -> list[Finding]:
+    """Of a single input nothing can be told apart."""
+    sizes = {net.tape.values[value].shape[:1] for value in net.tape.inputs}
+    if sizes != {(1,)}:
+        return []
+    message = "There is one input: what is lost between inputs can't be seen. Give several."
+    return [Finding("not-predicted", SEVERITIES[0], (), message, {"inputs": 1})]
+
+
 def _out_of_sight(net: Network) -> list[Finding]:
     """Layers that act on parameters alone, as on learned queries: the tape follows the inputs."""
     used = {name for operation in net.tape.operations for name in operation.parameters}
@@ -356,19 +365,24 @@ def first_loss(
     net: Network, inputs: Any, classes: int | None, table: pd.DataFrame | None, seed: int
 ) -> Loss | None:
     """The loss at the outputs, if they are logits."""
+    if classes == 0:
+        return None
     positional, keywords = as_arguments(inputs)
     given = tensors_in(inputs)
     device = given[0].device if given else torch.device("cpu")
     with left_as_it_was(net.model, device, seed), torch.no_grad():
-        logits = _logits(net.model(*positional, **keywords), classes, net, given)
-    if logits is None:
+        output = net.model(*positional, **keywords)
+        found = _logits(output, classes, net, given)
+    if found is None:
         return None
+    logits, held = found
+    heads = _heads_of(net, output, held)
     spread = float(logits.var(-1, correction=0).mean())
     count = logits.shape[-1]
     measured = float((logits.logsumexp(-1) - logits.mean(-1)).mean())
     predicted = spread
-    if table is not None and net.heads:
-        head = net.weights[net.heads[-1]]
+    if table is not None and heads:
+        head = net.weights[heads[-1]]
         at_head = table[(table["parameter"] == head.parameter) & (table["call"] == head.call)]
         value = float(at_head["forward_predicted"].iloc[0]) if len(at_head) else math.nan
         predicted = value if math.isfinite(value) and head.result in net.tape.outputs else spread
@@ -379,7 +393,18 @@ def first_loss(
         math.log(count),
         count,
         spread,
+        tuple(heads),
     )
+
+
+def _heads_of(net: Network, output: Any, held: torch.Tensor) -> list[int]:
+    """The last weights on the way to ``held``, of the tensors in ``output``."""
+    every, known = tensors_in(output), net.tape.outputs
+    place = next((index for index, one in enumerate(every) if one is held), 0)
+    if len(every) == len(known):
+        return net.nearest_weights(known[place])
+    alike = [value for value in known if net.tape.values[value].shape == tuple(held.shape)]
+    return net.nearest_weights(alike[0]) if alike else list(net.heads)
 
 
 def _vocabulary(net: Network, given: list[torch.Tensor]) -> set[int]:
@@ -391,10 +416,11 @@ def _vocabulary(net: Network, given: list[torch.Tensor]) -> set[int]:
 
 def _logits(
     output: Any, classes: int | None, net: Network, given: list[torch.Tensor]
-) -> torch.Tensor | None:
+) -> tuple[torch.Tensor, torch.Tensor] | None:
     """(…, K) in float64: the output named logits, else the first of real numbers, if it can be that.
 
-    What has the shape of an input is that input again, as of an autoencoder or a flow.
+    And the tensor as it was returned.  What has the shape of an input is that input again, as of an
+    autoencoder or a flow.
     """
     named = output.get("logits") if isinstance(output, Mapping) else getattr(output, "logits", None)
     real = [
@@ -407,10 +433,12 @@ def _logits(
         places = [place for place in (-1, 1) if first.dim() > 1 and first.shape[place] == classes]
         if not places:
             raise RequestError(f"no output has {classes} classes: its shape is {tuple(first.shape)}")
-        return first.movedim(places[0], -1)
+        return first.movedim(places[0], -1), real[0]
     words = first.dim() > 1 and first.shape[-1] in _vocabulary(net, given)
     again = any(one.is_floating_point() and one.shape == first.shape for one in given)
-    return first if words or (first.dim() == 2 and first.shape[1] > 1 and not again) else None
+    return (
+        (first, real[0]) if words or (first.dim() == 2 and first.shape[1] > 1 and not again) else None
+    )
 
 
 # ------------------------------------------------------------------------------- the fixes

@@ -63,6 +63,7 @@ class Loss:
     guessing: float
     classes: int
     logit_variance: float
+    heads: tuple[int, ...] = ()  # of the network's weights those that make the logits
 
     @property
     def dear(self) -> float:

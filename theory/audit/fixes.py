@@ -7,6 +7,7 @@ network is run again: so what a finding promises has been measured.
 from __future__ import annotations
 
 import copy
+import dataclasses
 import math
 import re
 from collections import Counter
@@ -14,16 +15,16 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
-from theory.activations import parse_activation
 from theory.audit.network import ACTIVATIONS, Join, Network, Weight
 from theory.audit.recognition import Recognized
-from theory.errors import RequestError
 from theory.initializers import LAWS, parse_initializer
-from theory.law.gains import gain
-from theory.predict.tape import Operation, Value
+from theory.law import quadrature
+from theory.predict.tape import Operation, Value, mapped, tensors_in
 from theory.randomness import generator
 
 LISTED = 2  # names that are written out; more become a pattern
@@ -152,30 +153,44 @@ def deepest(net: Network, weights: Iterable[Weight]) -> str:
     return max(weights, key=lambda weight: weight.operation).parameter
 
 
-def activation_before(net: Network, weight: Weight) -> str:
-    """The activation whose output ``weight`` acts on; ``linear`` for none."""
+@dataclass(frozen=True)
+class Before:
+    """The activation whose output a weight acts on, ``linear`` for none, and the gain it asks for."""
+
+    name: str = "linear"
+    gain: float = 1.0
+
+
+def activation_before(net: Network, weight: Weight) -> Before:
+    """What stands between ``weight`` and the weight before it."""
     value = weight.source
     for _ in range(12):
         made_by = None if value is None else net.producers.get(value)
         if made_by is None or made_by.outputs[0] in net.results:
-            return "linear"
+            return Before()
         if made_by.name in ACTIVATIONS:
-            return made_by.name
+            return Before(made_by.name, gain_after(made_by))
         value = next(iter(net.real_inputs(made_by)), None)
-    return "linear"
+    return Before()
 
 
-def gain_after(activation: str) -> float:
-    """The gain that keeps a unit signal behind ``activation``.
+def gain_after(activation: Operation) -> float:
+    """1/√E[φ(z)²], which keeps a unit signal, of an operation as it was called: with its own slopes.
 
-    >>> round(gain_after("relu") ** 2, 9), gain_after("linear")
-    (2.0, 1.0)
+    Of a PReLU with several slopes the mean over them; 1 where nothing passes.
     """
-    known = {"relu6": "relu", "clamp_min": "relu", "clamp": "relu", "leaky_relu": "leaky-relu:0.01"}
-    try:
-        return float(gain(parse_activation(known.get(activation, activation))))
-    except RequestError:
-        return 1.0
+    template = mapped(activation.template, lambda one: one.detach().double().cpu())
+    units = max((one.numel() for one in tensors_in(template)), default=1)
+    alone = dataclasses.replace(activation, template=template)
+
+    def phi(y: NDArray[np.float64]) -> NDArray[np.float64]:
+        z = torch.from_numpy(y.ravel()).unsqueeze(1).repeat(1, units)
+        made: torch.Tensor = alone.again({activation.inputs[0]: z})
+        return made.square().mean(1).sqrt().numpy().reshape(y.shape)
+
+    with torch.random.fork_rng([]), torch.no_grad():
+        moment = quadrature.second_moment(phi)
+    return moment**-0.5 if moment > 0 else 1.0
 
 
 # ------------------------------------------------------------------------------------- lines
@@ -184,7 +199,7 @@ def gain_after(activation: str) -> float:
 def redraw(net: Network, weights: Sequence[Weight]) -> Fix:
     """He's law for the activations that come before, with the right fan."""
     before = Counter(activation_before(net, weight) for weight in weights)
-    before.pop("linear", None) if len(before) > 1 else None
+    before.pop(Before(), None) if len(before) > 1 else None
     activation = before.most_common(1)[0][0]
     by_call: dict[str, list[str]] = {}
     for weight in weights:
@@ -194,18 +209,18 @@ def redraw(net: Network, weights: Sequence[Weight]) -> Fix:
     return Fix(_line(net, by_call), *at(net, deepest(net, weights)))
 
 
-def _draw(net: Network, weight: Weight, activation: str, *, of_length: bool) -> str:
+def _draw(net: Network, weight: Weight, activation: Before, *, of_length: bool) -> str:
     """A call that draws p as ``activation`` before it asks, or sets p, the length of its units."""
     if of_length:
-        return f"nn.init.constant_(p, {gain_after(activation):.4g})"
+        return f"nn.init.constant_(p, {activation.gain:.4g})"
     if weight.summed:
-        return f"nn.init.normal_(p, std={gain_after(activation) * weight.fan_in**-0.5:.4g})"
+        return f"nn.init.normal_(p, std={activation.gain * weight.fan_in**-0.5:.4g})"
     gains = {"relu": "", "relu6": "", "clamp_min": "", "linear": ', nonlinearity="linear"'}
-    if activation in gains and net.steps(weight) == 1:
+    if activation.name in gains and net.steps(weight) == 1:
         mode = ', mode="fan_out"' if weight.held_across else ""
-        return f"nn.init.kaiming_normal_(p{mode}{gains[activation]})"
+        return f"nn.init.kaiming_normal_(p{mode}{gains[activation.name]})"
     fan_in = "p[:, 0].numel()" if weight.held_across else "p[0].numel()"
-    gain = gain_after(activation) * math.sqrt(net.steps(weight))
+    gain = activation.gain * math.sqrt(net.steps(weight))
     return f"nn.init.normal_(p, std={gain:.4g} * {fan_in} ** -0.5)"
 
 

@@ -26,7 +26,7 @@ from torch import nn
 
 from theory.audit import stuck
 from theory.audit.examination import Audit, as_in_training, audit
-from theory.audit.fixes import activation_before, gain_after
+from theory.audit.fixes import Before, activation_before
 from theory.audit.network import PRODUCTS, Network, Weight
 from theory.initializers import draw_
 from theory.randomness import generator
@@ -70,7 +70,7 @@ def initialize(
 
     The same ``seed`` draws the same weights.  Raises ``RequestError`` as ``audit`` does.
     """
-    with as_in_training(model):
+    with as_in_training(model), torch.enable_grad():
         net = Network.of(model, inputs, seed=seed)
         fates = stuck.fates(net, inputs, seed=seed)
     meant = {name for name, fate in fates.items() if fate.is_zero and fate.state == stuck.MOVES}
@@ -129,8 +129,8 @@ def _plans(net: Network) -> Iterator[tuple[str, Plan]]:
 
 def _weight(net: Network, weight: Weight, branches: int) -> Plan:
     before = activation_before(net, weight)
-    gain, fan_in, why = gain_after(before), weight.fan_in, f"behind {before}"
-    if before == "linear":
+    fan_in, why = weight.fan_in, f"behind {before.name}"
+    if before == Before():
         why = "no activation before it"
     if weight.transposed:
         fan_in /= net.steps(weight)
@@ -141,7 +141,7 @@ def _weight(net: Network, weight: Weight, branches: int) -> Plan:
         why += f", {weight.groups} groups"
     if branches > 1:
         why += f", ends one of {branches} branches"
-    return Plan("normal", gain / math.sqrt(fan_in * branches), why, 1)
+    return Plan("normal", before.gain / math.sqrt(fan_in * branches), why, 1)
 
 
 def _branch_scales(net: Network) -> dict[int, int]:

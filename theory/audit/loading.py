@@ -186,10 +186,13 @@ def _on_path(folder: Path) -> Iterator[None]:
             sys.path.remove(entry)
 
 
+DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
+
+
 def placed(model: nn.Module, device: torch.device, dtype: str | None = None) -> nn.Module:
     """``model`` on ``device``, cast to the floating-point type called ``dtype`` if one is given."""
     kind = None if dtype is None else getattr(torch, dtype, None)
-    if dtype is not None and not (isinstance(kind, torch.dtype) and kind.is_floating_point):
+    if dtype is not None and kind not in DTYPES:
         raise RequestError(f"unknown dtype {dtype!r}: write float32, float64, bfloat16 or float16")
     with guarded("moving the network"):
         return model.to(device=device, dtype=kind)

@@ -435,10 +435,13 @@ def test_the_tables_fit_and_cut_no_id_value_or_verdict(width):
         assert max(map(len, rendered.splitlines())) <= width and not re.search(r"\S…", rendered)
 
 
-def test_what_is_missing_comes_as_commands_a_line_each():
+def test_what_is_missing_comes_as_commands_a_line_each(tmp_path):
     evidence = Evidence(world(1, grid=[("he", "relu", 2)]))
     conditions, _ = judge_conditions(evidence)
     rendered = text(shown.how_to_complete(missing_commands(evidence), conditions), 80)
+    (tmp_path / "cells").mkdir()  # a run folder: what is trained anew goes beside what is there
+    beside = text(shown.how_to_complete(missing_commands(evidence), conditions, [tmp_path]), 300)
+    assert f"python cli.py cifar --preset report --out {tmp_path}" in beside
     lines = [line.strip() for line in rendered.splitlines()]
     assert len(set(lines)) == len(lines) and "python cli.py cifar --preset report" in lines
     assert "python cli.py cifar --preset effective-lr" in lines

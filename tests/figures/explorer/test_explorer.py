@@ -379,7 +379,7 @@ def test_the_reports_number_stands_beside_another_fan_but_no_other_protocol():
 
 def test_variants_of_one_preset_are_curves_of_their_own():
     study = small_study(optimizer=["adam"] * 2 + ["sgd"] * 2, initializer="he", epoch=[1, 2, 1, 2])
-    assert [curve["variant"] for curve in study_records(study)["curves"]] == ["", "sgd"]
+    assert [curve["variant"] for curve in study_records(study)["curves"]] == ["", "SGD"]
 
 
 def test_a_cell_stands_in_every_preset_that_asks_for_it():

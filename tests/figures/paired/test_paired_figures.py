@@ -128,7 +128,7 @@ def test_the_stall_shows_losses_and_that_of_having_learned_nothing(drawn, everyt
     caption = ALL["stall"].caption(everything)
     gradient = math.log10(signal(TrainSpec(initializer="xavier", depth=30), 1)[1])
     assert f"Xavier 10^{gradient:.1f} predicted" in caption and "ln 10 = 2.303" in caption
-    assert "sgd, learning rate 0.01" in caption
+    assert "SGD, learning rate 0.01" in caption
 
 
 def test_initial_losses_lie_where_the_table_says(drawn, everything):
@@ -544,7 +544,7 @@ def test_the_command_writes_what_can_be_drawn_and_lists_the_rest(records, saved,
     words = " ".join(captured.out.split())
     assert "Missing of he2015: He · ReLU 22, 30 layers; Xavier · ReLU 22, 30" in words
     assert "not drawn: stall" in words
-    assert "\n  python cli.py cifar --preset he2015 --out runs/cifar\n" in captured.out
+    assert "\n  python cli.py cifar --preset he2015\n" in captured.out
     assert captured.err == ""
     assert (tmp_path / "out" / "figures.csv").exists()
 
