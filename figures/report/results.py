@@ -16,7 +16,7 @@ from empirical.judgment.statistics import MINIMUM_SEEDS, cell_statistics, final_
 from figures.accuracies import accuracy_results
 from figures.paired.answer import handicap
 from figures.prose import name_of
-from figures.study.protocol_agreement import agreement_table
+from figures.study.protocol_agreement import agreement_table, most_likely
 from figures.study.statistics import cells_table, pairs_table
 from figures.tables import Column, Row, Sheet, fixed, words
 
@@ -102,6 +102,7 @@ TABLES: dict[str, Callable[[Report], Sheet | str | None]] = {
     "main": _main,
     "handicap": lambda report: handicap(report.records),
     "protocols": lambda report: agreement_table(*report.protocols),
+    "origin": lambda report: most_likely(*report.protocols, "in_short"),
     "seeds": _seeds,
     "pairs": _pairs,
     "losses": _losses,

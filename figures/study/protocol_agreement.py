@@ -71,8 +71,11 @@ def _left(row: Row) -> str:
     return "–" if math.isnan(rest) else f"{rest:.1f} ({row['expected']:.1f})"
 
 
-def most_likely(table: pd.DataFrame, pairs: pd.DataFrame) -> str:
-    """Which protocol is most likely behind the print, by how much, and what is not recorded yet."""
+def most_likely(table: pd.DataFrame, pairs: pd.DataFrame, block: str = "most_likely") -> str:
+    """Which protocol is most likely behind the print, by how much, and what is not recorded yet.
+
+    ``block``: ``in_short`` for one sentence.
+    """
     told = table.assign(name=[name(key) for key in zip(table["augment"], table["fan"], strict=True)])
     recorded = told[told["cells"] > 0].sort_values("share", ascending=False, kind="stable")
     order = recorded.to_dict("records")
@@ -80,7 +83,7 @@ def most_likely(table: pd.DataFrame, pairs: pd.DataFrame) -> str:
     ratios = [(row["name"], *_ratio(pairs, row, AS_PRINTED)) for row in others]
     second = (order[1]["augment"], order[1]["fan"]) if order[1:] else None
     return sentence(
-        "most_likely",
+        block,
         between=_ratio(pairs, order[0], second) if second else None,
         strong=STRONG,
         order=order,
