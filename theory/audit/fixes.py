@@ -177,8 +177,11 @@ def activation_before(net: Network, weight: Weight) -> Before:
 def gain_after(activation: Operation) -> float:
     """1/√E[φ(z)²], which keeps a unit signal, of an operation as it was called: with its own slopes.
 
-    Of a PReLU with several slopes the mean over them; 1 where nothing passes.
+    Of a PReLU with several slopes the mean over them; 1 where nothing passes, or where what it does
+    depends on another value of the run.
     """
+    if len(set(activation.inputs)) > 1:
+        return 1.0
     template = mapped(activation.template, lambda one: one.detach().double().cpu())
     units = max((one.numel() for one in tensors_in(template)), default=1)
     alone = dataclasses.replace(activation, template=template)
@@ -190,7 +193,7 @@ def gain_after(activation: Operation) -> float:
 
     with torch.random.fork_rng([]), torch.no_grad():
         moment = quadrature.second_moment(phi)
-    return moment**-0.5 if moment > 0 else 1.0
+    return moment**-0.5 if 0 < moment < math.inf else 1.0
 
 
 # ------------------------------------------------------------------------------------- lines

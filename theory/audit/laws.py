@@ -77,7 +77,9 @@ def deviating_laws(seen: Seen, factor: float, spared: bool) -> Iterator[Finding]
             evidence["share_of_biases"] = statistics.median(biased)
             says, cure = _of_biases(evidence, weights, each), fixes.zero_biases(net, weights)
         elif code == "wrong-gain" and abs(_deviation(net, weights)) < NEAR:
-            says, cure = _of_activation(net, weights, count, each), None
+            before = (fixes.activation_before(net, weight).name for weight in weights)
+            if bending := [name for name in before if name != "linear"]:
+                says, cure = _of_activation(statistics.mode(bending), count, each), None
         grave = severity(factor) if 2 * len(weights) > len(net.laws) else WARNING
         yield Finding(code, grave, modules_of(weights), says, evidence, cure=cure)
 
@@ -97,12 +99,10 @@ def _of_biases(evidence: dict[str, Any], weights: Sequence[Weight], each: float)
     )
 
 
-def _of_activation(net: Network, weights: Sequence[Weight], count: int, each: float) -> str:
+def _of_activation(name: str, count: int, each: float) -> str:
     """Of weights that have the scale that is asked for."""
-    before = [fixes.activation_before(net, weight).name for weight in weights]
-    named = statistics.mode(one for one in before if one != "linear" or before == ["linear"])
     return (
-        f"The weights have the scale that {named} asks for, and the signal does not rest there: its "
+        f"The weights have the scale that {name} asks for, and the signal does not rest there: its "
         f"variance is multiplied by {say(each)} in {_layers(count)}; a norm or another activation "
         "would hold it."
     )

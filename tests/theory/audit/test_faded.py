@@ -181,3 +181,20 @@ def test_branches_of_one_weight_that_know_the_depth_are_not_told_to(normed):
     x = torch.randn(64, WIDTH)
     codes = [[one.code for one in audit(Stream(scale), x).findings] for scale in (1.0, 30**-0.5)]
     assert "branch-scale" in codes[0] and "branch-scale" not in codes[1]
+
+
+class Bounded(nn.Module):
+    """An activation whose bound another value of the run decides."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.last = nn.Linear(20, 64), nn.Linear(64, 10)
+
+    def forward(self, x):
+        return self.last(torch.clamp(self.first(x), min=x.mean()))
+
+
+def test_an_activation_of_two_values_asks_for_no_gain():
+    done = initialize(Bounded(), torch.randn(32, 20)).table.set_index("parameter")
+    assert done.loc["last.weight", "std"] == pytest.approx(64**-0.5)
+    assert done.loc["last.weight", "why"] == "behind clamp"
