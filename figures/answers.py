@@ -202,8 +202,9 @@ def theory_words(row: Row) -> str:
         return "silent"
     value, unit = row["theory_value"], " e-folds" if row.get("unit", "points") == "points" else ""
     size = f"{value:+.2g}{unit}" if value else f"below {TIE:g}{unit}"
+    part = "" if row["theory_part"] == row["id"] else f"{row['theory_part']} "
     right = f": {row['theory_right']}" if row["theory_right"] else ""
-    return f"{row['theory']} ({row['theory_part']} {size}){right}"
+    return f"{row['theory']} ({part}{size}){right}"
 
 
 def factors_table(contrasts: pd.DataFrame) -> Sheet:

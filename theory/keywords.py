@@ -31,8 +31,8 @@ def takes_fields_of(
     """Let a function of a ``kind`` be called with the fields of the ``kind`` as keywords, too.
 
     The function's other arguments then go by keyword as well, unless a field has the same name.  A name
-    that is neither is refused with a ``RequestError`` that names the nearest one, and so is anything
-    but a ``kind`` in its place.  Where a field takes several names, one may come by itself.
+    that is neither is refused with a ``RequestError`` that names the nearest one, and so is what is
+    no spec in its place.  Where a field takes several names, one may come by itself.
 
     >>> @dataclasses.dataclass(frozen=True)
     ... class Sum:
@@ -56,7 +56,7 @@ def takes_fields_of(
 
         @functools.wraps(function)
         def call(*given: Any, **keywords: Any) -> Answer:
-            if given and not isinstance(given[0], cast(Any, kind)):
+            if given and not dataclasses.is_dataclass(given[0]):  # a spec, of another kind maybe
                 asked = f"a {kind.__name__}, or its fields as keywords ({fields[0]}=…)"
                 raise RequestError(f"{function.__name__} takes {asked}, not {given[0]!r}")
             if given:
