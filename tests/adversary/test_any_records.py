@@ -30,7 +30,7 @@ from empirical.study import grid
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-RECORDS, RESUMED, FIELDS_OF_TABLES, OTHER_TABLES = 160, 40, 60, 40
+RECORDS, RESUMED, FIELDS_OF_TABLES, OTHER_TABLES = 70, 30, 40, 30
 SMALL = {
     "activations": ("relu", "prelu"), "depths": (2,), "initializers": ("he",), "filters": 2,
     "epochs": 1, "batch_size": 32, "device": "cpu", "engine": "eager",
