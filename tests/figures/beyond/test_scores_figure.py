@@ -39,6 +39,6 @@ def test_the_table_says_what_theory_foretold_and_how_often_it_was_right():
         "theory_value": 4.9, "theory_part": "E1", "theory_right": "right", "diverged": 0,
     }  # fmt: skip
     text = verdicts_table(pd.DataFrame([row])).markdown()
-    for words in ("He above Xavier", "+40.00", "confirmed", "true (E1 +4.9 e-folds): right", "digits"):
+    for words in ("He above Xavier", "+40.00", "confirmed", "true (+4.9 e-folds): right", "digits"):
         assert words in text
     assert "right of 1 of 1 decided claims" in text
