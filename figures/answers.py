@@ -17,7 +17,14 @@ from rich.text import Text
 from empirical.arm import in_words
 from empirical.judgment.claim_theory import TIE, WITHIN, score
 from empirical.judgment.claims import POINTS
-from empirical.judgment.statistics import EQUIVALENT, INSUFFICIENT, LEVEL, MARGIN, TOO_CLOSE
+from empirical.judgment.statistics import (
+    EQUIVALENT,
+    INSUFFICIENT,
+    LEVEL,
+    MARGIN,
+    MINIMUM_SEEDS,
+    TOO_CLOSE,
+)
 from empirical.judgment.truth import AGREES, DISAGREES, NO, NO_RECORDS, OPEN, YES, in_unit
 from empirical.presets import MANY_SEEDS
 from empirical.protocol import CLASSES
@@ -222,7 +229,7 @@ def factors_table(contrasts: pd.DataFrame) -> Sheet:
             Column("seeds", "seeds"),
             Column("foretold (e-folds)", "theory", number("+.2f")),
         ),
-        notes=("ReLU, with batch norm; – is not recorded.",),
+        notes=(f"ReLU, with batch norm; –: not recorded, or fewer than {MINIMUM_SEEDS} seeds.",),
     )
 
 
