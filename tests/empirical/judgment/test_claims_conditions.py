@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 from made_up_records import cell, diverged, world
 from rich.console import Console
+from scipy import stats
 
 import cli
 from empirical.judgment.claims import judge_claims, missing_commands
@@ -23,7 +24,7 @@ from empirical.judgment.conditions import (
 )
 from empirical.judgment.evidence import Evidence
 from empirical.judgment.protocol_agreement import protocol_agreement, protocol_pairs
-from empirical.judgment.statistics import EQUIVALENT, INSUFFICIENT, TOO_CLOSE
+from empirical.judgment.statistics import ALONE, EQUIVALENT, INSUFFICIENT, TOO_CLOSE
 from empirical.judgment.truth import NO_RECORDS, in_unit
 from empirical.presets import PRESETS
 from empirical.protocol import COURSE_REPORT, StudySpec, TrainSpec
@@ -191,6 +192,19 @@ def test_the_stall_of_xavier_in_very_deep_plain_nets():
     table = answers(arm("he", (50.0, 45.0), **deep), arm("xavier", (49.0, 46.0), **deep))
     assert table.loc["very-deep", "verdict"] == "no"
     assert "stalls" not in table.loc["very-deep", "answer"]
+
+
+def test_a_stalled_arm_is_tested_as_a_number():
+    deep = {"activations": ("relu",), "depths": (30,), **PLAIN}
+    stalled = [row for seed in range(SEEDS) for row in cell("xavier", "relu", 30, seed, 10.0, **PLAIN)]
+    rows = [*arm("he", 45.0, **deep), *stalled]
+    table, _ = judge_conditions(Evidence(pd.DataFrame(rows)))
+    last = [row["test_accuracy"] for row in rows if row["epoch"] == 10 and row["initializer"] == "he"]
+    plain = stats.ttest_1samp(np.array(last) - 10.0, 0)
+    found = table.set_index("id").loc["very-deep"]
+    assert found["p_value"] == pytest.approx(ALONE * plain.pvalue)
+    ends = plain.confidence_interval(1 - 0.05 / ALONE)
+    assert (found["low"], found["high"]) == pytest.approx(ends)
 
 
 def test_records_of_a_smaller_run_answer_in_small_and_say_so():
