@@ -420,7 +420,7 @@ def _logits(
     """(…, K) in float64: the output named logits, else the first of real numbers, if it can be that.
 
     And the tensor as it was returned.  What has the shape of an input is that input again, as of an
-    autoencoder or a flow.
+    autoencoder or a flow.  Of probabilities, as after a softmax, the logits are the logarithms.
     """
     named = output.get("logits") if isinstance(output, Mapping) else getattr(output, "logits", None)
     real = [
@@ -433,12 +433,20 @@ def _logits(
         places = [place for place in (-1, 1) if first.dim() > 1 and first.shape[place] == classes]
         if not places:
             raise RequestError(f"no output has {classes} classes: its shape is {tuple(first.shape)}")
-        return first.movedim(places[0], -1), real[0]
+        return _unless_probabilities(first.movedim(places[0], -1), real[0].dtype), real[0]
     words = first.dim() > 1 and first.shape[-1] in _vocabulary(net, given)
     again = any(one.is_floating_point() and one.shape == first.shape for one in given)
-    return (
-        (first, real[0]) if words or (first.dim() == 2 and first.shape[1] > 1 and not again) else None
-    )
+    if not words and (first.dim() != 2 or first.shape[1] < 2 or again):
+        return None
+    return _unless_probabilities(first, real[0].dtype), real[0]
+
+
+def _unless_probabilities(outputs: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """``outputs`` (…, K), once of ``dtype``; their logarithms if each row is of probabilities."""
+    sums = outputs.sum(-1)
+    if not bool((outputs >= 0).all()) or not torch.allclose(sums, torch.ones_like(sums), atol=1e-2):
+        return outputs
+    return outputs.clamp_min(torch.finfo(dtype).tiny).log()
 
 
 # ------------------------------------------------------------------------------- the fixes

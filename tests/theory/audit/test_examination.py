@@ -92,6 +92,18 @@ def test_the_loss_is_that_of_uniform_labels():
     assert loss.predicted == pytest.approx(loss.measured, abs=0.35)
 
 
+@pytest.mark.parametrize("classes", [None, 10])
+def test_a_last_softmax_has_the_loss_of_its_logits(classes):
+    model, inputs = drawn(mlp(2), he), torch.randn(256, 128)
+    model[-1].weight.data.mul_(10)
+    ends = (nn.Identity(), nn.Softmax(-1), nn.LogSoftmax(-1))
+    found = [audit(nn.Sequential(*model, end), inputs, classes, try_fixes=False) for end in ends]
+    assert [one.verdict for one in found] == [found[0].verdict] * 3 != ["healthy"] * 3
+    assert found[0].loss.measured > 10
+    for one in found[1:]:
+        assert one.loss.measured == pytest.approx(found[0].loss.measured, rel=1e-3)
+
+
 def test_classes_must_be_there():
     with pytest.raises(RequestError, match="no output has 7 classes"):
         audit(mlp(1), torch.randn(4, 128), classes=7)
