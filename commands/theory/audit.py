@@ -77,7 +77,7 @@ def network(arguments: argparse.Namespace) -> tuple[Any, tuple[Any, ...]]:
         seed=arguments.seed,
         device=device,
     )
-    return model, inputs
+    return theory.audit.with_weights(model, inputs, seed=arguments.seed), inputs
 
 
 @contextlib.contextmanager

@@ -21,4 +21,5 @@ from .loading import (
     load as load,
     placed as placed,
     shape_of as shape_of,
+    with_weights as with_weights,
 )

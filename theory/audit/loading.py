@@ -22,8 +22,12 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.modules.lazy import LazyModuleMixin
+from torch.nn.parameter import is_lazy
 
 from theory.errors import RequestError, check_whole, unknown_name
+from theory.predict.tape import as_arguments
+from theory.probe import modes_kept
 from theory.randomness import generator
 
 TARGET = "write MODULE:FACTORY or FILE.py:FACTORY, for instance torchvision.models:resnet18"
@@ -198,6 +202,15 @@ def placed(model: nn.Module, device: torch.device, dtype: str | None = None) -> 
         return model.to(device=device, dtype=kind)
 
 
+def with_weights(model: nn.Module, inputs: Any, *, seed: int = 0) -> nn.Module:
+    """``model``; if modules of it are lazy, they get their weights by one run on ``inputs``."""
+    if any(map(is_lazy, (*model.parameters(), *model.buffers()))):
+        positional, keywords = as_arguments(inputs)
+        with guarded("running the network"), _seeded(seed), modes_kept(model), torch.no_grad():
+            model.eval()(*positional, **keywords)
+    return model
+
+
 # ------------------------------------------------------------------------------------- inputs
 
 
@@ -261,6 +274,8 @@ def guessed(model: nn.Module) -> tuple[Sizes, Sizes]:
         (nn.RNNBase, lambda layer: ([_sequence(layer)], [])),
     )
     for module in model.modules():
+        if isinstance(module, LazyModuleMixin):  # it takes whatever comes
+            break
         for kind, shapes in takes:
             if isinstance(module, kind):
                 return shapes(module)

@@ -31,6 +31,7 @@ from typing import Any
 import torch
 from torch import nn
 from torch.func import functional_call
+from torch.nn.parameter import is_lazy
 from torch.overrides import TorchFunctionMode, get_testing_overrides
 from torch.utils.weak import WeakIdKeyDictionary
 
@@ -207,7 +208,7 @@ def record(
 
     Raises ``RequestError`` for a model that is compiled or does not run on ``inputs``.
     """
-    check_is_eager(model)
+    check_can_be_followed(model)
     positional, keywords = as_arguments(inputs)
     given = [tensor for tensor in tensors_in((positional, keywords))]
     device = next((tensor.device for tensor in given), torch.device("cpu"))
@@ -242,9 +243,14 @@ def record(
     )
 
 
-def check_is_eager(model: nn.Module) -> None:
-    """Raise ``RequestError`` where modules are compiled: nothing is seen of what runs inside."""
+def check_can_be_followed(model: nn.Module) -> None:
+    """Raise ``RequestError`` where modules are compiled, since nothing is seen of what runs inside, or
+    lazy and never run, since they have no weights yet."""
     for name, module in model.named_modules():
+        if any(map(is_lazy, (*module.parameters(recurse=False), *module.buffers(recurse=False)))):
+            raise RequestError(
+                f"{name or 'the model'} is lazy and has no weights yet: run the model on an input once"
+            )
         if isinstance(module, torch.jit.ScriptModule) or type(module).__name__ == "OptimizedModule":
             raise RequestError(
                 f"{name or 'the model'} is compiled ({type(module).__name__}): "

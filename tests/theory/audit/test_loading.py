@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from theory.audit.loading import example_inputs, guarded, load, shape_of
+from theory.audit.loading import example_inputs, guarded, load, shape_of, with_weights
 from theory.errors import RequestError
 
 SOURCE = """
@@ -102,3 +102,20 @@ def test_inputs_follow_the_network():
     assert half.dtype == torch.bfloat16
     with pytest.raises(RequestError, match="has no nn"):
         example_inputs(nn.Linear(4, 2), tokens=[(2, 3)])
+
+
+def lazy():
+    return nn.Sequential(nn.LazyConv2d(4, 3), nn.LazyBatchNorm2d(), nn.Flatten(), nn.LazyLinear(10))
+
+
+def test_a_lazy_network_gets_its_weights_from_one_run():
+    with pytest.raises(RequestError, match="say what goes into the network"):
+        example_inputs(lazy())
+    inputs = example_inputs(lazy(), [(8, 3, 8, 8)])
+    one, same, other = (with_weights(lazy(), inputs, seed=seed) for seed in (0, 0, 1))
+    assert one.training and one[0].weight.shape == (4, 3, 3, 3) and one[3].weight.shape == (10, 144)
+    assert torch.equal(one[1].running_mean, torch.zeros(4))
+    assert torch.equal(one[3].weight, same[3].weight)
+    assert not torch.equal(one[3].weight, other[3].weight)
+    with pytest.raises(RequestError, match=r"^running the network failed"):
+        with_weights(lazy(), example_inputs(lazy(), [(8, 3)]))

@@ -169,6 +169,8 @@ def test_what_does_not_run_is_said_in_one_line():
         record(_Nothing(), torch.ones(1))
     with pytest.raises(RequestError, match="is compiled"):
         record(OptimizedModule(), torch.ones(1, 2))
+    with pytest.raises(RequestError, match="1 is lazy and has no weights yet"):
+        record(nn.Sequential(nn.ReLU(), nn.LazyLinear(3)), torch.ones(1, 2))
 
 
 class OptimizedModule(nn.Linear):
