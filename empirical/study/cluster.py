@@ -51,6 +51,7 @@ if TYPE_CHECKING:
 
 CONNECT_SECONDS = 15.0
 LOST_SECONDS = 30.0  # without a word from the scheduler
+BACK_SECONDS = 120.0  # that a process of this machine may take to start again; dask gives up after 15
 SHOW_SECONDS = 90.0  # that a shared disk may take to show another machine's files
 DEATHS_ALLOWED = 3  # of workers per cell
 WORKER_BYTES = 2_000_000_000  # what one takes on a CPU: CIFAR-10, torch, a batch of 64
@@ -82,10 +83,11 @@ def run_at(
         return collect(spec, numbered)
     with _client(where, len(waiting)) as client, records.marked(spec.out) as mark:
         order = Order(uuid.uuid4().hex, spec, project_version(), mark)
-        await_workers(client, str(where), overview)
+        at = "localhost" if isinstance(where, int) else where
+        await_workers(client, at, overview)
         kinds = inspect_workers(client, order)
         bundles = bundled(waiting, len(kinds), "cuda" if "cuda" in kinds else "cpu")
-        _Dispatch(client, str(where), order, overview).train(bundles, dataset)
+        _Dispatch(client, at, order, overview).train(bundles, dataset)
     return collect(spec, numbered, SHOW_SECONDS)
 
 
@@ -272,6 +274,8 @@ class _Dispatch:
         self.heard = time.monotonic()
         for worker in set(self.where.values()) - set(there):
             self._lose(worker)
+        if not there and self.client.cluster is not None and not self.client.cluster.workers:
+            raise WorkError(f"no worker process of this machine starts any more; {SAFE}")
         if not there and not self.alone:
             self.overview.tell(events.WorkersAwaited(self.place))
         self.alone = not there
@@ -300,6 +304,7 @@ class _Dispatch:
 @contextlib.contextmanager
 def _client(place: str | int, cells: int) -> Iterator[Client]:
     """A client of the scheduler at ``place``, or of one started here with at most ``cells`` workers."""
+    import dask
     from distributed import Client, LocalCluster
     from distributed.utils import silence_logging_cmgr
 
@@ -308,6 +313,8 @@ def _client(place: str | int, cells: int) -> Iterator[Client]:
         stack.enter_context(silence_logging_cmgr(logging.CRITICAL))
         where: dict[str, Any] = {"address": place}
         if isinstance(place, int):
+            patience = {"distributed.deploy.lost-worker-timeout": BACK_SECONDS}
+            stack.enter_context(dask.config.set(patience))
             with deaf_children():
                 where["address"] = stack.enter_context(
                     LocalCluster(

@@ -8,6 +8,7 @@ import resource
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import ClassVar
@@ -241,6 +242,30 @@ def test_a_cell_whose_workers_die_stops_the_study(tmp_path, monkeypatch):
     with pytest.raises(WorkError, match="2 workers died while they trained he-relu"):
         run_at(TWO, spec, on_event, dataset=tiny_dataset(IMAGES))
     assert not worker_processes()
+
+
+def test_workers_that_start_no_more_end_the_study(tmp_path, monkeypatch):
+    monkeypatch.setattr(ours, "BACK_SECONDS", 1.0)
+    told = []
+    ended = threading.Event()
+
+    def kill_all():
+        while not ended.wait(0.05):
+            for process in worker_processes():
+                process.kill()
+
+    def on_event(event):
+        if isinstance(event, CellStarted) and not any(isinstance(e, CellStarted) for e in told):
+            threading.Thread(target=kill_all, daemon=True).start()
+        told.append(event)
+
+    spec = tiny_study(tmp_path, depths=(2,))
+    try:
+        with pytest.raises(WorkError, match="no worker process of this machine starts any more; "):
+            run_at(TWO, spec, on_event, dataset=tiny_dataset(IMAGES))
+    finally:
+        ended.set()
+    assert WorkersAwaited("localhost") in told
 
 
 def test_a_wrong_request_that_a_worker_finds_is_raised_here(tmp_path):
