@@ -367,22 +367,28 @@ def sample_log_second_moments(
     log_input: float = 0.0,
     bias_variance: float | Sequence[float] = 0.0,
     uniform_bias: bool = False,
+    orthogonal: bool = False,
 ) -> Iterator[Array]:
     """ln q_l of ``draws`` networks, drawn from their law without drawing a weight.
 
     Yields one array of shape (draws,) per layer, before its activation; −∞ where the network is
     dead.  Gaussian weights, and biases of variance ``bias_variance`` (one, or one per layer): Gaussian
-    ones join the weights' variance, uniform ones are drawn unit by unit.
+    ones join the weights' variance.  Uniform ones are drawn unit by unit, and so is what ``orthogonal``
+    square weights make: a vector of fixed length in a uniform direction, plus the biases.
     """
     log_power = np.full(draws, log_input)
     variances = np.broadcast_to(bias_variance, len(units))
     for n, log_scale, variance in zip(units, log_scales, variances, strict=True):
         log_bias = np.log(variance) if variance else -np.inf
         log_v = np.logaddexp(log_scale + log_power, log_bias)
-        if uniform_bias:
+        if uniform_bias or orthogonal:
             share = np.exp(log_bias - log_v)[:, None]  # of the variance that is the bias's
-            unit = np.sqrt(1 - share) * rng.standard_normal((draws, n))
-            unit += np.sqrt(3 * share) * rng.uniform(-1, 1, (draws, n))
+            unit = rng.standard_normal((draws, n))
+            if orthogonal:
+                unit *= np.sqrt(n) / np.linalg.norm(unit, axis=1, keepdims=True)
+            unit *= np.sqrt(1 - share)
+            bias = rng.uniform(-1, 1, (draws, n)) if uniform_bias else rng.standard_normal((draws, n))
+            unit += np.sqrt((3 if uniform_bias else 1) * share) * bias
             positive = (np.maximum(unit, 0) ** 2).sum(1)
             rest = (np.minimum(unit, 0) ** 2).sum(1)
         else:

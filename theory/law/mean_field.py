@@ -38,8 +38,8 @@ from theory.law.quadrature import Nonlinearity
 Array = NDArray[np.float64]
 Phi = Activation | Nonlinearity
 
-# Fixed points are looked for in this range of ln q, on this many points.
-SEARCH = (-32.0, 32.0, 257)
+# Fixed points are looked for in at least this range of ln q, at this distance.
+LOWEST, HIGHEST, STEP = -32.0, 32.0, 0.25
 # What differs from an equality by less than this is one: 1e-12 is quadrature's accuracy.
 EQUAL = 1e-12
 
@@ -266,7 +266,9 @@ def fixed_points(phi: Phi, scale: float, bias_variance: float = 0.0) -> FixedPoi
         )
     if _is_rectifier(phi):
         return _rectifier_fixed_points(scale * phi.second_moment, bias_variance)
-    grid = np.linspace(*SEARCH[:2], SEARCH[2])
+    # q* is at least σ_b², and at most σ_w²·max φ² + σ_b² where φ is bounded
+    lowest = min(LOWEST, math.log(bias_variance) - 1) if bias_variance else LOWEST
+    grid = np.arange(lowest, max(HIGHEST, math.log(scale + bias_variance) + 4) + STEP, STEP)
     growth = np.array([log_growth(phi, scale, bias_variance, t) for t in grid])
     signs = np.where(np.abs(growth) > EQUAL, np.sign(growth), 0.0)
     known = np.flatnonzero(signs)
@@ -387,7 +389,7 @@ def critical_scale(phi: Phi, bias_variance: float) -> float:
         start = 1 / _smooth_derivative_moment(phi, 1e-60)
         if any(point.q == 0 for point in fixed_points(phi, start).stable):
             return round(start, 14)
-    grid = np.linspace(*SEARCH[:2], SEARCH[2])
+    grid = np.arange(LOWEST, HIGHEST + STEP, STEP)
     values = np.array([excess(t) for t in grid])
     for left in np.flatnonzero((np.abs(values[:-1]) > EQUAL) & (values[:-1] * values[1:] < 0)):
         q = math.exp(root(excess, grid[left], grid[left + 1]))

@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 
 from theory.activations import Activation
 from theory.errors import RequestError, check_choice
-from theory.initializers import Initializer
+from theory.initializers import Initializer, shape_named
 from theory.law import batch_norm, convolution, finite_width, mean_field
 from theory.randomness import stream_seed
 from theory.specs import BatchNormSpec, ConvSpec, EnsembleSpec, VarianceSpec
@@ -213,15 +213,15 @@ class Chain:
 
     @property
     def orthogonal(self) -> bool:
-        return self.law.shape == "orthogonal"
+        return shape_named(self.law.shape).is_orthogonal
 
     @property
     def source(self) -> str:
         """Where the law of ln q comes from; see ``Theory.law``."""
-        shape, square = self.law.shape, len(set(self.spec.widths)) == 1
-        if self.activation.negative_slope is None or (shape == "orthogonal" and not square):
+        square = len(set(self.spec.widths)) == 1
+        if self.activation.negative_slope is None or (self.orthogonal and not square):
             return "none"
-        return "exact" if shape in ("normal", "orthogonal") else "approximate"
+        return "exact" if shape_named(self.law.shape).is_rotation_invariant else "approximate"
 
     def log_signal(self) -> tuple[Array, Array]:
         """ln of the expected second moments of y_l and of x_{l−1}, each (L,)."""
@@ -335,7 +335,7 @@ def _sampled(chain: Chain, expected: Array) -> Theory:
     """With biases the layers' factors are not independent: the chain is drawn from its law."""
     spec, uniform = chain.spec, chain.law.draws_bias
     draws = SAMPLED_DRAWS
-    if uniform:
+    if uniform or chain.orthogonal:
         draws = max(500, min(draws, SAMPLED_NUMBERS // (spec.width * spec.depth)))
     layers = finite_width.sample_log_second_moments(
         chain.units,
@@ -346,12 +346,13 @@ def _sampled(chain: Chain, expected: Array) -> Theory:
         log_input=math.log(spec.input_second_moment),
         bias_variance=chain.bias_variances,
         uniform_bias=uniform,
+        orthogonal=chain.orthogonal,
     )
     rows = [
         (log_q.mean(), log_q.var(ddof=1), np.quantile(log_q, BAND), _skew(log_q)) for log_q in layers
     ]
     mean, var, quantiles, skewness = (np.array(column) for column in zip(*rows, strict=True))
-    source = "approximate" if uniform else "sampled"
+    source = "sampled" if chain.source == "exact" else "approximate"
     return Theory(expected, mean, var, quantiles, np.zeros(spec.depth), source, draws, skewness)
 
 

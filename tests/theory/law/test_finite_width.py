@@ -185,3 +185,22 @@ def test_the_sampler_draws_biases_of_the_right_shape(uniform):
     )
     assert stats.ks_2samp(got, expected).pvalue > 1e-3
     assert (got.std() < 0.2) == uniform
+
+
+def test_orthogonal_weights_with_biases_against_haar_matrices():
+    """Mean and variance of ln q of the sampled chain; Gaussian weights spread far more in layer 1."""
+    n, depth, bias, draws = 8, 3, 0.3, 20_000
+    rng = np.random.default_rng(1)
+    chain = sample_log_second_moments(
+        [n] * depth, 0.0, [np.log(2)] * depth, draws, rng, bias_variance=bias**2, orthogonal=True
+    )
+    x = np.ones((draws, n))
+    for sampled in chain:
+        rotation, upper = np.linalg.qr(rng.standard_normal((draws, n, n)))
+        rotation *= np.sign(np.einsum("dii->di", upper))[:, None, :]
+        y = np.sqrt(2) * np.einsum("dij,dj->di", rotation, x) + bias * rng.standard_normal((draws, n))
+        x, logs = np.maximum(y, 0), np.log((y**2).mean(1))
+        spread = logs.std() * np.sqrt(2 / draws)
+        assert abs(sampled.mean() - logs.mean()) < 4.5 * spread
+        fourths = np.mean((logs - logs.mean()) ** 4) / logs.var() ** 2
+        assert abs(sampled.var() / logs.var() - 1) < 4.5 * np.sqrt(2 * (fourths - 1) / draws)

@@ -249,6 +249,17 @@ def test_signals_end_where_the_fixed_points_say(name, scale, bias):
             assert math.exp(log_q[-1]) == pytest.approx(limit, rel=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("name", "scale", "bias"), [("tanh", 0.05, 1e-16), ("selu", 0.05, 1e-30), ("tanh", 1e14, 0.0)]
+)
+def test_fixed_points_lie_where_the_biases_or_a_bounded_function_put_them(name, scale, bias):
+    """Far below 1 φ is linear: q* = σ_b²/(1 − σ_w²φ′(0)²); far above tanh² is 1: q* = σ_w²."""
+    phi = parse_activation(name)
+    (point,) = mean_field.fixed_points(phi, scale, bias).stable
+    steep = mean_field.chi_1(phi, scale, bias or 1.0)
+    assert point.q == pytest.approx(bias / (1 - steep) if bias else scale, rel=1e-6)
+
+
 def test_a_gelu_network_that_keeps_unit_variance_does_not_hold_it():
     phi = parse_activation("gelu")
     found = mean_field.fixed_points(phi, 1 / quadrature.second_moment(phi))
