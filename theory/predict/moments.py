@@ -85,8 +85,11 @@ class Moment:
 
 
 def of_constant(tensor: torch.Tensor, bit: int = 0) -> Moment:
-    """Of a tensor that is no value: its own squares; a parameter without a mean is odd in itself."""
-    around_zero = has_no_mean(tensor)
+    """Of a tensor that is no value: its own squares; a parameter without a mean is odd in itself.
+
+    A single number is its own mean.
+    """
+    around_zero = has_no_mean(tensor) and (tensor.numel() > 1 or not tensor.any())
     odd = bit if around_zero else 0
     return Moment(widened(tensor.detach()).square(), odd, bit, around_zero, around_zero)
 

@@ -12,6 +12,7 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -26,9 +27,10 @@ from theory.errors import RequestError, check_whole
 from theory.law.finite_width import spread_coefficient
 from theory.precision import widened
 from theory.predict.layers import Weights, weights_of
-from theory.predict.moments import INFINITE_WIDTH, Moment, basis_name
+from theory.predict.moments import INFINITE_WIDTH, MEASURED_FACTOR, Moment, basis_name, with_slope
 from theory.predict.rules import (
     Call,
+    is_elementwise,
     log_weights,
     moments_after,
     only_moves,
@@ -143,7 +145,7 @@ def calls_of(tape: Tape, inputs: Any) -> list[tuple[Call, list[Moment]]]:
     for number, tensor in zip(tape.inputs, tensors_in(inputs), strict=True):
         if tensor.is_floating_point():
             moments[number] = Moment(widened(tensor.detach()).square().requires_grad_())
-    uses = _uses(tape)
+    uses, coherence = _uses(tape), _coherence(tape)
     calls = []
     for operation in tape.operations:
         if not any(tape.values[number].dtype.is_floating_point for number in operation.outputs):
@@ -157,9 +159,41 @@ def calls_of(tape: Tape, inputs: Any) -> list[tuple[Call, list[Moment]]]:
         made = [_rooted(moment) for moment in moments_after(call)]
         for number, moment in zip(operation.outputs, made, strict=True):
             if tape.values[number].dtype.is_floating_point:
-                moments[number] = moment
+                power, factor = moment.power, coherence.get(number)
+                if factor is not None:
+                    power = with_slope(power, factor, power)
+                moments[number] = replace(moment, power=power)
         calls.append((call, made))
     return calls
+
+
+def _coherence(tape: Tape) -> dict[int, float]:
+    """By value: how the parts of its gradient add up, where two of them meet unit by unit.
+
+    Parts through weights that are apart are uncorrelated in the limit of wide layers.  Those of x·σ(x),
+    each a number times the same gradient, never are: they add up as they do on this run.
+    """
+    takers: dict[int, list[Operation]] = defaultdict(list)
+    for operation in tape.operations:
+        for number in operation.inputs:
+            takers[number].append(operation)
+
+    def beyond(operation: Operation) -> set[int]:
+        """The operations that units of their own come to from ``operation``, itself too."""
+        found, open_ones = set(), [operation]
+        while open_ones:
+            each = open_ones.pop()
+            if is_elementwise(each.name) and each.index not in found:
+                found.add(each.index)
+                open_ones += [after for number in each.outputs for after in takers[number]]
+        return found
+
+    return {
+        number: value.coherence
+        for number, value in enumerate(tape.values)
+        if math.isfinite(value.coherence)
+        and any(one & other for one, other in combinations(map(beyond, takers[number]), 2))
+    }
 
 
 def _uses(tape: Tape) -> dict[int, list[Operation]]:
@@ -218,6 +252,7 @@ def _backward_bases(
 ) -> dict[int, frozenset[str]]:
     """What the gradient at every value rests on: the slopes of all that comes after it."""
     bases: dict[int, frozenset[str]] = {number: frozenset() for number in range(len(tape.values))}
+    bases.update(dict.fromkeys(_coherence(tape), frozenset({MEASURED_FACTOR})))
     uses = Counter(number for call, _ in calls for number in call.operation.inputs)
     for call, moments in reversed(calls):
         after = frozenset[str]().union(*(bases[number] for number in call.operation.outputs))

@@ -12,7 +12,8 @@ gradients, that the operation had on this run.  To add a rule, write a function 
                    units, squeeze and excitation; infinite width.  Of matrices, over units: Σ q_u·q_v
     rectifier      (1 + a²)/2 of what is symmetric: exact (Eq. 15)
     activation     quadrature over a Gaussian: infinite width
-    layer norm     γ²·σ²/(σ² + ε) + β², and back γ²/σ²·(1 − 2/n); RMS norm γ² and γ²/q·(1 − 1/n)
+    layer norm     γ²·σ²/(σ² + ε) + β², and back γ²·(1 − 2/n)·E[1/σ²], of n Gaussian units
+                   γ²/σ²·(n − 2)/(n − 3); RMS norm γ² and γ²·(1 − 1/n)·E[1/q], γ²/q·(n − 1)/(n − 2)
     batch norm     γ² + β² forward, with the profile over places kept; back the measured slope.  Group
                    and instance norm the same
     attention      Σ_ij A_ti A_tj E[v_i·v_j], A that of this run: exact over draws of the value weights;
@@ -146,24 +147,16 @@ class Call:
 
 Rule = Callable[[Call], Outputs]
 RULES: dict[str, Rule] = {}
-ALWAYS: set[str] = set()  # rules that never decline: no slope needs to be measured
 
 
-def rule(names: str, *, always: bool = False) -> Callable[[Rule], Rule]:
+def rule(names: str) -> Callable[[Rule], Rule]:
     """Register the decorated function for the operations ``names``, separated by blanks."""
 
     def register(function: Rule) -> Rule:
         RULES.update(dict.fromkeys(names.split(), function))
-        if always:
-            ALWAYS.update(names.split())
         return function
 
     return register
-
-
-def needs_slopes(name: str) -> bool:
-    """Whether the slopes of the operation ``name`` may be asked for."""
-    return name not in ALWAYS
 
 
 def needs_channels(name: str) -> bool:
@@ -186,7 +179,7 @@ def taped(model: nn.Module, inputs: Any, *, gradients: bool = True, seed: int = 
     """``record`` with all that the rules may ask for; without ``gradients`` what needs none."""
     channels, units = (needs_channels, unit_axis) if gradients else (nothing, nothing)
     return record(
-        model, inputs, gradients=gradients, slopes=needs_slopes, channels=channels, units=units,
+        model, inputs, gradients=gradients, slopes=True, channels=channels, units=units,
         seed=seed,
     )  # fmt: skip
 
@@ -207,6 +200,12 @@ def log_weights(call: Call) -> dict[int, float]:
 def only_moves(name: str) -> bool:
     """Whether the operation ``name`` makes no new numbers."""
     return RULES.get(name) in (keep, move)
+
+
+def is_elementwise(name: str) -> bool:
+    """Whether the operation ``name`` makes each number of those in its place alone."""
+    known = (add, multiply, negative, rectifier, activation, dropout, keep)
+    return RULES.get(name) in known or name in ("pow", "sqrt", "rsqrt", "reciprocal")
 
 
 def moments_after(call: Call) -> Sequence[Moment]:
@@ -569,25 +568,33 @@ def transposed_convolution(call: Call) -> Outputs:
     return _weighted(call, windows.weights, x, windows, 1 - len(windows.weights.shape))
 
 
-@rule("embedding", always=True)
+@rule("embedding")
 def embedding(call: Call) -> Outputs:
-    """A row of the table: its mean square."""
-    weight = call.argument("weight")
+    """A row of the table: its mean square; that of the row for padding is its own."""
+    weight, padding = call.argument("weight"), call.argument("padding_idx")
     bit = call.bit
     odd = bit if has_no_mean(weight) else 0
-    power = torch.full((1,) * len(call.out().shape), second_moment(weight))
-    return [Moment(power.double(), odd, bit, bool(odd), bool(odd))]
+    power = torch.full((1,) * len(call.out().shape), second_moment(weight), dtype=torch.float64)
+    if isinstance(padding, int) and len(weight) > 1:
+        squares = widened(weight.detach()).square().mean(1)
+        others = (squares.sum() - squares[padding]) / (len(weight) - 1)
+        is_padding = call.argument("input") == padding % len(weight)
+        power = torch.where(is_padding, squares[padding], others).unsqueeze(-1)
+    return [Moment(power, odd, bit, bool(odd), bool(odd))]
 
 
 # --- sums and products --------------------------------------------------------------------------------
 
 
-@rule("add sub rsub", always=True)
+@rule("add sub rsub")
 def add(call: Call) -> Outputs:
     """q_u + α²·q_v, and the cross term where it does not vanish."""
     u, v = (call.known(call.argument(*names)) for names in (("input", "self", "0"), ("other", "1")))
     alpha = call.argument("alpha")
-    v = v.scaled(float(alpha) ** 2 if isinstance(alpha, (int, float)) else 1.0)
+    size = float(alpha) if isinstance(alpha, (int, float)) else 1.0
+    if u is v:
+        return [u.scaled((1 + (size if call.operation.name == "add" else -size)) ** 2)]
+    v = v.scaled(size**2)
     if not u.power.any() or not v.power.any():
         kept, other = (u, v) if u.power.any() else (v, u)
         return [replace(kept, power=kept.power + other.power)]
@@ -646,7 +653,7 @@ def _product(call: Call, first: Slot, second: Slot) -> torch.Tensor:
     return power
 
 
-@rule("neg", always=True)
+@rule("neg")
 def negative(call: Call) -> Outputs:
     """−x."""
     return [call.known(call.argument("input", "self", "0"))]
@@ -679,14 +686,16 @@ def rectifier(call: Call) -> Outputs:
             return None
         slope = float(weight)
     factor = (1 + float(slope) ** 2) / 2
+    shut = torch.full_like(y.power, float(slope) ** 2)  # where all is 0, and stays 0
+    back = torch.where(y.power > 0, factor, shut)
     wide = frozenset() if y.symmetric else frozenset({INFINITE_WIDTH})
-    return [_activated(call, y, y.power * factor, factor, wide)]
+    return [_activated(call, y, y.power * factor, back, wide)]
 
 
 @rule(
     "tanh sigmoid gelu silu mish elu celu selu softplus softsign logsigmoid tanhshrink hardtanh "
     "hardswish hardsigmoid hardshrink softshrink threshold relu6 sin cos erf atan abs square exp "
-    "clamp log1p sinh asinh softmin"
+    "clamp log1p sinh asinh"
 )
 def activation(call: Call) -> Outputs:
     """φ(y), unit by unit, of a Gaussian y: quadrature."""
@@ -750,7 +759,7 @@ def _tabulated(function: Callable[[Any, Any], Any], power: torch.Tensor) -> torc
     return torch.from_numpy(np.asarray(found)).reshape(power.shape)
 
 
-@rule("dropout feature_dropout dropout1d dropout2d dropout3d alpha_dropout", always=True)
+@rule("dropout feature_dropout dropout1d dropout2d dropout3d")
 def dropout(call: Call) -> Outputs:
     """x·mask/(1 − p): 1/(1 − p) in train mode."""
     x = call.known(call.argument("input", "self", "0"))
@@ -855,11 +864,16 @@ def token_norm(call: Call) -> Outputs:
     n, level = math.prod(shape), x.power.mean(tuple(range(-len(shape), 0)), keepdim=True).detach()
     if call.operation.name == "rms_norm":
         level = level + (torch.finfo(call.out().dtype).eps if eps is None else float(eps))
-        return _normalized(call, x, level, x.power.detach() / level, (1 - 1 / n) / level, -1)
+        back = (1 - 1 / n) * _mean_inverse(n, n, x) / level
+        return _normalized(call, x, level, x.power.detach() / level, back, -1)
     raised = level + float(eps or 0.0)
-    return _normalized(
-        call, x, level, level / raised, (1 - 2 / n) / raised if x.symmetric else None, -1
-    )
+    back = (1 - 2 / n) * _mean_inverse(n, n - 1, x) / raised
+    return _normalized(call, x, level, level / raised, back if x.symmetric else None, -1)
+
+
+def _mean_inverse(units: int, freedom: int, x: Moment) -> float:
+    """E[1/s²] of s² = χ²/n, by the degrees of ``freedom`` of Gaussian units; 1 of others."""
+    return units / (freedom - 2) if x.gaussian and freedom > 2 else 1.0
 
 
 @rule("group_norm instance_norm")
@@ -877,7 +891,7 @@ def group_norm(call: Call) -> Outputs:
 # --- what only moves numbers --------------------------------------------------------------------------
 
 
-@rule(" ".join(KEEPS), always=True)
+@rule(" ".join(KEEPS))
 def keep(call: Call) -> Outputs:
     """The same numbers."""
     x = call.moments.get(call.operation.inputs[0])

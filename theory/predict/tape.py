@@ -21,7 +21,7 @@ import dataclasses
 import inspect
 import math
 import types
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -101,6 +101,8 @@ class Value:
     spread                  variance over the inputs (the first dimension), mean over all others: what
                             tells inputs apart; of a single input its variance over everything
     silent                  share of the units that are 0 for every input
+    coherence               Σ of the squared gradient over that of its parts, one from each operation
+                            that takes the value; NaN if there is one alone, or not all were seen
     uneven                  variance over the n units of their second moments, over n times the squared
                             mean: given what enters a layer, its units are drawn alike and apart, and
                             this is the relative variance of its second moment over draws
@@ -114,6 +116,7 @@ class Value:
     spread: float = float("nan")
     silent: float = float("nan")
     uneven: float = float("nan")
+    coherence: float = float("nan")
 
 
 @dataclass(frozen=True)
@@ -189,7 +192,7 @@ def record(
     inputs: Any,
     *,
     gradients: bool = False,
-    slopes: Asked = nothing,
+    slopes: bool = False,
     channels: Asked = nothing,
     units: Asked = nothing,
     weights: Mapping[str, torch.Tensor] | None = None,
@@ -199,7 +202,7 @@ def record(
 
     inputs     one tensor, a sequence of arguments, or a mapping of them by name
     gradients  also run backward from random signs at every real output
-    slopes     of which operations, by name, the slopes are measured (with ``gradients``)
+    slopes     also measure what each operation does to a gradient (with ``gradients``)
     channels   of which operations the outputs' channel means are measured
     units      of which operations the outputs are units along which axis, from the end; 0 where they
                are those of the input
@@ -235,7 +238,7 @@ def record(
                 ) from error
     return Tape(
         tuple(map(recorder.with_slopes, recorder.operations)),
-        tuple(recorder.values),
+        tuple(map(recorder.with_coherence, range(len(recorder.values)))),
         recorder.inputs,
         outputs,
         ties_of(model),
@@ -292,7 +295,7 @@ class _Recorder(TorchFunctionMode):
         self,
         model: nn.Module,
         where: Whereabouts,
-        slopes: Asked,
+        slopes: bool,
         channels: Asked,
         units: Asked,
         gradients: bool,
@@ -310,7 +313,8 @@ class _Recorder(TorchFunctionMode):
         self.computed = WeakIdKeyDictionary()  # the parameters behind tensors that are none
         self.masks = WeakIdKeyDictionary()  # root mean squares of random tensors
         self.sent: dict[tuple[int, int], float] = defaultdict(float)  # Σ g² by operation and value
-        self.uses: Counter[int] = Counter()  # of each value
+        self.takers: dict[int, list[int]] = defaultdict(list)  # the operations that take each value
+        self.outputs: tuple[int, ...] = ()
         self.roots: list[torch.Tensor] = []  # where the graph of the gradients begins
         self.owners: dict[int | None, list[tuple[str, int]]] = defaultdict(list)  # by storage
         self.buffers = frozenset(name for name, _ in model.named_buffers())
@@ -339,7 +343,8 @@ class _Recorder(TorchFunctionMode):
         tensors = tensors_in(output)
         if not tensors:
             raise RequestError("the model returns no tensor")
-        return tuple(self.numbers[tensor] for tensor in tensors if tensor in self.numbers)
+        self.outputs = tuple(self.numbers[tensor] for tensor in tensors if tensor in self.numbers)
+        return self.outputs
 
     def run_backward(self, output: Any, seed: int) -> None:
         """One backward pass from independent random signs; hooks on the values read it."""
@@ -367,10 +372,9 @@ class _Recorder(TorchFunctionMode):
             return result
         template = self._template((args, kwargs))
         inputs = tuple(dict.fromkeys(known))
-        self.uses.update(known)
         parameters = self._parameters(taken)
         bound = _bound(func, template)
-        if self.gradients and self.slopes(name) and not writes(func, bound):
+        if self.gradients and self.slopes and name not in KEEPS and not writes(func, bound):
             args, kwargs = self._alias((args, kwargs), len(self.operations))
             taken = tensors_in((args, kwargs))
         version = taken[0]._version
@@ -384,7 +388,7 @@ class _Recorder(TorchFunctionMode):
             axis = self.axes[taken[0]] if taken[0] in self.axes else None
         outputs = tuple(self._value(tensor, name, known_size, axis) for tensor in made)
         products = logits = None
-        if self.slopes(name):
+        if self.slopes:
             if name == "softmax" and isinstance(bound.get("dim"), int):
                 logits = Logits.of(taken[0], bound["dim"])
             products = products_over_time(*args) if name in RECURRENT else None
@@ -398,6 +402,8 @@ class _Recorder(TorchFunctionMode):
             logits=logits,
         )  # fmt: skip
         self.operations.append(operation)
+        for number in inputs:
+            self.takers[number].append(operation.index)
         if self.gradients and not any(
             tensor.requires_grad for tensor in taken if tensor in self.numbers
         ):
@@ -550,29 +556,34 @@ class _Recorder(TorchFunctionMode):
 
     def _alias(self, arguments: Any, operation: int) -> Any:
         """``arguments`` with a view for every value, so that what is sent to it here is seen apart."""
+        made: dict[int, torch.Tensor] = {}  # by number: one for a value that is there twice
 
         def alias(tensor: torch.Tensor) -> torch.Tensor:
             if tensor not in self.numbers or not tensor.requires_grad:
                 return tensor
-            mine, key = tensor.view_as(tensor), (operation, self.numbers[tensor])
+            key = (operation, self.numbers[tensor])
+            if key[1] in made:
+                return made[key[1]]
+            mine = tensor.view_as(tensor)
             self.numbers[mine] = key[1]
-            for known in (self.axes, self.made_of):
-                if tensor in known:
-                    known[mine] = known[tensor]
+            for held in (self.axes, self.made_of):
+                if tensor in held:
+                    held[mine] = held[tensor]
 
             def read(gradient: torch.Tensor) -> None:
-                if self.uses[key[1]] == 1:
+                if len(self.takers[key[1]]) == 1 and key[1] not in self.outputs:
                     return  # it is the gradient at the value
                 self.sent[key] += second_moment(gradient) * gradient.numel()
 
             at_gradient(mine, read)
+            made[key[1]] = mine
             return mine
 
         return mapped(arguments, alias)
 
     def with_slopes(self, operation: Operation) -> Operation:
         """``operation`` with the slopes that the backward pass has shown."""
-        if not self.slopes(operation.name):
+        if not self.slopes:
             return operation
         known = [self._sum_of_squares(number) for number in operation.outputs]
         received = sum(each for each in known if math.isfinite(each))
@@ -582,6 +593,14 @@ class _Recorder(TorchFunctionMode):
         ]
         slopes = tuple(each / received if received > 0 else math.nan for each in sent)
         return dataclasses.replace(operation, slopes=slopes)
+
+    def with_coherence(self, number: int) -> Value:
+        """The value ``number``, with what the parts of its gradient make of each other."""
+        value, takers = self.values[number], self.takers[number]
+        parts = [self.sent.get((taker, number), math.nan) for taker in takers]
+        if len(takers) < 2 or number in self.outputs or not sum(parts) > 0:
+            return value
+        return dataclasses.replace(value, coherence=self._sum_of_squares(number) / sum(parts))
 
     def _sum_of_squares(self, number: int) -> float:
         value = self.values[number]
