@@ -40,8 +40,9 @@ from theory.errors import RequestError, check_choice, check_real, check_whole
 from theory.initializers import FANS, Initializer, parse_initializer
 from theory.randomness import MAX_SEED
 
+PRINTED = "flip+crop"
 AUGMENTED = {
-    "flip+crop": "flips and crops",
+    PRINTED: "flips and crops",
     "flip": "flips alone",
     "crop": "crops alone",
     "none": "no augmentation",
@@ -113,7 +114,7 @@ class Protocol:
     engine: str = "auto"
     limit_train: int | None = None
     limit_test: int | None = None
-    augment: str = "flip+crop"
+    augment: str = PRINTED
     network: str = "plain"
     branch_scale: str = "none"
     dropout: float = 0.0
@@ -162,6 +163,7 @@ class Protocol:
             ("branch_scale", self.branch_scale, own.branches),
             ("recurrent", self.recurrent, own.gates > 0),
             ("forget_bias", self.forget_bias, self.network == "lstm"),
+            ("augment", None if self.augment == PRINTED else self.augment, data.takes == "images"),
             ("learning_rate_reference", self.learning_rate_reference, self.is_classic),
             ("the engine stacked", self.engine if self.engine == "stacked" else None, self.is_classic),
         ):

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import pandas as pd
+
 from empirical.arm import Arm, Change
+from empirical.data.catalog import DATASETS
 from empirical.judgment.statistics import cell_statistics
 from empirical.protocol import COURSE_REPORT, published_accuracy
 from empirical.records.published import Published
@@ -17,15 +20,18 @@ Place = tuple[str, int]  # activation and depth: a column
 
 def accuracy_results(published: Published) -> Sheet:
     """Final test accuracy of everything recorded: a row per arm, a column per activation and depth."""
-    cells = cell_statistics(published.study)
+    study = published.study
+    arms = [Arm.of(row) for row in study.to_dict("records")]
+    cells = cell_statistics(study.assign(arm=pd.Series(arms, index=study.index, dtype=object)))
     at: dict[Arm, dict[Place, str]] = {}
     for row in cells.to_dict("records"):
         at.setdefault(row["arm"], {})[row["activation"], row["depth"]] = _written(row)
-    activations = COURSE_REPORT.activations
+    order = {name: number for number, name in enumerate(COURSE_REPORT.activations)}
     places = sorted(
         {place for row in at.values() for place in row},
-        key=lambda place: (activations.index(place[0]), place[1]),
+        key=lambda place: (order.get(place[0], len(order)), *place),
     )
+    scores = {DATASETS[name].score for name in published.cells["dataset"].unique()}
     recorded: list[Row] = [
         {"section": _heading(setting), "arm": _in_setting(arm, setting), "at": at[arm]}
         for setting in dict.fromkeys(map(_setting, at))
@@ -34,7 +40,7 @@ def accuracy_results(published: Published) -> Sheet:
     ]
     return Sheet(
         name="accuracy",
-        title="Final test accuracy, percent",
+        title=f"Final test {'score' if len(scores) > 1 else scores.pop()}, percent",
         data=cells,
         rows=[*(_printed(one, places) for one in COURSE_REPORT.initializers), *recorded],
         section=lambda row: str(row["section"]),

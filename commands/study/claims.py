@@ -12,6 +12,7 @@ import figures
 import theory
 from commands import options
 from commands.answer import Answer, Session
+from theory.errors import RequestError
 
 PURPOSE = "Judge the course report's claims by the records; should He be the default?"
 EXAMPLES = (
@@ -36,6 +37,11 @@ def run(arguments: argparse.Namespace, session: Session) -> Answer:
     session.prepare_out()
     theory.resolve_device(arguments.device)  # a missing one is said before the work
     records = options.read_records(folders, session)
+    there, asked = set(records.cells["dataset"]), empirical.COURSE_REPORT.dataset
+    if there and asked not in there:
+        raise RequestError(
+            f"claims are about {asked}, and these records are of {', '.join(sorted(there))}"
+        )
     evidence = empirical.Evidence(records.study, records.cells, records.layers)
     claims, claim_parts = empirical.judge_claims(evidence)
     agreement, pairs = empirical.protocol_agreement(evidence), empirical.protocol_pairs(evidence)

@@ -274,9 +274,13 @@ SIZE_COLUMNS = {
 
 
 def foretold_sizes(evidence: Evidence) -> pd.DataFrame:
-    """How often theory's numbers of the network as drawn were those measured: ``SIZE_COLUMNS``."""
+    """How often theory's numbers of the network as drawn were those measured: ``SIZE_COLUMNS``.
+
+    Of the course report's networks on its data set, whose tensors ``parameter_tensors`` knows.
+    """
     names = ["initial_loss", "initial_loss_predicted", "initial_average_weight"]
     rows = evidence.study.drop_duplicates("cell").set_index("cell")
+    rows = rows[[_is_known(Cells.of(row).spec) for row in rows.to_dict("records")]]
     measured = evidence.cells.set_index("cell").reindex(columns=names)
     measured = measured[measured.index.isin(rows.index)].apply(pd.to_numeric, errors="coerce")
     measured = measured.astype(np.float64).replace([-np.inf, np.inf], np.nan)
@@ -291,6 +295,10 @@ def foretold_sizes(evidence: Evidence) -> pd.DataFrame:
         ("average weight as drawn", len(weights), true.sum(), _worst((weights / mean)[mean != 0])),
     ]
     return pd.DataFrame(table, columns=list(SIZE_COLUMNS))
+
+
+def _is_known(spec: TrainSpec) -> bool:
+    return spec.is_classic and spec.dataset == COURSE_REPORT.dataset
 
 
 def _worst(ratios: pd.Series[float]) -> float:

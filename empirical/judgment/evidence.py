@@ -18,7 +18,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from empirical.arm import NAMES, Arm
-from empirical.protocol import TrainSpec
+from empirical.protocol import COURSE_REPORT, TrainSpec
 
 Array = NDArray[np.float64]
 
@@ -111,6 +111,11 @@ class Cells:
         )
 
     @property
+    def dataset(self) -> str:
+        """The name of their data set."""
+        return str(dict(self.changes).get("dataset", COURSE_REPORT.dataset))
+
+    @property
     def key(self) -> Key:
         """What it is known by in a study's table."""
         return _key(self)
@@ -194,13 +199,14 @@ class Evidence:
         """Its mean over the completed seeds; NaN for none."""
         return float(self.values(quantity, cells).mean())
 
-    def spread(self, quantity: str) -> float:
-        """Its standard deviation over seeds, pooled over all arms; NaN where none has two."""
-        if ("spread", quantity) not in self.memo:
-            every = (_by_seed(rows, QUANTITIES[quantity]) for rows in self._groups.values())
-            squares, degrees = pooled(found.to_numpy() for found in every)
-            self.memo["spread", quantity] = math.sqrt(squares / degrees) if degrees else math.nan
-        return float(self.memo["spread", quantity])
+    def spread(self, quantity: str, dataset: str = COURSE_REPORT.dataset) -> float:
+        """Its standard deviation over seeds, pooled over all arms there; NaN where none has two."""
+        key = ("spread", quantity, dataset)
+        if key not in self.memo:
+            there = (rows for rows in self._groups.values() if rows["dataset"].iloc[0] == dataset)
+            squares, degrees = pooled(_by_seed(rows, QUANTITIES[quantity]).to_numpy() for rows in there)
+            self.memo[key] = math.sqrt(squares / degrees) if degrees else math.nan
+        return float(self.memo[key])
 
     def initial(self, column: str, cells: Cells) -> float:
         """Mean over ``cells`` of a column of the cells' table, which is of the network as drawn."""

@@ -21,7 +21,7 @@ from empirical.protocol import TrainSpec
 from empirical.records.account import options
 from empirical.records.published import Published, spec_of
 
-SIZE = ("filters", "epochs", "batch_size", "dataset", "precision", "limit_train", "limit_test")
+SIZE = ("filters", "epochs", "batch_size", "precision", "limit_train", "limit_test")
 
 
 @dataclass(frozen=True)

@@ -204,7 +204,10 @@ def _evaluated(part: Part, evidence: Evidence, among: frozenset[int] | None) -> 
             estimate = unpaired(np.asarray(ours) - part.threshold, against, penalty=times)
     size = estimate.effect_size
     if estimate.seeds < MINIMUM_SEEDS:
-        variances = [(term.factor * evidence.spread(term.quantity)) ** 2 for term in part.terms]
+        variances = [
+            (term.factor * evidence.spread(term.quantity, term.cells.dataset)) ** 2
+            for term in part.terms
+        ]
         size = estimate.mean / math.sqrt(sum(variances)) if sum(variances) > 0 else math.nan
     return PartOutcome(part, values, estimate, size, LEVEL / times, missing, lost, diverged)
 

@@ -16,6 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
+from empirical.data.catalog import DATASETS
 from empirical.judgment.selection import same_size, select, with_arms
 from empirical.protocol import CLASSES
 from empirical.records.published import Published
@@ -118,9 +119,10 @@ def _point_legend(table: pd.DataFrame) -> list[Artist]:
 
 
 def _with_first_losses(published: Published) -> Published:
-    """The cells whose first loss is finite, predicted and measured; also those without batch norm."""
+    """The cells of ``CLASSES`` classes whose first losses are finite; also those without batch norm."""
     cells = published.cells
     there = cells[list(LOSSES)].notna().all(axis=1)
+    there &= cells["dataset"].map(lambda name: DATASETS[name].classes == CLASSES).astype(bool)
     return with_arms(published.of(cells.loc[there, "cell"]))
 
 

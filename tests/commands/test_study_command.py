@@ -1,6 +1,7 @@
 """``study`` as its user meets it: a document, verdicts and figures; a second start trains nothing."""
 
 import json
+import math
 
 import pytest
 
@@ -8,9 +9,13 @@ import cli
 from commands.study import cifar, study
 from empirical.data.catalog import DATASETS, TASKS
 from empirical.judgment.beyond import COLUMNS
+from empirical.judgment.claim_theory import foretold_sizes
 from empirical.presets import BEYOND
 from empirical.protocol import COURSE_REPORT, StudySpec
 from empirical.study import grid
+from figures.accuracies import accuracy_results
+from figures.paired.first_loss import FIGURES
+from figures.report.report import Report
 
 SMALL = [
     "--limit-train",
@@ -101,6 +106,7 @@ def test_presets_are_listed_by_task(task, capsys):
         (["images", "--preset", "teacher"], "teacher is a data set of regression"),
         (["regression", "--preset", "techer"], "did you mean teacher"),
         (["regression", "--network", "rnn"], "rnn takes no vectors"),
+        (["regression", "--augment", "flip"], "augment does not apply to"),
         (["sequence", "--network", "gru", "--activation", "relu"], "activations of its own"),
         (["sequence", "--dataset", "characters", "--depths", "65"], "length of characters"),
         (["images", "--dataset", "digits", "--dropout", "nan"], "dropout must be"),
@@ -115,3 +121,23 @@ def test_a_wrong_request_is_one_line_and_leaves_nothing(words, says, tmp_path, c
     captured = capsys.readouterr()
     assert captured.out == "" and captured.err.startswith("error: ") and captured.err.count("\n") == 1
     assert says in captured.err and not (tmp_path / "out").exists()
+
+
+def test_records_of_another_task_are_never_taken_for_the_course_reports(tmp_path, capsys):
+    words = ["regression", "--depths", "2", "--activation", "tanh", "--init", "he", "xavier"]
+    assert cli.main(["study", *words, "--seeds", "2", *SMALL, "--quiet", "--out", str(tmp_path)]) == 0
+    report = Report.read(tmp_path)
+    table = accuracy_results(report.records)
+    assert table.title == "Final test explained variance, percent"
+    sections = {row["section"] for row in table.rows} - {"the course report prints"}
+    (section,) = sections
+    assert "no batch norm" in section and "8 filters" in section and "dataset teacher" in section
+    assert {row["arm"] for row in table.rows if row["section"] == section} == {"He, fan_in", "Xavier"}
+    assert not foretold_sizes(report.evidence)["cells"].any()
+    assert math.isnan(report.evidence.spread("accuracy"))
+    assert report.evidence.spread("accuracy", "teacher") > 0
+    assert not len(FIGURES["initial-loss"].chosen(report.records).cells)
+    capsys.readouterr()
+    assert cli.main(["claims", "--records", str(tmp_path), "--out", str(tmp_path / "claims")]) == 2
+    said = capsys.readouterr().err
+    assert said == "error: claims are about cifar10, and these records are of teacher\n"
