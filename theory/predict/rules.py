@@ -267,10 +267,17 @@ def measured(call: Call) -> Sequence[Moment]:
         level = after.second_moment * growth
         shape = after.shape
         power = torch.full((1,) * len(shape), level, dtype=torch.float64)
-        if inputs and degrees[inputs[0]] == 1 and math.isfinite(level):
-            profile = _profile(call, inputs[0], shape).detach()
+        if inputs and math.isfinite(level):
+            # of one that is not unit by unit only the first input's, as it is
+            known = (
+                inputs if is_elementwise(operation.name) else [n for n in inputs[:1] if degrees[n] == 1]
+            )
+            profile = math.prod(
+                (_relative(_profile(call, number, shape), degrees[number]) for number in known),
+                start=torch.ones((1,) * len(shape), dtype=torch.float64),
+            )
             mean = float(profile.mean())
-            power = profile * (level / mean) if mean > 0 else power
+            power = profile * (level / mean) if 0 < mean < math.inf else power
         for each in inputs:
             slope = slopes.get(each, math.nan) * growth / (ratios[each] or 1.0)
             if slope and not math.isinf(slope):  # NaN: no gradient came, and none is sent on
@@ -282,6 +289,13 @@ def measured(call: Call) -> Sequence[Moment]:
 def _ratio(predicted: float, value: Value) -> float:
     ratio = predicted / value.second_moment if value.second_moment else 1.0
     return ratio if math.isfinite(ratio) and ratio > 0 else 1.0
+
+
+def _relative(power: torch.Tensor, degree: float) -> torch.Tensor:
+    """``power`` over its mean, to the ``degree``; 1 where that has no bound."""
+    power = power.detach()
+    known = degree and float(power.mean()) > 0 and (degree > 0 or bool((power > 0).all()))
+    return (power / power.mean()) ** degree if known else torch.ones_like(power)
 
 
 def _profile(call: Call, number: int, shape: tuple[int, ...]) -> torch.Tensor:
