@@ -9,6 +9,13 @@ def pytest_addoption(parser):
     parser.addoption("--update-golden", action="store_true", help="rewrite tests/golden/*.txt")
 
 
+def pytest_configure(config):
+    """Share the cores among the processes of ``pytest -n``: torch would give each one all of them."""
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    if workers > 1:
+        torch.set_num_threads(max(torch.get_num_threads() // workers, 1))
+
+
 @pytest.fixture
 def golden(request):
     """Compare text with tests/golden/NAME.txt; with --update-golden, write it instead."""
