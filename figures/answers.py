@@ -144,10 +144,13 @@ def answers_table(conditions: pd.DataFrame) -> Sheet:
 def settings_words(settings: Sequence[tuple[str, int]]) -> str:
     """The settings of a comparison, in few words.
 
-    >>> settings_words([("relu", 2), ("prelu", 12)])
-    'ReLU 2, PReLU 12'
+    >>> settings_words([("relu", 2), ("prelu", 12), ("relu", 12)])
+    'ReLU 2, 12, PReLU 12'
     """
-    return ", ".join(f"{name_of(activation)} {depth}" for activation, depth in settings)
+    depths: dict[str, list[str]] = {}
+    for activation, depth in settings:
+        depths.setdefault(name_of(activation), []).append(str(depth))
+    return ", ".join(f"{name} {', '.join(own)}" for name, own in depths.items())
 
 
 def points(value: float) -> str:
