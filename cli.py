@@ -12,12 +12,14 @@ import json
 import os
 import shlex
 import sys
+import time
 from argparse import Namespace
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 DONE, FAILED, WRONG_REQUEST, ALARM, INTERRUPTED = 0, 1, 2, 3, 130
+SILENT_SECONDS = 20.0  # at most, of long work whose stderr is no terminal
 
 
 def missing_package(error: ModuleNotFoundError) -> str:
@@ -166,9 +168,20 @@ class Session:
     def draws_progress(
         self, what: str = "drawing networks"
     ) -> Iterator[Callable[[int, int], None] | None]:
-        """A progress bar on stderr for simulations, where someone is there to see it."""
-        if self.quiet or not self.stderr.is_terminal:
+        """A progress bar on stderr for simulations; where it is no terminal, a line now and then."""
+        if self.quiet:
             yield None
+            return
+        if not self.stderr.is_terminal:
+            said = time.monotonic()
+
+            def tell(done: int, total: int) -> None:
+                nonlocal said
+                if time.monotonic() - said >= SILENT_SECONDS:
+                    said = time.monotonic()
+                    self.stderr.print(f"{what}: {done} of {total}")
+
+            yield tell
             return
         with Progress(console=self.stderr, transient=True) as progress:
             task = progress.add_task(what, total=None)

@@ -53,7 +53,7 @@ class Session(Protocol):
     def draws_progress(
         self, what: str = "drawing networks"
     ) -> AbstractContextManager[Callable[[int, int], None] | None]:
-        """What to call with the draws done and all draws, if anyone watches."""
+        """What to call with the draws done and all draws; None with --quiet."""
 
     def study_progress(self) -> AbstractContextManager[Callable[[Event], None]]:
         """What to call with every event of a study."""

@@ -425,3 +425,15 @@ def test_poor_surroundings_are_no_error(environment, tmp_path):
     done = start(sys.executable, "cli.py", "variance", *SMALL, "--out", tmp_path, env=environment)
     assert done.returncode == 0, done.stderr
     assert start(sys.executable, "cli.py", "variance", "--help", env=environment).returncode == 0
+
+
+def test_long_work_is_not_silent_where_nobody_can_see_a_bar(capsys, tmp_path, monkeypatch):
+    words = ["variance", "--depth", "3", "--width", "16", "--draws", "20", "--out", str(tmp_path)]
+    assert cli.main(words) == 0 and capsys.readouterr().err == ""
+    monkeypatch.setattr(cli, "SILENT_SECONDS", 0.0)
+    assert cli.main(words) == 0
+    lines = capsys.readouterr().err.splitlines()
+    assert lines and all(line.startswith("drawing networks: ") for line in lines)
+    done, total = lines[-1].removeprefix("drawing networks: ").split(" of ")
+    assert done == total
+    assert cli.main([*words, "--quiet"]) == 0 and capsys.readouterr().err == ""

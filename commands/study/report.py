@@ -43,7 +43,7 @@ def run(arguments: argparse.Namespace, session: Session) -> Answer:
     }
     with session.study_progress() as on_event:
         report = figures.Report.read(*arguments.records or [], on_event=on_event, **asked)
-    with session.draws_progress() as on_step:
+    with session.draws_progress("writing the report") as on_step:
         written = figures.report.write(report, session.out, seed=arguments.seed, on_step=on_step)
     paths = list(written.paths)
     if arguments.pdf:
