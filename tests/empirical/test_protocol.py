@@ -88,8 +88,10 @@ def test_what_a_network_cannot_have_is_refused_in_one_line(fields, says):
 
 
 def test_data_that_are_no_images_are_not_augmented():
-    spec = TrainSpec(dataset="teacher", augment="flip")
-    assert spec.augment == "none" and spec == TrainSpec(dataset="teacher")
+    spec = TrainSpec(dataset="teacher")
+    assert spec.augment == "none" and spec == TrainSpec(dataset="teacher", augment="none")
+    with pytest.raises(RequestError, match="augment does not apply"):
+        TrainSpec(dataset="teacher", augment="flip")
 
 
 def test_a_batch_of_one_is_refused_where_batch_norm_would_fail():
