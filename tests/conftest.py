@@ -10,10 +10,15 @@ def pytest_addoption(parser):
 
 
 def pytest_configure(config):
-    """Share the cores among the processes of ``pytest -n``: torch would give each one all of them."""
+    """Share the cores among the processes of ``pytest -n``: torch would give each one all of them.
+
+    And so would the programs and notebook kernels that tests start.
+    """
     workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
     if workers > 1:
-        torch.set_num_threads(max(torch.get_num_threads() // workers, 1))
+        threads = max(torch.get_num_threads() // workers, 1)
+        torch.set_num_threads(threads)
+        os.environ["OMP_NUM_THREADS"] = str(threads)
 
 
 @pytest.fixture
