@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterable
 from typing import Any
 
 from rich.text import Text
@@ -32,16 +33,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def check_dataset(names: Iterable[str]) -> None:
+    """Raise ``RequestError`` where there are records, and none of the course report's data set."""
+    there, asked = set(names), empirical.COURSE_REPORT.dataset
+    if there and asked not in there:
+        raise RequestError(
+            f"claims are about {asked}, and these records are of {', '.join(sorted(there))}"
+        )
+
+
 def run(arguments: argparse.Namespace, session: Session) -> Answer:
     folders = options.chosen_records(arguments.records)
     session.prepare_out()
     theory.resolve_device(arguments.device)  # a missing one is said before the work
     records = options.read_records(folders, session)
-    there, asked = set(records.cells["dataset"]), empirical.COURSE_REPORT.dataset
-    if there and asked not in there:
-        raise RequestError(
-            f"claims are about {asked}, and these records are of {', '.join(sorted(there))}"
-        )
+    check_dataset(records.cells["dataset"])
     evidence = empirical.Evidence(records.study, records.cells, records.layers)
     claims, claim_parts = empirical.judge_claims(evidence)
     agreement, pairs = empirical.protocol_agreement(evidence), empirical.protocol_pairs(evidence)

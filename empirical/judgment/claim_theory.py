@@ -150,7 +150,7 @@ def drawn_signal(cells: Cells, evidence: Evidence) -> float:
 def off(cells: Cells, evidence: Evidence) -> float:
     """E-folds from an even start (see the module); NaN where a prediction is not recorded."""
     spec = cells.spec
-    if spec.dataset != COURSE_REPORT.dataset or not spec.is_classic:
+    if not _is_known(spec):
         return recorded_off(cells, evidence)
     loss = evidence.initial("initial_loss_predicted", cells)
     loss = loss if math.isfinite(loss) else first_loss(spec)
@@ -298,6 +298,7 @@ def foretold_sizes(evidence: Evidence) -> pd.DataFrame:
 
 
 def _is_known(spec: TrainSpec) -> bool:
+    """Whether it is the course report's network on its data set."""
     return spec.is_classic and spec.dataset == COURSE_REPORT.dataset
 
 
