@@ -206,3 +206,21 @@ def test_what_tells_inputs_apart_is_a_variance():
     assert spread(values) == pytest.approx(float(values.double().var(0).mean()), rel=1e-5)
     assert spread(values[:1]) == pytest.approx(float(values[:1].double().var()), rel=1e-5)
     assert spread(values[:1].expand(4, 7, 3)) == 0.0
+
+
+class Squared(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.last = nn.Linear(6, 8), nn.Linear(8, 3)
+
+    def forward(self, x):
+        h = self.first(x)
+        return h * h, self.last(h)
+
+
+def test_a_value_that_an_operation_takes_twice_is_sent_one_gradient():
+    """2·h·g where the output receives random signs g: of slope 4·mean(h²), and not twice h·g."""
+    tape = record(Squared(), torch.randn(5, 6), gradients=True, slopes=True)
+    (square,) = (one for one in tape.operations if one.name == "mul")
+    h = tape.values[square.inputs[0]].second_moment
+    assert square.slopes == pytest.approx((4 * h,), rel=1e-5)
